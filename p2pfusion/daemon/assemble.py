@@ -81,6 +81,8 @@ def _run(
             state=state,
             joins=joins,
         )
+        # Before anybody is told that there is something to stop.
+        node.catch_signals()
         _begin(node, manifest)
         on_ready(answers.identity(node))
         node.run()

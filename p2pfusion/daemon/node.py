@@ -78,6 +78,7 @@ class Node:
         self.started_at = time.monotonic()
         self.commands = Commands(self)
         self._events: deque[events.Event] = deque()
+        self._wake: int | None = None
         self._stopping = False
         self._fatal: P2PFusionError | None = None
         self._perform: dict[type, Callable[..., None]] = {
@@ -110,14 +111,14 @@ class Node:
 
     # --- The loop --------------------------------------------------------------------
 
+    def catch_signals(self) -> None:
+        """From now on SIGINT and SIGTERM end the loop, also one not begun yet."""
+        self._wake = _catch_signals(self.stop)
+
     def run(self) -> None:
         """Runs until told to stop; raises what makes going on pointless."""
-        wake = _catch_signals(self.stop)
-        try:
-            while not self._stopping:
-                self._turn(wake)
-        finally:
-            os.close(wake)
+        while not self._stopping:
+            self._turn(self._wake)
         if self._fatal is not None:
             raise self._fatal
 
@@ -140,12 +141,12 @@ class Node:
         """Whether this peer's profile made the swarm, or is about to."""
         return self.profile.swarm is not None and not self.joins
 
-    def _turn(self, wake: int) -> None:
+    def _turn(self, wake: int | None) -> None:
         """One turn: wait, take what came, let the protocol answer."""
         now = time.monotonic()
         due = min(self.peer.deadline(), self.commands.deadline())
         descriptors = {
-            wake: selectors.EVENT_READ,
+            **({} if wake is None else {wake: selectors.EVENT_READ}),
             **self.control.descriptors(),
             **self.apprentice.descriptors(),
         }
@@ -166,9 +167,9 @@ class Node:
         while self._events:
             self._handle(self._events.popleft())
 
-    def _serve(self, descriptor: int, wake: int) -> None:
+    def _serve(self, descriptor: int, wake: int | None) -> None:
         if descriptor == wake:
-            os.read(wake, 4096)
+            os.read(descriptor, 4096)
         elif descriptor in self.apprentice.descriptors():
             for outcome in self.apprentice.ready():
                 self._outcome(outcome)

@@ -67,6 +67,14 @@ def test_a_daemon_says_who_and_where_it_is_and_leaves_nothing_running(
     assert SwarmState(home.swarm).next_incarnation() == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_loop_begins_ends_it_politely(
+    home: Home, number: signal.Signals
+) -> None:
+    assemble.run_daemon(home, Profile(), [], lambda _: signal.raise_signal(number))
+    assert not home.socket.exists()
+
+
 @pytest.mark.parametrize("address", ["nowhere", "a/b:80", "x y:1", "h:99999"])
 def test_an_address_that_is_none_ends_the_start(home: Home, address: str) -> None:
     with pytest.raises(ConfigError) as caught:
