@@ -8,6 +8,7 @@
     +-- DataError               a data file is missing, corrupt or unsuitable (exit 8)
     +-- NotRunningError         no daemon answers in this home (exit 3)
     +-- NotFoundError           nothing, or more than one thing, has that name (exit 4)
+    +-- DeniedError             a ticket, key or role does not let in (exit 5)
     +-- WaitTimeoutError        what was waited for did not happen in time (exit 6)
     +-- UnhealthyError          the daemon runs and reports trouble (exit 7)
     +-- IncompatibleError       another version or manifest (exit 9)
@@ -82,6 +83,13 @@ class NotFoundError(P2PFusionError):
 
     exit_code = 4
     name = "not-found"
+
+
+class DeniedError(P2PFusionError):
+    """A ticket, a key or a role does not allow this."""
+
+    exit_code = 5
+    name = "denied"
 
 
 class WaitTimeoutError(P2PFusionError):

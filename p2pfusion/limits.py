@@ -30,17 +30,20 @@ CHUNK_BYTES = 1 << 20
 """Payload of one data frame: large enough that per-frame cost vanishes, small enough
 that a probe never waits long behind one."""
 
-MAX_DATA_FRAME_BYTES = CHUNK_BYTES + 4_096
-"""A chunk and its header."""
-
 MAX_MANIFEST_BYTES = 16 << 20
 """A manifest with its layout: twenty thousand parameters at some hundred bytes each."""
+
+SEAL_BYTES = 64
+"""What sealing may add to a frame of the data plane: a counter and a tag, with room."""
 
 MAX_NAME_CHARACTERS = 64
 """Names of peers and swarms, so that tables stay tables."""
 
 MAX_ADDRESS_CHARACTERS = 255
 """A host name's own limit, with its port."""
+
+MAX_REFUSED_CHARACTERS = 500
+"""Why a peer is not let in, in words, with the addresses of whom it should ask."""
 
 # --- Transfers -----------------------------------------------------------------------
 
@@ -53,6 +56,149 @@ MAX_PARKED_REQUESTS_PER_PEER = 64
 
 MAX_TABLE_BYTES = 256 << 20
 """The table of homes that a newcomer pulls: a thousand peers of a large model."""
+
+# --- Strangers and budgets -----------------------------------------------------------
+
+MAX_GUEST_FRAME_BYTES = 4 * 1024
+"""The one message of somebody who is not a member yet: a greeting with a record and the
+proof of an invitation has about one KiB."""
+
+MAX_GUESTS = 32
+"""Connections of invited or knocking strangers that are listened to at once; more wait
+in the handshake, where they cost no memory of ours."""
+
+MAX_GUESTS_PER_SOURCE = 8
+"""Strangers of one source address that are let in and have not said anything yet."""
+
+MAX_PARKED_HANDSHAKES = 256
+"""Handshakes with an unknown key that wait in case the key's owner is admitted in this
+moment. Beyond, the oldest is left without an answer."""
+
+UNKNOWN_KEY_PATIENCE_S = 2.0
+"""How long such a handshake waits: news of a newcomer is faster, and nobody who knocks
+in vain should wait long to hear so."""
+
+HANDSHAKES_PER_SECOND = 20
+"""Handshakes that one source address may begin per second in the long run: each costs
+some tenths of a millisecond of public-key work."""
+
+HANDSHAKE_BURST = 256
+"""... and at once: a swarm on one machine, or behind one router, starting together."""
+
+MAX_HALF_OPEN_PER_SOURCE = 128
+"""Accepted connections of one source address that have not delivered anything yet."""
+
+MAX_CONNECTIONS_PER_SOURCE = 512
+"""Connections of one source address and plane: more members do not share a router."""
+
+MAX_CONNECTIONS = 2_048
+"""Connections of one plane, whatever their source: every member twice."""
+
+MAX_CONNECTIONS_PER_PEER = 4
+"""Control connections of one member: two knocks beside the newest and the one before,
+which its kernel may not have given up yet."""
+
+FIRST_MESSAGE_TIMEOUT_S = 15.0
+"""How long an accepted control connection may deliver nothing: three handshakes. A
+guest that was silent for as long gives way to another."""
+
+CONTROL_MESSAGES_PER_SECOND = 2_000
+"""Control messages of one member in the long run: ten times what the largest swarm's
+busiest round needs. What is above is dropped and counted."""
+
+CONTROL_MESSAGE_BURST = 8_000
+"""... and at once: every fact of the largest swarm, and all offers of a round."""
+
+MAX_UNDELIVERED_BYTES = 64 * MAX_CONTROL_FRAME_BYTES
+"""Bytes that a member's control connection may have sent and not completed as messages.
+ZeroMQ bounds a frame and the number of messages, but not a message without an end."""
+
+MAX_FIRST_BYTES = 1 << 20
+"""The same bound for connections that have not delivered anything yet, where members
+come from the same source: the first word of one that comes back may be a long one."""
+
+MAX_GUEST_BYTES = 16 * 1024
+"""The same bound before a connection has shown whose it is, and for guests: a handshake
+and a greeting."""
+
+GUARD_INTERVAL_S = 0.05
+"""Shortest time between two looks at what the connections have sent: 6 MiB on a line of
+one gigabit per second."""
+
+GUARD_PER_CONNECTION_S = 0.0004
+"""... and for each connection that there is: a look takes some microseconds, so that
+all looks together take one hundredth of a processor at most."""
+
+GUARD_IDLE_S = 0.25
+"""Longest time between two looks while nothing else happens."""
+
+CONTROL_BUFFER_BYTES = 256 * 1024
+"""The kernel's receive buffer of a control connection: four frames, and less than it
+would grow to by itself for somebody who is not listened to."""
+
+DATA_BUFFERS = 64
+"""Receive buffers of one chunk each, shared by all data connections. A connection that
+finds none waits, and TCP holds its sender back."""
+
+DATA_FRAME_TIMEOUT_S = 30.0
+"""A message on the data plane that began must be over by then: 1 MiB at 35 KiB/s."""
+
+DATA_SEND_BYTES = 16 << 20
+"""Bytes that wait for one peer's data connection: two streams' credits."""
+
+DATA_WRITE_BYTES = 2 * CHUNK_BYTES
+"""Bytes offered to the kernel at once for one data connection, and no more in one poll,
+so that a fast receiver does not keep the others waiting."""
+
+MAX_ACCEPTS_PER_POLL = 64
+"""Connections accepted at once; more wait in the kernel for the next poll."""
+
+ACCEPT_PAUSE_MS = 100
+"""How long nobody is accepted after the system had no descriptor left for it. The
+waiting connection would wake the loop again at once, and for nothing."""
+
+MAX_LOOKUPS = 4
+"""Host names looked up at once, each in a thread: a name whose server does not answer
+takes half a minute, and holds up only what is behind it."""
+
+MAX_BANNER_BYTES = 512
+"""What a peer that takes strangers says of itself on its data port: ids and keys."""
+
+# --- Identities and tickets ----------------------------------------------------------
+
+REPLAY_WINDOW = 8_192
+"""Sequence numbers behind the newest of an origin that are remembered one by one; older
+statements are refused."""
+
+MAX_STATEMENT_BYTES = 2_048
+"""One signed statement: names and addresses are bounded, and so is their sum."""
+
+MAX_START_BYTES = 48 * 1024
+"""The founder's list of first members: as many ids as a roster has."""
+
+MAX_CHAIN_BYTES = 2_048
+"""A chain of admissions: four links of two keys, swarm, invitation and signature."""
+
+MAX_CHAIN_LINKS = 4
+"""Admissions between founder and member: admins may admit admins, not for ever."""
+
+MAX_TICKET_CHARACTERS = 4_096
+"""A ticket with eight addresses of the longest kind."""
+
+MAX_TICKET_ADDRESSES = 8
+"""Addresses in one ticket: several networks, IPv4 and IPv6."""
+
+MAX_INVITES = 1_024
+"""Invitations that one admin keeps, spent and revoked ones included."""
+
+MAX_PENDING = 64
+"""Strangers that wait for a decision; further ones are told to come back."""
+
+TICKET_CLOCK_TOLERANCE_S = 300.0
+"""Clocks of ordinary machines differ so much: an expiry is judged this much later."""
+
+REKEY_AFTER_CHUNKS = 1 << 32
+"""Chunks under one key. The bound on what AES-GCM may seal lies far above."""
 
 # --- Local interfaces ----------------------------------------------------------------
 
@@ -67,6 +213,9 @@ MAX_TRAINER_LINE_BYTES = 64 << 20
 
 ROUND_HISTORY = 1_000
 """Rounds that ``rounds`` can show; older ones are in the log."""
+
+MAX_COUNTED_REASONS = 64
+"""Reasons of refusal that are counted apart: some name who was lied about."""
 
 # --- Transport -----------------------------------------------------------------------
 
@@ -87,14 +236,18 @@ DATA_SEND_QUEUE_MESSAGES = 64
 """Chunks that wait for one peer: twice the credits of four streams, because ZeroMQ
 gives room back by halves. A full queue means a peer that does not read."""
 
-DATA_RECEIVE_QUEUE_MESSAGES = 8
-"""Chunks of one peer that wait for us: one stream's credits."""
-
 KNOCK_QUEUE_MESSAGES = 4
 """Knocks that wait for an address where nobody answers; more say nothing new."""
 
 MAX_KNOCKS = 16
 """Addresses that are knocked at simultaneously; the oldest gives way."""
+
+KNOCK_LIFETIME_S = 60.0
+"""A connection that nobody knocks with any more is closed: guests' places are few."""
+
+KNOCK_HANDSHAKE_MS = 4_000
+"""How long a knock waits in the handshake: less than the other side does, so that who
+waited there in vain was not hung up on, and does not think so."""
 
 MAX_CONTROL_MESSAGES_PER_POLL = 64
 """Control messages handed over at once, so that timers and data get their turn."""
@@ -102,12 +255,14 @@ MAX_CONTROL_MESSAGES_PER_POLL = 64
 MAX_DATA_MESSAGES_PER_POLL = 16
 """Chunks handed over at once: 16 MiB, some ten milliseconds of work."""
 
+MAX_SOCKET_EVENTS_PER_POLL = 1_024
+"""Connections begun or ended, and handshakes, that are looked at at once."""
+
+PORT_TRIES = 32
+"""Free ports that are tried until one is found whose successor is free as well."""
+
 MAX_COUNTED_PEERS = 2 * MAX_ROSTER
 """Names with traffic counters of their own, since a sender chooses its name itself."""
-
-ZERO_COPY_BYTES = 64 * 1024
-"""Frames from this size on are sent from the caller's memory: below, a copy is cheaper
-than the bookkeeping."""
 
 RECONNECT_INTERVAL_MS = 100
 """First pause before a lost connection is tried again."""
@@ -115,6 +270,10 @@ RECONNECT_INTERVAL_MS = 100
 RECONNECT_CEILING_MS = 2_000
 """Longest such pause: a peer that comes back is reached within two seconds, and a dead
 one costs one packet per second."""
+
+LOST_LINK_S = 1.0
+"""A connection that ended and is not tried again for this long has been refused; ZeroMQ
+tries others again at once, after their pause."""
 
 CONNECT_TIMEOUT_MS = 5_000
 """How long one attempt to connect may take: several packet losses on a slow line."""
@@ -133,6 +292,14 @@ HEARTBEAT_INTERVAL_MS = 5_000
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """Three lost heartbeats end a control connection."""
+
+LAST_WORD_LINGER_MS = 3_000
+"""How long the last message to a peer that is forgotten may try to leave: to one that
+was never connected, that takes a handshake of several round trips."""
+
+LISTEN_BACKLOG = 1_024
+"""Connections that the kernel holds until they are accepted: every member of a swarm
+that starts at once. Linux's own limit is 4,096."""
 
 CLOSE_LINGER_MS = 500
 """How long closing may take so that the last words still leave."""

@@ -22,17 +22,18 @@ PACKAGE = "p2pfusion"
 
 BASE = {"errors", "limits"}
 ALGEBRA = BASE | {"split"}
-HALL = ALGEBRA | {"transport", "store", "fusion", "methods", "protocol"}
+HALL = ALGEBRA | {"security", "transport", "store", "fusion", "methods", "protocol"}
 
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
     "split": BASE,
+    "security": BASE,
     "transport": ALGEBRA,
     "store": ALGEBRA,
     "fusion": ALGEBRA,
     "methods": ALGEBRA,
-    "protocol": ALGEBRA | {"methods"},
+    "protocol": ALGEBRA | {"methods", "security"},
     "training": ALGEBRA | {"store"},
     "daemon": HALL,
     "simulation": HALL | {"daemon"},
@@ -60,9 +61,14 @@ IMPURE_CALLS = {"breakpoint", "input", "open", "print"}
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": ("training/",),
     "zmq": ("transport/zeromq.py",),
-    "msgpack": ("protocol/wire.py", "protocol/manifest.py", "daemon/state.py"),
+    "cryptography": ("security/",),
+    "msgpack": (
+        *("protocol/schema.py", "protocol/manifest.py"),
+        *("security/ticket.py", "security/credential.py", "daemon/state.py"),
+    ),
     "click": ("cli/",),
     "rich": ("cli/",),
+    "segno": ("cli/qr.py",),
     "matplotlib": ("cli/plot.py",),
     "logging": ("transport/", "daemon/", "cli/"),
 }
@@ -93,7 +99,10 @@ EXECUTING_ATTRIBUTES = {("torch", "load"), ("os", "system"), ("os", "popen")}
 
 MUST_BE_FALSE = ("allow_pickle", "shell")
 
-ANY_IN = {"protocol/wire.py", "daemon/config.py", "daemon/sections.py"}
+ANY_IN = {
+    *("protocol/schema.py", "protocol/statements.py"),
+    *("daemon/config.py", "daemon/sections.py"),
+}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
 
 MAX_FILE_LINES = 400

@@ -152,7 +152,7 @@ GOOD: list[tuple[Rule, str, str]] = [
     ),
     (no_execution, "training/loop.py", "model.eval()\nre.compile('x')"),
     (no_execution, "training/data/npz.py", "numpy.load('f', allow_pickle=False)"),
-    (exact_types, "protocol/wire.py", "from typing import Any"),
+    (exact_types, "protocol/schema.py", "from typing import Any"),
     (docstrings, "store/store.py", '"""File."""\ndef _f(): pass'),
     (telling_names, "split/plan.py", ""),
     (file_sizes, "split/plan.py", "x = 1\n" * MAX_FILE_LINES),

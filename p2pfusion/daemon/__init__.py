@@ -1,1 +1,0 @@
-"""The process that a peer is: protocol, transport, store and local socket."""

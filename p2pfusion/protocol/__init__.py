@@ -1,1 +1,0 @@
-"""One peer's behaviour as a pure function: events in, effects out."""

@@ -1,1 +1,0 @@
-"""Whole swarms in one process, without a network."""
