@@ -1,0 +1,41 @@
+"""Moves frames between peers and understands none of them."""
+
+from __future__ import annotations
+
+from p2pfusion.transport.base import (
+    GUEST,
+    Address,
+    Arrival,
+    Banner,
+    Incoming,
+    Keys,
+    KnockFailed,
+    Plane,
+    Remote,
+    Traffic,
+    Transport,
+)
+from p2pfusion.transport.memory import MemoryTransport
+from p2pfusion.transport.network import NetworkTransport
+
+__all__ = [
+    "GUEST",
+    "TRANSPORTS",
+    "Address",
+    "Arrival",
+    "Banner",
+    "Incoming",
+    "Keys",
+    "KnockFailed",
+    "MemoryTransport",
+    "NetworkTransport",
+    "Plane",
+    "Remote",
+    "Traffic",
+    "Transport",
+]
+
+TRANSPORTS: dict[str, type[Transport]] = {
+    "memory": MemoryTransport,
+    "network": NetworkTransport,
+}

@@ -1,0 +1,176 @@
+"""What ``models/base.py`` promises, for every entry of ``MODELS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.training.models import MODELS, Model, check_fit, settle
+from p2pfusion.training.models.base import Width
+
+SHAPE, CLASSES = (2, 8, 8), 7
+IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+models = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+
+
+def arguments(model: Model) -> dict[str, object]:
+    return model.suited(SHAPE, CLASSES)
+
+
+@st.composite
+def splits(draw: st.DrawFn, layout: Layout) -> Split:
+    """Any non-empty set of cells on every axis."""
+    sets = {}
+    for axis in layout.axes:
+        cells = draw(st.sets(st.integers(0, axis.cell_count - 1), min_size=1))
+        sets[axis.name] = axis.cells(IndexSet.from_indices(cells))
+    return Split.of(sets)
+
+
+def shapes(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(p.shape)) for name, p in module.named_parameters()]
+
+
+@models
+def test_defaults_make_a_layout(model: Model) -> None:
+    layout = model.layout({})
+    assert layout.axes
+    assert layout.digest == model.layout(dict(model.defaults)).digest
+    assert Layout.from_data(layout.to_data()).digest == layout.digest
+
+
+@models
+def test_suited_arguments_fit_their_data(model: Model) -> None:
+    check_fit(model, arguments(model), SHAPE, CLASSES)
+    assert set(arguments(model)) <= set(model.defaults)
+    assert settle(model, arguments(model))["classes"] == CLASSES
+
+
+@models
+def test_the_full_module_is_the_layout(model: Model) -> None:
+    layout = model.layout(arguments(model))
+    full = model.build(arguments(model), Split.full(layout).sizes())
+    assert shapes(full) == [(p.name, p.shape) for p in layout.parameters]
+    assert not list(full.buffers()), "a buffer would not travel with the parameters"
+    assert full(IMAGES).shape == (len(IMAGES), CLASSES)
+
+
+@models
+def test_layers_count_from_the_input(model: Model) -> None:
+    layers = [parameter.layer for parameter in model.layout({}).parameters]
+    assert set(layers) == set(range(max(layers) + 1))
+
+
+@models
+@given(data=st.data())
+def test_every_sub_module_has_the_shapes_of_its_split(
+    model: Model, data: st.DataObject
+) -> None:
+    layout = model.layout(arguments(model))
+    split = data.draw(splits(layout))
+    module = model.build(arguments(model), split.sizes())
+    assert shapes(module) == [
+        (parameter.name, segment.shape)
+        for parameter, segment in zip(
+            layout.parameters, split.segments(layout), strict=True
+        )
+    ]
+
+
+@models
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_sub_module_computes_the_silenced_full_model(
+    model: Model, data: st.DataObject
+) -> None:
+    """Logits and gradients of the small module are those of the full one in which every
+    hidden unit outside the split is zero, scaler included."""
+    layout = model.layout(arguments(model))
+    split = data.draw(splits(layout))
+    full = full_module(model, layout)
+    small = small_module(model, layout, split, full)
+    silence(full, small, layout, split)
+    # In float64, so that a different order of sums does not hide a real difference.
+    expected, found = full(IMAGES.double()), small(IMAGES.double())
+    torch.testing.assert_close(found, expected)
+    for logits in (expected, found):
+        logits.square().mean().backward()
+    for index, (whole, part) in enumerate(
+        zip(full.parameters(), small.parameters(), strict=True)
+    ):
+        assert whole.grad is not None
+        inside = positions(layout, split, index)
+        torch.testing.assert_close(part.grad, whole.grad[inside])
+
+
+def full_module(model: Model, layout: Layout) -> nn.Module:
+    """The full model, every parameter random, also those that begin as a constant."""
+    module = model.build(arguments(model), Split.full(layout).sizes()).double()
+    random = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0.0, 0.3, generator=random)
+    return module
+
+
+def small_module(
+    model: Model, layout: Layout, split: Split, full: nn.Module
+) -> nn.Module:
+    module = model.build(arguments(model), split.sizes()).double()
+    pairs = zip(full.parameters(), module.parameters(), strict=True)
+    with torch.no_grad():
+        for index, (whole, part) in enumerate(pairs):
+            part.copy_(whole[positions(layout, split, index)])
+    return module
+
+
+def positions(layout: Layout, split: Split, index: int) -> tuple[Tensor, ...]:
+    sets = split.segment(layout, index).sets
+    return torch.meshgrid(*(torch.tensor(list(s)) for s in sets), indexing="ij")
+
+
+def silence(full: nn.Module, small: nn.Module, layout: Layout, split: Split) -> None:
+    """Zeroes the full model's hidden units outside the split, and scales the others."""
+    factors = {m.axis: m.factor for m in small.modules() if isinstance(m, Width)}
+    assert set(factors) == {axis.name for axis in layout.axes}
+    for module in full.modules():
+        if isinstance(module, Width):
+            size = layout.axis(module.axis).size
+            kept = list(split[module.axis])
+            assert factors[module.axis] in (1.0, size / len(kept))
+            mask = torch.zeros(size, dtype=torch.float64)
+            mask[kept] = factors[module.axis]
+            module.register_forward_hook(masking(mask))
+
+
+def masking(mask: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def hook(module: nn.Module, given: object, output: Tensor) -> Tensor:
+        return output * mask.reshape(1, -1, *[1] * (output.dim() - 2))
+
+    return hook
+
+
+@models
+def test_initial_values_keep_the_scale_of_signals(model: Model) -> None:
+    """Logits of the fresh full model are of order 1: no signal vanishes or explodes."""
+    layout = model.layout(arguments(model))
+    module = model.build(arguments(model), Split.full(layout).sizes())
+    random = torch.Generator().manual_seed(4)
+    pairs = zip(module.parameters(), layout.parameters, strict=True)
+    with torch.no_grad():
+        for parameter, spec in pairs:
+            if spec.initial.kind == "uniform":
+                bound = spec.initial.bound
+                parameter.uniform_(-bound, bound, generator=random)
+            else:
+                parameter.fill_(1.0 if spec.initial.kind == "ones" else 0.0)
+    assert 0.05 < module(IMAGES).std().item() < 3.0
