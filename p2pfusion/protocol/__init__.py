@@ -1,0 +1,1 @@
+"""One peer's behaviour as a pure function: events in, effects out."""

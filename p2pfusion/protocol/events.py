@@ -1,0 +1,376 @@
+"""What goes into a peer, and what comes out.
+
+``Peer.handle(event, now)`` takes one of the events below and returns a list of effects,
+in the order in which they must be performed. Neither side holds a socket, a file or a
+clock: whoever drives the peer (the daemon, or a test) turns the world into events and
+effects into the world. The log of both is the peer's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from p2pfusion.protocol.access import (
+    Decided,
+    Introduced,
+    Invited,
+    InviteRevoked,
+    JoinBy,
+    KnockFailed,
+    Revoke,
+)
+from p2pfusion.protocol.admission import Invite
+from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.messages import Facts, Hello, Message, PeerRecord
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.segment import Split
+
+Details = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """Names one payload: ``source`` sends it to ``target`` in a hop of a round.
+
+    ``instead_of`` names the silent reducer or home whose work ``source`` does, or "".
+    """
+
+    hop: str
+    round_index: int
+    source: str
+    target: str
+    instead_of: str = ""
+
+
+# --- Events --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message from a connected peer."""
+
+    peer: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Misbehaved:
+    """A peer sent bytes that are no message, or a stream that breaks its plan."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A deadline of the peer has passed."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Found a swarm with this manifest."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Expect:
+    """The user named the swarm to join; another one is refused."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The daemon started again with a swarm on its disk.
+
+    ``next_round`` is the first round that was not sealed, ``homes`` its table.
+    """
+
+    manifest: Manifest
+    facts: tuple[Facts, ...]
+    next_round: int
+    homes: Homes
+
+
+@dataclass(frozen=True)
+class TrainingFinished:
+    """The trainer's offer of this round is on disk."""
+
+    round_index: int
+    samples: int
+    loss: float
+    norm: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingFailed:
+    """The trainer produced nothing usable for this round."""
+
+    round_index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ExportRequested:
+    """Somebody wants the whole model assembled."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """The daemon is about to end."""
+
+
+Event = (
+    Received
+    | Misbehaved
+    | Tick
+    | Found
+    | Expect
+    | Resume
+    | JoinBy
+    | Introduced
+    | KnockFailed
+    | Invited
+    | InviteRevoked
+    | Decided
+    | Revoke
+    | TrainingFinished
+    | TrainingFailed
+    | ExportRequested
+    | Stopping
+)
+
+
+# --- Effects -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Have a connection to this peer, where its record says, and take its own."""
+
+    record: PeerRecord
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Close this peer's connections and refuse new ones."""
+
+    peer: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask whoever listens at this address who it is."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Knock:
+    """Send a greeting to an address whose peer does not know us yet."""
+
+    way: Way
+    message: Hello
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Answer a stranger, once, at the address of its record."""
+
+    record: PeerRecord
+    message: Message
+
+
+@dataclass(frozen=True)
+class SaveInvites:
+    """Keep the invitations for the next start; their keys are good at the door."""
+
+    invites: tuple[Invite, ...]
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message to a peer."""
+
+    peer: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """This is the swarm now: make or open its store, set the trainer up."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class SaveFacts:
+    """Keep the membership facts for the next start."""
+
+    facts: tuple[Facts, ...]
+
+
+@dataclass(frozen=True)
+class EnterRound:
+    """A round begins: its plan, and the table of homes from which it was made."""
+
+    plan: ExchangePlan
+    homes: Homes
+
+
+@dataclass(frozen=True)
+class StartTraining:
+    """Cut this split from the store, train it, put the result into the offer area."""
+
+    round_index: int
+    split: Split
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class OpenReduction:
+    """Begin to average own ranges, or as backup those of ``instead_of``."""
+
+    round_index: int
+    instead_of: str
+
+
+@dataclass(frozen=True)
+class AddOwn:
+    """Add the own offer to a reduction."""
+
+    round_index: int
+    instead_of: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class CloseReduction:
+    """Divide, write the fused ranges to the store as version ``round + 1``."""
+
+    round_index: int
+    instead_of: str
+
+
+@dataclass(frozen=True)
+class OpenSink:
+    """A stream begins to arrive: prepare its destination."""
+
+    pull: int
+    stream: StreamKey
+    weight: float
+    total_bytes: int
+    absent: bytes
+
+
+@dataclass(frozen=True)
+class Absorb:
+    """Bytes of a stream, in order."""
+
+    pull: int
+    offset: int
+    payload: memoryview = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class CloseSink:
+    """A stream has ended; ``complete`` says whether all of it arrived."""
+
+    pull: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class SendStart:
+    """Send the head of a stream that this peer serves."""
+
+    peer: str
+    pull: int
+    stream: StreamKey
+    samples: int
+
+
+@dataclass(frozen=True)
+class SendChunk:
+    """Send bytes ``offset`` to ``offset + size`` of a stream that this peer serves."""
+
+    peer: str
+    pull: int
+    stream: StreamKey
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class StopServing:
+    """Free what was held ready for this stream."""
+
+    peer: str
+    pull: int
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A round is done: make the store durable, with the next round and its homes."""
+
+    next_round: int
+    homes: Homes
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Nobody is served from this round any more: free its offer and sums."""
+
+    round_index: int
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """An export's ranges are at hand, but for those of the peers in ``missing``."""
+
+    number: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Something that people want to know; the daemon's event stream."""
+
+    kind: str
+    details: Details
+
+
+Effect = (
+    Dial
+    | Bar
+    | Ask
+    | Knock
+    | Reply
+    | SaveInvites
+    | Send
+    | Adopt
+    | SaveFacts
+    | EnterRound
+    | StartTraining
+    | OpenReduction
+    | AddOwn
+    | CloseReduction
+    | OpenSink
+    | Absorb
+    | CloseSink
+    | SendStart
+    | SendChunk
+    | StopServing
+    | Seal
+    | Forget
+    | Assembled
+    | Report
+)

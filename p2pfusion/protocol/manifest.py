@@ -1,0 +1,250 @@
+"""The swarm's immutable description: what every member must agree on.
+
+The manifest names a model, its layout (as data), a method and the rules of a round. It
+carries no code: names are looked up in each machine's own tables. Its canonical msgpack
+bytes are what travels and what is hashed; the hash is the swarm's id. Keys are sorted
+and every number has one encoding, so equal manifests have equal bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+
+import msgpack
+
+from p2pfusion.errors import ConfigError, RemoteProtocolError
+from p2pfusion.limits import MAX_MANIFEST_BYTES, MAX_NAME_CHARACTERS, MAX_ROSTER
+from p2pfusion.split.layout import Layout
+
+SCHEDULES = ("constant", "cosine")
+WEIGHTINGS = ("uniform", "samples")
+ADMISSIONS = ("ticket", "pending", "open")
+WIRE_DTYPE_BYTES = {"float32": 4, "float16": 2}
+
+_FOUNDER = re.compile(r"([0-9a-f]{64})?")
+
+Arguments = Mapping[str, object]
+
+
+def _check(good: bool, key: str, value: object, want: str) -> None:
+    if not good:
+        raise ConfigError(f"swarm key {key!r} is {value!r}: it must be {want}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Every field is part of the swarm id; two peers with the same id agree on all."""
+
+    name: str
+    """What people call the swarm."""
+    seed: int = 0
+    """Fixes initial values, windows, reducers and the order of batches."""
+    model: str
+    """A name in each machine's table of models."""
+    model_arguments: Arguments = field(default_factory=dict)
+    """Passed to the model; plain numbers, texts and lists."""
+    layout: Layout
+    """The model's axes and parameters, so that a daemon plans without torch."""
+    method: str = "msfusion"
+    """Who trains what: a name in the table of methods."""
+    method_arguments: Arguments = field(default_factory=dict)
+    """Passed to the method."""
+    rounds: int = 20
+    """The swarm is done after this many."""
+    rounds_per_epoch: int = 5
+    """Membership changes take effect between epochs: at least one full one ahead."""
+    min_peers: int = 1
+    """The founder starts round 0 when so many members are connected."""
+    batch: int = 32
+    """Examples per training step, at every peer."""
+    local_epochs: int = 1
+    """Passes over a peer's own data in a round, where ``local_steps`` is 0."""
+    local_steps: int = 0
+    """Steps in a round; 0 counts epochs instead."""
+    learning_rate: float = 0.05
+    """Rate of the first round."""
+    schedule: str = "cosine"
+    """How the rate moves over the rounds: ``constant``, or ``cosine`` down to zero."""
+    momentum: float = 0.9
+    """SGD momentum; the optimiser starts afresh each round (the baselines' rule)."""
+    weight_decay: float = 0.0
+    """SGD weight decay."""
+    clip: float = 1.0
+    """Bound on the gradient's norm in a local step; 0 is none."""
+    label_mask: bool = True
+    """While training, logits of classes absent from a peer's data are set to 0."""
+    weighting: str = "uniform"
+    """Weight of a contribution in the mean: ``uniform``, or ``samples``."""
+    wire_dtype: str = "float32"
+    """Type of parameters in transfer; sums are kept in higher precision."""
+    deadline_min_s: float = 2.0
+    """A round waits at least so long after the own offer for missing ones."""
+    deadline_max_s: float = 120.0
+    """... and at most so long; also the wait while nothing has been measured."""
+    deadline_mads: float = 6.0
+    """Between the two: median of recent lateness plus so many median deviations."""
+
+    admission: str = "ticket"
+    """Who may join: holders of a ``ticket``; who knocked and was accepted
+    (``pending``); everybody (``open``). Tickets are good in every mode."""
+    founder: str = ""
+    """Public key of the founder, in hex: all admissions are traced back to it."""
+
+    def __post_init__(self) -> None:
+        _check_text(self)
+        _check_numbers(self)
+        for key in ("model_arguments", "method_arguments"):
+            value = getattr(self, key)
+            _check(isinstance(value, Mapping), key, value, "a table of plain values")
+            _check_plain(key, value)
+
+    def to_bytes(self) -> bytes:
+        """Canonical msgpack: keys sorted, floats as floats, layout as plain lists."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["layout"] = self.layout.to_data()
+        packed: bytes = msgpack.packb(_sorted(data))
+        return packed
+
+    @classmethod
+    def from_bytes(cls, packed: bytes) -> Manifest:
+        """The manifest in bytes from a peer or a file.
+
+        Raises ``RemoteProtocolError`` for anything that ``to_bytes`` cannot produce.
+        """
+        if len(packed) > MAX_MANIFEST_BYTES:
+            raise RemoteProtocolError("a manifest is larger than this version allows")
+        try:
+            data = msgpack.unpackb(packed, strict_map_key=True)
+            if not isinstance(data, dict) or set(data) != {f.name for f in fields(cls)}:
+                raise RemoteProtocolError("a manifest has other keys than expected")
+            layout = Layout.from_data(data.pop("layout"))
+            manifest = cls(**data, layout=layout)
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            raise RemoteProtocolError(f"malformed manifest: {error}") from None
+        except ConfigError as error:
+            raise RemoteProtocolError(f"unusable manifest: {error}") from None
+        if manifest.to_bytes() != packed:
+            raise RemoteProtocolError("a manifest is not in canonical form")
+        return manifest
+
+    @cached_property
+    def swarm_id(self) -> str:
+        """Base32 of the first 16 bytes of the hash of the canonical bytes."""
+        digest = hashlib.sha256(self.to_bytes()).digest()[:16]
+        return base64.b32encode(digest).decode().rstrip("=").lower()
+
+    @property
+    def founder_key(self) -> bytes:
+        """Public key of the founder; empty in a manifest that nobody signed for."""
+        return bytes.fromhex(self.founder)
+
+    def learning_rate_at(self, round_index: int) -> float:
+        """The rate of one round, the same at every peer."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        turn = math.pi * round_index / self.rounds
+        return self.learning_rate * 0.5 * (1.0 + math.cos(turn))
+
+    def epoch(self, round_index: int) -> int:
+        """The epoch that a round belongs to."""
+        return round_index // self.rounds_per_epoch
+
+    def first_difference(self, other: Manifest) -> str | None:
+        """The first key, in alphabetical order, in which two manifests differ.
+
+        Who founded a swarm is not stated by whoever expects one, so it comes last.
+        """
+        keys = sorted(f.name for f in fields(self) if f.name != "founder")
+        for key in [*keys, "founder"]:
+            if getattr(self, key) != getattr(other, key):
+                return key
+        return None
+
+
+def _check_text(manifest: Manifest) -> None:
+    for key in ("name", "model", "method"):
+        value = getattr(manifest, key)
+        good = isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS
+        _check(good and value.isprintable(), key, value, "a short printable text")
+    for key, allowed in (
+        ("admission", ADMISSIONS),
+        ("schedule", SCHEDULES),
+        ("weighting", WEIGHTINGS),
+        ("wire_dtype", tuple(WIRE_DTYPE_BYTES)),
+    ):
+        value = getattr(manifest, key)
+        _check(value in allowed, key, value, "one of " + ", ".join(allowed))
+    _check(
+        _FOUNDER.fullmatch(manifest.founder) is not None,
+        "founder",
+        manifest.founder,
+        "a public key in hex, or empty",
+    )
+    _check(
+        isinstance(manifest.label_mask, bool),
+        "label_mask",
+        manifest.label_mask,
+        "true or false",
+    )
+
+
+def _check_numbers(manifest: Manifest) -> None:
+    whole: dict[str, tuple[int, int]] = {
+        "seed": (0, 2**63 - 1),
+        "rounds": (1, 1_000_000),
+        "rounds_per_epoch": (1, 1_000_000),
+        "min_peers": (1, MAX_ROSTER),
+        "batch": (1, 1_000_000),
+        "local_epochs": (1, 10_000),
+        "local_steps": (0, 1_000_000),
+    }
+    real: dict[str, Callable[[float], bool]] = {
+        "learning_rate": lambda x: 0 < x <= 1000,
+        "momentum": lambda x: 0 <= x < 1,
+        "weight_decay": lambda x: 0 <= x <= 1,
+        "clip": lambda x: 0 <= x <= 1e6,
+        "deadline_min_s": lambda x: 0 < x <= 86_400,
+        "deadline_max_s": lambda x: manifest.deadline_min_s <= x <= 86_400,
+        "deadline_mads": lambda x: 0 < x <= 100,
+    }
+    for key, (low, high) in whole.items():
+        value = getattr(manifest, key)
+        good = isinstance(value, int) and not isinstance(value, bool)
+        _check(
+            good and low <= value <= high,
+            key,
+            value,
+            f"a whole number from {low} to {high}",
+        )
+    for key, allowed in real.items():
+        value = getattr(manifest, key)
+        good = isinstance(value, float) and math.isfinite(value)
+        _check(good and allowed(value), key, value, "a number within its bounds")
+
+
+def _check_plain(key: str, value: object, depth: int = 0) -> None:
+    if isinstance(value, Mapping):
+        good = all(isinstance(name, str) for name in value) and depth < 4
+        _check(good, key, value, "a table of plain values")
+        for inner in value.values():
+            _check_plain(key, inner, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        _check(depth < 4, key, value, "at most four levels deep")
+        for inner in value:
+            _check_plain(key, inner, depth + 1)
+    else:
+        _check(isinstance(value, (str, int, float, bool)), key, value, "a plain value")
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, (list, tuple)):
+        return [_sorted(inner) for inner in value]
+    return value

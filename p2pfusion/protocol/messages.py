@@ -1,0 +1,251 @@
+"""Every message that peers exchange, as frozen values.
+
+Nothing here knows bytes: ``wire.py`` and ``statements.py`` do. A message never says who
+sent it: the connection does; a statement is signed, because others pass it on. Rounds
+are counted from 0. A *stream* is one peer's payload for another in one hop of one
+round; its bytes are the flat values of the segments that both ends compute from the
+plan that ``digest`` names, so no message carries coordinates and no value can land
+elsewhere than where it was trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PROTOCOL_VERSION = 2
+"""Peers with another number are refused by name (exit 9)."""
+
+TABLE = "table"
+"""The hop by which a newcomer pulls the table of homes, beside those of the plan."""
+
+BEFORE_START = -1
+"""Join epoch of a peer that came before the swarm's first round."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A statement as it travels: its author's key with what was said, and a signature.
+
+    ``statements.py`` makes and reads them. Whoever passes one on passes these bytes on.
+    """
+
+    payload: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class PeerRecord:
+    """What one peer says of itself. The highest (incarnation, sequence) counts."""
+
+    peer: str
+    """The id, which follows from ``key``."""
+    name: str
+    host: str
+    port: int
+    split_fraction: str
+    incarnation: int
+    sequence: int
+    join_epoch: int
+    swarm: str
+    """The swarm that this is said to; "" while it is not known."""
+    key: bytes
+    """Public key of signatures."""
+    transport_key: bytes
+    """Public key that its control connections prove."""
+    exchange_key: bytes
+    """Public key of this incarnation, from which pairs derive their data keys."""
+    cipher: str
+    """The cipher that its processor prefers."""
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the records of one peer: larger is newer."""
+        return (self.incarnation, self.sequence)
+
+    @property
+    def data_port(self) -> int:
+        """The data plane is always at the next port."""
+        return self.port + 1
+
+
+@dataclass(frozen=True)
+class Offer:
+    """My values of this round are ready; or, with ``samples`` 0, I have none."""
+
+    round_index: int
+    digest: bytes
+    samples: int
+    loss: float
+    norm: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Membership:
+    """One member's record, and the chain of admissions that makes it one."""
+
+    record: Signed
+    credential: bytes
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """An admin's word that somebody is out, and what makes it an admin."""
+
+    statement: Signed
+    credential: bytes
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First message on a connection: who I am, which swarm I know ("": none).
+
+    A member shows its ``credential``; a newcomer names its ``invite`` with a ``proof``
+    that it knows the invitation's secret, or neither.
+    """
+
+    version: int
+    swarm_id: str
+    record: Signed
+    credential: bytes = b""
+    invite: str = ""
+    proof: bytes = b""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Answer to ``Hello``: the swarm, its round; a manifest so long follows.
+
+    ``credential``: what makes the other side a member; empty for who has one.
+    """
+
+    swarm_id: str
+    round_index: int
+    manifest_bytes: int
+    credential: bytes = b""
+
+
+@dataclass(frozen=True)
+class ManifestPart:
+    """A piece of the manifest's bytes, in order."""
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Answer to ``Hello``: why not. ``code``: version, not-ready, denied, pending."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Membership facts that merge by union. ``start``: the list of first members."""
+
+    members: tuple[Membership, ...] = ()
+    start: Signed | None = None
+    revocations: tuple[Revocation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Are you there? Carries the sender's round and the digest of its facts."""
+
+    nonce: int
+    round_index: int
+    facts_digest: bytes
+
+
+@dataclass(frozen=True)
+class Pong:
+    """Yes. Echoes the nonce."""
+
+    nonce: int
+    round_index: int
+    facts_digest: bytes
+
+
+@dataclass(frozen=True)
+class Goodbye:
+    """The sender's daemon is stopping; it stays a member and may come back."""
+
+
+@dataclass(frozen=True)
+class SignedOffer:
+    """An ``Offer``, signed by the peer that makes it."""
+
+    statement: Signed
+
+
+@dataclass(frozen=True)
+class Request:
+    """Send me the stream of this hop, from ``offset``, up to byte ``limit``."""
+
+    pull: int
+    hop: str
+    round_index: int
+    digest: bytes
+    instead_of: str
+    offset: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """That stream will not come. ``reason``: gone, plan, not-training, busy."""
+
+    pull: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Credit:
+    """You may send the stream up to byte ``limit``."""
+
+    pull: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class StreamStart:
+    """Head of a stream, on the data plane: its length and what it lacks.
+
+    ``absent`` has one bit per range of the stream (per segment, where it comes from a
+    home), set where the sender has no value of the version that the plan expects; such
+    bytes are there and mean nothing.
+    """
+
+    pull: int
+    total_bytes: int
+    samples: int
+    absent: bytes
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """At most 1 MiB of a stream. The payload travels as a frame of its own."""
+
+    pull: int
+    offset: int
+    payload: memoryview = field(compare=False, repr=False)
+
+
+Message = (
+    Hello
+    | Welcome
+    | ManifestPart
+    | Refused
+    | Facts
+    | Ping
+    | Pong
+    | Goodbye
+    | SignedOffer
+    | Request
+    | Refusal
+    | Credit
+    | StreamStart
+    | Chunk
+)

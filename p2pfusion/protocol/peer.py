@@ -1,0 +1,306 @@
+"""One peer's whole behaviour, behind one door.
+
+``Peer.handle(event, now)`` returns the effects, in order; ``deadline`` says when a
+``Tick`` is due. There is no clock, socket, thread, file or generator of random numbers
+behind it: the same events give the same effects, byte for byte.
+
+``Peer`` composes five parts and passes every event to the one that it concerns:
+``Gossip`` (who belongs to the swarm, who is online), ``Door`` (who is let in),
+``Exchange`` (streams), ``Course`` (which round), and in each round its ``Round`` (what
+is waited for).
+"""
+
+from __future__ import annotations
+
+from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.protocol.access import (
+    Decided,
+    Introduced,
+    Invited,
+    InviteRevoked,
+    JoinBy,
+    KnockFailed,
+    Revoke,
+)
+from p2pfusion.protocol.course import Course, Standing
+from p2pfusion.protocol.door import Door
+from p2pfusion.protocol.events import (
+    Adopt,
+    Bar,
+    Effect,
+    Event,
+    Expect,
+    ExportRequested,
+    Found,
+    Misbehaved,
+    Received,
+    Report,
+    Resume,
+    Stopping,
+    Tick,
+    TrainingFailed,
+    TrainingFinished,
+)
+from p2pfusion.protocol.exchange import Exchange
+from p2pfusion.protocol.gossip import Gossip
+from p2pfusion.protocol.joining import NOBODY
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.messages import (
+    Chunk,
+    Credit,
+    Facts,
+    Goodbye,
+    Hello,
+    ManifestPart,
+    Message,
+    PeerRecord,
+    Ping,
+    Pong,
+    Refusal,
+    Refused,
+    Request,
+    Signed,
+    SignedOffer,
+    StreamStart,
+    Welcome,
+)
+from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.statements import OfferFact, read_offer
+from p2pfusion.security import ED25519, ReplayWindow, Scheme, Signer
+
+KNOCK_FAILURES = {
+    "refused": ("the peer there does not know this ticket", True),
+    "wrong-key": ("whoever answers there has another key than expected", True),
+    "changed-key": ("whoever answers there has another key than last time", True),
+    "no-answer": (NOBODY, False),
+    "no-banner": ("nobody there takes peers without a ticket", False),
+}
+"""What a knock's failure means, and whether there is no use in another."""
+
+
+class Peer:
+    """Events in, effects out."""
+
+    def __init__(
+        self,
+        record: PeerRecord,
+        signer: Signer,
+        scheme: Scheme = ED25519,
+        *,
+        wall_offset_s: float = 0.0,
+    ) -> None:
+        """``wall_offset_s``: Unix time less the ``now`` of events; only the expiry of
+        tickets reads it."""
+        self.gossip = Gossip(record, signer, scheme)
+        self.door = Door(self.gossip, wall_offset_s)
+        self._replays: dict[str, tuple[int, ReplayWindow]] = {}
+        self.exchange = Exchange(self.gossip)
+        self.course = Course(self.exchange)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The swarm's manifest, once there is one."""
+        return self.gossip.manifest
+
+    @property
+    def standing(self) -> Standing:
+        """Where this peer stands in the swarm."""
+        return self.course.standing
+
+    @property
+    def round(self) -> Round | None:
+        """The round that this peer is in."""
+        return self.exchange.round
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """What to do about an event. Never raises for anything that a peer sent."""
+        effects = self._dispatch(event, now)
+        effects += self._lose_barred(effects, now)
+        effects += self._notice_silence(now)
+        effects += self.course.progress(now)
+        effects += self.exchange.serve_waiting(now)
+        self.gossip.round_index = self.course.round_index
+        return effects
+
+    def deadline(self) -> float:
+        """The instant of the next ``Tick``."""
+        instants = [
+            self.gossip.deadline(),
+            self.exchange.deadline(),
+            self.course.deadline(),
+        ]
+        return min(instant for instant in instants if instant is not None)
+
+    def _dispatch(self, event: Event, now: float) -> list[Effect]:
+        match event:
+            case Received(peer, message):
+                return self._received(peer, message, now)
+            case Misbehaved(peer, reason):
+                return self._misbehaved(peer, reason, now)
+            case Tick():
+                effects = self.gossip.tick(now) + self.door.remind(now)
+                return effects + self.exchange.tick(now)
+            case TrainingFinished():
+                return self.course.trained(event, now)
+            case TrainingFailed():
+                return self.course.training_failed(event, now)
+            case Found(manifest):
+                self.course.found()
+                # After a restart before round 0 the facts are there already.
+                known = self.manifest is not None
+                return [] if known else self._adopted(self.gossip.adopt(manifest, b""))
+            case Expect(manifest):
+                self.gossip.expected = manifest
+            case Resume():
+                return self._resume(event, now)
+            case JoinBy(way):
+                self.gossip.joining.try_way(way)
+                return self.gossip.tick(now)
+            case Introduced(host, port, peer, key):
+                self.gossip.joining.introduced(host, port, peer, key)
+                return self.gossip.tick(now)
+            case KnockFailed():
+                return self._knock_failed(event)
+            case ExportRequested(number):
+                return self.exchange.export(number, now)
+            case Stopping():
+                return self.gossip.broadcast(Goodbye())
+        return self._access(event, now)
+
+    def _access(self, event: Event, now: float) -> list[Effect]:
+        """What the user decides about who is in."""
+        match event:
+            case Invited(invite):
+                return self.door.invite(invite, now)
+            case InviteRevoked(invite):
+                return self.door.revoke_invite(invite)
+            case Decided(peer, accepted):
+                return self._decided(peer, accepted, now)
+            case Revoke(peer, reason):
+                return self.door.revoke(peer, reason, self.course.round_index)
+        return []
+
+    def _decided(self, peer: str, accepted: bool, now: float) -> list[Effect]:
+        try:
+            return self.door.decided(peer, accepted=accepted, now=now)
+        except RemoteProtocolError as error:  # of its record, or of one too many
+            return self._misbehaved(peer, str(error), now)
+
+    def _knock_failed(self, failed: KnockFailed) -> list[Effect]:
+        text, for_good = KNOCK_FAILURES[failed.reason]
+        joining = self.gossip.joining
+        joining.failed(failed.host, failed.port, text, for_good=for_good)
+        no_use = for_good and self.manifest is None and joining.is_hopeless
+        return [Report("denied", {"text": text})] if no_use else []
+
+    def _lose_barred(self, effects: list[Effect], now: float) -> list[Effect]:
+        barred = [effect.peer for effect in effects if isinstance(effect, Bar)]
+        return [
+            loss for peer in barred for loss in self.exchange.lose(peer, "put out", now)
+        ]
+
+    # --- Messages --------------------------------------------------------------------
+
+    def _received(self, peer: str, message: Message, now: float) -> list[Effect]:
+        try:
+            return self._heard(peer, now) + self._message(peer, message, now)
+        except RemoteProtocolError as error:
+            return self._misbehaved(peer, str(error), now)
+
+    def _misbehaved(self, peer: str, reason: str, now: float) -> list[Effect]:
+        report = Report("protocol-error", {"peer": peer, "reason": reason})
+        return [report, *self.exchange.lose(peer, f"broke the rules: {reason}", now)]
+
+    def _heard(self, peer: str, now: float) -> list[Effect]:
+        if not self.gossip.is_member(peer):
+            return []
+        if not self.gossip.detector.heard(peer, now):
+            return []
+        return [Report("peer-online", {"peer": peer})]
+
+    def _message(self, peer: str, message: Message, now: float) -> list[Effect]:
+        match message:
+            case Hello():
+                return self._hello(peer, message, now)
+            case Welcome():
+                return self.gossip.on_welcome(peer, message, now)
+            case ManifestPart():
+                return self._adopted(self.gossip.on_part(peer, message))
+            case Refused():
+                return self.gossip.on_refused(peer, message)
+            case Facts():
+                return self.gossip.on_facts(peer, message, now)
+        if self.manifest is None or not self.gossip.is_member(peer):
+            return []
+        return self._from_member(peer, message, now)
+
+    def _from_member(self, peer: str, message: Message, now: float) -> list[Effect]:
+        match message:
+            case Ping() | Pong():
+                return self.gossip.on_probe(peer, message, now)
+            case Goodbye():
+                self.gossip.detector.goodbye(peer, now)
+                return self.exchange.lose(peer, "stopped", now)
+            case SignedOffer(statement):
+                return self._offered(peer, statement, now)
+            case Request():
+                return self.exchange.asked(peer, message, now)
+            case Refusal():
+                return self.exchange.refused(peer, message, now)
+            case Credit():
+                return self.exchange.credited(peer, message)
+            case StreamStart() | Chunk():
+                return self.exchange.data(peer, message, now)
+        return []
+
+    def _hello(self, peer: str, hello: Hello, now: float) -> list[Effect]:
+        effects = self.door.hello(peer, hello, now)
+        record = self.gossip.facts.records.get(peer)
+        if record is not None and self.gossip.greeted(record):
+            effects += self.exchange.lose(peer, "restarted", now)
+        return effects + self._heard(peer, now)
+
+    def _offered(self, peer: str, statement: Signed, now: float) -> list[Effect]:
+        gossip = self.gossip
+        key = gossip.facts.records[peer].key
+        said = read_offer(statement, gossip.scheme, swarm=gossip.swarm_id, key=key)
+        if not self._is_news(peer, said):
+            return []
+        offer = said.offer
+        known = gossip.detector.watch(peer, now).round_index
+        gossip.detector.in_round(peer, max(known, offer.round_index), now)
+        round_ = self.exchange.offered(peer, offer, now)
+        if round_ is None or offer.digest == round_.plan.digest:
+            return []
+        return gossip.send_facts(peer, now)
+
+    def _is_news(self, peer: str, said: OfferFact) -> bool:
+        """Whether a statement is not a repetition of an earlier one."""
+        incarnation, window = self._replays.get(peer, (-1, ReplayWindow()))
+        if said.incarnation < incarnation:
+            return False
+        if said.incarnation > incarnation:
+            window = ReplayWindow()
+            self._replays[peer] = (said.incarnation, window)
+        return window.accept(said.sequence)
+
+    # --- Beginnings and silences -----------------------------------------------------
+
+    def _adopted(self, effects: list[Effect]) -> list[Effect]:
+        """If a manifest was just adopted, prepares what follows from it."""
+        if any(isinstance(effect, Adopt) for effect in effects):
+            self.course.prepare()
+        return effects
+
+    def _resume(self, event: Resume, now: float) -> list[Effect]:
+        effects = self._adopted(self.gossip.resume(event.manifest, event.facts))
+        self.course.resume(event, now)
+        return effects + self.gossip.introduce(now)
+
+    def _notice_silence(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for peer in self.gossip.detector.newly_silent(now):
+            reason = self.gossip.detector.why_silent(peer, now)
+            effects.append(Report("peer-silent", {"peer": peer, "reason": reason}))
+            effects += self.exchange.lose(peer, reason, now)
+        return effects

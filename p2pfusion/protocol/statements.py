@@ -1,0 +1,200 @@
+"""Signed statements: what a peer says that others pass on.
+
+A statement's payload is its author's public key (32 bytes) and a msgpack list; the
+signature covers those very bytes under the statement's domain, so nothing said in one
+place can be repeated as something else. Reading is verifying first and decoding after;
+whatever is wrong is a ``RemoteProtocolError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
+from p2pfusion.limits import MAX_ADDRESS_CHARACTERS, MAX_NAME_CHARACTERS, MAX_ROSTER
+from p2pfusion.protocol import schema
+from p2pfusion.protocol.messages import BEFORE_START, Offer, PeerRecord, Signed
+from p2pfusion.security import CIPHERS, Scheme, Signer
+
+KEY_BYTES = 32
+
+_peer = schema.text(MAX_NAME_CHARACTERS, least=1)
+_name = schema.text(MAX_NAME_CHARACTERS)
+_number = schema.whole()
+_key = schema.raw(KEY_BYTES, least=KEY_BYTES)
+
+RECORD = (
+    _name,
+    schema.text(MAX_ADDRESS_CHARACTERS, least=1),
+    schema.whole(1, 65_534),
+    schema.text(32, least=1),
+    _number,
+    _number,
+    schema.whole(BEFORE_START),
+    _name,
+    _key,
+    _key,
+    schema.one_of(frozenset(CIPHERS)),
+)
+START = (_name, schema.many(_peer, MAX_ROSTER))
+REVOCATION = (_name, _peer, _number, schema.text(200))
+OFFER = (
+    *(_name, _number, _number, _number, _number),
+    *(schema.raw(16, least=16), _number, schema.real, schema.real, schema.real),
+)
+BANNER = (_key,)
+BANNER_FRAME = (schema.raw(128, least=KEY_BYTES), schema.raw(64, least=64))
+
+
+@dataclass(frozen=True)
+class RevocationFact:
+    """``peer`` is not in the swarm from ``epoch`` on, says the admin ``by``."""
+
+    by: str
+    key: bytes
+    peer: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class OfferFact:
+    """An offer, with what tells a repetition from news."""
+
+    incarnation: int
+    sequence: int
+    offer: Offer
+
+
+def sign_record(record: PeerRecord, signer: Signer) -> Signed:
+    """The record, signed by its subject."""
+    return _sign(
+        "record/v1",
+        RECORD,
+        [
+            *(record.name, record.host, record.port, record.split_fraction),
+            *(record.incarnation, record.sequence, record.join_epoch, record.swarm),
+            *(record.transport_key, record.exchange_key, record.cipher),
+        ],
+        signer,
+    )
+
+
+def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
+    """The record that a peer signed."""
+    key, values = _read("record/v1", RECORD, signed, scheme)
+    name, host, port, fraction, incarnation, sequence, epoch, *rest = values
+    swarm, transport_key, exchange_key, cipher = rest
+    return PeerRecord(
+        peer=scheme.peer_id(key),
+        name=name,
+        host=host,
+        port=port,
+        split_fraction=fraction,
+        incarnation=incarnation,
+        sequence=sequence,
+        join_epoch=epoch,
+        swarm=swarm,
+        key=key,
+        transport_key=transport_key,
+        exchange_key=exchange_key,
+        cipher=cipher,
+    )
+
+
+def sign_start(swarm: str, members: Sequence[str], signer: Signer) -> Signed:
+    """The founder's list of first members."""
+    return _sign("start/v1", START, [swarm, list(members)], signer)
+
+
+def read_start(
+    signed: Signed, scheme: Scheme, *, swarm: str, founder: bytes
+) -> tuple[str, ...]:
+    """The first members, sorted; only the swarm's founder can name them."""
+    key, (theirs, members) = _read("start/v1", START, signed, scheme)
+    if key != founder or theirs != swarm:
+        raise RemoteProtocolError("a list of first members that the founder never made")
+    if not members or list(members) != sorted(set(members)):
+        raise RemoteProtocolError("a list of first members out of order")
+    first: tuple[str, ...] = members
+    return first
+
+
+def sign_revocation(
+    swarm: str, *, peer: str, epoch: int, reason: str, signer: Signer
+) -> Signed:
+    """An admin's word that ``peer`` is out."""
+    values = [swarm, peer, epoch, reason]
+    return _sign("revocation/v1", REVOCATION, values, signer)
+
+
+def read_revocation(signed: Signed, scheme: Scheme, *, swarm: str) -> RevocationFact:
+    """Who is out, and who says so; whether that is an admin, its chain tells."""
+    key, (theirs, peer, epoch, reason) = _read(
+        "revocation/v1", REVOCATION, signed, scheme
+    )
+    if theirs != swarm:
+        raise RemoteProtocolError("a revocation of another swarm")
+    return RevocationFact(scheme.peer_id(key), key, peer, epoch, reason)
+
+
+def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signed:
+    """An offer, signed by the peer that makes it."""
+    offer = said.offer
+    values = [
+        *(swarm, said.incarnation, said.sequence, epoch),
+        *(offer.round_index, offer.digest, offer.samples),
+        *(offer.loss, offer.norm, offer.seconds),
+    ]
+    return _sign("offer/v1", OFFER, values, signer)
+
+
+def read_offer(signed: Signed, scheme: Scheme, *, swarm: str, key: bytes) -> OfferFact:
+    """The offer of the peer with this key."""
+    author, values = _read("offer/v1", OFFER, signed, scheme)
+    theirs, incarnation, sequence, _, *rest = values
+    if author != key or theirs != swarm:
+        raise RemoteProtocolError("an offer that speaks for another")
+    return OfferFact(incarnation, sequence, Offer(*rest))
+
+
+def banner(transport_key: bytes, signer: Signer) -> bytes:
+    """What a peer that takes strangers says to whoever asks: its ids and keys."""
+    signed = _sign("banner/v1", BANNER, [transport_key], signer)
+    return schema.pack([signed.payload, signed.signature])
+
+
+def read_banner(packed: bytes, scheme: Scheme) -> tuple[str, bytes]:
+    """Id and transport key of whoever sent this banner."""
+    payload, signature = schema.checked(BANNER_FRAME, schema.unpack(packed))
+    signed = Signed(payload, signature)
+    key, (transport_key,) = _read("banner/v1", BANNER, signed, scheme)
+    return scheme.peer_id(key), transport_key
+
+
+def author(signed: Signed) -> bytes:
+    """The public key that a statement names; whether it signed is not checked."""
+    return signed.payload[:KEY_BYTES]
+
+
+def _sign(
+    domain: str, checks: Sequence[schema.Check], values: list[object], signer: Signer
+) -> Signed:
+    try:
+        schema.checked(checks, values)
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(f"own {domain}: {error}") from None
+    payload = signer.public + schema.pack(values)
+    return Signed(payload, signer.sign(domain, payload))
+
+
+def _read(
+    domain: str, checks: Sequence[schema.Check], signed: Signed, scheme: Scheme
+) -> tuple[bytes, list[Any]]:
+    key = author(signed)
+    if not scheme.verify(key, domain, signed.payload, signed.signature):
+        raise RemoteProtocolError("a statement with a wrong signature")
+    values = schema.unpack(signed.payload[KEY_BYTES:])
+    return key, schema.checked(checks, values)

@@ -1,0 +1,271 @@
+"""Streams: asked for by whoever needs them, bounded by credit, resumed after a loss.
+
+A ``Pull`` is the needing side, a ``Serve`` the giving side. A request is idempotent: it
+names the stream, the offset to go on from and the byte up to which the sender may go,
+so it can be repeated whenever something seems lost, and the sender just continues from
+there. A request may come long before the data: it waits at the serving side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.limits import CHUNK_BYTES, CREDIT_CHUNKS, MAX_PARKED_REQUESTS_PER_PEER
+from p2pfusion.protocol.events import (
+    Absorb,
+    CloseSink,
+    Effect,
+    OpenSink,
+    Send,
+    SendChunk,
+    SendStart,
+    StopServing,
+    StreamKey,
+)
+from p2pfusion.protocol.messages import (
+    Chunk,
+    Credit,
+    Refusal,
+    Request,
+    StreamStart,
+)
+
+WINDOW_BYTES = CREDIT_CHUNKS * CHUNK_BYTES
+
+WAITING_RETRY_S = 5.0
+"""A request that waits at the serving side is repeated at this interval: a lost one
+costs so much, and a repeated one costs a hundred bytes."""
+
+STALLED_RETRY_S = 2.0
+"""A stream that has begun and stands still for so long is asked for again."""
+
+
+@dataclass
+class Pull:
+    """One stream that this peer needs. ``total_bytes`` follows from the plan."""
+
+    number: int
+    stream: StreamKey
+    digest: bytes
+    total_bytes: int | None
+    retry_at: float
+    received: int = 0
+    granted: int = WINDOW_BYTES
+    opened: bool = False
+
+    def request(self) -> Send:
+        """The message that asks for what is still missing."""
+        key = self.stream
+        return Send(
+            key.source,
+            Request(
+                self.number,
+                key.hop,
+                key.round_index,
+                self.digest,
+                key.instead_of,
+                self.received,
+                self.granted,
+            ),
+        )
+
+
+class Pulls:
+    """All streams that this peer has asked for and not yet received."""
+
+    def __init__(self, first_number: int) -> None:
+        self._pulls: dict[int, Pull] = {}
+        self._next_number = first_number
+
+    def open(
+        self, stream: StreamKey, digest: bytes, total_bytes: int | None, now: float
+    ) -> list[Effect]:
+        """Asks for a stream. ``total_bytes`` None: the sender says, within limits."""
+        number = self._next_number
+        self._next_number += 1
+        pull = Pull(number, stream, digest, total_bytes, now + WAITING_RETRY_S)
+        self._pulls[number] = pull
+        return [pull.request()]
+
+    def find(self, number: int, peer: str) -> Pull | None:
+        """The pull of that number, if that peer is its source."""
+        pull = self._pulls.get(number)
+        return pull if pull is not None and pull.stream.source == peer else None
+
+    def started(
+        self, pull: Pull, start: StreamStart, weight: float, now: float
+    ) -> list[Effect]:
+        """The stream's head came; a repeated one changes nothing."""
+        if pull.total_bytes is not None and start.total_bytes != pull.total_bytes:
+            raise RemoteProtocolError(
+                f"stream {pull.stream.hop} announces {start.total_bytes} bytes, the "
+                f"plan says {pull.total_bytes}"
+            )
+        pull.retry_at = now + STALLED_RETRY_S
+        if pull.opened:
+            return []
+        pull.opened = True
+        pull.total_bytes = start.total_bytes
+        return [
+            OpenSink(pull.number, pull.stream, weight, start.total_bytes, start.absent)
+        ]
+
+    def arrived(self, pull: Pull, chunk: Chunk, now: float) -> list[Effect]:
+        """Bytes came. Those already here are passed over; a gap is asked for again."""
+        if not pull.opened or pull.total_bytes is None:
+            # The head is lost, or on its way.
+            pull.retry_at = min(pull.retry_at, now + STALLED_RETRY_S)
+            return []
+        size = chunk.payload.nbytes
+        if chunk.offset + size > pull.total_bytes:
+            raise RemoteProtocolError("a stream is longer than announced")
+        if chunk.offset != pull.received:
+            return []
+        pull.received += size
+        pull.retry_at = now + STALLED_RETRY_S
+        effects: list[Effect] = [Absorb(pull.number, chunk.offset, chunk.payload)]
+        if pull.received == pull.total_bytes:
+            return [*effects, *self._close(pull, complete=True)]
+        if pull.granted - pull.received <= WINDOW_BYTES // 2:
+            pull.granted = pull.received + WINDOW_BYTES
+            effects.append(Send(pull.stream.source, Credit(pull.number, pull.granted)))
+        return effects
+
+    def cancel(self, pull: Pull) -> list[Effect]:
+        """Gives a stream up."""
+        return self._close(pull, complete=False)
+
+    def _close(self, pull: Pull, *, complete: bool) -> list[Effect]:
+        del self._pulls[pull.number]
+        return [CloseSink(pull.number, complete)] if pull.opened else []
+
+    def of_source(self, peer: str) -> list[Pull]:
+        """The open pulls from one peer."""
+        return [p for p in self._pulls.values() if p.stream.source == peer]
+
+    def of_round(self, round_index: int) -> list[Pull]:
+        """The open pulls of one round."""
+        return [p for p in self._pulls.values() if p.stream.round_index == round_index]
+
+    def of_hop(self, hop: str) -> list[Pull]:
+        """The open pulls of one kind."""
+        return [p for p in self._pulls.values() if p.stream.hop == hop]
+
+    def retry(self, now: float) -> list[Effect]:
+        """Asks again for what waits or stands still too long."""
+        effects: list[Effect] = []
+        for pull in self._pulls.values():
+            if pull.retry_at <= now:
+                pull.retry_at = now + WAITING_RETRY_S
+                pull.granted = pull.received + WINDOW_BYTES
+                effects.append(pull.request())
+        return effects
+
+    def deadline(self) -> float | None:
+        """When the next repetition is due."""
+        return min((p.retry_at for p in self._pulls.values()), default=None)
+
+
+@dataclass
+class Serve:
+    """One stream that another peer has asked for.
+
+    ``planned_bytes`` is its length by the plan, once that has been looked up: whoever
+    waits is looked at again with every event.
+    """
+
+    peer: str
+    request: Request
+    stream: StreamKey
+    offset: int
+    limit: int
+    planned_bytes: int | None = None
+    total_bytes: int | None = None
+    samples: int = 0
+
+
+class Serves:
+    """All streams that others have asked for, ready or waiting."""
+
+    def __init__(self) -> None:
+        self._serves: dict[tuple[str, int], Serve] = {}
+
+    def asked(self, peer: str, request: Request, stream: StreamKey) -> Serve | Refusal:
+        """Notes a request, or a repetition of one; refuses one too many."""
+        key = (peer, request.pull)
+        known = self._serves.get(key)
+        if known is None or known.stream != stream:
+            if not self._has_room(peer):
+                return Refusal(request.pull, "busy")
+            known = Serve(peer, request, stream, request.offset, request.limit)
+            self._serves[key] = known
+        known.offset, known.limit = request.offset, request.limit
+        known.request = request
+        return known
+
+    def _has_room(self, peer: str) -> bool:
+        """Whether a peer may ask for one stream more; ended ones give way."""
+        of_peer = [serve for serve in self._serves.values() if serve.peer == peer]
+        if len(of_peer) < MAX_PARKED_REQUESTS_PER_PEER:
+            return True
+        ended = [serve for serve in of_peer if serve.offset == serve.total_bytes]
+        for serve in ended:
+            del self._serves[serve.peer, serve.request.pull]
+        return bool(ended)
+
+    def begin(self, serve: Serve, total_bytes: int, samples: int) -> list[Effect]:
+        """The data is ready: send the head, then what the credit allows."""
+        serve.total_bytes = total_bytes
+        serve.samples = samples
+        start = SendStart(serve.peer, serve.request.pull, serve.stream, samples)
+        return [start, *self._advance(serve)]
+
+    def credit(self, peer: str, credit: Credit) -> list[Effect]:
+        """The receiver has room up to a new byte."""
+        serve = self._serves.get((peer, credit.pull))
+        if serve is None or serve.total_bytes is None:
+            return []
+        serve.limit = max(serve.limit, credit.limit)
+        return self._advance(serve)
+
+    def _advance(self, serve: Serve) -> list[Effect]:
+        effects: list[Effect] = []
+        assert serve.total_bytes is not None
+        # However much credit a peer claims, no more than a window is queued at once.
+        end = min(serve.limit, serve.total_bytes, serve.offset + WINDOW_BYTES)
+        while serve.offset < end:
+            size = min(CHUNK_BYTES, end - serve.offset)
+            effects.append(
+                SendChunk(
+                    serve.peer, serve.request.pull, serve.stream, serve.offset, size
+                )
+            )
+            serve.offset += size
+        return effects
+
+    def waiting(self, round_index: int) -> list[Serve]:
+        """Requests of one round whose data was not ready so far."""
+        return [
+            s
+            for s in self._serves.values()
+            if s.total_bytes is None and s.stream.round_index == round_index
+        ]
+
+    def drop(self, serve: Serve) -> list[Effect]:
+        """Forgets a request."""
+        self._serves.pop((serve.peer, serve.request.pull), None)
+        return [StopServing(serve.peer, serve.request.pull)]
+
+    def drop_where(self, *, peer: str = "", before: int = -1) -> list[Effect]:
+        """Forgets all requests of a peer, or of the rounds before one."""
+        gone = [
+            s
+            for s in self._serves.values()
+            if s.peer == peer or s.stream.round_index < before
+        ]
+        return [effect for serve in gone for effect in self.drop(serve)]
+
+    def __iter__(self) -> Iterator[Serve]:
+        return iter(list(self._serves.values()))

@@ -1,0 +1,146 @@
+"""Bytes to message and back: the only place that knows the format.
+
+A message is one frame of plain msgpack: ``[code, field, field, ...]``, fields in the
+order of the message's class. A ``Chunk`` has its payload in a second frame. ``decode``
+turns any bytes whatever into a message or a ``RemoteProtocolError``: types, lengths and
+bounds are checked here, once, so that the rest of the protocol handles values only.
+What a signed statement says is read, and its signature checked, in ``statements.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+
+from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
+from p2pfusion.limits import (
+    CHUNK_BYTES,
+    MAX_CHAIN_BYTES,
+    MAX_CONTROL_FRAME_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_NAME_CHARACTERS,
+    MAX_REFUSED_CHARACTERS,
+    MAX_ROSTER,
+    MAX_START_BYTES,
+    MAX_STATEMENT_BYTES,
+)
+from p2pfusion.protocol import schema
+from p2pfusion.protocol.messages import (
+    TABLE,
+    Chunk,
+    Credit,
+    Facts,
+    Goodbye,
+    Hello,
+    ManifestPart,
+    Membership,
+    Message,
+    Ping,
+    Pong,
+    Refusal,
+    Refused,
+    Request,
+    Revocation,
+    Signed,
+    SignedOffer,
+    StreamStart,
+    Welcome,
+)
+from p2pfusion.protocol.schema import Check
+from p2pfusion.split.plan import Hop
+
+Frame = bytes | memoryview
+
+MAX_ABSENT_BYTES = 64 * 1024 - 512
+HOPS = frozenset({*(hop.value for hop in Hop), TABLE})
+REFUSED_CODES = frozenset({"version", "not-ready", "denied", "pending"})
+REFUSAL_REASONS = frozenset({"gone", "plan", "not-training", "busy"})
+
+_number = schema.whole()
+_name = schema.text(MAX_NAME_CHARACTERS)
+_digest = schema.raw(16, least=16)
+_signature = schema.raw(64, least=64)
+_signed = schema.group(Signed, schema.raw(MAX_STATEMENT_BYTES, least=32), _signature)
+_start = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
+_chain = schema.raw(MAX_CHAIN_BYTES)
+
+SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
+    Hello: (1, (_number, _name, _signed, _chain, _name, schema.raw_or_nothing(32))),
+    Welcome: (2, (_name, _number, schema.whole(0, MAX_MANIFEST_BYTES), _chain)),
+    ManifestPart: (3, (_number, schema.raw(MAX_CONTROL_FRAME_BYTES, least=1))),
+    Refused: (4, (schema.one_of(REFUSED_CODES), schema.text(MAX_REFUSED_CHARACTERS))),
+    Facts: (
+        5,
+        (
+            schema.many(schema.group(Membership, _signed, _chain), MAX_ROSTER),
+            schema.optional(_start),
+            schema.many(schema.group(Revocation, _signed, _chain), MAX_ROSTER),
+        ),
+    ),
+    Ping: (6, (_number, _number, _digest)),
+    Pong: (7, (_number, _number, _digest)),
+    Goodbye: (8, ()),
+    SignedOffer: (9, (_signed,)),
+    Request: (
+        10,
+        (_number, schema.one_of(HOPS), _number, _digest, _name, _number, _number),
+    ),
+    Refusal: (11, (_number, schema.one_of(REFUSAL_REASONS))),
+    Credit: (12, (_number, _number)),
+    StreamStart: (13, (_number, _number, _number, schema.raw(MAX_ABSENT_BYTES))),
+    Chunk: (14, (_number, _number)),
+}
+_BY_CODE = {code: (kind, checks) for kind, (code, checks) in SCHEMAS.items()}
+_DATA_CODES = frozenset(SCHEMAS[kind][0] for kind in (StreamStart, Chunk))
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return [_plain(getattr(value, f.name)) for f in fields(value)]
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def encode(message: Message) -> list[Frame]:
+    """The frames of a message; ``LocalProtocolError`` if it breaks a bound."""
+    code, checks = SCHEMAS[type(message)]
+    values = [getattr(message, f.name) for f in fields(message)]
+    payload: list[Frame] = [values.pop()] if isinstance(message, Chunk) else []
+    plain = [_plain(value) for value in values]
+    try:
+        schema.checked(checks, plain)
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(f"{type(message).__name__}: {error}") from None
+    head = schema.pack([code, *plain])
+    if len(head) > MAX_CONTROL_FRAME_BYTES:
+        raise LocalProtocolError(f"{type(message).__name__} is too long for a frame")
+    return [head, *payload]
+
+
+def decode(frames: Sequence[Frame], *, data_plane: bool) -> Message:
+    """The message in these frames.
+
+    Raises ``RemoteProtocolError``, and nothing else, for anything but one well-formed
+    message that belongs on this plane.
+    """
+    if not 1 <= len(frames) <= 2 or len(frames[0]) > MAX_CONTROL_FRAME_BYTES:
+        raise schema.bad("wrong number or length of frames")
+    parts = schema.unpack(frames[0])
+    if not parts or type(parts[0]) is not int:
+        raise schema.bad("not a list that begins with a code")
+    kind, checks = _BY_CODE.get(parts[0], (None, ()))
+    if kind is None:
+        raise schema.bad("an unknown code")
+    if (parts[0] in _DATA_CODES) is not data_plane:
+        raise schema.bad("on the wrong plane")
+    values = schema.checked(checks, parts[1:])
+    if (len(frames) == 2) is not (kind is Chunk):
+        raise schema.bad("a payload where none belongs, or none where one does")
+    if kind is Chunk:
+        payload = memoryview(frames[1])
+        if not 1 <= payload.nbytes <= CHUNK_BYTES:
+            raise schema.bad("a chunk of wrong length")
+        values.append(payload)
+    message: Message = kind(*values)
+    return message

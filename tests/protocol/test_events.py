@@ -1,0 +1,86 @@
+"""The door's two sides: every event is taken, every effect is a known value."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+
+import pytest
+
+from p2pfusion.protocol import access
+from p2pfusion.protocol import events as e
+from p2pfusion.protocol.course import Standing
+from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.messages import Goodbye
+from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
+from tests.protocol.names import NAMES, NamedKey, invitation, knocking, record
+from tests.protocol.swarm import described, small_manifest, started
+
+VALUES = {e.StreamKey}
+
+
+def declared() -> set[type]:
+    return {
+        kind
+        for part in (e, access)
+        for _, kind in inspect.getmembers(part, inspect.isclass)
+        if kind.__module__ == part.__name__ and dataclasses.is_dataclass(kind)
+    }
+
+
+def test_everything_declared_is_an_event_or_an_effect() -> None:
+    events, effects = set(typing.get_args(e.Event)), set(typing.get_args(e.Effect))
+    assert not events & effects
+    assert events | effects | VALUES == declared()
+    for kind in declared():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            made = object.__new__(kind)
+            made.anything = 1  # type: ignore[attr-defined]
+
+
+EVENTS: list[e.Event] = [
+    e.Received("p1", Goodbye()),
+    e.Misbehaved("p1", "noise"),
+    e.Tick(),
+    e.Expect(small_manifest()),
+    access.JoinBy(Way("127.0.0.1", 9)),
+    access.JoinBy(Way("127.0.0.1", 9, "p1", bytes(32), "", "one", bytes(16))),
+    access.Introduced("127.0.0.1", 9, "p1", bytes(32)),
+    *(access.KnockFailed("127.0.0.1", 9, reason) for reason in KNOCK_FAILURES),
+    access.Invited(invitation()),
+    access.Decided("p1", True),
+    e.TrainingFinished(0, 1, 1.0, 1.0, 1.0),
+    e.TrainingFailed(0, "no reason"),
+    e.ExportRequested(1),
+    e.Stopping(),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_a_peer_without_a_swarm_takes_any_event(event: e.Event) -> None:
+    peer = Peer(record("p0"), NamedKey("p0"), NAMES)
+    known = set(typing.get_args(e.Effect))
+    for instant in (0.0, 1.0):
+        for effect in peer.handle(event, instant):
+            assert type(effect) in known
+        assert peer.deadline() >= 0.0
+
+
+def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
+    """What no scenario of ours ever produces would be untested."""
+    swarm = started(3, rounds=4)
+    swarm.add("p7")
+    swarm.event("p0", access.Invited(invitation()))
+    swarm.join_address("p7", by="p0")
+    swarm.at(1.2, lambda: swarm.event("p0", access.Revoke("p7", "a test")))
+    stranger = e.Received("guest 0", knocking(record("x"), version=0))
+    swarm.at(1.3, lambda: swarm.event("p0", stranger))
+    swarm.at(1.5, lambda: swarm.event("p0", e.ExportRequested(1)))
+    swarm.at(1.6, lambda: swarm.event("p0", e.Misbehaved("p2", "noise")))
+    swarm.at(2.5, lambda: swarm.kill("p2"))
+    swarm.run(lambda: swarm.hosts["p1"].peer.standing is Standing.DONE)
+    seen = {line.split()[3].split("(")[0] for line in swarm.log}
+    effects = {kind.__name__ for kind in typing.get_args(e.Effect)}
+    assert effects <= seen
+    assert described(e.Found(small_manifest())).startswith("Found ")

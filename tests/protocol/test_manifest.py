@@ -1,0 +1,104 @@
+"""The manifest: one canonical form, a stable id, and refusal of everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfusion.errors import ConfigError, RemoteProtocolError
+from p2pfusion.protocol.manifest import Manifest
+from tests.protocol.swarm import small_manifest
+
+
+def test_bytes_and_back() -> None:
+    manifest = small_manifest(model_arguments={"b": [1, 2.5], "a": {"x": True}})
+    packed = manifest.to_bytes()
+    assert Manifest.from_bytes(packed) == manifest
+    assert Manifest.from_bytes(packed).to_bytes() == packed
+
+
+def test_the_order_of_arguments_does_not_change_the_id() -> None:
+    one = small_manifest(method_arguments={"a": 1, "b": 2})
+    other = small_manifest(method_arguments={"b": 2, "a": 1})
+    assert one.swarm_id == other.swarm_id
+
+
+def test_every_field_changes_the_id() -> None:
+    base = small_manifest()
+    changes = {
+        "name": "other",
+        "seed": 1,
+        "rounds": 7,
+        "learning_rate": 0.1,
+        "label_mask": False,
+        "wire_dtype": "float16",
+        "method": "heterofl",
+        "method_arguments": {"x": 1},
+    }
+    for key, value in changes.items():
+        changed = dataclasses.replace(base, **{key: value})
+        assert changed.swarm_id != base.swarm_id
+        assert base.first_difference(changed) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rounds", 0),
+        ("rounds", True),
+        ("learning_rate", float("nan")),
+        ("learning_rate", 1),
+        ("wire_dtype", "float8"),
+        ("name", ""),
+        ("name", "two\nlines"),
+        ("deadline_max_s", 0.5),
+        ("model_arguments", {"x": None}),
+    ],
+)
+def test_bad_values_name_their_key(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        small_manifest(**{key: value})
+
+
+def test_other_bytes_are_a_remote_error() -> None:
+    good = small_manifest().to_bytes()
+    data = msgpack.unpackb(good)
+    for bad in (
+        b"",
+        good[:-1],
+        good + b"\x00",
+        msgpack.packb({**data, "surplus": 1}),
+        msgpack.packb({**data, "rounds": "many"}),
+        msgpack.packb({**data, "layout": []}),
+        msgpack.packb(dict(reversed(list(data.items())))),
+    ):
+        with pytest.raises(RemoteProtocolError):
+            Manifest.from_bytes(bad)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_manifest_or_a_remote_error(packed: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        Manifest.from_bytes(packed)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_flipped_byte_is_a_manifest_or_a_remote_error(at: int, value: int) -> None:
+    packed = bytearray(small_manifest().to_bytes())
+    packed[at % len(packed)] = value
+    with contextlib.suppress(RemoteProtocolError):
+        Manifest.from_bytes(bytes(packed))
+
+
+def test_learning_rates_fall_from_the_first_to_zero() -> None:
+    manifest = small_manifest(rounds=10, learning_rate=0.4)
+    rates = [manifest.learning_rate_at(t) for t in range(11)]
+    assert rates[0] == 0.4 and abs(rates[10]) < 1e-12
+    assert rates == sorted(rates, reverse=True)
+    constant = small_manifest(schedule="constant", learning_rate=0.4)
+    assert constant.learning_rate_at(5) == 0.4
