@@ -1,0 +1,1 @@
+"""The process that a peer is: protocol, transport, store and local socket."""

@@ -1,0 +1,257 @@
+"""Keeps one trainer process alive, set up, and busy with the right round.
+
+The daemon asks for rounds; here is remembered what the trainer was told, so that one
+that died is replaced and told the same. At most one round is being trained; a newer one
+replaces one that still waits. Errors of the user's making (data that cannot be read, a
+model that does not exist) are final. A trainer that dies is started again; one that
+dies again and again without finishing a round is given up, and the peer goes on serving
+without training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.trainer_link import TrainerLink
+from p2pfusion.errors import P2PFusionError, TrainerError, reported
+from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+
+Fields = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Described:
+    """The layout of the founder's model, and its arguments, completed."""
+
+    layout: Layout
+    arguments: Fields
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A round's offer is on disk."""
+
+    round_index: int
+    offer: Path
+    split: Split
+    samples: int
+    loss: float
+    accuracy: float | None
+    norm: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class NotTrained:
+    """A round gave nothing."""
+
+    round_index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """The trainer cannot do its work here, whatever is tried."""
+
+    error: P2PFusionError
+
+
+Outcome = Described | Trained | NotTrained | Fatal
+
+
+class Apprentice:
+    """The trainer, as the daemon sees it."""
+
+    def __init__(self, log_path: Path, peer: PeerSettings, data: DataSettings) -> None:
+        self._log_path = log_path
+        self._peer = peer
+        self._data = data
+        self._setup: Fields | None = None
+        self._describe: Fields | None = None
+        self._waiting: tuple[int, Split, float] | None = None
+        self._training: tuple[int, Split] | None = None
+        self._restarts = 0
+        self._given_up = ""
+        self._was_set_up = False
+        self.state = "starting"
+        self.samples: int | None = None
+        self.progress: tuple[int, int] | None = None
+        self._link = self._start()
+
+    def _start(self) -> TrainerLink:
+        threads = str(self._peer.cpu_threads)
+        return TrainerLink(self._log_path, environment={"OMP_NUM_THREADS": threads})
+
+    @property
+    def pid(self) -> int:
+        """Process id of the trainer."""
+        return self._link.pid
+
+    def descriptors(self) -> dict[int, int]:
+        """What the loop waits on."""
+        return self._link.descriptors()
+
+    def describe(self, model: str, arguments: Fields) -> None:
+        """Asks for a model's layout; the data tells what the arguments leave open."""
+        data = self._data.to_data()
+        self._describe = {
+            "do": "describe",
+            "model": model,
+            "arguments": dict(arguments),
+            "data": data,
+        }
+        self._link.send(self._describe)
+
+    def set_up(self, manifest: Manifest, *, store: Path, offers: Path) -> None:
+        """Tells the trainer what stays the same over the rounds."""
+        self._describe = None
+        self._setup = {
+            "do": "setup",
+            "model": manifest.model,
+            "arguments": manifest.model_arguments,
+            "layout": manifest.layout.to_data(),
+            "seed": manifest.seed,
+            "objective": {"label_mask": manifest.label_mask},
+            "optimiser": {
+                "momentum": manifest.momentum,
+                "weight_decay": manifest.weight_decay,
+                "clip": manifest.clip,
+            },
+            "batch": manifest.batch,
+            "local_epochs": manifest.local_epochs,
+            "local_steps": manifest.local_steps or None,
+            "data": self._data.to_data(),
+            "store": str(store),
+            "offers": str(offers),
+            "device": self._peer.device,
+            "threads": self._peer.cpu_threads,
+        }
+        self._link.send(self._setup)
+
+    def train(
+        self, round_index: int, split: Split, learning_rate: float
+    ) -> list[Outcome]:
+        """Asks for a round, as soon as the trainer is free; says so if it never is."""
+        if self._given_up:
+            return [NotTrained(round_index, self._given_up)]
+        self._waiting = (round_index, split, learning_rate)
+        self._next()
+        return []
+
+    def _next(self) -> None:
+        if self.samples is None or self._training or self._waiting is None:
+            return
+        round_index, split, learning_rate = self._waiting
+        self._waiting, self._training = None, (round_index, split)
+        self.state, self.progress = "training", None
+        self._link.send(
+            {
+                "do": "train",
+                "round": round_index,
+                "split": split.to_data(),
+                "learning_rate": learning_rate,
+            }
+        )
+
+    def ready(self) -> list[Outcome]:
+        """What the trainer has done since the last call."""
+        outcomes: list[Outcome] = []
+        for message in self._link.ready():
+            if "died" in message:
+                outcomes += self._died(message)
+            elif "failed" in message:
+                outcomes += self._failed(message)
+            elif "done" in message:
+                outcomes += self._done(message)
+            else:
+                self.progress = (_whole(message["step"]), _whole(message["steps"]))
+        self._next()
+        return outcomes
+
+    def _done(self, message: Fields) -> list[Outcome]:
+        self.state = "ready"
+        if message["done"] == "describe":
+            arguments = message["arguments"]
+            assert isinstance(arguments, dict)
+            return [Described(Layout.from_data(message["layout"]), arguments)]
+        if message["done"] == "setup":
+            self.samples = _whole(message["samples"])
+            self._was_set_up = True
+            return []
+        assert self._training is not None
+        _, split = self._training
+        self._training = None
+        self._restarts = 0
+        accuracy = message["accuracy"]
+        return [
+            Trained(
+                round_index=_whole(message["round"]),
+                offer=Path(str(message["offer"])),
+                split=split,
+                samples=_whole(message["samples"]),
+                loss=_real(message["loss"]),
+                accuracy=None if accuracy is None else _real(accuracy),
+                norm=_real(message["norm"]),
+                seconds=_real(message["seconds"]),
+            )
+        ]
+
+    def _failed(self, message: Fields) -> list[Outcome]:
+        fields = message["error"]
+        assert isinstance(fields, dict)
+        error = reported(fields)
+        if message["failed"] != "train" or self._training is None:
+            self.state = f"failed: {error.message}"
+            return [Fatal(error)]
+        round_index, _ = self._training
+        self._training = None
+        self.state = "ready"
+        return [NotTrained(round_index, error.message)]
+
+    def _died(self, message: Fields) -> list[Outcome]:
+        """Starts another, and tells it what the first one knew."""
+        why = f"the trainer died ({message['died']})"
+        outcomes: list[Outcome] = []
+        if self._training is not None:
+            outcomes.append(NotTrained(self._training[0], why))
+            self._training = None
+        self._restarts += 1
+        if self._restarts > MAX_TRAINER_RESTARTS:
+            return outcomes + self._give_up(why, message["log"])
+        self.state, self.samples = "restarting", None
+        self._link = self._start()
+        for told in (self._describe, self._setup):
+            if told is not None:
+                self._link.send(told)
+        return outcomes
+
+    def _give_up(self, why: str, log: object) -> list[Outcome]:
+        """No more trainers: what this peer has, it still serves."""
+        self.state = f"failed: {why}"
+        if not self._was_set_up:
+            words = str(log[-1]) if isinstance(log, list) and log else "no last words"
+            hint = f"{self._log_path} says: {words}"
+            return [Fatal(TrainerError(why, hint=hint))]
+        self._given_up = why
+        waiting, self._waiting = self._waiting, None
+        return [] if waiting is None else [NotTrained(waiting[0], why)]
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._link.stop(TRAINER_STOP_S)
+
+
+def _whole(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _real(value: object) -> float:
+    assert isinstance(value, int | float)
+    return float(value)

@@ -1,0 +1,238 @@
+"""A peer's profile: this machine, its data and, for a founder, the swarm.
+
+A profile is a TOML file that states only what differs from the defaults below. Unknown
+keys are errors with a suggestion; every error names the file and the key. Nothing here
+opens a socket, reads data or knows a model: the trainer has the tables of models and of
+data kinds. The daemon never writes a profile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from p2pfusion.daemon.address import parse_address
+from p2pfusion.daemon.sections import Place, Table, read_section, suggestion
+from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
+from p2pfusion.errors import ConfigError
+from p2pfusion.limits import MAX_NAME_CHARACTERS, MAX_ROSTER
+
+SECTIONS = ("peer", "data", "swarm")
+PARTITION_RULES = ("dirichlet", "shards", "iid")
+MAX_CPU_THREADS = 1_024
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerSettings:
+    """``[peer]``: this machine."""
+
+    name: str | None = None
+    """What people call this peer; default: the name from ``init``, else the host's."""
+    listen: str = "127.0.0.1:0"
+    """``host:port`` to listen on; data goes to the next port. Loopback by default, so
+    that nothing is offered to a network unasked; port 0 lets the system choose."""
+    advertise: str | None = None
+    """``host:port`` by which others reach this peer; default: where it listens."""
+    device: str = "cpu"
+    """Where the trainer computes, in torch's words: every machine has a ``cpu``."""
+    split_fraction: Fraction = Fraction(1, 2)
+    """Part of every width that this peer trains, in (0, 1]; half needs a quarter of the
+    weights of a wide layer."""
+    cpu_threads: int = 1
+    """Threads of the trainer; one leaves the machine usable for its owner."""
+    insecure_loopback: bool = False
+    """Neither encryption nor authentication, for measuring what they cost; refused
+    anywhere but on loopback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionSettings:
+    """``[data] partition``: this peer's share of files that all peers have."""
+
+    rule: str = "dirichlet"
+    """``dirichlet`` draws every class' shares, ``shards`` gives each peer few classes,
+    ``iid`` deals evenly. The default is what non-IID results are usually given for."""
+    alpha: float = 0.5
+    """Concentration of ``dirichlet``: smaller is more skewed; 0.5 is the usual test."""
+    shards: int = 2
+    """Classes per peer for ``shards``; two is the usual hard case."""
+    share: str = "0/1"
+    """``i/n``: share i, counted from 0, of n; default: everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """``[data]``: what this peer trains on. It never leaves the machine."""
+
+    kind: str = "digits"
+    """Format of the data; the default ships with the package."""
+    path: str | None = None
+    """File or directory; a relative one starts at the profile's directory."""
+    partition: PartitionSettings | None = None
+    """Which share of it; none: all of it is this peer's own."""
+    validation: float = 0.1
+    """Part that is held back to measure accuracy each round, in [0, 1)."""
+    limit: int | None = None
+    """Deal out at most so many training examples in all; none: all there are."""
+
+    def to_data(self) -> Table:
+        """Plain values, for the trainer, whose limits name the part they are for."""
+        data = dataclasses.asdict(self)
+        data["limit"] = None if self.limit is None else {"train": self.limit}
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One whole profile."""
+
+    peer: PeerSettings = PeerSettings()
+    data: DataSettings = DataSettings()
+    swarm: SwarmSettings | None = None
+    """Only a founder has one; everybody else learns the manifest on joining."""
+    source: str = "defaults"
+    """Where it comes from, for errors."""
+
+    def with_overrides(
+        self,
+        *,
+        name: str | None = None,
+        listen: str | None = None,
+        advertise: str | None = None,
+        insecure_loopback: bool = False,
+        swarm: SwarmSettings | None = None,
+    ) -> Profile:
+        """This profile with what the command line says instead."""
+        if name is not None:
+            _check_text(name, "--name")
+        if listen is not None:
+            parse_address(listen, "--listen")
+        if advertise is not None:
+            parse_address(advertise, "--advertise")
+        peer = dataclasses.replace(
+            self.peer,
+            name=name or self.peer.name,
+            listen=listen or self.peer.listen,
+            advertise=advertise or self.peer.advertise,
+            insecure_loopback=insecure_loopback or self.peer.insecure_loopback,
+        )
+        return dataclasses.replace(self, peer=peer, swarm=swarm or self.swarm)
+
+
+def load_profile(path: Path) -> Profile:
+    """The profile in a file; ``ConfigError`` names the file and what is wrong in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file",
+            hint="name a profile, for example one of those in peers/",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    profile = parse_profile(text, str(path))
+    if profile.data.path is None:
+        return profile
+    absolute = str(path.parent / Path(profile.data.path).expanduser())
+    return dataclasses.replace(
+        profile, data=dataclasses.replace(profile.data, path=absolute)
+    )
+
+
+def parse_profile(text: str, source: str) -> Profile:
+    """The profile in a TOML text; ``source`` names it in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{source}: not a TOML file: {error}",
+            hint='texts stand in quotes: name = "lab-a"',
+        ) from None
+    for section, value in document.items():
+        if section not in SECTIONS:
+            what = "section" if isinstance(value, dict) else "key"
+            raise ConfigError(
+                f"{source}: unknown {what} {section!r}",
+                hint=suggestion(section, SECTIONS),
+            )
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{source}: {section!r} must be a section, not a value",
+                hint=f"write [{section}] on a line of its own",
+            )
+    return Profile(
+        peer=_peer(document.get("peer", {}), source),
+        data=_data(document.get("data", {}), source),
+        swarm=read_swarm(document["swarm"], source) if "swarm" in document else None,
+        source=source,
+    )
+
+
+def parse_share(text: str, where: str) -> tuple[int, int]:
+    """Index and count of ``i/n``."""
+    index, _, count = text.partition("/")
+    digits = all(part.isascii() and part.isdigit() for part in (index, count))
+    if not digits or len(text) > 12 or not int(index) < int(count) <= MAX_ROSTER:
+        raise ConfigError(
+            f"{where} is {text!r}: it must be i/n with i from 0 to n - 1",
+            hint="0/4 is the first of four shares",
+        )
+    return int(index), int(count)
+
+
+def _peer(table: Table, source: str) -> PeerSettings:
+    where = Place(source, "peer")
+    peer = read_section(PeerSettings, table, where)
+    _check_text(peer.device, where("device"))
+    if peer.name is not None:
+        _check_text(peer.name, where("name"))
+    parse_address(peer.listen, where("listen"))
+    if peer.advertise is not None:
+        parse_address(peer.advertise, where("advertise"))
+    _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))
+    return peer
+
+
+def _data(table: Table, source: str) -> DataSettings:
+    where = Place(source, "data")
+    data = read_section(DataSettings, table, where)
+    _check_text(data.kind, where("kind"))
+    if not 0 <= data.validation < 1:
+        raise ConfigError(
+            f"{where('validation')} is {data.validation}: it must be in [0, 1)",
+            hint="0.1 holds back a tenth",
+        )
+    if data.limit is not None:
+        _check_range(data.limit, 1, 2**62, where("limit"))
+    if data.partition is not None:
+        _check_partition(data.partition, Place(source, "data.partition"))
+    return data
+
+
+def _check_partition(partition: PartitionSettings, where: Place) -> None:
+    if partition.rule not in PARTITION_RULES:
+        raise ConfigError(
+            f"{where('rule')} is {partition.rule!r}: it must be one of "
+            + ", ".join(PARTITION_RULES),
+            hint=suggestion(partition.rule, PARTITION_RULES),
+        )
+    if not 1e-3 <= partition.alpha <= 1e6:
+        raise ConfigError(
+            f"{where('alpha')} is {partition.alpha}: it must be from 0.001 to 1000000",
+            hint="0.5 is skewed, 100 is even",
+        )
+    _check_range(partition.shards, 1, 10_000, where("shards"))
+    parse_share(partition.share, where("share"))
+
+
+def _check_text(value: str, where: str) -> None:
+    if not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
+        raise ConfigError(f"{where} is {value!r}: it must be a short printable text")
+
+
+def _check_range(value: int, low: int, high: int, where: str) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{where} is {value}: it must be from {low} to {high}")

@@ -1,0 +1,180 @@
+"""Exports: the whole model, assembled from the swarm into one file.
+
+The file begins as what the own store has seen, with initial values where nobody
+trained; the streams of every other home are then written over it. It appears under its
+name when all is there, or not at all. One export at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2pfusion.daemon import answers
+from p2pfusion.daemon.control import Request
+from p2pfusion.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    P2PFusionError,
+    ResourceError,
+)
+from p2pfusion.protocol.events import Assembled, ExportRequested
+from p2pfusion.store import CheckpointWriter, copy_model, write_checkpoint
+
+if TYPE_CHECKING:
+    from p2pfusion.daemon.node import Node
+
+ATTEMPTS = 5
+"""A round that ends while its ranges are on their way makes an export start again."""
+
+PROGRESS_INTERVAL_S = 0.5
+"""Between two words to whoever waits: a person reads no faster."""
+
+
+@dataclass
+class Export:
+    """The whole model on its way into a file."""
+
+    request: Request
+    path: Path
+    number: int
+    writer: CheckpointWriter
+    closing: ExitStack
+    received_before: int
+    attempts: int = 1
+    told_at: float = 0.0
+
+
+class Exports:
+    """The export that is under way, if any."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._export: Export | None = None
+        self._begun = 0
+
+    @property
+    def writer(self) -> CheckpointWriter | None:
+        """Where the streams of an export go."""
+        return self._export.writer if self._export else None
+
+    def start(self, request: Request, path: Path) -> None:
+        """Begins with what this peer has, and asks the others for the rest."""
+        payloads, manifest = self._node.payloads, self._node.peer.manifest
+        if payloads is None or manifest is None:
+            raise NotFoundError("this peer has no swarm yet, hence no model")
+        if self._export is not None:
+            raise ConflictError("an export is under way already", hint="wait for it")
+        with _disk_errors(path), ExitStack() as closing:
+            _check_place(path)
+            metadata = answers.export_metadata(manifest, self._node.peer)
+            writer = closing.enter_context(
+                write_checkpoint(path, manifest.layout, metadata)
+            )
+            copy_model(payloads.store, writer)
+            kept = closing.pop_all()
+        received = self._received_bytes()
+        self._export = Export(request, path, 0, writer, kept, received)
+        self._ask(self._export)
+
+    def _ask(self, export: Export) -> None:
+        self._begun += 1
+        export.number = self._begun
+        self._node.handle(ExportRequested(export.number))
+
+    def _received_bytes(self) -> int:
+        return self._node.transport.traffic.received_bytes()
+
+    def tell_progress(self, now: float) -> None:
+        """Says now and then how much has come, and how much there is."""
+        export = self._export
+        if export is None or now < export.told_at + PROGRESS_INTERVAL_S:
+            return
+        export.told_at = now
+        done = self._received_bytes() - export.received_before
+        total = done + self._node.peer.exchange.export_left_bytes
+        export.request.progress({"done_bytes": done, "total_bytes": total})
+
+    def assembled(self, effect: Assembled) -> None:
+        """All that could be had of the model is in the file."""
+        export = self._export
+        if export is None or export.number != effect.number:
+            return
+        if effect.missing and export.attempts < ATTEMPTS:
+            export.attempts += 1
+            self._ask(export)
+            return
+        self._export = None
+        try:
+            self._finish(export, effect.missing)
+        except P2PFusionError as error:
+            export.request.fail(error)
+
+    def _finish(self, export: Export, missing: tuple[str, ...]) -> None:
+        node = self._node
+        if missing:
+            names = ", ".join(node.name_of(peer) for peer in missing)
+            error = ResourceError(
+                f"the newest ranges that live at {names} could not be had",
+                hint="try again when they are back; status shows who is online",
+            )
+            _drop(export, error)
+            raise error
+        with _disk_errors(export.path):
+            export.closing.close()
+            size_bytes = export.path.stat().st_size
+        manifest, round_ = node.peer.manifest, node.peer.round
+        assert manifest is not None
+        layout = manifest.layout
+        trained = round_.plan.homes.ever_trained_fraction(layout) if round_ else 0.0
+        export.request.reply(
+            {
+                "path": str(export.path),
+                "bytes": size_bytes,
+                "round": node.peer.gossip.round_index,
+                "parameters": layout.size,
+                "ever_trained_fraction": trained,
+                "pulled_bytes": self._received_bytes() - export.received_before,
+                "peers": len(answers.online(node)),
+            }
+        )
+
+    def abandon(self) -> None:
+        """The daemon ends: an export that is under way leaves no file behind."""
+        export, self._export = self._export, None
+        if export is not None:
+            error = ResourceError(
+                "the daemon was stopped before the model was complete",
+                hint="start it again and repeat the export",
+            )
+            _drop(export, error)
+            export.request.fail(error)
+
+
+def _drop(export: Export, error: ResourceError) -> None:
+    """Removes the unfinished file; another that was there before stays."""
+    with contextlib.suppress(ResourceError):
+        export.closing.__exit__(ResourceError, error, None)
+
+
+def _check_place(path: Path) -> None:
+    if not path.is_absolute() or not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is no directory that this daemon can see")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a directory: name a file in it")
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResourceError(
+            f"cannot write {path}: {reason}", hint="choose another place"
+        ) from None

@@ -1,0 +1,125 @@
+"""What the daemon remembers for people: rounds, traffic, and what was refused.
+
+Reports of the protocol come in, plain values for the command line go out. Nothing here
+decides anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+
+from p2pfusion.limits import MAX_COUNTED_REASONS, ROUND_HISTORY
+from p2pfusion.protocol.events import Report
+
+log = logging.getLogger("p2pfusion")
+
+Row = dict[str, object]
+
+
+class History:
+    """Rounds that were sealed here, and counts of misdeeds."""
+
+    def __init__(self, name_of: Callable[[str], str]) -> None:
+        self._name_of = name_of
+        self._rounds: deque[Row] = deque(maxlen=ROUND_HISTORY)
+        self.misdeeds: Counter[str] = Counter()
+        """What peers sent that no rule allows, by reason."""
+        self.accuracies: dict[int, float | None] = {}
+        self._sent_before = 0
+        self._received_before = 0
+        self._payload_sent: Counter[int] = Counter()
+        self._payload_received: Counter[int] = Counter()
+
+    def note(self, report: Report, *, sent_bytes: int, received_bytes: int) -> None:
+        """Something happened; a sealed round closes the books of its traffic."""
+        if report.kind == "protocol-error":
+            self._count_misdeed(str(report.details["reason"]))
+        if report.kind == "round-sealed":
+            self._seal(report.details, sent_bytes, received_bytes)
+            return
+        details = " ".join(f"{key}={value}" for key, value in report.details.items())
+        log.info("%s %s", report.kind, details)
+
+    def _count_misdeed(self, reason: str) -> None:
+        known = reason in self.misdeeds or len(self.misdeeds) < MAX_COUNTED_REASONS
+        self.misdeeds[reason if known else "other reasons"] += 1
+
+    def _seal(self, details: Mapping[str, object], sent: int, received: int) -> None:
+        number = details["round"]
+        assert isinstance(number, int)
+        row: Row = {
+            "number": number,
+            "seconds": details["seconds"],
+            "training_s": details["training_s"],
+            "contributors": [self._name_of(p) for p in _texts(details["contributors"])],
+            "missing": [self._missed(entry) for entry in _tables(details["missing"])],
+            "deadline_s": details["deadline_s"],
+            "sent_bytes": sent - self._sent_before,
+            "received_bytes": received - self._received_before,
+            "loss": details["loss"],
+            "accuracy": self.accuracies.pop(number, None),
+            "norm": details["norm"],
+            "stale_ranges": details["stale_ranges"],
+            "offers": details["offers"],
+        }
+        self._sent_before, self._received_before = sent, received
+        self._rounds.append(row)
+        self._forget(number - ROUND_HISTORY)
+        names = ",".join(str(entry["name"]) for entry in _tables(row["missing"]))
+        log.info(
+            "round %d sealed after %.2f s, loss %s, missing %s",
+            number,
+            details["seconds"],
+            details["loss"],
+            names or "nobody",
+        )
+
+    def _missed(self, entry: Mapping[str, object]) -> Row:
+        return {**entry, "name": self._name_of(str(entry["peer"]))}
+
+    # --- Values on the wire ----------------------------------------------------------
+
+    def count_sent(self, round_index: int, size_bytes: int) -> None:
+        """Values of a round's streams left."""
+        self._payload_sent[round_index] += size_bytes
+
+    def count_received(self, round_index: int, size_bytes: int) -> None:
+        """Values of a round's streams came, each once."""
+        self._payload_received[round_index] += size_bytes
+
+    def rounds(self, count: int) -> list[Row]:
+        """The last rounds that were sealed here, oldest first.
+
+        Others may still fetch values of a round that is sealed here, so its payload is
+        counted until nobody asks any more.
+        """
+        rows = list(self._rounds)[-count:]
+        return [{**row, **self._payload(row["number"])} for row in rows]
+
+    def _payload(self, number: object) -> Row:
+        assert isinstance(number, int)
+        return {
+            "payload_sent_bytes": self._payload_sent[number],
+            "payload_received_bytes": self._payload_received[number],
+        }
+
+    def _forget(self, before: int) -> None:
+        for by_round in (self._payload_sent, self._payload_received, self.accuracies):
+            for number in [n for n in by_round if n < before]:
+                del by_round[number]
+
+    def this_round(self, sent_bytes: int, received_bytes: int) -> tuple[int, int]:
+        """Bytes sent and received since the last round was sealed."""
+        return sent_bytes - self._sent_before, received_bytes - self._received_before
+
+
+def _texts(value: object) -> list[str]:
+    assert isinstance(value, list)
+    return [str(item) for item in value]
+
+
+def _tables(value: object) -> list[Mapping[str, object]]:
+    assert isinstance(value, list)
+    return value

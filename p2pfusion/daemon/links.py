@@ -1,0 +1,233 @@
+"""Connections to peers: whom this one lets in, whom it can reach, and sealed data.
+
+Between the transport, which knows keys and tokens, and the protocol, which knows
+peers. What arrives is opened here and what leaves is sealed: nothing else in the
+daemon sees an encrypted byte. A pair of peers has one session for each pair of their
+incarnations; its keys follow from the exchange keys in their signed records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+
+from p2pfusion.errors import (
+    ConfigError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ResourceError,
+)
+from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.messages import (
+    Chunk,
+    Hello,
+    Message,
+    PeerRecord,
+    StreamStart,
+)
+from p2pfusion.protocol.wire import Frame, decode, encode
+from p2pfusion.security import (
+    End,
+    ExchangeKey,
+    PlainSession,
+    Session,
+    invite_secret_key,
+    transport_public,
+)
+from p2pfusion.transport import (
+    GUEST,
+    Address,
+    Incoming,
+    Keys,
+    Plane,
+    Remote,
+    Transport,
+)
+
+log = logging.getLogger("p2pfusion")
+
+DATA_MESSAGES = (StreamStart, Chunk)
+
+Place = Callable[[str, Chunk], memoryview | None]
+"""Where a chunk's payload belongs, if it can be put there at once."""
+
+
+class Links:
+    """All connections of one peer."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        key: ExchangeKey,
+        record: PeerRecord,
+        *,
+        encrypted: bool,
+    ) -> None:
+        self.transport = transport
+        self.encrypted = encrypted
+        self._key = key
+        self._me = _end(record)
+        self._swarm = ""
+        self._sessions: dict[str, tuple[End, Session | PlainSession]] = {}
+        self._unreachable: dict[str, str] = {}
+        self._scratch = memoryview(bytearray())
+
+    def adopt(self, manifest: Manifest) -> None:
+        """From now on sessions are those of this swarm."""
+        self._swarm = manifest.swarm_id
+
+    # --- Peers -----------------------------------------------------------------------
+
+    def dial(self, record: PeerRecord) -> None:
+        """Has a connection to this peer, and takes its own."""
+        peer = record.peer
+        self.transport.admit(peer, record.transport_key)
+        try:
+            self.transport.connect(peer, self._remote(record))
+            self._open_session(record)
+        except (
+            ConfigError,
+            LocalProtocolError,
+            RemoteProtocolError,
+            ResourceError,
+        ) as error:
+            # A record says what its author likes, and this machine has its limits:
+            # such a member stays out of reach, as one that never answers.
+            if self._unreachable.get(peer) != str(error):
+                log.warning("cannot reach %r: %s", record.name, error)
+            self._unreachable[peer] = str(error)
+
+    def _remote(self, record: PeerRecord) -> Remote:
+        return Remote(
+            Address(record.host, record.port),
+            Address(record.host, record.data_port),
+            record.transport_key,
+        )
+
+    def _open_session(self, record: PeerRecord) -> None:
+        other = _end(record)
+        if self._sessions.get(record.peer, (None,))[0] == other:
+            return  # a second one would begin to count anew under the same keys
+        kind = Session if self.encrypted else PlainSession
+        session = kind(self._key, self._me, other, swarm=self._swarm)
+        self._sessions[record.peer] = (other, session)
+        self.transport.open_session(
+            record.peer,
+            sending=session.sending_token,
+            receiving=session.receiving_token,
+        )
+
+    def bar(self, peer: str) -> None:
+        """Closes this peer's connections, and refuses new ones."""
+        self.transport.expel(peer)
+        self._sessions.pop(peer, None)
+
+    def reply(self, record: PeerRecord, message: Message) -> None:
+        """Answers a stranger once; a member by the connection that there is."""
+        peer = record.peer
+        if peer in self._sessions:
+            self.send(peer, message)
+            return
+        try:
+            self.transport.connect(peer, self._remote(record))
+            self.send(peer, message)
+        except (ConfigError, LocalProtocolError, ResourceError) as error:
+            log.warning("cannot answer %r: %s", record.name, error)
+        self.transport.disconnect(peer)
+
+    # --- The way in ------------------------------------------------------------------
+
+    def knock(self, way: Way, message: Hello) -> None:
+        """Greets at an address, with the invitation's key where there is one."""
+        own = None
+        if way.invite:
+            secret = invite_secret_key(way.secret)
+            own = Keys(transport_public(secret), secret)
+        if way.peer:
+            # The answer comes by a connection of the other side.
+            self.transport.admit(way.peer, way.key)
+        address = Address(way.host, way.port)
+        self.transport.knock(address, encode(message), key=way.key, own=own)
+
+    def ask(self, host: str, port: int) -> None:
+        """Asks whoever listens there who it is."""
+        self.transport.ask(Address(host, port))
+
+    # --- Leaving ---------------------------------------------------------------------
+
+    def send(self, peer: str, message: Message) -> bool:
+        """Seals what is bulk, and sends; False if it finds no room or no way.
+
+        A message that is not sent is lost like one on the wire: requests, probes and
+        facts are repeated until they have had their effect.
+        """
+        frames = encode(message)
+        if not isinstance(message, DATA_MESSAGES):
+            return self.transport.send(peer, Plane.CONTROL, frames)
+        found = self._sessions.get(peer)
+        if found is None:
+            return False
+        return self.transport.send(peer, Plane.DATA, found[1].seal(frames))
+
+    # --- Arriving --------------------------------------------------------------------
+
+    def open(self, incoming: Incoming, place: Place) -> Message | None:
+        """The message that arrived; ``RemoteProtocolError`` for anything but one.
+
+        None for data that the sender has not sealed, or that comes again: its token is
+        seen by whoever watches the line, so that says nothing about the sender. Such
+        data is counted and dropped, and what it stood in for is asked for again.
+
+        A chunk's payload is opened straight into its ``place``, else into a buffer that
+        is good until the next call.
+        """
+        if incoming.plane is Plane.DATA:
+            return self._open_data(incoming, place)
+        message = decode(incoming.frames, data_plane=False)
+        if incoming.sender.startswith(GUEST) and not isinstance(message, Hello):
+            self.transport.kick(incoming.sender)
+            raise RemoteProtocolError("a stranger sent something else than a greeting")
+        return message
+
+    def _open_data(self, incoming: Incoming, place: Place) -> Message | None:
+        found = self._sessions.get(incoming.sender)
+        if found is None:
+            raise RemoteProtocolError("data without a session")
+        session = found[1]
+        head, *sealed = incoming.frames
+        # Views as long as what is sealed, whose bytes mean nothing yet.
+        contents = [
+            memoryview(frame)[: max(0, len(frame) - session.overhead_bytes)]
+            for frame in sealed
+        ]
+        try:
+            opened = session.open_head(head)
+        except RemoteProtocolError as error:
+            self._drop(error)
+            return None
+        frames: list[Frame] = [opened, *contents]
+        message = decode(frames, data_plane=True)
+        if not isinstance(message, Chunk):
+            return message
+        size = message.payload.nbytes
+        into = place(incoming.sender, message) or self._room(size)
+        try:
+            session.open_payload(sealed[0], into)
+        except RemoteProtocolError as error:
+            self._drop(error)
+            return None
+        return dataclasses.replace(message, payload=into)
+
+    def _drop(self, error: RemoteProtocolError) -> None:
+        self.transport.traffic.dropped[str(error)] += 1
+
+    def _room(self, size: int) -> memoryview:
+        if self._scratch.nbytes < size:
+            self._scratch = memoryview(bytearray(size))
+        return self._scratch[:size]
+
+
+def _end(record: PeerRecord) -> End:
+    return End(record.peer, record.exchange_key, record.incarnation, record.cipher)

@@ -1,0 +1,366 @@
+"""The numbers behind the protocol's effects: sums, streams, store and offers.
+
+The protocol says which stream starts, which bytes arrived, which reduction closes; here
+are the arrays that this means. A stream that arrives has a *sink*: a cursor into a sum,
+or a buffer that is written to the store when it is whole. A stream that is served has a
+buffer, made when it starts and freed with its last chunk; one that is asked for again
+starts again, so a lost last chunk costs making the buffer anew. Nothing here decides or
+waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
+from p2pfusion.fusion import Cursor, StreamingMean, decode, encode
+from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.messages import TABLE, Chunk
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.segment import Segment, Split
+from p2pfusion.store import Offer, Store
+
+Floats = NDArray[np.float32]
+FLOAT_BYTES = 4
+
+
+class Sink(Protocol):
+    """Where a stream that arrives goes."""
+
+    def add(self, values: Floats) -> None:
+        """The next values, in order."""
+        ...
+
+    def finish(self) -> None:
+        """All values were added."""
+        ...
+
+
+@dataclass
+class SumSink:
+    """A contribution: straight into the sum."""
+
+    cursor: Cursor
+
+    def add(self, values: Floats) -> None:
+        """Adds to the sum."""
+        self.cursor.add(values)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+class Writer(Protocol):
+    """What takes the flat values of segments: a store or a checkpoint."""
+
+    def write_flat(self, segments: list[Segment], values: Floats) -> None:
+        """Writes them where they belong."""
+        ...
+
+
+@dataclass
+class BufferSink:
+    """Values that are written when all are there; ``version`` 0 marks none."""
+
+    segments: list[Segment]
+    present: list[bool]
+    writer: Writer
+    version: int
+    buffer: Floats
+    filled: int = 0
+
+    def add(self, values: Floats) -> None:
+        """Keeps them; those that were put into their place already stay there."""
+        place = self.buffer[self.filled : self.filled + values.size]
+        if place.ctypes.data != values.ctypes.data:
+            place[:] = values
+        self.filled += values.size
+
+    def finish(self) -> None:
+        """Writes the segments that the sender had values for."""
+        kept: list[Segment] = []
+        parts: list[Floats] = []
+        start = 0
+        for segment, present in zip(self.segments, self.present, strict=True):
+            if present:
+                kept.append(segment)
+                parts.append(self.buffer[start : start + segment.size])
+            start += segment.size
+        if not kept:
+            return
+        self.writer.write_flat(kept, np.concatenate(parts))
+        if isinstance(self.writer, Store):
+            self.writer.set_version(kept, self.version)
+
+
+@dataclass
+class Arriving:
+    """A stream on its way in, and where it goes."""
+
+    stream: StreamKey
+    sink: Sink
+
+
+@dataclass
+class RoundNumbers:
+    """What one round needs at hand while anybody may still ask for it."""
+
+    plan: ExchangePlan
+    homes: Homes
+    offer: Offer | None = None
+    sums: dict[str, StreamingMean] = field(default_factory=dict)
+
+
+class Payloads:
+    """All arrays of one peer's exchange."""
+
+    def __init__(self, me: str, store: Store, wire_dtype: str) -> None:
+        self.me = me
+        self.store = store
+        self._wire_dtype = wire_dtype
+        self._rounds: dict[int, RoundNumbers] = {}
+        self._arriving: dict[int, Arriving] = {}
+        self._served: dict[tuple[str, int], memoryview] = {}
+
+    # --- Rounds and sums -------------------------------------------------------------
+
+    def enter(self, plan: ExchangePlan, homes: Homes) -> None:
+        """A round begins."""
+        self._rounds[plan.round_index] = RoundNumbers(plan, homes)
+
+    def forget(self, round_index: int) -> None:
+        """Nobody will ask for this round any more."""
+        self._rounds.pop(round_index, None)
+
+    def offered(self, round_index: int, path: Path, split: Split) -> None:
+        """The trainer wrote its values here."""
+        numbers = self._rounds[round_index]
+        numbers.offer = Offer.open(path, numbers.plan.layout, split)
+
+    def open_reduction(self, round_index: int, instead_of: str) -> None:
+        """Begins a sum over the ranges that this peer reduces."""
+        numbers = self._rounds[round_index]
+        ids = numbers.plan.reduced_by(self.me, instead_of=instead_of or None)
+        numbers.sums[instead_of] = StreamingMean(numbers.plan.range_sizes[ids])
+
+    def add_own(self, round_index: int, instead_of: str, weight: float) -> None:
+        """Adds the own offer to a sum."""
+        numbers = self._rounds[round_index]
+        plan, failed = numbers.plan, instead_of or None
+        if numbers.offer is None:
+            raise LocalProtocolError("the own offer was to be added before it was made")
+        reduced = plan.reduced_by(self.me, instead_of=failed)
+        own = plan.own_ranges(self.me, instead_of=failed)
+        cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
+        cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
+
+    def close_reduction(self, round_index: int, instead_of: str) -> None:
+        """Divides, and writes what was fused to the store as version ``round + 1``."""
+        numbers = self._rounds[round_index]
+        plan, mean = numbers.plan, numbers.sums[instead_of]
+        mean.close()
+        ids = plan.reduced_by(self.me, instead_of=instead_of or None)
+        fused = ids[~mean.absent]
+        # A backup may be asked about a round that it has left. Others then get values
+        # from the sum; the store has newer ones, and the trainer is reading it.
+        if not fused.size or round_index < max(self._rounds):
+            return
+        segments = plan.segments(fused.tolist())
+        values = self._as_sent(_ranges_of(mean, np.flatnonzero(~mean.absent)))
+        self.store.write_flat(segments, values)
+        self.store.set_version(segments, round_index + 1)
+
+    def _as_sent(self, values: Floats) -> Floats:
+        """What others will decode, so that every copy of a fused value is the same."""
+        if self._wire_dtype == "float32":
+            return values
+        return decode(encode(values, self._wire_dtype), self._wire_dtype)
+
+    # --- Arriving --------------------------------------------------------------------
+
+    def open_sink(self, event: OpenSink, export: Writer | None) -> None:
+        """Prepares for a stream; ``RemoteProtocolError`` if its head makes no sense.
+
+        ``export`` is where an export goes; without one its streams go nowhere.
+        """
+        stream = event.stream
+        numbers = self._rounds[stream.round_index]
+        sink: Sink | None
+        if stream.hop == Hop.CONTRIBUTION:
+            sink = self._sum_sink(numbers, stream, event.weight)
+        else:
+            sink = self._buffer_sink(numbers, stream, event.absent, export)
+        if sink is not None:
+            self._arriving[event.pull] = Arriving(stream, sink)
+
+    def _buffer_sink(
+        self,
+        numbers: RoundNumbers,
+        stream: StreamKey,
+        absent: bytes,
+        export: Writer | None,
+    ) -> Sink | None:
+        segments = list(_segments(numbers.plan, stream))
+        writer: Writer | None = self.store
+        version = stream.round_index
+        if stream.hop == Hop.FUSED:
+            present = _present_ranges(numbers.plan, stream, absent)
+            version = stream.round_index + 1
+        else:
+            present = _present(absent, len(segments))
+            writer = export if stream.hop == Hop.EXPORT else writer
+        if writer is None:
+            return None
+        buffer = np.empty(sum(segment.size for segment in segments), np.float32)
+        return BufferSink(segments, present, writer, version, buffer)
+
+    def _sum_sink(
+        self, numbers: RoundNumbers, stream: StreamKey, weight: float
+    ) -> Sink:
+        plan, failed = numbers.plan, stream.instead_of or None
+        reduced = plan.reduced_by(self.me, instead_of=failed)
+        ids = plan.ranges(
+            Hop.CONTRIBUTION,
+            source=stream.source,
+            target=self.me,
+            instead_of=failed,
+        )
+        mean = numbers.sums[stream.instead_of]
+        return SumSink(mean.open(np.searchsorted(reduced, ids), weight))
+
+    def place(self, source: str, chunk: Chunk) -> memoryview | None:
+        """Where the payload of a chunk belongs, if it can be put there as it is.
+
+        What is put there counts only once it is absorbed.
+        """
+        arriving = self._arriving.get(chunk.pull)
+        if arriving is None or arriving.stream.source != source:
+            return None
+        sink = arriving.sink
+        if not isinstance(sink, BufferSink) or self._wire_dtype != "float32":
+            return None
+        room = sink.buffer.data.cast("B")[sink.filled * FLOAT_BYTES :]
+        size = chunk.payload.nbytes
+        fits = chunk.offset == sink.filled * FLOAT_BYTES and size <= room.nbytes
+        return room[:size] if fits else None
+
+    def check(self, source: str, pull: int, payload: memoryview) -> None:
+        """``RemoteProtocolError`` for bytes that are no finite values of a stream.
+
+        Asked before the protocol counts them, so that they never arrived: of a
+        contribution what came before still counts, anything else is asked elsewhere.
+        """
+        arriving = self._arriving.get(pull)
+        if arriving is not None and arriving.stream.source == source:
+            decode(payload, self._wire_dtype)
+
+    def round_of(self, pull: int) -> int | None:
+        """The round of a stream on its way in."""
+        arriving = self._arriving.get(pull)
+        return None if arriving is None else arriving.stream.round_index
+
+    def absorb(self, pull: int, payload: memoryview) -> None:
+        """Takes bytes of a stream, which ``check`` has let pass."""
+        arriving = self._arriving.get(pull)
+        if arriving is not None:
+            arriving.sink.add(decode(payload, self._wire_dtype))
+
+    def close_sink(self, pull: int, *, complete: bool) -> None:
+        """A stream ended: what is whole counts."""
+        arriving = self._arriving.pop(pull, None)
+        if arriving is not None and complete:
+            arriving.sink.finish()
+
+    # --- Leaving ---------------------------------------------------------------------
+
+    def start(self, peer: str, pull: int, stream: StreamKey) -> tuple[int, bytes]:
+        """Makes a stream ready; its length in bytes, and which ranges it lacks."""
+        numbers = self._rounds[stream.round_index]
+        absent = b""
+        if stream.hop == TABLE:
+            buffer = memoryview(numbers.homes.to_bytes())
+        elif stream.hop == Hop.FUSED:
+            values, lacking = self._fused(numbers, stream)
+            absent = np.packbits(lacking).tobytes()
+            buffer = encode(values, self._wire_dtype)
+        elif stream.hop == Hop.CONTRIBUTION:
+            if numbers.offer is None:
+                raise LocalProtocolError("a contribution was served before it was made")
+            segments = _segments(numbers.plan, stream)
+            buffer = encode(numbers.offer.read_flat(segments), self._wire_dtype)
+        else:
+            segments = _segments(numbers.plan, stream)
+            # Whoever was away is listed as home of ranges that it never received: the
+            # table says how the rounds were planned, the store how they went.
+            wanted = numbers.homes.version
+            lacks = [not self.store.holds(segment, wanted) for segment in segments]
+            absent = np.packbits(lacks).tobytes()
+            buffer = encode(self.store.read_flat(segments), self._wire_dtype)
+        self._served[peer, pull] = buffer
+        return buffer.nbytes, absent
+
+    def _fused(
+        self, numbers: RoundNumbers, stream: StreamKey
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        plan, failed = numbers.plan, stream.instead_of or None
+        mean = numbers.sums[stream.instead_of]
+        reduced = plan.reduced_by(self.me, instead_of=failed)
+        ids = plan.ranges(
+            Hop.FUSED, source=self.me, target=stream.target, instead_of=failed
+        )
+        positions = np.searchsorted(reduced, ids)
+        return _ranges_of(mean, positions), mean.absent[positions]
+
+    def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
+        """A piece of a stream that was started; None if it was stopped meanwhile."""
+        buffer = self._served.get((peer, pull))
+        if buffer is None:
+            return None
+        if offset + size == buffer.nbytes:
+            del self._served[peer, pull]
+        return buffer[offset : offset + size]
+
+    def stop_serving(self, peer: str, pull: int) -> None:
+        """Frees a stream."""
+        self._served.pop((peer, pull), None)
+
+
+def _segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
+    return plan.stream(
+        Hop(stream.hop),
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    )
+
+
+def _ranges_of(mean: StreamingMean, positions: NDArray[np.int64]) -> Floats:
+    """The values of some ranges of a closed mean, one after the other."""
+    parts = [mean.result[start:stop] for start, stop in mean.spans(positions)]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def _present_ranges(plan: ExchangePlan, stream: StreamKey, absent: bytes) -> list[bool]:
+    """For every segment of a fused stream, whether its sender had values for it."""
+    ids = plan.ranges(
+        Hop.FUSED,
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    ).tolist()
+    found = zip(ids, _present(absent, len(ids)), strict=True)
+    return [present for number, present in found for _ in plan.segments([number])]
+
+
+def _present(absent: bytes, count: int) -> list[bool]:
+    """The absent bits of a stream's head, negated; ``RemoteProtocolError``."""
+    if len(absent) != -(-count // 8):
+        raise RemoteProtocolError("a stream marks a wrong number of ranges as absent")
+    lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=count)
+    return [not bit for bit in lacking]

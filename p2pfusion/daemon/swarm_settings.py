@@ -1,0 +1,88 @@
+"""``[swarm]``: what a founder decides for all, on its way to becoming the manifest.
+
+Meaning and default of every key stand in ``protocol.manifest.Manifest``; all of its
+fields are keys, but ``layout``, which follows from the model, and ``founder``. Values
+are checked when the file is read, not when the swarm is founded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import get_type_hints
+
+from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
+from p2pfusion.errors import ConfigError
+from p2pfusion.methods import build_method
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmSettings:
+    """The keys of a ``[swarm]`` section, checked."""
+
+    values: Mapping[str, object]
+    """The keys that the file states."""
+    source: str
+    """The file, for errors."""
+
+    @property
+    def model(self) -> str:
+        """The model's name; the trainer knows its layout."""
+        return str(self.values["model"])
+
+    @property
+    def model_arguments(self) -> Mapping[str, object]:
+        """The model's arguments; empty where the file states none."""
+        found = self.values.get("model_arguments", {})
+        assert isinstance(found, Mapping)
+        return found
+
+    def with_model_arguments(self, arguments: Mapping[str, object]) -> SwarmSettings:
+        """The same swarm with all arguments of the model, as the trainer told them."""
+        values = {**self.values, "model_arguments": dict(arguments)}
+        return dataclasses.replace(self, values=values)
+
+    def manifest(self, layout: Layout, founder: bytes = b"") -> Manifest:
+        """The manifest of the swarm, once the trainer has told the layout."""
+        try:
+            manifest = Manifest(
+                **self.values,  # type: ignore[arg-type]
+                layout=layout,
+                founder=founder.hex(),
+            )
+            build_method(manifest.method, manifest.method_arguments)
+        except ConfigError as error:
+            raise ConfigError(f"{self.source}: {error}", hint=error.hint) from None
+        return manifest
+
+    def differs_from(self, manifest: Manifest) -> str | None:
+        """The first stated key that this manifest contradicts, or None."""
+        for key in sorted(self.values):
+            stated, found = self.values[key], getattr(manifest, key)
+            if key == "model_arguments":  # the trainer completed them
+                found = {inner: found.get(inner) for inner in self.model_arguments}
+            if stated != found:
+                return key
+        return None
+
+
+def read_swarm(table: Table, source: str) -> SwarmSettings:
+    """The settings in a ``[swarm]`` table; ``ConfigError`` names the key."""
+    hints = get_type_hints(Manifest)
+    known = [f for f in fields(Manifest) if f.name not in ("layout", "founder")]
+    place = Place(source, "swarm")
+    reject_unknown(table, [f.name for f in known], place)
+    for f in known:
+        required = f.default is MISSING and f.default_factory is MISSING
+        if required and f.name not in table:
+            raise ConfigError(
+                f"{source}: [swarm] lacks the key {f.name!r}",
+                hint="a founder names at least the swarm and the model",
+            )
+    values = {key: typed(hints[key], table[key], place, key) for key in table}
+    settings = SwarmSettings(values=values, source=source)
+    settings.manifest(Layout((), ()))  # checks all values; the layout comes later
+    return settings

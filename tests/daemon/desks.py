@@ -1,0 +1,197 @@
+"""The ``Payloads`` of a small swarm on one table: planned rounds, carried by hand.
+
+What daemons do over sockets is done here by calls, in memory, chunk by chunk. Beside it
+grows the *truth*: one dense model in numpy that knows no segment, range or reducer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from p2pfusion.daemon.payloads import Payloads, Writer
+from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
+from p2pfusion.split.segment import Split
+from p2pfusion.store import Store, initial_values, write_offer
+from tests.split.histories import loose_splits
+from tests.strategies import layouts
+
+Floats = NDArray[np.float32]
+Arrays = list[Floats]
+
+SEED = 5
+NAMES = ("ash", "birch", "cedar")
+CHUNK_BYTES = 52
+"""Small and no power of two, so that chunks end everywhere; a multiple of 4."""
+
+
+@st.composite
+def rounds_of_splits(
+    draw: st.DrawFn, *, round_count: int
+) -> tuple[Layout, list[dict[str, Split]]]:
+    """A small layout, and any splits of three peers in some rounds."""
+    layout = draw(layouts().filter(lambda layout: layout.size <= 1_500))
+    rounds = [
+        {name: draw(loose_splits(layout)) for name in NAMES}
+        for _ in range(round_count + 1)
+    ]
+    return layout, rounds
+
+
+@dataclass
+class Table:
+    """Three desks, their plans, and the truth."""
+
+    root: Path
+    layout: Layout
+    wire_dtype: str = "float32"
+    desks: dict[str, Payloads] = field(init=False)
+    truth: Arrays = field(init=False)
+    homes: Homes = field(init=False)
+    plan: ExchangePlan = field(init=False)
+    current: Mapping[str, Split] = field(init=False)
+    offers: dict[str, Arrays] = field(default_factory=dict)
+    _pulls: int = 0
+
+    def __post_init__(self) -> None:
+        self.desks = {name: self._desk(name) for name in NAMES}
+        self.homes = Homes.initial(self.layout)
+        self.truth = [
+            initial_values(
+                self.layout, SEED, index, 0, p.shape[0] if p.shape else 1
+            ).reshape(p.shape)
+            for index, p in enumerate(self.layout.parameters)
+        ]
+
+    def _desk(self, name: str) -> Payloads:
+        store = Store.create(self.root / name, self.layout, SEED)
+        return Payloads(name, store, self.wire_dtype)
+
+    # --- A round ---------------------------------------------------------------------
+
+    def enter(
+        self, number: int, current: Mapping[str, Split], following: Mapping[str, Split]
+    ) -> None:
+        """Everybody plans the round."""
+        self.current = current
+        self.plan = plan_round(
+            self.layout,
+            seed=SEED,
+            round_index=number,
+            current=current,
+            following=following,
+            homes=self.homes,
+        )
+        for desk in self.desks.values():
+            desk.enter(self.plan, self.homes)
+        self.homes = self.plan.homes_after()
+        self.offers = {}
+
+    def train(
+        self, random: np.random.Generator, names: tuple[str, ...] = NAMES
+    ) -> None:
+        """Some offer numbers out of thin air, whose sums are exact."""
+        for name in names:
+            desk = self.desks[name]
+            split = self.current[name]
+            arrays = [
+                (random.integers(-999, 999, segment.shape) / 64).astype(np.float32)
+                for segment in split.segments(self.layout)
+            ]
+            path = self.root / f"{name}-{self.plan.round_index}.f32"
+            write_offer(path, arrays)
+            desk.offered(self.plan.round_index, path, split)
+            self.offers[name] = arrays
+
+    def reduce(self, reducer: str, *, instead_of: str = "") -> None:
+        """A reducer averages what those send it who trained, and its own."""
+        desk, number = self.desks[reducer], self.plan.round_index
+        failed = instead_of or None
+        desk.open_reduction(number, instead_of)
+        own = self.plan.own_ranges(reducer, instead_of=failed).size
+        if own and reducer in self.offers:
+            desk.add_own(number, instead_of, 1.0)
+        for source in self.plan.sources(Hop.CONTRIBUTION, reducer, instead_of=failed):
+            if source in self.offers:
+                self.carry(Hop.CONTRIBUTION, source, reducer, instead_of=instead_of)
+        desk.close_reduction(number, instead_of)
+
+    def exchange(self) -> None:
+        """Everything that the plan says, in its two hops."""
+        for name in NAMES:
+            self.reduce(name)
+        for target in NAMES:
+            for hop in (Hop.FUSED, Hop.HOME):
+                for source in self.plan.sources(hop, target):
+                    self.carry(hop, source, target)
+
+    def learn_truth(self) -> None:
+        """The dense masked mean of everybody's offers becomes the model."""
+        for index, parameter in enumerate(self.layout.parameters):
+            total = np.zeros(parameter.shape, np.float64)
+            count = np.zeros(parameter.shape, np.float64)
+            for name, arrays in self.offers.items():
+                segment = self.current[name].segment(self.layout, index)
+                place = np.ix_(*(list(indices) for indices in segment.sets))
+                total[place] += arrays[index]
+                count[place] += 1
+            mean = (total / np.maximum(count, 1)).astype(np.float32)
+            self.truth[index] = np.where(count > 0, mean, self.truth[index])
+
+    # --- A stream --------------------------------------------------------------------
+
+    def key(
+        self, hop: Hop, source: str, target: str, instead_of: str = ""
+    ) -> StreamKey:
+        """The name of a stream of this round."""
+        number = self.plan.round_index
+        return StreamKey(hop.value, number, source, target, instead_of)
+
+    def carry(
+        self,
+        hop: Hop,
+        source: str,
+        target: str,
+        *,
+        instead_of: str = "",
+        export: Writer | None = None,
+    ) -> None:
+        """One whole stream, in small chunks."""
+        stream = self.key(hop, source, target, instead_of)
+        giver, taker = self.desks[source], self.desks[target]
+        self._pulls += 1
+        pull = self._pulls
+        size, absent = giver.start(target, pull, stream)
+        taker.open_sink(OpenSink(pull, stream, 1.0, size, absent), export)
+        for offset in range(0, size, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, size - offset)
+            chunk = giver.chunk(target, pull, offset, length)
+            assert chunk is not None and chunk.nbytes == length
+            taker.check(source, pull, chunk)
+            taker.absorb(pull, chunk)
+        taker.close_sink(pull, complete=True)
+        assert taker.round_of(pull) is None
+
+    # --- What came of it -------------------------------------------------------------
+
+    def stored(self, name: str, split: Split) -> Arrays:
+        """What a peer's store holds of a split."""
+        segments = split.segments(self.layout)
+        return [self.desks[name].store.read(segment) for segment in segments]
+
+    def true(self, split: Split) -> Arrays:
+        """The same of the truth."""
+        return [
+            self.truth[segment.parameter][
+                np.ix_(*(list(indices) for indices in segment.sets))
+            ]
+            for segment in split.segments(self.layout)
+        ]

@@ -1,0 +1,115 @@
+"""What people are told about rounds, from the reports of the protocol."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from p2pfusion.daemon.history import History
+from p2pfusion.limits import MAX_COUNTED_REASONS, ROUND_HISTORY
+from p2pfusion.protocol.events import Report
+
+FIELDS = {
+    "number", "seconds", "contributors", "missing", "deadline_s", "sent_bytes",
+    "received_bytes", "loss", "accuracy", "norm", "stale_ranges",
+    "payload_sent_bytes", "payload_received_bytes",
+}  # fmt: skip
+
+
+def sealed(number: int, **changes: object) -> Report:
+    """The report of a round that a peer called a sealed, without b."""
+    details = {
+        "round": number,
+        "seconds": 1.5,
+        "trained": True,
+        "loss": 0.5,
+        "norm": 2.0,
+        "samples": 10,
+        "training_s": 1.0,
+        "contributors": ["a"],
+        "missing": [{"peer": "b", "reason": "silent"}],
+        "deadline_s": 2.0,
+        "stale_ranges": 0,
+        "offers": {},
+        **changes,
+    }
+    return Report("round-sealed", details)
+
+
+@pytest.fixture
+def history() -> History:
+    """Names are the ids in capitals."""
+    return History(str.upper)
+
+
+def note(history: History, report: Report, sent: int = 0, received: int = 0) -> None:
+    history.note(report, sent_bytes=sent, received_bytes=received)
+
+
+def test_a_row_has_the_promised_fields_and_names_people_know(history: History) -> None:
+    history.accuracies[0] = 0.75
+    note(history, sealed(0))
+    (row,) = history.rounds(10)
+    assert row.keys() >= FIELDS
+    assert row["contributors"] == ["A"]
+    assert row["missing"] == [{"peer": "b", "name": "B", "reason": "silent"}]
+    assert row["accuracy"] == 0.75
+    note(history, sealed(1))
+    assert history.rounds(1)[0]["accuracy"] is None
+
+
+def test_traffic_is_counted_from_seal_to_seal(history: History) -> None:
+    note(history, sealed(0), sent=100, received=10)
+    note(history, sealed(1), sent=150, received=40)
+    rows = history.rounds(2)
+    assert [row["sent_bytes"] for row in rows] == [100, 50]
+    assert [row["received_bytes"] for row in rows] == [10, 30]
+    assert history.this_round(175, 41) == (25, 1)
+
+
+def test_payload_counts_for_its_round_even_after_the_seal(history: History) -> None:
+    history.count_sent(0, 4)
+    history.count_received(1, 8)
+    note(history, sealed(0))
+    history.count_sent(0, 16)
+    history.count_sent(1, 32)
+    note(history, sealed(1))
+    found = [
+        (row["payload_sent_bytes"], row["payload_received_bytes"])
+        for row in history.rounds(5)
+    ]
+    assert found == [(20, 0), (32, 8)]
+
+
+def test_the_last_rounds_are_kept_oldest_first_within_bounds(history: History) -> None:
+    for number in range(ROUND_HISTORY + 50):
+        history.count_sent(number, 1)
+        history.accuracies[number] = 0.5
+        note(history, sealed(number))
+    numbers = [row["number"] for row in history.rounds(10**6)]
+    assert numbers == list(range(50, ROUND_HISTORY + 50))
+    assert [row["number"] for row in history.rounds(2)] == numbers[-2:]
+    assert len(history.accuracies) <= ROUND_HISTORY + 1
+
+
+def test_everything_else_is_logged(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "p2pfusion"):
+        note(history, Report("peer-silent", {"peer": "b", "reason": "one"}))
+        note(history, sealed(3))
+    assert caplog.messages[0] == "peer-silent peer=b reason=one"
+    assert caplog.messages[1].startswith("round 3 sealed after 1.50 s")
+    assert caplog.messages[1].endswith("missing B")
+    assert not history.misdeeds
+
+
+def test_misdeeds_are_counted_by_reason_within_bounds(history: History) -> None:
+    for number in range(2 * MAX_COUNTED_REASONS):
+        for _ in range(2):
+            reason = f"lie {number}"
+            note(history, Report("protocol-error", {"peer": "b", "reason": reason}))
+    assert len(history.misdeeds) == MAX_COUNTED_REASONS + 1
+    assert history.misdeeds["lie 0"] == 2
+    assert history.misdeeds["other reasons"] == 2 * MAX_COUNTED_REASONS

@@ -1,0 +1,402 @@
+"""Numbers of an exchange, without sockets: what is stored is the dense masked mean."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
+from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.messages import TABLE
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
+from p2pfusion.split.plan import Hop
+from p2pfusion.split.segment import Segment, Split
+from p2pfusion.store import copy_model, read_checkpoint, write_checkpoint
+from tests.daemon.desks import CHUNK_BYTES, NAMES, Floats, Table, rounds_of_splits
+
+LAYOUT = Layout(
+    (Axis("h", 16),),
+    (
+        ParameterSpec("w", (Dimension(16, "h"), Dimension(5)), Initial("uniform", 0.5)),
+        ParameterSpec("b", (Dimension(16, "h"),), Initial("zeros")),
+        ParameterSpec("out", (Dimension(3), Dimension(16, "h")), Initial("ones")),
+    ),
+)
+FULL = Split.full(LAYOUT)
+LEFT = Split.of({"h": IndexSet.span(0, 8)})
+RIGHT = Split.of({"h": IndexSet.span(8, 16)})
+ALL = dict.fromkeys(NAMES, FULL)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    """Three peers with the whole model each, in round 0, trained."""
+    made = Table(tmp_path, LAYOUT)
+    made.enter(0, ALL, ALL)
+    made.train(np.random.default_rng(0))
+    return made
+
+
+def a_stream(table: Table, hop: Hop) -> tuple[str, str]:
+    """Source and target of some stream of a hop."""
+    for target in NAMES:
+        for source in table.plan.sources(hop, target):
+            return source, target
+    raise AssertionError(f"the plan has no stream of {hop}")
+
+
+# --- Whole rounds --------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(rounds_of_splits(round_count=3), st.integers(0, 2**32))
+def test_rounds_end_with_the_dense_masked_mean_everywhere(
+    drawn: tuple[Layout, list[dict[str, Split]]], seed: int
+) -> None:
+    layout, rounds = drawn
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as root:
+        table = Table(Path(root), layout)
+        for number, (current, following) in enumerate(itertools.pairwise(rounds)):
+            table.enter(number, current, following)
+            table.train(random)
+            table.exchange()
+            table.learn_truth()
+            for name, split in following.items():
+                assert_holds_truth(table, name, split)
+
+
+@settings(max_examples=15)
+@given(rounds_of_splits(round_count=2), st.integers(0, 2**32))
+def test_an_export_is_the_whole_truth(
+    drawn: tuple[Layout, list[dict[str, Split]]], seed: int
+) -> None:
+    layout, rounds = drawn
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as root:
+        table = Table(Path(root), layout)
+        for number in (0, 1):
+            table.enter(number, rounds[number], rounds[number + 1])
+            table.train(random)
+            table.exchange()
+            table.learn_truth()
+        table.enter(2, {}, rounds[2])
+        path = Path(root) / "model.safetensors"
+        with write_checkpoint(path, layout, {}) as writer:
+            copy_model(table.desks["birch"].store, writer)
+            for source in table.plan.sources(Hop.EXPORT, "birch"):
+                table.carry(Hop.EXPORT, source, "birch", export=writer)
+        values, _ = read_checkpoint(path)
+        for parameter, true in zip(layout.parameters, table.truth, strict=True):
+            np.testing.assert_array_equal(values[parameter.name], true)
+
+
+def test_float16_leaves_every_peer_with_the_same_bits(tmp_path: Path) -> None:
+    table = Table(tmp_path, LAYOUT, wire_dtype="float16")
+    table.enter(0, ALL, ALL)
+    table.train(np.random.default_rng(1))
+    # A third of something is no float16, so what the reducer sums it must also round.
+    table.exchange()
+    table.learn_truth()
+    first = table.stored("ash", FULL)
+    for name in NAMES:
+        for found, other in zip(table.stored(name, FULL), first, strict=True):
+            np.testing.assert_array_equal(found, other)
+    for found, true in zip(first, table.true(FULL), strict=True):
+        np.testing.assert_allclose(found, true, rtol=2e-3, atol=1e-3)
+        assert not np.array_equal(found, true)
+
+
+# --- A holder or a reducer fails -----------------------------------------------------
+
+
+def test_what_nobody_contributed_is_marked_absent_and_skipped(tmp_path: Path) -> None:
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, {"ash": LEFT, "birch": FULL, "cedar": RIGHT}, ALL)
+    table.train(np.random.default_rng(2), names=("ash",))
+    mixed = table.plan.ranges(Hop.FUSED, source="birch", target="cedar")
+    _, absent = fused_head(table, "birch", "cedar")
+    lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=len(mixed))
+    assert 0 < lacking.sum() < len(mixed)
+    for name in NAMES[::2]:
+        table.reduce(name)
+    table.learn_truth()
+    for target in NAMES:
+        for source in table.plan.sources(Hop.FUSED, target):
+            table.carry(Hop.FUSED, source, target)
+        assert table.desks[target].store.versions(0).tolist() == [1] * 8 + [0] * 8
+        assert_holds_truth(table, target, FULL)
+
+
+def test_a_home_that_was_away_does_not_pass_old_values_off_as_new(
+    tmp_path: Path,
+) -> None:
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, ALL, {"ash": LEFT, "birch": RIGHT, "cedar": RIGHT})
+    table.train(np.random.default_rng(3))
+    away = "ash"  # it reduces its part of round 0, but never does so
+    for name in NAMES:
+        if name != away:
+            table.reduce(name)
+    table.enter(1, {"birch": RIGHT, "cedar": RIGHT}, ALL)
+    sources = table.plan.sources(Hop.HOME, "birch")
+    assert away in sources
+    before = table.stored("birch", FULL)
+    table.carry(Hop.HOME, away, "birch")
+    for found, old in zip(table.stored("birch", FULL), before, strict=True):
+        np.testing.assert_array_equal(found, old)
+    store, homes = table.desks["birch"].store, table.plan.homes
+    sent = table.plan.stream(Hop.HOME, source=away, target="birch")
+    assert sent and not any(store.holds(segment, homes.version) for segment in sent)
+
+
+def test_the_backups_of_a_silent_reducer_give_the_mean_of_the_others(
+    table: Table,
+) -> None:
+    silent, backups = "birch", ("ash", "cedar")
+    del table.offers[silent]
+    for name in backups:
+        table.reduce(name)
+        table.reduce(name, instead_of=silent)
+    table.learn_truth()
+    for target in backups:
+        (source,) = (name for name in backups if name != target)
+        for instead_of in ("", silent):
+            table.carry(Hop.FUSED, source, target, instead_of=instead_of)
+        assert_holds_truth(table, target, FULL)
+
+
+def test_a_backup_that_is_a_round_ahead_serves_and_keeps_its_newer_values(
+    table: Table,
+) -> None:
+    table.exchange()
+    old = table.plan
+    table.enter(1, ALL, ALL)
+    table.train(np.random.default_rng(3))
+    table.exchange()
+    table.learn_truth()
+    backup = table.desks["ash"]
+    backup.open_reduction(0, "birch")
+    assert old.own_ranges("ash", instead_of="birch").size
+    backup.add_own(0, "birch", 1.0)
+    backup.close_reduction(0, "birch")
+    assert_holds_truth(table, "ash", FULL)
+    assert set(backup.store.versions(0).tolist()) == {2}
+    size, _ = backup.start("cedar", 1, StreamKey("fused", 0, "ash", "cedar", "birch"))
+    assert size > 0
+
+
+# --- What others send wrong ----------------------------------------------------------
+
+
+def test_a_contribution_counts_up_to_the_first_value_that_is_not_finite(
+    table: Table,
+) -> None:
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    stream = table.key(Hop.CONTRIBUTION, source, target)
+    giver, taker = table.desks[source], table.desks[target]
+    size, absent = giver.start(target, 1, stream)
+    assert size > 2 * CHUNK_BYTES
+    taker.open_reduction(0, "")
+    taker.open_sink(OpenSink(1, stream, 1.0, size, absent), None)
+    chunk = giver.chunk(target, 1, 0, CHUNK_BYTES)
+    assert chunk is not None
+    taker.check(source, 1, chunk)
+    taker.absorb(1, chunk)
+    for bad in (np.nan, np.inf, -np.inf):
+        broken = np.full(CHUNK_BYTES // 4, bad, np.float32)
+        with pytest.raises(RemoteProtocolError, match="finite"):
+            taker.check(source, 1, memoryview(broken.tobytes()))
+    taker.close_sink(1, complete=False)
+    taker.add_own(0, "", 1.0)
+    taker.close_reduction(0, "")
+    kept = CHUNK_BYTES // 4
+    ids = table.plan.ranges(Hop.CONTRIBUTION, source=source, target=target)
+    segments = table.plan.segments(ids.tolist())
+    theirs = np.frombuffer(giver_values(table, stream), np.float32)
+    own = own_values(table, target, segments)
+    found = taker.store.read_flat(segments)
+    np.testing.assert_array_equal(found[:kept], ((theirs + own) / 2)[:kept])
+    np.testing.assert_array_equal(found[kept:], own[kept:])
+    assert np.isfinite(found).all()
+
+
+def test_fused_values_that_are_not_finite_leave_the_store_as_it_was(
+    table: Table,
+) -> None:
+    source, target = a_stream(table, Hop.FUSED)
+    for name in NAMES:
+        table.desks[name].open_reduction(0, "")
+        table.desks[name].add_own(0, "", 1.0)
+        table.desks[name].close_reduction(0, "")
+    taker, stream = table.desks[target], table.key(Hop.FUSED, source, target)
+    before = taker.store.versions(0)
+    size, absent = table.desks[source].start(target, 1, stream)
+    taker.open_sink(OpenSink(1, stream, 1.0, size, absent), None)
+    with pytest.raises(RemoteProtocolError):
+        taker.check(source, 1, memoryview(b"\xff" * size))
+    taker.close_sink(1, complete=False)
+    np.testing.assert_array_equal(taker.store.versions(0), before)
+
+
+@pytest.mark.parametrize("length", [3, CHUNK_BYTES - 1])
+def test_bytes_that_are_no_whole_values_are_refused(table: Table, length: int) -> None:
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    stream = table.key(Hop.CONTRIBUTION, source, target)
+    taker = table.desks[target]
+    taker.open_reduction(0, "")
+    taker.open_sink(OpenSink(1, stream, 1.0, 1000, b""), None)
+    with pytest.raises(RemoteProtocolError, match="whole"):
+        taker.check(source, 1, memoryview(bytes(length)))
+
+
+def test_only_the_source_of_a_stream_can_spoil_it(table: Table) -> None:
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    stream = table.key(Hop.CONTRIBUTION, source, target)
+    taker = table.desks[target]
+    taker.open_reduction(0, "")
+    taker.open_sink(OpenSink(1, stream, 1.0, 1000, b""), None)
+    bad = memoryview(np.array([np.nan], np.float32).tobytes())
+    taker.check("somebody else", 1, bad)
+    taker.check(source, 2, bad)
+    with pytest.raises(RemoteProtocolError):
+        taker.check(source, 1, bad)
+
+
+@pytest.mark.parametrize("surplus", [-1, 1])
+def test_a_head_with_a_wrong_number_of_ranges_is_refused(
+    table: Table, surplus: int
+) -> None:
+    source, target = a_stream(table, Hop.FUSED)
+    for name in NAMES:
+        table.reduce(name)
+    taker, stream = table.desks[target], table.key(Hop.FUSED, source, target)
+    before = table.stored(target, FULL)
+    size, absent = table.desks[source].start(target, 1, stream)
+    wrong = bytes(len(absent) + surplus)
+    with pytest.raises(RemoteProtocolError, match="absent"):
+        taker.open_sink(OpenSink(1, stream, 1.0, size, wrong), None)
+    assert taker.round_of(1) is None
+    taker.absorb(1, memoryview(bytes(size)))
+    taker.close_sink(1, complete=True)
+    for found, old in zip(table.stored(target, FULL), before, strict=True):
+        np.testing.assert_array_equal(found, old)
+
+
+# --- Serving -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hop", [Hop.CONTRIBUTION, Hop.FUSED, Hop.EXPORT])
+def test_a_stream_whose_last_chunk_was_lost_can_be_asked_for_again(
+    table: Table, hop: Hop
+) -> None:
+    if hop is not Hop.CONTRIBUTION:
+        table.exchange()
+    if hop is Hop.EXPORT:
+        table.enter(1, {}, ALL)
+    source, target = a_stream(table, hop)
+    giver, stream = table.desks[source], table.key(hop, source, target)
+    size, absent = giver.start(target, 1, stream)
+    first = giver.chunk(target, 1, 0, size)
+    assert first is not None
+    whole = bytes(first)
+    # The last chunk frees the stream: whoever asks again makes it start again.
+    assert giver.chunk(target, 1, 0, size) is None
+    assert giver.start(target, 1, stream) == (size, absent)
+    rest = giver.chunk(target, 1, CHUNK_BYTES, size - CHUNK_BYTES)
+    assert rest is not None and bytes(rest) == whole[CHUNK_BYTES:]
+    assert giver.chunk(target, 1, 0, CHUNK_BYTES) is None
+
+
+def test_a_stream_that_was_stopped_is_freed_and_others_are_not(table: Table) -> None:
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    giver, stream = table.desks[source], table.key(Hop.CONTRIBUTION, source, target)
+    for pull in (1, 2):
+        giver.start(target, pull, stream)
+    giver.stop_serving(target, 1)
+    giver.stop_serving(target, 7)
+    assert giver.chunk(target, 1, 0, 4) is None
+    assert giver.chunk(target, 2, 0, 4) is not None
+
+
+def test_a_round_that_is_forgotten_is_served_no_more(table: Table) -> None:
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    giver = table.desks[source]
+    giver.forget(0)
+    giver.forget(0)
+    with pytest.raises(KeyError):
+        giver.start(target, 1, table.key(Hop.CONTRIBUTION, source, target))
+
+
+def test_the_table_of_homes_is_that_of_the_beginning_of_the_round(
+    table: Table,
+) -> None:
+    table.exchange()
+    before = table.homes.to_bytes()
+    table.enter(1, ALL, ALL)
+    giver = table.desks["ash"]
+    size, absent = giver.start("birch", 1, StreamKey(TABLE, 1, "ash", "birch"))
+    chunk = giver.chunk("birch", 1, 0, size)
+    assert chunk is not None and (bytes(chunk), absent) == (before, b"")
+    assert Homes.from_bytes(LAYOUT, bytes(chunk)).digest == table.plan.homes.digest
+
+
+def test_serving_what_was_never_trained_is_our_own_bug(tmp_path: Path) -> None:
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, ALL, ALL)
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    with pytest.raises(LocalProtocolError, match="before it was made"):
+        stream = table.key(Hop.CONTRIBUTION, source, target)
+        table.desks[source].start(target, 1, stream)
+    table.desks["ash"].open_reduction(0, "")
+    with pytest.raises(LocalProtocolError, match="before it was made"):
+        table.desks["ash"].add_own(0, "", 1.0)
+
+
+def test_an_export_that_nobody_writes_goes_nowhere(table: Table) -> None:
+    table.exchange()
+    table.enter(1, {}, ALL)
+    source, target = a_stream(table, Hop.EXPORT)
+    before = table.stored(target, FULL)
+    table.carry(Hop.EXPORT, source, target, export=None)
+    for found, old in zip(table.stored(target, FULL), before, strict=True):
+        np.testing.assert_array_equal(found, old)
+
+
+# --- Second opinions -----------------------------------------------------------------
+
+
+def fused_head(table: Table, source: str, target: str) -> tuple[int, bytes]:
+    table.reduce(source)
+    return table.desks[source].start(target, 99, table.key(Hop.FUSED, source, target))
+
+
+def giver_values(table: Table, stream: StreamKey) -> bytes:
+    giver = table.desks[stream.source]
+    size, _ = giver.start(stream.target, 98, stream)
+    chunk = giver.chunk(stream.target, 98, 0, size)
+    assert chunk is not None
+    return bytes(chunk)
+
+
+def own_values(table: Table, name: str, segments: tuple[Segment, ...]) -> Floats:
+    """A peer with the whole model offers every coordinate where it stands."""
+    parts = [
+        table.offers[name][s.parameter][np.ix_(*(list(i) for i in s.sets))].ravel()
+        for s in segments
+    ]
+    return np.concatenate(parts)
+
+
+def assert_holds_truth(table: Table, name: str, split: Split) -> None:
+    pairs = zip(table.stored(name, split), table.true(split), strict=True)
+    for found, true in pairs:
+        np.testing.assert_array_equal(found, true)

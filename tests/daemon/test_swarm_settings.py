@@ -1,0 +1,62 @@
+"""From a ``[swarm]`` section to the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+import pytest
+
+from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
+from p2pfusion.errors import ConfigError
+from p2pfusion.protocol.manifest import Manifest
+from tests.layouts import resnet18
+
+STATED: dict[str, object] = {"name": "a", "model": "mlp", "rounds": 3}
+
+
+def settings(**more: object) -> SwarmSettings:
+    return read_swarm({**STATED, **more}, "x.toml")
+
+
+def test_the_manifest_has_the_stated_values_and_the_layout() -> None:
+    layout = resnet18()
+    manifest = settings().manifest(layout)
+    assert (manifest.name, manifest.model, manifest.rounds) == ("a", "mlp", 3)
+    assert manifest.layout is layout
+    defaults = {f.name: f.default for f in fields(Manifest) if f.default is not MISSING}
+    assert {k: getattr(manifest, k) for k in defaults} == {**defaults, "rounds": 3}
+
+
+def test_every_key_of_the_manifest_but_the_layout_is_a_key() -> None:
+    known = {f.name for f in fields(Manifest)} - {"layout", "founder"}
+    manifest = settings().manifest(resnet18())
+    everything = {key: getattr(manifest, key) for key in known}
+    assert settings(**everything).manifest(resnet18()) == manifest
+    with pytest.raises(ConfigError, match="unknown key 'layout'"):
+        settings(layout={})
+
+
+def test_completed_arguments_of_the_model_belong_to_the_same_swarm() -> None:
+    stated = settings(model_arguments={"hidden": [8]})
+    completed = stated.with_model_arguments({"hidden": [8], "classes": 10})
+    manifest = completed.manifest(resnet18())
+    assert manifest.model_arguments == {"hidden": [8], "classes": 10}
+    assert stated.differs_from(manifest) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"rounds": 4}, "rounds"),
+        ({"name": "b"}, "name"),
+        ({"model_arguments": {"hidden": [9]}}, "model_arguments"),
+    ],
+)
+def test_a_contradiction_is_named(changed: dict[str, object], key: str) -> None:
+    founded = settings(model_arguments={"hidden": [8]}).manifest(resnet18())
+    assert settings(**changed).differs_from(founded) == key
+
+
+def test_a_wrong_method_argument_names_the_file() -> None:
+    with pytest.raises(ConfigError, match=r"x\.toml: .*shiftt"):
+        settings(method="msfusion", method_arguments={"shiftt": 1})
