@@ -1,0 +1,174 @@
+"""``p2pfusion sim --train``: the same methods, plan and training in one process.
+
+The runner is a process of its own, because it trains. It gets one JSON object on its
+standard input and answers in JSON lines on its standard output:
+
+    {"event": "round", "round", "rounds", "loss", "accuracy"}     at each evaluation
+    {"result": {...}}                 at last: the data of this command's interface
+    {"failed": {"name", "message", "hint"}}       or what went wrong
+
+``round`` counts the finished rounds; ``loss`` and ``accuracy`` may be null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+import click
+
+from p2pfusion.cli.command import command
+from p2pfusion.cli.datasets import named_data
+from p2pfusion.cli.launch import python_environment
+from p2pfusion.cli.model import JsonTable
+from p2pfusion.cli.output import Data, note, settings, show
+from p2pfusion.cli.text import duration, number, percent, size
+from p2pfusion.errors import ConfigError, TrainerError, reported
+from p2pfusion.limits import MAX_ROSTER
+from p2pfusion.methods import build_method, split_fraction
+
+RUNNER = "p2pfusion.simulation.experiment"
+END_TIMEOUT_S = 3.0
+
+
+@command("sim", example="p2pfusion sim --train --method fedrolex --peers 8")
+@click.option("--train", is_flag=True, help="Run the experiment runner.")
+@click.option("--peers", type=click.IntRange(1, MAX_ROSTER), default=4)
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--split-fraction", default="0.5", metavar="MU", show_default=True)
+@click.option("--method", default="msfusion", metavar="NAME", show_default=True)
+@click.option("--method-arguments", type=JsonTable(), default="{}", metavar="JSON")
+@click.option("--model", default="mlp", metavar="NAME", show_default=True)
+@click.option("--model-arguments", type=JsonTable(), default="{}", metavar="JSON")
+@click.option("--data", default="digits", metavar="NAME|PATH", show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Deal out so many examples.")
+@click.option("--limit-test", type=click.IntRange(1), help="Evaluate on so many.")
+@click.option("--alpha", type=click.FloatRange(1e-3), default=0.5, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--local-epochs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--learning-rate", type=float, default=0.05, show_default=True)
+@click.option("--momentum", type=float, default=0.9, show_default=True)
+@click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
+def sim(train: bool, **options: object) -> None:
+    """Run an experiment in one process, without network."""
+    if not train:
+        raise click.UsageError(
+            "Missing option '--train': the simulator of the protocol is not part of "
+            "this version"
+        )
+    result = run_experiment(specification(options), quiet=settings().as_json)
+    show(result, lambda: result_text(result))
+
+
+def specification(options: Data) -> Data:
+    """What the runner is told: the options, checked as far as torch is not needed."""
+    fraction = split_fraction(options["split_fraction"], "--split-fraction")
+    arguments = options["method_arguments"]
+    assert isinstance(arguments, dict)
+    build_method(str(options["method"]), arguments)
+    given = {key: value for key, value in options.items() if key != "alpha"}
+    return {
+        **given,
+        "data": named_data(str(options["data"])).to_data(),
+        "data_name": options["data"],
+        "split_fraction": str(fraction),
+        "partition": {"rule": "dirichlet", "alpha": options["alpha"]},
+    }
+
+
+def run_experiment(specified: Data, *, quiet: bool) -> Data:
+    """The runner's result; raises the error that it names."""
+    with _runner(specified) as answers:
+        for line in answers:
+            message = _message(line)
+            if "result" in message and isinstance(message["result"], dict):
+                return message["result"]
+            failed = message.get("failed")
+            if isinstance(failed, dict):
+                raise reported(failed)
+            if message.get("event") == "round" and not quiet:
+                note(round_text(message))
+    raise TrainerError(
+        "the experiment ended without a result", hint="its last words are above"
+    )
+
+
+@contextlib.contextmanager
+def _runner(specified: Data) -> Iterator[IO[str]]:
+    """The runner's answers, line by line; its process ends with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", RUNNER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        process_group=0,
+        env=python_environment(),
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(specified) + "\n")
+            process.stdin.close()
+        yield process.stdout
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _message(line: str) -> Data:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise ConfigError(
+            f"the experiment printed something else than its answers: {line.strip()!r}",
+            hint="a model or a method of another package prints to standard output",
+        )
+    return message
+
+
+def round_text(message: Data) -> str:
+    """One line of progress."""
+    return (
+        f"Round {message.get('round')} of {message.get('rounds')}: "
+        f"loss {number(message.get('loss'), 'not measured')}, "
+        f"accuracy {percent(_real(message.get('accuracy')), 'not measured')}"
+    )
+
+
+def result_text(result: Data) -> str:
+    """The result in a few lines."""
+
+    def real(key: str) -> float | None:
+        return _real(result.get(key))
+
+    flops = real("train_flops_per_peer_round")
+    return "\n".join(
+        (
+            f"Accuracy  {percent(real('accuracy'))}  ({result.get('method')} on "
+            f"{result.get('model')}, {result.get('data')})",
+            f"Swarm     {result.get('peers')} peers, split fraction "
+            f"{result.get('split_fraction')}, {result.get('rounds')} rounds, seed "
+            f"{result.get('seed')}",
+            f"Trained   {percent(real('ever_trained_fraction'))} of the parameters",
+            f"Cost      {size(real('bytes_per_peer_round'))} and "
+            f"{'unknown' if flops is None else f'{flops:.3g}'} training FLOPs per "
+            "peer and round",
+            f"Time      {duration(real('seconds'))}",
+        )
+    )
+
+
+def _real(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,145 @@
+"""Commands that look at a running daemon: status, peers, rounds, round show, wait."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from p2pfusion.cli import screens
+from p2pfusion.cli.command import LazyGroup, command
+from p2pfusion.cli.connection import ask
+from p2pfusion.cli.output import Data, Failure, settings, show
+from p2pfusion.cli.text import screen_width
+from p2pfusion.errors import NotFoundError, UnhealthyError
+from p2pfusion.limits import ROUND_HISTORY
+
+GOALS = re.compile(r"joined|done|(peers|round)=[0-9]{1,9}")
+WAIT_MARGIN_S = 5.0
+"""The daemon itself answers when the time is over; the socket waits a little longer."""
+
+FOREVER_S = 1e9
+"""The daemon has a limit of its own, of some weeks."""
+
+round_group = LazyGroup(
+    "round",
+    {"show": "p2pfusion.cli.inspect:round_show"},
+    text="Look at one round.",
+    example="p2pfusion round show 12",
+)
+
+
+@command("status", example="p2pfusion status --check")
+@click.option("--check", is_flag=True, help="Exit with 7 unless all is well.")
+def status(check: bool) -> None:
+    """One screen: this peer, its swarm, the round and what it waits for."""
+    home = settings().chosen_home
+    data = ask(home, "status")
+    trouble = _trouble(data) if check else None
+    failure = None if trouble is None else Failure.of(trouble)
+
+    def text() -> str:
+        joined = data.get("swarm") is not None
+        peers = screens.rows(ask(home, "peers"), "peers") if joined else []
+        return screens.status_screen(data, peers, screen_width())
+
+    show(data, text, failure)
+    if trouble is None:
+        return
+    if settings().as_json:
+        raise click.exceptions.Exit(trouble.exit_code)
+    raise trouble
+
+
+@command("peers", example="p2pfusion peers")
+def peers() -> None:
+    """Who is in the swarm, in what state, and what is exchanged with whom."""
+    data = ask(settings().chosen_home, "peers")
+    show(data, lambda: screens.peers_table(screens.rows(data, "peers"), screen_width()))
+
+
+@command("rounds", example="p2pfusion rounds -n 5")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, ROUND_HISTORY),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many, counted back from the newest.",
+)
+def rounds(count: int) -> None:
+    """The last rounds: who contributed, who was missing, bytes and loss."""
+    data = ask(settings().chosen_home, "rounds", {"count": count})
+    show(
+        data, lambda: screens.rounds_table(screens.rows(data, "rounds"), screen_width())
+    )
+
+
+@command("show", example="p2pfusion round show 12")
+@click.argument("number", type=click.IntRange(0), metavar="T")
+def round_show(number: int) -> None:
+    """Everything about round T."""
+    answer = ask(settings().chosen_home, "rounds", {"count": ROUND_HISTORY})
+    known = {row.get("number"): row for row in screens.rows(answer, "rounds")}
+    if number not in known:
+        numbers = [n for n in known if isinstance(n, int)]
+        raise NotFoundError(
+            f"this peer has no round {number}",
+            hint=f"it knows rounds {min(numbers)} to {max(numbers)}"
+            if numbers
+            else "no round is complete yet",
+        )
+    found: Data = dict(known[number])
+    show(found, lambda: screens.round_screen(found))
+
+
+@command("wait", example="p2pfusion wait --for round=3 --timeout 60")
+@click.option(
+    "--for",
+    "goal",
+    required=True,
+    metavar="joined|peers=K|round=T|done",
+    help="In a swarm; K members online; round T reached; all rounds done.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0),
+    default=None,
+    metavar="S",
+    help="Give up after so many seconds (default: never).",
+)
+def wait(goal: str, timeout_s: float | None) -> None:
+    """Wait until something is so; for scripts."""
+    if not GOALS.fullmatch(goal):
+        raise click.BadParameter(
+            f"{goal!r} is not one of joined, peers=K, round=T, done", param_hint="--for"
+        )
+    data = ask(
+        settings().chosen_home,
+        "wait",
+        {"for": goal, "limit_s": FOREVER_S if timeout_s is None else timeout_s},
+        timeout_s=None if timeout_s is None else timeout_s + WAIT_MARGIN_S,
+    )
+    show(data, lambda: f"Reached: {goal} (round {data.get('round')})")
+
+
+def _trouble(data: Data) -> UnhealthyError | None:
+    """What is wrong according to a status, if anything is."""
+    bad = [
+        row
+        for row in screens.rows(data, "health")
+        if row.get("level") in ("warn", "error")
+    ]
+    if bad:
+        hint = bad[0].get("hint")
+        return UnhealthyError(
+            str(bad[0].get("message")), hint=str(hint) if hint else "see the list above"
+        )
+    if data.get("swarm") is None:
+        return UnhealthyError(
+            "this peer is not in a swarm",
+            hint="join one with `p2pfusion join TICKET`",
+        )
+    return None

@@ -1,0 +1,74 @@
+"""Asking a trainer process of our own one thing, so that torch is never imported here.
+
+Used by commands that need a model's layout or evaluate a file. The process lives for
+one question and is gone afterwards, whatever happens.
+"""
+
+from __future__ import annotations
+
+import selectors
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from p2pfusion.cli.output import Data
+from p2pfusion.daemon.trainer_link import TrainerLink
+from p2pfusion.errors import TrainerError, reported
+from p2pfusion.split.layout import Layout
+
+STOP_TIMEOUT_S = 2.0
+TICK_S = 0.1
+"""How often ``on_tick`` runs while the trainer works."""
+
+
+def describe(
+    model: str, arguments: Mapping[str, object], data: Mapping[str, object] | None
+) -> tuple[Layout, Data]:
+    """A model's layout and all its arguments; with data, those that suit it."""
+    question: Data = {"do": "describe", "model": model, "arguments": dict(arguments)}
+    if data is not None:
+        question["data"] = dict(data)
+    answer = ask_trainer(question)
+    found = answer.get("arguments")
+    return Layout.from_data(answer.get("layout")), (
+        found if isinstance(found, dict) else dict(arguments)
+    )
+
+
+def ask_trainer(
+    question: Mapping[str, object], on_tick: Callable[[], None] = lambda: None
+) -> Data:
+    """The trainer's answer; raises the error that it names."""
+    with tempfile.TemporaryDirectory(prefix="p2pfusion-") as folder:
+        link = TrainerLink(Path(folder) / "trainer.log")
+        try:
+            link.send(question)
+            while True:
+                _wait(link)
+                on_tick()
+                for message in link.ready():
+                    if message.get("done") == question["do"]:
+                        return message
+                    _raise_failure(message)
+        finally:
+            link.stop(STOP_TIMEOUT_S)
+
+
+def _wait(link: TrainerLink) -> None:
+    with selectors.DefaultSelector() as selector:
+        for descriptor, events in link.descriptors().items():
+            selector.register(descriptor, events)
+        selector.select(TICK_S)
+
+
+def _raise_failure(message: Data) -> None:
+    if "died" in message:
+        log = message.get("log")
+        words = " | ".join(map(str, log[-3:])) if isinstance(log, list) else ""
+        raise TrainerError(
+            f"the trainer process died ({message['died']})",
+            hint=f"its last words: {words}" if words else "is torch installed?",
+        )
+    error = message.get("error")
+    if "failed" in message and isinstance(error, dict):
+        raise reported(error)

@@ -1,0 +1,35 @@
+"""What ``--data`` means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pfusion.cli.datasets import named_data
+from p2pfusion.daemon.config import DataSettings
+from p2pfusion.errors import DataError
+
+
+def test_a_word_is_a_kind() -> None:
+    assert named_data("fashion-mnist") == DataSettings(kind="fashion-mnist")
+
+
+def test_paths_show_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.npz").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert named_data(str(tmp_path)) == DataSettings(kind="idx", path=str(tmp_path))
+    expected = DataSettings(kind="npz", path=str(tmp_path / "mine.npz"))
+    assert named_data("mine.npz") == expected
+
+
+@pytest.mark.parametrize("text", ["no/such/place", "data.zip", "there.txt"])
+def test_anything_else_is_an_error_that_lists_what_works(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.txt").write_text("")
+    with pytest.raises(DataError) as caught:
+        named_data(text)
+    assert caught.value.message.startswith(f"{text}: ")
+    assert ".npz" in caught.value.hint

@@ -1,0 +1,59 @@
+"""What the demo asks of its daemons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from p2pfusion.cli.demo import LOCAL_EPOCHS, ROUNDS, Plan
+from p2pfusion.cli.splits import Swarm
+from p2pfusion.cli.toml_text import toml_text
+from p2pfusion.daemon.config import load_profile, parse_profile
+from p2pfusion.methods import Member, PlanContext, build_method
+from tests.layouts import resnet18
+
+DEMO = Path(__file__).parents[2] / "peers" / "demo.toml"
+
+
+def plan() -> Plan:
+    roster = tuple(Member(f"peer-{rank}", Fraction(1, 2)) for rank in range(4))
+    context = PlanContext(seed=0, rounds=ROUNDS, layout=resnet18(), roster=roster)
+    return Plan(
+        peers=4,
+        rounds=ROUNDS,
+        method="msfusion",
+        model="mlp",
+        model_arguments={},
+        data="digits",
+        split_fraction=Fraction(1, 2),
+        seed=0,
+        layout=context.layout,
+        swarm=Swarm(context, build_method("msfusion", {}), {}),
+    )
+
+
+def test_the_founder_is_the_shipped_profile() -> None:
+    founder = parse_profile(toml_text(plan().profile(0)), str(DEMO))
+    shipped = load_profile(DEMO)
+    assert (founder.peer, founder.data) == (shipped.peer, shipped.data)
+    assert founder.swarm is not None and shipped.swarm is not None
+    assert founder.swarm.values == {**shipped.swarm.values, "model_arguments": {}}
+    assert founder.swarm.values["local_epochs"] == LOCAL_EPOCHS
+
+
+def test_only_a_demo_that_is_told_so_encrypts_nothing() -> None:
+    for rank in (0, 1):
+        table = plan().profile(rank)["peer"]
+        assert "insecure_loopback" not in table
+        open_one = replace(plan(), insecure=True).profile(rank)
+        profile = parse_profile(toml_text(open_one), "x")
+        assert profile.peer.insecure_loopback
+
+
+def test_the_others_have_another_share_and_no_swarm() -> None:
+    for rank in (1, 3):
+        profile = parse_profile(toml_text(plan().profile(rank)), "x")
+        assert profile.swarm is None
+        assert profile.data.partition is not None
+        assert profile.data.partition.share == f"{rank}/4"

@@ -1,0 +1,101 @@
+"""``sim --train``: what the runner is told, and what becomes of its answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from p2pfusion.cli.experiment import result_text, round_text
+from p2pfusion.cli.main import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfusion.cli.experiment.RUNNER", "tests.cli.runner_stub")
+
+
+def test_the_runner_is_told_every_option(capsys: Capture) -> None:
+    arguments = ["--method", "fedavg", "--split-fraction", "0.1", "--limit", "9"]
+    assert main(["sim", "--train", "--json", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    told = json.loads(out)["data"]["told"]
+    assert told == {
+        "method": "fedavg",
+        "method_arguments": {},
+        "model": "mlp",
+        "model_arguments": {},
+        "data": {
+            "kind": "digits",
+            "path": None,
+            "partition": None,
+            "validation": 0.1,
+            "limit": None,
+        },
+        "data_name": "digits",
+        "peers": 4,
+        "rounds": 20,
+        "seed": 0,
+        "split_fraction": "1/10",
+        "partition": {"rule": "dirichlet", "alpha": 0.5},
+        "limit": 9,
+        "limit_test": None,
+        "batch": 32,
+        "local_epochs": 1,
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "eval_every": 1,
+    }
+
+
+def test_progress_goes_beside_the_result(capsys: Capture) -> None:
+    assert main(["sim", "--train", "--method", "fedavg"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "Round 1 of 2: loss 0.500, accuracy not measured\n"
+    assert out.startswith("Accuracy  unknown  (fedavg on ")
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "told"),
+    [
+        ("heterofl", 8, "no data; get some"),
+        ("fedrolex", 8, "'hello from a library'"),
+        ("msfusion", 1, "without a result"),
+        ("nope", 8, "there is no method 'nope'"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(
+    method: str, code: int, told: str, capsys: Capture
+) -> None:
+    assert main(["sim", "--train", "--method", method]) == code
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1
+
+
+def test_texts() -> None:
+    done = {"round": 3, "rounds": 20, "loss": None, "accuracy": 0.5}
+    assert round_text(done) == "Round 3 of 20: loss not measured, accuracy 50.0 %"
+    result = {
+        "accuracy": 0.9,
+        "method": "msfusion",
+        "model": "mlp",
+        "data": "digits",
+        "peers": 4,
+        "rounds": 20,
+        "split_fraction": 0.5,
+        "seed": 0,
+        "ever_trained_fraction": 1.0,
+        "bytes_per_peer_round": 30_000,
+        "train_flops_per_peer_round": 1_000_000,
+        "seconds": 61.0,
+    }
+    assert result_text(result).splitlines() == [
+        "Accuracy  90.0 %  (msfusion on mlp, digits)",
+        "Swarm     4 peers, split fraction 0.5, 20 rounds, seed 0",
+        "Trained   100 % of the parameters",
+        "Cost      30 kB and 1e+06 training FLOPs per peer and round",
+        "Time      1m01s",
+    ]

@@ -1,0 +1,45 @@
+"""How the demo's result reads."""
+
+from __future__ import annotations
+
+from p2pfusion.cli.outcome import result_text
+
+RESULT: dict[str, object] = {
+    "peers": 4,
+    "rounds": 40,
+    "method": "msfusion",
+    "data": "digits",
+    "accuracy": 0.969,
+    "chance_accuracy": 0.145,
+    "samples": 359,
+    "held_out": True,
+    "bytes_sent": 4_740_000,
+    "bytes_full_exchange": 25_077_120,
+    "sub_model_parameters": 8970,
+    "full_model_parameters": 26_122,
+    "seconds": 31.2,
+    "checkpoint": "p2pfusion-demo/mlp-msfusion.safetensors",
+    "killed": 1,
+    "killed_peers": ["peer-3"],
+    "contributions_missed": 2,
+    "encrypted": True,
+}
+
+TEXT = """\
+Accuracy    96.9 % on 359 held-out examples; guessing gives 14.5 %
+            4 peers with unequal shares of digits, 40 rounds of msfusion
+            2 contributions came too late or not at all
+Each peer   trained 8,970 of 26,122 parameters at a time (34.3 %)
+Traffic     4.7 MB sent by all peers, encrypted; exchanging whole models: 25 MB
+Killed      peer-3; restarted and back
+Time        31s
+Checkpoint  p2pfusion-demo/mlp-msfusion.safetensors"""
+
+
+def test_the_result_reads_well() -> None:
+    assert result_text(RESULT) == TEXT
+    calm = {**RESULT, "killed_peers": [], "contributions_missed": 0}
+    leaky = {**RESULT, "held_out": False}
+    assert ", NOT ENCRYPTED;" in result_text({**RESULT, "encrypted": False})
+    assert "on 359 examples, NOT held out;" in result_text(leaky)
+    assert "Killed" not in result_text(calm) and "too late" not in result_text(calm)

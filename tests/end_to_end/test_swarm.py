@@ -1,0 +1,419 @@
+"""Swarms of real daemons: what they compute, what they send, and what they survive.
+
+The model that a swarm ends with is compared with the experiment runner, which has no
+network, and with a plain torch loop, which has no plan either.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from p2pfusion.errors import ConflictError, ResourceError
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.transfer import WINDOW_BYTES
+from p2pfusion.split.segment import Split
+from p2pfusion.store import Store, read_checkpoint
+from tests.end_to_end.swarm import DIRICHLET, QUICK, Daemon, Swarm, planned, swarms
+
+pytestmark = pytest.mark.slow
+
+PEERS = 4
+ROUNDS = 3
+FLOAT_BYTES = 4
+MOST_SUB_MODELS = 4.2
+"""Sent plus received by one peer in one round, of whatever swarm."""
+
+
+@pytest.fixture
+def swarm() -> Iterator[Swarm]:
+    """A place for the daemons of one test."""
+    with swarms() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished() -> Iterator[list[Daemon]]:
+    """Four daemons that have trained half of the model each, three times."""
+    with swarms() as made:
+        daemons = made.start(PEERS, method="msfusion", rounds=ROUNDS, validation=0.0)
+        for daemon in daemons:
+            daemon.wait("done")
+        yield daemons
+
+
+def exported(daemon: Daemon, path: Path) -> dict[str, np.ndarray]:
+    """The whole model, as a daemon assembles it."""
+    daemon.ask("export", path=str(path))
+    values, _ = read_checkpoint(path)
+    return values
+
+
+# --- What is sent --------------------------------------------------------------------
+
+
+def assert_bytes_as_planned(daemons: list[Daemon]) -> None:
+    for number, (plan, splits) in enumerate(planned(daemons[0])):
+        for daemon, (peer, split) in zip(daemons, sorted(splits.items()), strict=True):
+            row = daemon.rounds()[number]
+            sent, received = row["payload_sent_bytes"], row["payload_received_bytes"]
+            assert sent == plan.elements_sent(peer) * FLOAT_BYTES
+            assert received == plan.elements_received(peer) * FLOAT_BYTES
+            assert isinstance(sent, int) and isinstance(received, int)
+            own = split.size(plan.layout) * FLOAT_BYTES
+            assert 0 < sent + received <= MOST_SUB_MODELS * own
+
+
+def test_the_values_on_the_wire_are_those_of_the_plan(finished: list[Daemon]) -> None:
+    assert_bytes_as_planned(finished)
+
+
+def test_a_larger_swarm_sends_no_more_per_peer(swarm: Swarm) -> None:
+    daemons = swarm.start(8, method="msfusion", rounds=2, local_steps=2)
+    for daemon in daemons:
+        daemon.wait("done")
+    assert_bytes_as_planned(daemons)
+
+
+def test_streams_longer_than_their_credit_arrive_to_the_byte(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    large: dict[str, object] = {"model_arguments": {"hidden": [2048, 2048]}}
+    daemons = swarm.start(
+        2,
+        method="fedavg",
+        rounds=2,
+        local_steps=1,
+        peer={"split_fraction": 1.0},
+        **large,
+    )
+    for daemon in daemons:
+        daemon.wait("done")
+    plan, _ = next(planned(daemons[0]))
+    assert plan.elements_sent(daemons[0].peer) * FLOAT_BYTES > WINDOW_BYTES
+    assert_bytes_as_planned(daemons)
+    models = [exported(d, tmp_path / f"{i}.st") for i, d in enumerate(daemons)]
+    for name, values in models[0].items():
+        np.testing.assert_array_equal(values, models[1][name])
+
+
+# --- What is computed ----------------------------------------------------------------
+
+
+def test_the_swarm_computes_what_the_experiment_runner_computes(
+    finished: list[Daemon], tmp_path: Path
+) -> None:
+    from p2pfusion.simulation.experiment import Experiment
+    from p2pfusion.simulation.experiment import Swarm as Runner
+
+    settings = {k: v for k, v in QUICK.items() if not k.startswith(("name", "dead"))}
+    fields = {
+        **settings,
+        "peers": PEERS,
+        "split_fraction": "1/2",
+        "data": {"kind": "digits"},
+        "partition": DIRICHLET,
+        "method": "msfusion",
+        "rounds": ROUNDS,
+    }
+    runner = Runner.create(Experiment.of(fields), tmp_path)
+    runner.run(lambda message: None)
+    layout = runner.experiment.manifest.layout
+    full = Split.full(layout).segments(layout)
+    found = exported(finished[1], tmp_path / "model.safetensors")
+    for parameter, segment in zip(layout.parameters, full, strict=True):
+        true = runner.store.read(segment)
+        np.testing.assert_allclose(found[parameter.name], true, rtol=1e-5, atol=1e-7)
+
+
+def test_every_peer_assembles_the_same_model(
+    finished: list[Daemon], tmp_path: Path
+) -> None:
+    models = [exported(d, tmp_path / f"{i}.st") for i, d in enumerate(finished[::3])]
+    assert models[0].keys() == models[1].keys()
+    for name, values in models[0].items():
+        np.testing.assert_array_equal(values, models[1][name])
+
+
+def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray]:
+    """FedAvg on an MLP in plain torch: no split, no plan, no store, no descent."""
+    import torch
+    from torch import nn
+
+    from p2pfusion.store import initial_values
+    from p2pfusion.training.data import DataOptions, load, own_records
+    from p2pfusion.training.loop import batch_generator
+
+    torch.set_num_threads(1)
+    layout, seed = manifest.layout, manifest.seed
+    model = [
+        torch.tensor(initial_values(layout, seed, index, 0, parameter.shape[0]))
+        for index, parameter in enumerate(layout.parameters)
+    ]
+    shares = []
+    for number in range(peers):
+        partition = {**DIRICHLET, "share": f"{number}/{peers}"}
+        options = DataOptions.from_data({"kind": "digits", "partition": partition})
+        records = load(options, "train")
+        assert records is not None
+        own, _ = own_records(records, options, seed)
+        shares.append(own.batch(torch.arange(len(own)), torch.device("cpu")))
+    for number in range(manifest.rounds):
+        trained = []
+        for rank, (images, labels) in enumerate(shares):
+            module = nn.Sequential(
+                nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32),
+                nn.ReLU(), nn.Linear(32, 10),
+            )  # fmt: skip
+            with torch.no_grad():
+                for parameter, values in zip(module.parameters(), model, strict=True):
+                    parameter.copy_(values)
+            rate = manifest.learning_rate_at(number)
+            optimiser = torch.optim.SGD(module.parameters(), rate, momentum=0.9)
+            absent = labels.bincount(minlength=10) == 0
+            order = torch.randperm(
+                len(labels), generator=batch_generator(seed, number, rank)
+            )
+            for chosen in order.split(manifest.batch):
+                optimiser.zero_grad()
+                logits = module(images[chosen]).masked_fill(absent, 0.0)
+                nn.functional.cross_entropy(logits, labels[chosen]).backward()
+                nn.utils.clip_grad_norm_(module.parameters(), manifest.clip)
+                optimiser.step()
+            trained.append([p.detach().double() for p in module.parameters()])
+        model = [
+            torch.stack(list(same)).mean(0).float()
+            for same in zip(*trained, strict=True)
+        ]
+    return [values.numpy() for values in model]
+
+
+@pytest.mark.parametrize("method", ["fedavg", "msfusion"])
+def test_with_whole_models_the_swarm_is_federated_averaging(
+    swarm: Swarm, tmp_path: Path, method: str
+) -> None:
+    whole = {"split_fraction": 1.0}
+    daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole)
+    for daemon in daemons:
+        daemon.wait("done")
+    packed = str(daemons[0].ask("plan")["manifest"])
+    manifest = Manifest.from_bytes(base64.b64decode(packed))
+    expected = plain_federated_averaging(manifest, 3)
+    found = exported(daemons[2], tmp_path / "model.safetensors")
+    for parameter, true in zip(manifest.layout.parameters, expected, strict=True):
+        np.testing.assert_allclose(found[parameter.name], true, rtol=1e-5, atol=1e-6)
+
+
+# --- Two processes per peer ----------------------------------------------------------
+
+
+def libraries(pid: int) -> str:
+    """What a process has mapped."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_the_daemon_has_no_torch_and_its_trainer_has(finished: list[Daemon]) -> None:
+    for daemon in finished:
+        assert "libtorch" not in libraries(daemon.pid)
+        assert "libtorch" in libraries(daemon.trainer.pid)
+
+
+def test_everything_that_a_daemon_imports_leaves_torch_alone() -> None:
+    program = "import sys, p2pfusion.daemon.assemble, p2pfusion.cli.main; "
+    program += "sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_the_daemon_answers_while_its_trainer_works(swarm: Swarm) -> None:
+    (daemon,) = swarm.start(1, local_epochs=10_000, rounds=2)
+    daemon.wait("round=0")
+    trainer = daemon.trainer
+    while "step" not in str(daemon.ask("status")["round"]):
+        assert trainer.is_running()
+    answers = [daemon.client.call("status", timeout_s=1.0) for _ in range(50)]
+    for status in answers:
+        assert isinstance(status, dict)
+        assert status["self"]["trainer"] == "training"
+        (waiting,) = status["round"]["waiting_for"]
+        assert waiting["peer"] == "p0" and "of" in waiting["reason"]
+    daemon.kill()
+    assert psutil.wait_procs([trainer], timeout=20)[1] == []
+
+
+# --- Losses --------------------------------------------------------------------------
+
+
+def test_a_killed_peer_is_missed_by_name_and_comes_back(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    daemons = swarm.start(3, rounds=40, local_epochs=3, deadline_max_s=6.0)
+    first, _, victim = daemons
+    victim.wait("round=2")
+    victim.kill()
+    first.wait("peers=2")
+    reached = first.ask("status")["round"]
+    assert isinstance(reached, dict)
+    first.wait(f"round={int(reached['number']) + 2}")
+    missing = [entry for row in first.rounds() for entry in row["missing"]]  # type: ignore[attr-defined]
+    assert {entry["name"] for entry in missing} == {"p2"}
+    assert all(entry["reason"] for entry in missing)
+    victim.start("--join", first.address)
+    for daemon in daemons:
+        daemon.wait("done")
+    status = victim.ask("status")
+    assert status["self"]["id"] == victim.peer  # type: ignore[index]
+    assert (victim.home / "incarnation").read_text() == "2"
+    for daemon in (first, victim):
+        done = daemon.ask("export", path=str(tmp_path / "model.safetensors"))
+        assert done["ever_trained_fraction"] == pytest.approx(1.0, abs=0.1)
+    back = [r for r in first.rounds() if "p2" in r["contributors"]]  # type: ignore[operator]
+    assert len(back) > 2
+
+
+def test_a_swarm_that_loses_power_goes_on_where_it_was(swarm: Swarm) -> None:
+    daemons = swarm.start(3, rounds=400, local_epochs=2)
+    founder, *others = daemons
+    for daemon in daemons:
+        daemon.wait("round=3")
+    for daemon in daemons:
+        daemon.kill()
+    packed = daemons[0].home / "swarm" / "manifest.msgpack"
+    manifest = Manifest.from_bytes(packed.read_bytes()[16:])
+    before = [versions(daemon, manifest) for daemon in daemons]
+    assert min(old.max() for old in before) >= 3
+    founder.start("--listen", founder.address)
+    for daemon in others:
+        daemon.start("--join", founder.address)
+    sealed = [int(old.max()) for old in before]
+    for daemon in daemons:
+        daemon.wait(f"round={max(sealed) + 2}")
+        assert daemon.rounds()[0]["number"] >= min(sealed)  # type: ignore[operator]
+    for daemon in daemons:
+        daemon.kill()
+    for daemon, old in zip(daemons, before, strict=True):
+        assert (versions(daemon, manifest) >= old).all()
+
+
+def versions(daemon: Daemon, manifest: Manifest) -> np.ndarray:
+    """The versions in a store that nobody has open."""
+    path = daemon.home / "swarm" / "store"
+    store = Store.open(path, manifest.layout, manifest.seed)
+    count = len(manifest.layout.signatures)
+    return np.concatenate([store.versions(i).ravel() for i in range(count)])
+
+
+def test_a_peer_that_stops_and_starts_is_missed_for_that_long_only(
+    swarm: Swarm,
+) -> None:
+    daemons = swarm.start(2, rounds=300, local_epochs=2)
+    founder, other = daemons
+    other.wait("round=2")
+    other.ask("stop")
+    assert other.ended()[0] == 0
+    assert founder.wait("peers=1")["reached"] == "peers=1"
+    other.start()
+    # Without --join: the addresses of the others are on its disk.
+    assert other.wait("peers=2")["reached"] == "peers=2"
+    status = other.ask("status")
+    assert status["swarm"]["name"] == "test"  # type: ignore[index]
+    assert (other.home / "incarnation").read_text() == "2"
+    number = int(str(founder.wait("peers=2")["round"]))
+    founder.wait(f"round={number + 3}")
+    assert founder.rounds()[-1]["contributors"] == ["p0", "p1"]
+
+
+def test_a_founder_that_stops_before_the_start_still_starts_the_swarm(
+    swarm: Swarm,
+) -> None:
+    founder = swarm.add(
+        data={"kind": "digits"}, swarm={**QUICK, "min_peers": 2, "rounds": 1}
+    )
+    other = swarm.add(data={"kind": "digits"})
+    founder.start()
+    founder.wait("joined")
+    founder.ask("stop")
+    assert founder.ended()[0] == 0
+    founder.start()
+    other.start("--join", founder.ticket())
+    assert other.wait("done")["reached"] == "done"
+    assert founder.wait("done")["reached"] == "done"
+
+
+def test_exports_come_one_at_a_time_and_never_by_halves(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    founder, other = swarm.start(2, rounds=2)
+    for daemon in (founder, other):
+        daemon.wait("done")
+    founder.ask("export", path=str(tmp_path / "model"))
+    os.kill(other.pid, signal.SIGSTOP)  # what lives there does not come now
+    with ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(founder.ask, "export", path=str(tmp_path / name))
+            for name in ("model", "new")
+        ]
+        (refused,), (pending,) = futures.wait(
+            asked, timeout=20, return_when=futures.FIRST_COMPLETED
+        )
+        with pytest.raises(ConflictError, match="under way"):
+            refused.result()
+        assert sum(path.suffix == ".part" for path in tmp_path.iterdir()) == 1
+        founder.ask("stop")
+        with pytest.raises(ResourceError, match="stopped before"):
+            pending.result(20)
+    assert founder.ended()[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    read_checkpoint(tmp_path / "model")
+
+
+def test_an_export_tells_how_far_it_is(swarm: Swarm, tmp_path: Path) -> None:
+    founder, other = swarm.start(2, rounds=2)
+    for daemon in (founder, other):
+        daemon.wait("done")
+    told: list[Mapping[str, object]] = []
+    path = str(tmp_path / "model")
+    founder.client.call("export", timeout_s=30, on_event=told.append, path=path)
+    assert told
+    for event in told:
+        done, total = event["done_bytes"], event["total_bytes"]
+        assert isinstance(done, int) and isinstance(total, int)
+        assert 0 <= done <= total and total > 0
+
+
+def test_an_export_without_a_peer_names_it_and_leaves_no_file(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    founder, other = swarm.start(2, rounds=2)
+    for daemon in (founder, other):
+        daemon.wait("done")
+    other.kill()
+    with pytest.raises(ResourceError, match="p1"):
+        founder.ask("export", path=str(tmp_path / "model"))
+    assert list(tmp_path.iterdir()) == []
+    other.start()
+    founder.wait("peers=2")
+    assert founder.ask("export", path=str(tmp_path / "model"))["peers"] == 2
+
+
+def test_a_stopped_daemon_takes_its_trainer_with_it(swarm: Swarm) -> None:
+    daemon = swarm.add(data={"kind": "digits"})
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 0)):
+        daemon.start()
+        trainer = daemon.trainer
+        assert daemon.process is not None
+        daemon.process.send_signal(number)
+        assert daemon.ended()[0] == code
+        assert psutil.wait_procs([trainer], timeout=20)[1] == []
+        assert not (daemon.home / "control.sock").exists()
