@@ -1,0 +1,64 @@
+# The commands of a checkout. ARGS is passed on: make demo ARGS="--kill 1"
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+RUFF_RULES := E,F,I,UP,B,SIM,RUF
+# One thread for each test process: two of them share the machine already.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+# The benchmark sets, where they lie beside the checkout.
+ifneq ($(wildcard ../shared/data),)
+export P2PFUSION_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: help .venv demo test lint format bench sim clean
+
+help:
+	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
+	@echo "make test    the whole test suite (ARGS=\"-m 'not slow'\" for the quick part)"
+	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
+	@echo "make sim     the experiment runner, in one process"
+	@echo "make bench   every script in benchmarks/"
+	@echo "make clean   remove .venv and everything that tools left"
+
+.venv: $(STAMP)
+
+$(STAMP): requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "p2pfusion needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/python cli.py demo $(ARGS)
+
+# Slow tests come last and one at a time (tests/conftest.py), so what they time has the
+# machine to itself. A file's tests stay in one process and share what they set up.
+test: $(STAMP)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadscope \
+	  --no-loadscope-reorder $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check --target-version py311 --select $(RUFF_RULES) .
+	$(BIN)/ruff format --target-version py311 --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --target-version py311 --select $(RUFF_RULES) --fix .
+	$(BIN)/ruff format --target-version py311 .
+
+bench: $(STAMP)
+	@set -e; for script in benchmarks/*.py; do \
+	  echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+sim: $(STAMP)
+	@$(BIN)/python cli.py sim --train $(ARGS)
+
+clean:
+	rm -rf .venv build dist p2pfusion.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,63 @@
+"""The contract of a training method's pure side: who trains what, in which round.
+
+A method is a frozen value built from the manifest's arguments. Its ``split`` is a pure
+function of the context, the round and a member's rank, so any peer computes any peer's
+split and nobody needs to send one. Integers only: no tensors, no clock, no state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Protocol
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.split.windows import exact_fraction
+
+
+@dataclass(frozen=True)
+class Member:
+    """One peer of the roster, as far as planning is concerned."""
+
+    peer: str
+    split_fraction: Fraction
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What all peers agree on. ``roster`` is ordered by rank."""
+
+    seed: int
+    rounds: int
+    layout: Layout
+    roster: tuple[Member, ...]
+
+    @cached_property
+    def fractions(self) -> tuple[Fraction, ...]:
+        """The split fraction of every rank."""
+        return tuple(member.split_fraction for member in self.roster)
+
+
+class Method(Protocol):
+    """Chooses every member's split in every round."""
+
+    def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
+        """The split of the member with this rank; a function of its arguments alone."""
+        ...
+
+
+def split_fraction(value: object, where: str) -> Fraction:
+    """A number in (0, 1] as an exact fraction; ``ConfigError`` naming ``where``."""
+    try:
+        fraction = exact_fraction(value)
+    except ValueError:
+        fraction = Fraction(0)
+    if not 0 < fraction <= 1:
+        raise ConfigError(
+            f"{where}: the split fraction is not a number in (0, 1]",
+            hint="0.5 trains half of every width; 1 trains the whole model",
+        )
+    return fraction

@@ -1,0 +1,185 @@
+"""MSfusion: windows shifted between peers and between rounds.
+
+Source: Xie and Li, arXiv 2407.03622. Its full text was not at hand; what is here is
+reconstructed, and ``docs/methods.md`` says from what.
+
+- ``tied``: one shift over time for all axes, scaled by width (the faithful reading).
+  Peers stand apart by the overlap schedule. Of a weight matrix, whose two axes move
+  together, only a band is ever trained.
+- ``skewed``: axes that meet in a tensor move against each other, so that every entry
+  is trained within a cycle. Excepted are tensors that follow one axis twice or three
+  axes at once: no two moving windows reach all of these.
+
+Differs: windows move by grid cells. The paper's step is unread; half a window per shift
+is the default because it measured best (``docs/results.md``), and the pace matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.limits import MAX_CELLS_PER_AXIS
+from p2pfusion.methods.base import PlanContext
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import Axis
+from p2pfusion.split.segment import Split
+from p2pfusion.split.windows import (
+    Overlap,
+    Skew,
+    overlapping_step,
+    peer_offsets,
+    rolling_window,
+    shifted_window,
+    skew_constants,
+    stands_still,
+    window_cells,
+    window_width,
+)
+
+SHIFTS = ("tied", "skewed")
+MAX_DWELL = 1_000_000
+"""Rounds per shift: longer than any run, so a longer one is a slip of the pen."""
+
+
+@dataclass(frozen=True)
+class MSfusion:
+    """Doubly shifted windows."""
+
+    shift: str = "tied"
+    """How axes move: ``tied`` or ``skewed``."""
+
+    overlap: str | Mapping[str, object] = "auto"
+    """How much neighbours' windows overlap over the run: see ``Overlap``. Tied only."""
+
+    step: int | str = "half"
+    """Cells per shift on the finest axis, or ``half`` of the narrowest window.
+
+    If that would only pass the same windows around among the peers (evenly spaced
+    windows, and a step that is a multiple of the spacing), it is one cell more. Tied
+    windows only.
+    """
+
+    dwell: int = 1
+    """Rounds that windows stay before they shift."""
+
+    def __post_init__(self) -> None:
+        if self.shift not in SHIFTS:
+            raise ConfigError(f"shift: {self.shift!r} is neither tied nor skewed")
+        object.__setattr__(self, "overlap", str(Overlap.parse(self.overlap, "overlap")))
+        if self.step != "half" and not _within(self.step, MAX_CELLS_PER_AXIS):
+            raise ConfigError(
+                f'step: neither a number from 1 to {MAX_CELLS_PER_AXIS} nor "half"'
+            )
+        if not _within(self.dwell, MAX_DWELL):
+            raise ConfigError(f"dwell: not a number of rounds from 1 to {MAX_DWELL}")
+        if self.shift == "skewed" and (self.overlap, self.step) != ("auto", "half"):
+            raise ConfigError(
+                "overlap and step: skewed windows are evenly spaced and have their own "
+                "step",
+                hint='leave both out, or use shift = "tied"',
+            )
+
+    def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
+        """The member's window on every axis."""
+        if self.shift == "skewed":
+            return self._skewed(context, round_index, rank)
+        return self._tied(context, round_index, rank)
+
+    def cycle_rounds(self, context: PlanContext) -> int:
+        """Rounds after which windows that keep their spacing begin again."""
+        if self.shift == "skewed":
+            skew = _skew(context, skew_constants(context.layout))
+            return skew.cycle_steps * self.dwell
+        finest_cells = _finest_cells(context)
+        step_cells = self._step_cells(context, finest_cells)
+        return finest_cells // math.gcd(finest_cells, step_cells) * self.dwell
+
+    @cached_property
+    def _schedule(self) -> Overlap:
+        return Overlap.parse(self.overlap, "overlap")
+
+    def _skewed(self, context: PlanContext, round_index: int, rank: int) -> Split:
+        fraction = context.roster[rank].split_fraction
+        constants = skew_constants(context.layout)
+        skew = _skew(context, constants)
+
+        def window(axis: Axis) -> IndexSet:
+            start_cell = skew.start_cell(
+                axis.cell_count,
+                constant=constants[axis.name],
+                step_index=round_index // self.dwell,
+                rank=rank,
+            )
+            return rolling_window(axis, window_cells(axis, fraction), start_cell)
+
+        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
+
+    def _tied(self, context: PlanContext, round_index: int, rank: int) -> Split:
+        fraction = context.roster[rank].split_fraction
+        overlap = self._overlap_at(context, round_index)
+        finest_cells = _finest_cells(context)
+        shift_cells = (
+            round_index // self.dwell * self._step_cells(context, finest_cells)
+        )
+        offsets = {
+            count: peer_offsets(count, context.fractions, overlap)[rank]
+            for count in {axis.cell_count for axis in context.layout.axes}
+        }
+
+        def window(axis: Axis) -> IndexSet:
+            return shifted_window(
+                axis,
+                window_cells(axis, fraction),
+                peer_offset_cells=offsets[axis.cell_count],
+                round_shift_cells=shift_cells * axis.cell_count // finest_cells,
+            )
+
+        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
+
+    def _overlap_at(self, context: PlanContext, round_index: int) -> Fraction | None:
+        progress = Fraction(round_index, max(1, context.rounds))
+        return self._schedule.at(progress, context.fractions)
+
+    def _step_cells(self, context: PlanContext, cell_count: int) -> int:
+        """The step on an axis of so many cells; not one that leaves all as it was."""
+        narrowest = window_width(cell_count, min(context.fractions))
+        step_cells = (
+            overlapping_step(narrowest, Fraction(1, 2))
+            if isinstance(self.step, str)
+            else self.step
+        )
+        if step_cells == 1:
+            return 1
+        ends = [self._windows(context, cell_count, t) for t in (0, context.rounds)]
+
+        def still(step_cells: int) -> bool:
+            return any(stands_still(cell_count, end, step_cells) for end in ends)
+
+        return step_cells + (still(step_cells) and not still(step_cells + 1))
+
+    def _windows(
+        self, context: PlanContext, cell_count: int, round_index: int
+    ) -> list[tuple[int, int]]:
+        overlap = self._overlap_at(context, round_index)
+        offsets = peer_offsets(cell_count, context.fractions, overlap)
+        widths = (window_width(cell_count, f) for f in context.fractions)
+        return list(zip(offsets, widths, strict=True))
+
+
+def _skew(context: PlanContext, constants: Mapping[str, int]) -> Skew:
+    return Skew.of(context.fractions, max(constants.values(), default=1))
+
+
+def _finest_cells(context: PlanContext) -> int:
+    return max((axis.cell_count for axis in context.layout.axes), default=1)
+
+
+def _within(value: object, largest: int) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return False
+    return 1 <= value <= largest

@@ -1,0 +1,396 @@
+"""A whole swarm's training in one process, without protocol and network.
+
+Plan, methods, fusion, wire format, store and trainer are the daemon's own code: every
+contribution is cut from an offer file, encoded, decoded and summed by the same
+``Payloads``. What is left out is what cannot change a value while nobody fails:
+sockets, gossip, deadlines. All peers share one store, which is the assembled model.
+
+This is the one module beside ``training`` that imports torch code; it runs as a process
+of its own (``python -m p2pfusion.simulation.experiment``), with a specification on
+standard input and JSON lines on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.errors import ConfigError, P2PFusionError
+from p2pfusion.limits import CHUNK_BYTES
+from p2pfusion.methods import Member, Method, PlanContext, build_method, split_fraction
+from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
+from p2pfusion.split.segment import Split
+from p2pfusion.split.windows import check_fraction
+from p2pfusion.store import Store, write_offer
+from p2pfusion.training.cost import StepCost, step_cost
+from p2pfusion.training.data import DataOptions, Examples, load
+from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.loop import Evaluation, Schedule
+from p2pfusion.training.request import parse
+from p2pfusion.training.trainer import (
+    Setup,
+    Trainer,
+    describe,
+    evaluate_full,
+    evaluation_records,
+    use_one_thread,
+)
+
+REALS = ("learning_rate", "momentum", "weight_decay", "clip")
+PASSED_ON = (
+    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
+    *("schedule", "wire_dtype", "weighting", "label_mask"),
+)
+NEEDED = ("model", "peers", "split_fraction", "data")
+OWN = (
+    *("model_arguments", "method_arguments", "partition", "data_name"),
+    *("limit", "limit_test", "eval_every"),
+)
+
+Fields = Mapping[str, object]
+Tell = Callable[[dict[str, object]], None]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, by how many, and how often it is looked at."""
+
+    manifest: Manifest
+    peers: int
+    split_fraction: Fraction
+    data: Fields
+    data_name: str
+    eval_every: int
+
+    @classmethod
+    def of(cls, fields: Fields) -> Experiment:
+        """From a specification; missing keys have the manifest's defaults.
+
+        ``ConfigError`` names a key that is missing, unknown or wrong.
+        """
+        _check_keys(fields)
+        data = dict(_table(fields, "data"))
+        data["validation"] = 0.0
+        limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
+        data["limit"] = {k: v for k, v in limits.items() if v is not None}
+        options = DataOptions.from_data({**data, "partition": None})
+        arguments, layout = describe(
+            str(fields["model"]), _table(fields, "model_arguments"), options
+        )
+        given = {key: fields[key] for key in PASSED_ON if key in fields}
+        given |= {key: _real(fields, key) for key in REALS if key in fields}
+        manifest = Manifest(
+            name="experiment",
+            model=str(fields["model"]),
+            model_arguments=arguments,
+            layout=layout,
+            method_arguments=_table(fields, "method_arguments"),
+            **given,  # type: ignore[arg-type]
+        )
+        data["partition"] = _table(fields, "partition")
+        return cls(
+            manifest=manifest,
+            peers=_whole(fields, "peers"),
+            split_fraction=split_fraction(fields["split_fraction"], "split fraction"),
+            data=data,
+            data_name=str(fields.get("data_name", data.get("kind"))),
+            eval_every=_whole(fields, "eval_every") if "eval_every" in fields else 1,
+        )
+
+
+@dataclass
+class Swarm:
+    """The state between two rounds."""
+
+    experiment: Experiment
+    directory: Path
+    method: Method
+    store: Store
+    trainers: list[Trainer]
+    test: Examples
+    homes: Homes
+    context: PlanContext
+    sent_bytes: int = 0
+    flops: int = 0
+    activation_bytes: int = 0
+    curve: list[dict[str, object]] = field(default_factory=list)
+    _costs: dict[tuple[tuple[str, int], ...], StepCost] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, experiment: Experiment, directory: Path) -> Swarm:
+        """Loads the data once, deals it out, and makes the store."""
+        manifest = experiment.manifest
+        layout = manifest.layout
+        check_fraction(layout, experiment.split_fraction, "split fraction")
+        options = DataOptions.from_data({**experiment.data, "partition": None})
+        records = load(options, "train")
+        test, _ = evaluation_records(options)
+        trainers = [
+            Trainer(_setup(experiment, number), records=records)
+            for number in range(experiment.peers)
+        ]
+        names = sorted(_name(number) for number in range(experiment.peers))
+        roster = tuple(Member(name, experiment.split_fraction) for name in names)
+        return cls(
+            experiment=experiment,
+            directory=directory,
+            method=build_method(manifest.method, manifest.method_arguments),
+            store=Store.create(directory / "store", layout, manifest.seed),
+            trainers=trainers,
+            test=test,
+            homes=Homes.initial(layout),
+            context=PlanContext(manifest.seed, manifest.rounds, layout, roster),
+        )
+
+    def splits(self, round_index: int) -> dict[str, Split]:
+        """Everybody's split in a round."""
+        roster = self.context.roster
+        return {
+            member.peer: self.method.split(self.context, round_index, rank)
+            for rank, member in enumerate(roster)
+        }
+
+    def run(self, tell: Tell) -> None:
+        """All rounds."""
+        manifest = self.experiment.manifest
+        for round_index in range(manifest.rounds):
+            loss = self.round(round_index)
+            done = round_index + 1
+            if done % self.experiment.eval_every == 0 or done == manifest.rounds:
+                result = self.evaluate()
+                point: dict[str, object] = {
+                    "round": done,
+                    "loss": loss,
+                    "accuracy": result.accuracy,
+                    "test_loss": result.loss,
+                }
+                self.curve.append(point)
+                tell({"event": "round", "rounds": manifest.rounds, **point})
+
+    def round(self, round_index: int) -> float:
+        """One round of everybody; the mean training loss."""
+        manifest = self.experiment.manifest
+        current = self.splits(round_index)
+        plan = plan_round(
+            manifest.layout,
+            seed=manifest.seed,
+            round_index=round_index,
+            current=current,
+            following=self.splits(round_index + 1),
+            homes=self.homes,
+        )
+        desks = {peer: self._desk(peer, plan) for peer in plan.peers}
+        losses = []
+        for number, trainer in enumerate(self.trainers):
+            peer = _name(number)
+            losses.append(self._train(trainer, desks[peer], round_index, current[peer]))
+        by_samples = manifest.weighting == "samples"
+        weights = {
+            _name(number): float(trainer.samples) if by_samples else 1.0
+            for number, trainer in enumerate(self.trainers)
+        }
+        for peer in plan.peers:
+            _reduce(desks, plan, peer, weights)
+        self.homes = plan.homes_after()
+        elements = sum(plan.elements_sent(peer) for peer in plan.peers)
+        self.sent_bytes += elements * WIRE_DTYPE_BYTES[manifest.wire_dtype]
+        return sum(losses) / len(losses)
+
+    def _desk(self, peer: str, plan: ExchangePlan) -> Payloads:
+        desk = Payloads(peer, self.store, self.experiment.manifest.wire_dtype)
+        desk.enter(plan, self.homes)
+        return desk
+
+    def _train(
+        self, trainer: Trainer, desk: Payloads, round_index: int, split: Split
+    ) -> float:
+        rate = self.experiment.manifest.learning_rate_at(round_index)
+        trained = trainer.train(
+            round_index=round_index,
+            split=split,
+            learning_rate=rate,
+            read=self.store.read,
+        )
+        path = self.directory / f"offer-{desk.me}.f32"
+        write_offer(path, trained.arrays)
+        desk.offered(round_index, path, split)
+        self._count_cost(trainer, split, trained.steps)
+        return trained.loss
+
+    def _count_cost(self, trainer: Trainer, split: Split, steps: int) -> None:
+        """FLOPs and saved activations; windows of one width cost the same."""
+        manifest = self.experiment.manifest
+        key = tuple(sorted(split.sizes().items()))
+        if key not in self._costs:
+            self._costs[key] = step_cost(
+                manifest.model,
+                manifest.model_arguments,
+                manifest.layout,
+                split,
+                self.test,
+                manifest.batch,
+            )
+        cost = self._costs[key]
+        by_steps = steps * manifest.batch
+        by_epochs = manifest.local_epochs * trainer.samples
+        seen = by_steps if manifest.local_steps else by_epochs
+        self.flops += cost.flops_per_example * seen
+        self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+
+    def evaluate(self) -> Evaluation:
+        """The assembled model on held-out data."""
+        manifest = self.experiment.manifest
+        full = Split.full(manifest.layout)
+        values = {
+            parameter.name: self.store.read(full.segment(manifest.layout, index))
+            for index, parameter in enumerate(manifest.layout.parameters)
+        }
+        found = evaluate_full(
+            manifest.model, manifest.model_arguments, values, self.test
+        )
+        return found.result
+
+    def result(self, seconds: float) -> dict[str, object]:
+        """The data of ``p2pfusion sim --train``."""
+        experiment, manifest = self.experiment, self.experiment.manifest
+        peer_rounds = experiment.peers * manifest.rounds
+        last = self.curve[-1]
+        return {
+            "method": manifest.method,
+            "method_arguments": manifest.method_arguments,
+            "model": manifest.model,
+            "data": experiment.data_name,
+            "peers": experiment.peers,
+            "rounds": manifest.rounds,
+            "split_fraction": float(experiment.split_fraction),
+            "seed": manifest.seed,
+            "accuracy": last["accuracy"],
+            "loss": last["test_loss"],
+            "curve": self.curve,
+            "ever_trained_fraction": self.homes.ever_trained_fraction(manifest.layout),
+            "bytes_per_peer_round": self.sent_bytes / peer_rounds,
+            "train_flops_per_peer_round": self.flops / peer_rounds,
+            "peak_activation_bytes": self.activation_bytes,
+            "full_model_parameters": manifest.layout.size,
+            "seconds": seconds,
+        }
+
+
+def _reduce(
+    desks: Mapping[str, Payloads],
+    plan: ExchangePlan,
+    reducer: str,
+    weights: Mapping[str, float],
+) -> None:
+    """Sums what others send to a reducer, and its own, exactly as a daemon does."""
+    desk, number = desks[reducer], plan.round_index
+    desk.open_reduction(number, "")
+    desk.add_own(number, "", weights[reducer])
+    for pull, source in enumerate(plan.sources(Hop.CONTRIBUTION, reducer)):
+        stream = StreamKey(Hop.CONTRIBUTION.value, number, source, reducer)
+        size, absent = desks[source].start(reducer, pull, stream)
+        sink = OpenSink(pull, stream, weights[source], size, absent)
+        desk.open_sink(sink, None)
+        for offset in range(0, size, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, size - offset)
+            chunk = desks[source].chunk(reducer, pull, offset, length)
+            assert chunk is not None
+            desk.absorb(pull, chunk)
+        desk.close_sink(pull, complete=True)
+    desk.close_reduction(number, "")
+
+
+def _setup(experiment: Experiment, number: int) -> Setup:
+    manifest = experiment.manifest
+    share = f"{number}/{experiment.peers}"
+    partition = {**_table(experiment.data, "partition"), "share": share}
+    optimiser = {
+        "momentum": manifest.momentum,
+        "weight_decay": manifest.weight_decay,
+        "clip": manifest.clip,
+    }
+    return Setup(
+        model=manifest.model,
+        arguments=manifest.model_arguments,
+        layout=manifest.layout,
+        seed=manifest.seed,
+        schedule=Schedule(
+            batch=manifest.batch,
+            epochs=manifest.local_epochs,
+            steps=manifest.local_steps or None,
+        ),
+        data=DataOptions.from_data({**experiment.data, "partition": partition}),
+        optimiser=Optimiser.from_data(optimiser),
+        objective={"label_mask": manifest.label_mask},
+    )
+
+
+def _name(number: int) -> str:
+    return f"peer-{number:04}"
+
+
+def _check_keys(fields: Fields) -> None:
+    for key in NEEDED:
+        if key not in fields:
+            raise ConfigError(f"the experiment lacks the key {key!r}")
+    unknown = sorted(set(fields) - {*NEEDED, *OWN, *PASSED_ON, *REALS})
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} of the experiment")
+
+
+def _real(fields: Fields, key: str) -> float:
+    value = fields[key]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ConfigError(f"key {key!r} of the experiment must be a number")
+    return float(value)
+
+
+def _table(fields: Fields, key: str) -> dict[str, object]:
+    value = fields.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"key {key!r} of the experiment must be a table")
+    return dict(value)
+
+
+def _whole(fields: Fields, key: str) -> int:
+    value = fields[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
+    return value
+
+
+def run(fields: Fields, tell: Tell) -> dict[str, object]:
+    """Runs an experiment in this process."""
+    started = time.monotonic()
+    use_one_thread()
+    with tempfile.TemporaryDirectory(prefix="p2pfusion-experiment-") as directory:
+        swarm = Swarm.create(Experiment.of(fields), Path(directory))
+        swarm.run(tell)
+        return swarm.result(time.monotonic() - started)
+
+
+def main() -> None:
+    """One specification in, JSON lines out."""
+
+    def tell(message: dict[str, object]) -> None:
+        print(json.dumps(message), flush=True)
+
+    try:
+        tell({"result": run(parse(sys.stdin.readline(), "experiment"), tell)})
+    except P2PFusionError as error:
+        failed = {"name": error.name, "message": error.message, "hint": error.hint}
+        tell({"failed": failed})
+
+
+if __name__ == "__main__":
+    main()

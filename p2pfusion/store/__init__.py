@@ -1,0 +1,24 @@
+"""What a peer keeps on disk: the store, offers, initial values and checkpoints."""
+
+from __future__ import annotations
+
+from p2pfusion.store.checkpoint import (
+    CheckpointWriter,
+    copy_model,
+    read_checkpoint,
+    write_checkpoint,
+)
+from p2pfusion.store.initial import initial_values
+from p2pfusion.store.offer import Offer, write_offer
+from p2pfusion.store.store import Store
+
+__all__ = [
+    "CheckpointWriter",
+    "Offer",
+    "Store",
+    "copy_model",
+    "initial_values",
+    "read_checkpoint",
+    "write_checkpoint",
+    "write_offer",
+]

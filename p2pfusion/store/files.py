@@ -1,0 +1,131 @@
+"""How this package touches files: nothing by halves, and clear errors.
+
+Nothing appears under its final name before it is complete; a full disk, or too many
+open files, is a ``ResourceError``; a file of another size than expected is damaged.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.errors import ResourceError, VerificationError
+
+Floats = NDArray[np.float32]
+
+FLOAT_BYTES = 4
+
+RESTORE = "remove its directory: the peer fetches what it needs from the swarm again"
+
+OUT_OF_RESOURCES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)
+
+
+def map_floats(path: Path, count: int) -> Floats:
+    """A file of exactly ``count`` float32 values, mapped read-only."""
+    # The size is checked first: reading a map beyond the end of its file is fatal.
+    check_size(path, count)
+    if not count:
+        return np.empty(0, np.float32)
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(mapped, "<f4")
+
+
+def check_size(path: Path, element_count: int) -> None:
+    """``VerificationError`` unless a file has exactly so many four-byte elements."""
+    try:
+        size_bytes = path.stat().st_size
+    except FileNotFoundError:
+        raise VerificationError(f"{path} is missing", hint=RESTORE) from None
+    if size_bytes != element_count * FLOAT_BYTES:
+        raise VerificationError(
+            f"{path} has {size_bytes} bytes and should have "
+            f"{element_count * FLOAT_BYTES}",
+            hint=RESTORE,
+        )
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, or too many open files, into a ``ResourceError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OUT_OF_RESOURCES:
+            raise
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror}",
+            hint="free some disk space, or move the peer's home to a larger disk",
+        ) from error
+
+
+@contextmanager
+def open_to_write(path: Path) -> Iterator[int]:
+    """An existing file, open for reading and writing in place."""
+    with clear_errors(path):
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+@contextmanager
+def new_file(path: Path, *, durable: bool) -> Iterator[int]:
+    """A file that appears under ``path`` complete, when the block ends, or not at all.
+
+    ``durable``: it must also survive a power failure from then on.
+    """
+    # One temporary name per file: what a crash leaves behind, the next try overwrites.
+    temporary = path.with_name(f".{path.name}.part")
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with clear_errors(path):
+        file = os.open(temporary, flags, 0o644)
+        try:
+            yield file
+            if durable:
+                os.fsync(file)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(file)
+        if durable:
+            sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power failure."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def write_at(file: int, data: bytes | memoryview, offset_bytes: int) -> None:
+    """Write all of ``data`` at an offset; ``OSError`` if the disk is full."""
+    written = os.pwrite(file, data, offset_bytes)
+    while written < len(data):
+        written += os.pwrite(file, data[written:], offset_bytes + written)
+
+
+def raw_bytes(array: NDArray[np.generic]) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8).data

@@ -1,0 +1,87 @@
+"""Offers: what a peer has trained and nobody has fused yet.
+
+An **offer** is one flat file of float32 values: the dense arrays of a split, in the
+layout's order, one after the other. The trainer writes it, the daemon maps it and
+serves segments from it. Offers need not survive a power failure (the round would be
+lost with the trainer anyway), so they are renamed into place but not fsynced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.errors import LocalProtocolError
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Segment, Split
+from p2pfusion.store.files import Floats, map_floats, new_file, raw_bytes, write_at
+from p2pfusion.store.rectangles import pick
+
+
+def write_offer(path: Path, arrays: Sequence[NDArray[np.floating]]) -> None:
+    """Write a split's dense arrays, in the layout's order, as one offer file."""
+    with new_file(path, durable=False) as file:
+        offset = 0
+        for array in arrays:
+            values = raw_bytes(np.ascontiguousarray(array, "<f4"))
+            write_at(file, values, offset)
+            offset += len(values)
+
+
+class Offer:
+    """One offer file, mapped read-only; a copy is made only of what is asked for."""
+
+    def __init__(self, arrays: Sequence[Floats], segments: Sequence[Segment]) -> None:
+        self._arrays = arrays
+        self._segments = segments
+
+    @classmethod
+    def open(cls, path: Path, layout: Layout, split: Split) -> Offer:
+        """Map the offer of ``split``; ``VerificationError`` if it has another size."""
+        segments = tuple(split.segments(layout))
+        flat = map_floats(path, sum(segment.size for segment in segments))
+        ends = np.cumsum([segment.size for segment in segments]).tolist()
+        arrays = tuple(
+            flat[end - segment.size : end].reshape(segment.shape)
+            for segment, end in zip(segments, ends, strict=True)
+        )
+        return cls(arrays, segments)
+
+    def read_array(self, parameter_index: int) -> Floats:
+        """What the split holds of one parameter: a read-only view of the file."""
+        return self._arrays[parameter_index]
+
+    def read_flat(self, segments: Sequence[Segment]) -> Floats:
+        """Flat values of segments that lie inside the split."""
+        flat = np.empty(sum(segment.size for segment in segments), np.float32)
+        offset = 0
+        for segment in segments:
+            into = flat[offset : offset + segment.size].reshape(segment.shape)
+            pick(self._arrays[segment.parameter], self._positions(segment), into)
+            offset += segment.size
+        return flat
+
+    def _positions(self, segment: Segment) -> tuple[IndexSet, ...]:
+        held = self._segments[segment.parameter]
+        try:
+            return tuple(
+                _positions(a, b) for a, b in zip(held.sets, segment.sets, strict=True)
+            )
+        except ValueError:
+            raise LocalProtocolError(
+                f"a segment of parameter {segment.parameter} lies outside the offer"
+            ) from None
+
+
+# Thousands of segments of one plan are made of the same few index sets.
+@lru_cache(maxsize=4096)
+def _positions(held: IndexSet, wanted: IndexSet) -> IndexSet:
+    return held.positions(wanted)
+
+
+# --- Rectangles ----------------------------------------------------------------------

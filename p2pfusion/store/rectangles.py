@@ -1,0 +1,181 @@
+"""Rectangles of tensors that lie in flat files or arrays: copied box by box.
+
+A rectangle is an index set per dimension; its boxes are the products of their ranges,
+contiguous pieces that plain slices reach. Where boxes are tiny, elements are gathered
+one by one instead; where rows are narrow, whole rows are patched.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.errors import LocalProtocolError
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.segment import Segment
+from p2pfusion.store.files import FLOAT_BYTES, Floats, raw_bytes, write_at
+
+Place = tuple[slice, ...]
+Part = tuple[Segment, Floats]
+
+BLOCK_ELEMENTS = 1 << 20
+"""Elements that are handled at a time: bounds the scratch memory to some 20 MiB."""
+
+NARROW_ROW_BYTES = 4096
+"""A page: patching rows up to this size touches hardly a page more than runs would."""
+
+ELEMENTS_PER_BOX = 32
+"""Copying box by box costs about as much per box as gathering this many elements one by
+one; rectangles of smaller boxes are gathered."""
+
+
+def boxes(sets: Sequence[IndexSet]) -> Iterator[tuple[Place, Place]]:
+    """A rectangle as contiguous boxes: place in the whole, place in the dense array."""
+    dimensions = []
+    for indices in sets:
+        offset = 0
+        places = []
+        for start, stop in indices.ranges:
+            places.append((slice(start, stop), slice(offset, offset + stop - start)))
+            offset += stop - start
+        dimensions.append(places)
+    for box in product(*dimensions):
+        yield tuple(place[0] for place in box), tuple(place[1] for place in box)
+
+
+def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
+    """Copy the rectangle ``sets`` of ``whole`` into the dense array ``into``."""
+    box_count = 1
+    for indices in sets:
+        box_count *= len(indices.ranges)
+    if box_count * ELEMENTS_PER_BOX > into.size > 1:
+        into[...] = whole[np.ix_(*(numbers(indices) for indices in sets))]
+        return
+    for place, dense in boxes(sets):
+        into[dense] = whole[place]
+
+
+def cut(segments: Sequence[Segment], values: Floats) -> dict[int, list[Part]]:
+    """Flat values as one dense array per segment, the segments by parameter."""
+    if values.dtype != np.float32 or values.shape != (sum(s.size for s in segments),):
+        raise LocalProtocolError(
+            f"{values.dtype} values of shape {values.shape} do not fit the segments"
+        )
+    parts: dict[int, list[Part]] = {}
+    offset = 0
+    for segment in segments:
+        dense = values[offset : offset + segment.size].reshape(segment.shape)
+        parts.setdefault(segment.parameter, []).append((segment, dense))
+        offset += segment.size
+    return parts
+
+
+def put(
+    file: int, base_bytes: int, shape: tuple[int, ...], parts: Sequence[Part]
+) -> None:
+    """Write segments into the C-ordered array at ``base_bytes`` of a file.
+
+    Narrow rows are patched in memory and written back whole, many at a time: their
+    pages are touched anyway. Wider ones get one write per run of neighbouring elements.
+    """
+    for segment, _ in parts:
+        _check_inside(segment, shape)
+    if len(shape) > 1 and math.prod(shape[1:]) * FLOAT_BYTES <= NARROW_ROW_BYTES:
+        _put_rows(file, base_bytes, shape, parts)
+        return
+    for segment, values in parts:
+        _put_runs(file, base_bytes, shape, segment, values)
+
+
+def _check_inside(segment: Segment, shape: tuple[int, ...]) -> None:
+    # A place beyond the end would be another parameter's, or make the file longer.
+    if len(segment.sets) != len(shape) or not all(
+        indices <= IndexSet.span(0, length)
+        for indices, length in zip(segment.sets, shape, strict=True)
+    ):
+        raise LocalProtocolError(
+            f"a segment reaches beyond parameter {segment.parameter}, shaped {shape}"
+        )
+
+
+def _put_rows(
+    file: int, base_bytes: int, shape: tuple[int, ...], parts: Sequence[Part]
+) -> None:
+    row_bytes = math.prod(shape[1:]) * FLOAT_BYTES
+    rows = IndexSet.from_ranges(
+        r for segment, _ in parts for r in segment.sets[0].ranges
+    )
+    for start, stop in row_blocks(rows, shape):
+        place_bytes = base_bytes + start * row_bytes
+        old = os.pread(file, (stop - start) * row_bytes, place_bytes)
+        block = np.frombuffer(old, "<f4").reshape(stop - start, *shape[1:]).copy()
+        for segment, values in parts:
+            _patch(block, start, segment, values)
+        write_at(file, raw_bytes(block), place_bytes)
+
+
+def _patch(block: Floats, first_row: int, segment: Segment, dense: Floats) -> None:
+    """Copy those rows of a segment that lie in a block of rows into it."""
+    mine, *columns = segment.sets
+    block_rows = IndexSet.span(first_row, first_row + len(block))
+    inside = mine & block_rows
+    before = len(mine & IndexSet.span(0, first_row))
+    some = dense[before : before + len(inside)]
+    for place, source in boxes((block_rows.positions(inside), *columns)):
+        block[place] = some[source]
+
+
+def _put_runs(
+    file: int, base_bytes: int, shape: tuple[int, ...], segment: Segment, dense: Floats
+) -> None:
+    for place, source in boxes(segment.sets):
+        starts, length = _runs(shape, place)
+        block = raw_bytes(np.ascontiguousarray(dense[source], "<f4"))
+        step = length * FLOAT_BYTES
+        for taken, start in zip(
+            range(0, len(block), step), starts.tolist(), strict=True
+        ):
+            run = block[taken : taken + step]
+            write_at(file, run, base_bytes + start * FLOAT_BYTES)
+
+
+def _runs(
+    shape: tuple[int, ...], place: tuple[slice, ...]
+) -> tuple[NDArray[np.int64], int]:
+    """First elements of the runs that make up a box of an array, and their length."""
+    length, inner = 1, 1
+    dimension = len(shape)
+    # Trailing dimensions join the run as long as those behind them are not cut.
+    while dimension and length == inner:
+        dimension -= 1
+        length *= place[dimension].stop - place[dimension].start
+        inner *= shape[dimension]
+    first = place[dimension].start * (inner // shape[dimension]) if shape else 0
+    starts = np.array([first], np.int64)
+    for outer in range(dimension - 1, -1, -1):
+        rows = np.arange(place[outer].start, place[outer].stop) * inner
+        starts = (rows[:, None] + starts).ravel()
+        inner *= shape[outer]
+    return starts, length
+
+
+def row_blocks(rows: IndexSet, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """The rows of a parameter in blocks of bounded size: at least one row each."""
+    step = max(1, BLOCK_ELEMENTS // math.prod(shape[1:]))
+    for start, stop in rows.ranges:
+        for first in range(start, stop, step):
+            yield first, min(first + step, stop)
+
+
+def numbers(indices: IndexSet) -> NDArray[np.int64]:
+    """The members of an index set, ascending."""
+    spans = [np.arange(start, stop) for start, stop in indices.ranges]
+    return np.concatenate(spans) if spans else np.empty(0, np.int64)
+
+
+# --- Files ---------------------------------------------------------------------------

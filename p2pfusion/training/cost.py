@@ -1,0 +1,76 @@
+"""What one training step costs, measured on the module itself.
+
+FLOPs count two per multiply-add of convolutions and matrix products, and a backward
+pass as two forward passes; norms and activations are not counted. Saved activations are
+the distinct tensors that autograd keeps for the backward pass, parameters excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.training.data.examples import Examples
+from p2pfusion.training.models import find_model
+from p2pfusion.training.submodel import build
+
+BACKWARD_FORWARDS = 2
+"""A backward pass multiplies twice as often: for the inputs and for the weights."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one training step: FLOPs per example, and bytes saved for one batch."""
+
+    flops_per_example: int
+    activation_bytes: int
+
+
+def step_cost(
+    model: str,
+    arguments: Mapping[str, object],
+    layout: Layout,
+    split: Split,
+    examples: Examples,
+    batch: int,
+) -> StepCost:
+    """What a step costs on the sub-model of a split, with these examples."""
+    module = build(find_model(model), arguments, layout, split)
+    chosen = torch.arange(min(batch, len(examples)))
+    images, _ = examples.batch(chosen, torch.device("cpu"))
+    flops = training_flops(module, images) // len(chosen)
+    return StepCost(flops, saved_activation_bytes(module, images))
+
+
+def training_flops(module: nn.Module, images: Tensor) -> int:
+    """FLOPs of a forward and a backward pass over these inputs."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        module(images)
+    return (1 + BACKWARD_FORWARDS) * int(counter.get_total_flops())
+
+
+def saved_activation_bytes(module: nn.Module, images: Tensor) -> int:
+    """Bytes that autograd keeps between the two passes over these inputs."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        # The output is held until the end: freed storages would be counted as one.
+        output = module(images)
+    total = sum(kept.values())
+    del output
+    return total

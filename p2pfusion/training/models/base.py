@@ -1,0 +1,136 @@
+"""What a model of the swarm must offer, and what the models here share.
+
+A model is a value with four things: its default arguments, the arguments that data of a
+given shape asks for, its layout, and the dense module for any widths of its axes. The
+contract (tests/contracts/test_models.py): the module's parameters have the names, the
+order and, for any split, the shapes that the layout gives; and the small module
+computes what the full one computes with every other hidden unit silenced.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from p2pfusion.errors import ConfigError, DataError
+from p2pfusion.split.layout import Layout
+
+MAX_WIDTH = 1 << 16
+"""Units of one hidden width, from a manifest that somebody else may have written."""
+
+MAX_LAYERS = 256
+"""Hidden layers, for the same reason."""
+
+Shape = tuple[int, int, int]
+
+
+class Model(Protocol):
+    """A model of the table: a pure function from arguments to layout and module."""
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """Every argument with its default."""
+        ...
+
+    def suited(self, shape: Shape, classes: int) -> dict[str, object]:
+        """The arguments that images of this shape (C, H, W) and these classes need."""
+        ...
+
+    def layout(self, arguments: Mapping[str, object]) -> Layout:
+        """The full model's axes and parameters; ``ConfigError`` names the argument."""
+        ...
+
+    def build(
+        self, arguments: Mapping[str, object], sizes: Mapping[str, int]
+    ) -> nn.Module:
+        """The dense module with these widths per axis, values not yet meaningful."""
+        ...
+
+
+class Width(nn.Module):
+    """Marks the activations of one axis, and keeps their sum's scale when it is cut.
+
+    A layer without a norm after it sums over its inputs; with w of K inputs present the
+    sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to the
+    activations). Where a norm follows, ``scaled`` is False, because the norm undoes any
+    factor.
+    """
+
+    def __init__(self, axis: str, *, size: int, full_size: int, scaled: bool) -> None:
+        super().__init__()
+        self.axis = axis
+        self.factor = full_size / size if scaled else 1.0
+
+    def forward(self, activations: Tensor) -> Tensor:  # (B, w, ...)
+        """The activations, times the factor."""
+        return activations if self.factor == 1.0 else activations * self.factor
+
+
+def settle(model: Model, arguments: Mapping[str, object]) -> dict[str, object]:
+    """All arguments of the model: the given ones and the defaults of the others."""
+    for key in arguments:
+        if key not in model.defaults:
+            close = difflib.get_close_matches(key, model.defaults, 1)
+            raise ConfigError(
+                f"model argument {key!r} is unknown",
+                hint=f"did you mean {close[0]!r}?"
+                if close
+                else f"known: {', '.join(model.defaults)}",
+            )
+    return {**model.defaults, **arguments}
+
+
+def check_fit(
+    model: Model, arguments: Mapping[str, object], shape: Shape, classes: int
+) -> None:
+    """``DataError`` if the data does not fit the model. More classes than needed do."""
+    settled = settle(model, arguments)
+    for key, needed in model.suited(shape, classes).items():
+        have = settled[key]
+        enough = key == "classes" and isinstance(have, int) and have >= classes
+        if have != needed and not enough:
+            raise DataError(
+                f"the data needs the model argument {key} = {needed}, the model has "
+                f"{have}",
+                hint="use other data, or found the swarm with that argument",
+            )
+
+
+def whole(arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH) -> int:
+    """A positive whole number; ``ConfigError`` names the argument."""
+    value = arguments[key]
+    good = isinstance(value, int) and not isinstance(value, bool)
+    if not good or not 1 <= value <= most:  # type: ignore[operator]
+        raise ConfigError(
+            f"model argument {key!r}: {value!r} is not a whole number from 1 to {most}"
+        )
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def wholes(
+    arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH
+) -> tuple[int, ...]:
+    """A list of positive whole numbers; ``ConfigError`` names the argument."""
+    values = arguments[key]
+    if not isinstance(values, (list, tuple)) or not 1 <= len(values) <= MAX_LAYERS:
+        raise ConfigError(
+            f"model argument {key!r}: {values!r} is not a list of whole numbers",
+            hint="one number per hidden layer, for example [128, 128]",
+        )
+    return tuple(whole({key: value}, key, most) for value in values)
+
+
+def cut_width(
+    sizes: Mapping[str, int], axis: str, full_size: int, unit: int = 1
+) -> int:
+    """The width of an axis in a sub-model; ``ConfigError`` if it cannot be built."""
+    width = sizes[axis]
+    if not 0 < width <= full_size or width % unit:
+        raise ConfigError(
+            f"axis {axis!r} cannot be cut to {width} of {full_size}: it is not a "
+            f"positive multiple of {unit}"
+        )
+    return width

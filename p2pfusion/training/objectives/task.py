@@ -1,0 +1,50 @@
+"""The task objective: cross-entropy on the peer's own labels.
+
+With ``label_mask``, the logits of classes that this peer does not have are set to 0
+while it trains (HeteroFL, ICLR 2021, masked cross-entropy; docs/methods.md):
+they get no gradient, so a peer does not push down classes that it has never seen.
+
+Differs: HeteroFL also averages the classifier's rows only over clients that have the
+class; here all holders of a row count, those without the class with the value that they
+received (and weight decay, where it is on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from p2pfusion.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TaskObjective:
+    """Cross-entropy; ``absent`` marks the classes whose logits are masked."""
+
+    absent: Tensor | None = None
+
+    @classmethod
+    def create(
+        cls,
+        options: Mapping[str, object],
+        class_counts: Sequence[int],
+        device: torch.device,
+    ) -> TaskObjective:
+        """From the manifest's options and the peer's records per class."""
+        masked = options.get("label_mask", False)
+        if not isinstance(masked, bool):
+            raise ConfigError(f"objective.label_mask: {masked!r} is not true or false")
+        if not masked:
+            return cls()
+        return cls(torch.tensor(class_counts, device=device) == 0)
+
+    def loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss over the batch, a scalar with gradient."""
+        logits: Tensor = module(images)
+        if self.absent is not None:
+            logits = logits.masked_fill(self.absent, 0.0)
+        return functional.cross_entropy(logits, labels)

@@ -1,0 +1,72 @@
+"""Dense sub-modules: from a split of the stored model to a small module, and back.
+
+A sub-model is really built small: its tensors have the widths of the split, and nothing
+of the full model is in memory. Arrays are passed one parameter at a time, in the order
+of the layout, so that at most one of them exists twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import nn
+
+from p2pfusion.errors import IncompatibleError
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Segment, Split
+from p2pfusion.training.models.base import Model
+
+Read = Callable[[Segment], np.ndarray]
+"""Gives the values of a segment, shaped like it: ``Store.read``."""
+
+
+def build(
+    model: Model, arguments: Mapping[str, object], layout: Layout, split: Split
+) -> nn.Module:
+    """The dense module of a split; ``IncompatibleError`` if the layout is another's."""
+    module = model.build(arguments, split.sizes())
+    shapes = [(name, tuple(p.shape)) for name, p in module.named_parameters()]
+    expected = [
+        (parameter.name, segment.shape)
+        for parameter, segment in zip(
+            layout.parameters, split.segments(layout), strict=True
+        )
+    ]
+    if shapes != expected:
+        raise IncompatibleError(
+            f"the model's parameters are not those of the manifest's layout: {shapes} "
+            f"and {expected}",
+            hint="all peers need the same version of the model's code",
+        )
+    return module
+
+
+def cut(read: Read, layout: Layout, split: Split) -> Iterator[np.ndarray]:
+    """The split's dense array of each parameter, one at a time."""
+    for segment in split.segments(layout):
+        yield read(segment)
+
+
+@torch.no_grad()
+def load(module: nn.Module, arrays: Iterable[np.ndarray]) -> None:
+    """Sets the module's parameters, in order, in place."""
+    for parameter, array in zip(module.parameters(), arrays, strict=True):
+        # A copy, because a store's array may be a read-only view, which torch refuses.
+        parameter.copy_(torch.from_numpy(np.array(array, dtype=np.float32)))
+
+
+def extract(module: nn.Module) -> list[np.ndarray]:
+    """The module's parameters, in order; on the processor they are views."""
+    return [parameter.detach().cpu().numpy() for parameter in module.parameters()]
+
+
+def update_norm(before: Iterable[np.ndarray], after: Iterable[np.ndarray]) -> float:
+    """Euclidean norm of the difference of all values."""
+    squares = 0.0
+    for old, new in zip(before, after, strict=True):
+        difference = (new - old).ravel()
+        squares += float(np.einsum("i,i->", difference, difference, dtype=np.float64))
+    return sqrt(squares)

@@ -1,0 +1,241 @@
+"""A peer's trainer as a plain object: data once, then one round after another.
+
+``worker.py`` drives one over its channel; the experiment runner drives many in one
+process. Where values come from and go to is the caller's: it passes a reader of
+segments and gets arrays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from p2pfusion.errors import (
+    ConfigError,
+    DataError,
+    IncompatibleError,
+    VerificationError,
+)
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.training import submodel
+from p2pfusion.training.data import DataOptions, Examples, load, own_records
+from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.loop import (
+    Evaluation,
+    Progress,
+    Schedule,
+    batch_generator,
+    evaluate,
+    train_round,
+)
+from p2pfusion.training.models import check_fit, find_model, settle
+from p2pfusion.training.objectives import create_objective
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same over all rounds of one peer."""
+
+    model: str
+    layout: Layout
+    seed: int
+    schedule: Schedule
+    data: DataOptions
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    objective: Mapping[str, object] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class TrainedRound:
+    """A round's outcome. ``arrays``: the split's values, in the layout's order."""
+
+    arrays: list[np.ndarray]
+    samples: int
+    loss: float
+    accuracy: float | None
+    norm: float
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class FullEvaluation:
+    """The whole model on data nobody trained on, unless ``held_out`` is False."""
+
+    result: Evaluation
+    chance_accuracy: float
+    """The accuracy of always answering the commonest class."""
+    held_out: bool
+
+
+class Trainer:
+    """Trains one peer's splits on its own records."""
+
+    def __init__(self, setup: Setup, *, records: Examples | None = None) -> None:
+        """``records``: the whole training part, if the caller has loaded it already."""
+        self._setup = setup
+        self._model = find_model(setup.model)
+        if self._model.layout(setup.arguments).digest != setup.layout.digest:
+            raise IncompatibleError(
+                f"model {setup.model!r} has another layout here than in the manifest",
+                hint="all peers need the same version of the model's code",
+            )
+        self.device = find_device(setup.device)
+        if records is None:
+            records = load(setup.data, "train")
+        if records is None:
+            raise DataError(f"data kind {setup.data.kind!r} has no records to train on")
+        class_count = int(records.labels.max()) + 1
+        check_fit(self._model, setup.arguments, records.shape, class_count)
+        self._examples, self._validation = own_records(records, setup.data, setup.seed)
+        self.class_counts = self._count_classes()
+        self._objective = create_objective(
+            setup.objective, self.class_counts, self.device
+        )
+
+    def _count_classes(self) -> list[int]:
+        """Training records per class of the model, also of classes without any."""
+        classes = settle(self._model, self._setup.arguments)["classes"]
+        assert isinstance(classes, int)
+        return self._examples.labels.bincount(minlength=classes).tolist()
+
+    @property
+    def samples(self) -> int:
+        """Records that this peer trains on."""
+        return len(self._examples)
+
+    @property
+    def validation_samples(self) -> int:
+        """Records that this peer keeps for validation."""
+        return 0 if self._validation is None else len(self._validation)
+
+    def train(
+        self,
+        *,
+        round_index: int,
+        split: Split,
+        learning_rate: float,
+        read: submodel.Read,
+        on_progress: Progress | None = None,
+    ) -> TrainedRound:
+        """One round on one split; ``NonFiniteError`` if training diverges."""
+        started_s = time.monotonic()
+        setup = self._setup
+        module = submodel.build(self._model, setup.arguments, setup.layout, split)
+        submodel.load(module, submodel.cut(read, setup.layout, split))
+        before = [array.copy() for array in submodel.extract(module)]
+        module.to(self.device)
+        share = setup.data.partition
+        result = train_round(
+            module,
+            self._examples,
+            objective=self._objective,
+            optimiser=setup.optimiser,
+            schedule=setup.schedule,
+            learning_rate=learning_rate,
+            generator=batch_generator(
+                setup.seed, round_index, share.index if share else 0
+            ),
+            device=self.device,
+            on_progress=on_progress,
+        )
+        accuracy = None
+        if self._validation is not None:
+            absent = self._objective.absent
+            found = evaluate(module, self._validation, self.device, absent=absent)
+            accuracy = found.accuracy
+        arrays = submodel.extract(module)
+        return TrainedRound(
+            arrays=arrays,
+            samples=self.samples,
+            loss=result.loss,
+            accuracy=accuracy,
+            norm=submodel.update_norm(before, arrays),
+            seconds=time.monotonic() - started_s,
+            steps=result.steps,
+        )
+
+
+def describe(
+    name: str, arguments: Mapping[str, object], data: DataOptions | None = None
+) -> tuple[dict[str, object], Layout]:
+    """All arguments of a model, and its layout.
+
+    With data, arguments that are not given take the values that the data needs.
+    """
+    model = find_model(name)
+    suited: dict[str, object] = {}
+    if data is not None:
+        records = load(data, "train")
+        assert records is not None, "every loader has a training part"
+        suited = model.suited(records.shape, int(records.labels.max()) + 1)
+    settled = settle(model, {**suited, **arguments})
+    return settled, model.layout(settled)
+
+
+def evaluate_full(
+    name: str,
+    arguments: Mapping[str, object],
+    values: Mapping[str, np.ndarray],
+    examples: Examples,
+    *,
+    device: str = "cpu",
+    held_out: bool = True,
+) -> FullEvaluation:
+    """The whole model with these values, by parameter name, on these examples."""
+    model = find_model(name)
+    layout = model.layout(arguments)
+    check_fit(model, arguments, examples.shape, int(examples.labels.max()) + 1)
+    for parameter in layout.parameters:
+        found = values.get(parameter.name)
+        if found is None or found.shape != parameter.shape:
+            raise VerificationError(
+                f"the checkpoint has no parameter {parameter.name} of shape "
+                f"{parameter.shape}",
+                hint="it belongs to another model or to other model arguments",
+            )
+    module = submodel.build(model, arguments, layout, Split.full(layout))
+    submodel.load(module, (values[p.name] for p in layout.parameters))
+    target = find_device(device)
+    result = evaluate(module.to(target), examples, target)
+    commonest = int(examples.labels.bincount().max())
+    return FullEvaluation(result, commonest / len(examples), held_out)
+
+
+def evaluation_records(data: DataOptions) -> tuple[Examples, bool]:
+    """The records to evaluate on, and whether they are held out.
+
+    A file without a test part is evaluated whole; the result says so.
+    """
+    found = load(data, "test")
+    if found is not None:
+        return found, True
+    records = load(data, "train")
+    assert records is not None, "every loader has a training part"
+    return records, False
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of that name; ``ConfigError`` if this machine lacks it."""
+    hint = 'use "cpu", or "cuda" on a machine with a supported graphics card'
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device {name!r} is unknown", hint=hint) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} is not available here", hint=hint)
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not supported", hint=hint)
+    return device
+
+
+def use_one_thread() -> None:
+    """Computes on one thread: runs side by side then disturb each other least."""
+    torch.set_num_threads(1)

@@ -1,0 +1,245 @@
+"""The trainer process: ``python -m p2pfusion.training.worker FD``.
+
+One JSON object per line comes in over the inherited descriptor, and lines go out:
+
+    describe   -> {"done": "describe", "layout", "arguments"}
+    setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
+    train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
+    evaluate   -> {"done": "evaluate", "accuracy", "loss", "samples", ...}
+    any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
+
+Values never pass through the channel: they are read from the store, which is opened
+read-only in every round, and the trained ones are written as an offer file. The process
+lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
+decides when training ends, and stdout and stderr never carry protocol.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from p2pfusion.errors import ConfigError, LocalProtocolError
+from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.store import Store, read_checkpoint, write_offer
+from p2pfusion.training.data import DataOptions
+from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.loop import Schedule
+from p2pfusion.training.request import Fields, Request, failure, parse
+from p2pfusion.training.trainer import (
+    Setup,
+    Trainer,
+    describe,
+    evaluate_full,
+    evaluation_records,
+)
+
+PROGRESS_INTERVAL_S = 0.2
+"""Time between two progress lines: no display needs more."""
+
+MAPPED_BLOCK_BYTES = 4 << 20
+"""Blocks of memory from this size on go back to the system when they are freed. Lower
+makes small models slow, higher keeps the activations of large ones (see below)."""
+
+KEPT_HEAP_BYTES = 64 << 20
+"""Free memory that smaller blocks may keep for the next step."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+Send = Callable[[Fields], None]
+
+
+class Worker:
+    """What the requests of one channel have set up so far."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._setup: Setup | None = None
+        self._trainer: Trainer | None = None
+        self._store = Path()
+        self._offers = Path()
+
+    def describe(self, request: Request) -> Fields:
+        """A model's layout; with data, its arguments are completed to suit the data."""
+        data = request.fields.get("data")
+        arguments, layout = describe(
+            request.text("model"),
+            request.table("arguments"),
+            None if data is None else DataOptions.from_data(request.table("data")),
+        )
+        return {"layout": layout.to_data(), "arguments": arguments}
+
+    def setup(self, request: Request) -> Fields:
+        """Everything that stays the same over the rounds; loads the data."""
+        if request.fields.get("threads") is not None:
+            torch.set_num_threads(request.whole("threads", least=1))
+        steps = request.fields.get("local_steps")
+        setup = Setup(
+            model=request.text("model"),
+            arguments=request.table("arguments"),
+            layout=Layout.from_data(request.fields.get("layout")),
+            seed=request.whole("seed"),
+            objective=request.table("objective"),
+            optimiser=Optimiser.from_data(request.table("optimiser")),
+            schedule=Schedule(
+                batch=request.whole("batch", least=1),
+                epochs=request.whole("local_epochs", least=1),
+                steps=None if steps is None else request.whole("local_steps", least=1),
+            ),
+            data=DataOptions.from_data(request.table("data")),
+            device=request.text("device"),
+        )
+        trainer = Trainer(setup)
+        self._setup, self._trainer = setup, trainer
+        self._store = Path(request.text("store"))
+        self._offers = Path(request.text("offers"))
+        return {
+            "samples": trainer.samples,
+            "class_counts": trainer.class_counts,
+            "validation_samples": trainer.validation_samples,
+        }
+
+    def train(self, request: Request) -> Fields:
+        """One round: read the split from the store, train it, write it as an offer."""
+        if self._setup is None or self._trainer is None:
+            raise LocalProtocolError("train was asked for before setup")
+        layout, round_index = self._setup.layout, request.whole("round")
+        store = Store.open(self._store, layout, self._setup.seed)
+        trained = self._trainer.train(
+            round_index=round_index,
+            split=Split.from_data(request.fields.get("split"), layout),
+            learning_rate=request.number("learning_rate"),
+            read=store.read,
+            on_progress=_Throttle(self._send, round_index),
+        )
+        # Two files in turn: the daemon may still serve the previous round's offer.
+        offer = self._offers / f"offer-{round_index % 2}.f32"
+        write_offer(offer, trained.arrays)
+        return {
+            "round": round_index,
+            "offer": str(offer),
+            "samples": trained.samples,
+            "loss": trained.loss,
+            "accuracy": trained.accuracy,
+            "norm": trained.norm,
+            "seconds": trained.seconds,
+            "steps": trained.steps,
+        }
+
+    def evaluate(self, request: Request) -> Fields:
+        """An assembled model, from a safetensors file, on the test part of the data."""
+        values, _ = read_checkpoint(Path(request.text("file")))
+        records, held_out = evaluation_records(
+            DataOptions.from_data(request.table("data"))
+        )
+        found = evaluate_full(
+            request.text("model"),
+            request.table("arguments"),
+            values,
+            records,
+            held_out=held_out,
+        )
+        return {
+            "accuracy": found.result.accuracy,
+            # JSON has no name for what is not finite; unknown is null.
+            "loss": found.result.loss if math.isfinite(found.result.loss) else None,
+            "samples": found.result.samples,
+            "chance_accuracy": found.chance_accuracy,
+            "held_out": found.held_out,
+        }
+
+
+class _Throttle:
+    """Passes progress on, not more often than a reader can use it."""
+
+    def __init__(self, send: Send, round_index: int) -> None:
+        self._send = send
+        self._round_index = round_index
+        self._next_s = 0.0
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + PROGRESS_INTERVAL_S
+        event = {"round": self._round_index, "step": step, "steps": steps, "loss": loss}
+        self._send({"event": "progress", **event})
+
+
+def answer(worker: Worker, line: bytes) -> Fields:
+    """The last line that one request is answered with, whatever goes wrong."""
+    do = "?"
+    try:
+        fields = parse(line)
+        do = str(fields.get("do"))
+        actions = {
+            "describe": worker.describe,
+            "setup": worker.setup,
+            "train": worker.train,
+            "evaluate": worker.evaluate,
+        }
+        if do not in actions:
+            raise ConfigError(f"trainer request: cannot do {do!r}")
+        return {"done": do, **actions[do](Request(fields))}
+    except ConnectionError:
+        raise
+    except Exception as error:
+        return failure(do, error)
+
+
+def serve(reader: BinaryIO, writer: BinaryIO) -> None:
+    """Answers requests until the other end closes the channel."""
+
+    def send(fields: Fields) -> None:
+        writer.write(json.dumps(fields, separators=(",", ":")).encode() + b"\n")
+        writer.flush()
+
+    worker = Worker(send)
+    while line := reader.readline(MAX_TRAINER_LINE_BYTES + 1):
+        if len(line) > MAX_TRAINER_LINE_BYTES:
+            raise LocalProtocolError(
+                "a request line is longer than a trainer line may be"
+            )
+        send(answer(worker, line))
+
+
+def bound_heap() -> None:
+    """Keeps peak memory in proportion to what training uses.
+
+    glibc raises both thresholds by itself, after which activations share a heap that
+    fragments: peaks then grew by up to a half and differed from run to run.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, MAPPED_BLOCK_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT_HEAP_BYTES)
+
+
+def main() -> None:
+    """Serves the descriptor that the only argument names."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor = int(sys.argv[1])
+    os.set_blocking(descriptor, True)
+    bound_heap()
+    try:
+        with open(descriptor, "rb") as reader, open(os.dup(descriptor), "wb") as writer:
+            serve(reader, writer)
+    except ConnectionError:
+        # The daemon is gone, or has no use for the rest: that is how a trainer ends.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Settings of the whole suite: threads, property tests, slow tests, benchmark data.
+
+Torch is not imported here: the variables below reach it, and every process that a test
+starts, without costing the tests of the network wing a second each.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before numpy or torch is imported: two test processes share two cores.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+# No deadlines: a busy machine is no bug. In CI the examples follow from the test alone,
+# so a failure there fails here too; at a desk every run looks somewhere new.
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "desk", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow tests last, where the other process has nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run one slow test at a time, however many processes share the suite."""
+    if not item.get_closest_marker("slow"):
+        return (yield)
+    with (item.config.rootpath / "setup.cfg").open() as settings_file:
+        # The kernel lets go of the lock with the file, also when this process dies.
+        fcntl.flock(settings_file, fcntl.LOCK_EX)
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The directory of the benchmark sets; skips the test where there is none."""
+    named = os.environ.get("P2PFUSION_DATA")
+    if not named:
+        pytest.skip("P2PFUSION_DATA is not set: it names the benchmark sets' directory")
+    directory = Path(named)
+    if not directory.is_dir():
+        pytest.skip(f"P2PFUSION_DATA names {named}, which is not a directory")
+    return directory

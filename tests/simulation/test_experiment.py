@@ -1,0 +1,196 @@
+"""The experiment runner: its result, its sameness, its errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pfusion.errors import ConfigError, P2PFusionError
+from p2pfusion.methods import METHODS, Member, PlanContext, build_method
+from p2pfusion.simulation.experiment import Experiment, Swarm, run
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.plan import plan_round
+from tests.end_to_end.programs import ROOT
+
+Data = dict[str, object]
+
+SPECIFICATION: Data = {
+    "model": "mlp",
+    "model_arguments": {"hidden": [16, 16]},
+    "data": {"kind": "digits"},
+    "partition": {"rule": "dirichlet", "alpha": 0.5},
+    "peers": 3,
+    "split_fraction": "1/2",
+    "rounds": 2,
+    "seed": 3,
+    "limit": 300,
+    "limit_test": 200,
+    "learning_rate": 0.1,
+    "method": "msfusion",
+}
+FIELDS = {
+    "method", "model", "data", "peers", "rounds", "split_fraction", "seed", "accuracy",
+    "curve", "ever_trained_fraction", "bytes_per_peer_round",
+    "train_flops_per_peer_round", "peak_activation_bytes", "seconds",
+}  # fmt: skip
+
+
+def result(**changes: object) -> Data:
+    """Runs an experiment."""
+    return run({**SPECIFICATION, **changes}, lambda message: None)
+
+
+def planned_bytes(specified: Data) -> float:
+    """Mean bytes per peer and round, from the plans alone."""
+    manifest = Experiment.of(specified).manifest
+    roster = tuple(
+        Member(f"peer-{n:04}", Experiment.of(specified).split_fraction)
+        for n in range(3)
+    )
+    method = build_method(manifest.method, manifest.method_arguments)
+    context = PlanContext(manifest.seed, manifest.rounds, manifest.layout, roster)
+    homes, elements = Homes.initial(manifest.layout), 0
+    for number in range(manifest.rounds):
+        now, then = (
+            {m.peer: method.split(context, t, rank) for rank, m in enumerate(roster)}
+            for t in (number, number + 1)
+        )
+        plan = plan_round(
+            manifest.layout,
+            seed=manifest.seed,
+            round_index=number,
+            current=now,
+            following=then,
+            homes=homes,
+        )
+        homes = plan.homes_after()
+        elements += sum(plan.elements_sent(peer) for peer in plan.peers)
+    return elements * 4 / (3 * manifest.rounds)
+
+
+def test_the_result_has_every_promised_field() -> None:
+    told: list[Data] = []
+    found = run({**SPECIFICATION, "data_name": "digits"}, told.append)
+    assert found.keys() >= FIELDS
+    expected = {"method": "msfusion", "model": "mlp", "data": "digits", "peers": 3}
+    expected |= {"rounds": 2, "split_fraction": 0.5, "seed": 3}
+    assert {key: found[key] for key in expected} == expected
+    curve = found["curve"]
+    assert isinstance(curve, list) and [p["round"] for p in curve] == [1, 2]
+    assert found["accuracy"] == curve[-1]["accuracy"]
+    assert told == [{"event": "round", "rounds": 2, **point} for point in curve]
+    assert found["bytes_per_peer_round"] == planned_bytes(SPECIFICATION)
+    assert 0 < float(str(found["ever_trained_fraction"])) <= 1
+    assert found["train_flops_per_peer_round"] and found["peak_activation_bytes"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_same_seed_gives_the_same_curve_and_another_does_not() -> None:
+    first, again, other = result(), result(), result(seed=4)
+    assert first["curve"] == again["curve"] != other["curve"]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
+    fraction = "1" if method == "fedavg" else "1/2"
+    found = result(method=method, split_fraction=fraction, local_epochs=4)
+    _, last = found["curve"]  # type: ignore[misc]
+    # Better than saying nothing, of all the classes alike.
+    assert last["test_loss"] < math.log(10)
+    assert last["accuracy"] > 0.15
+
+
+def test_half_precision_on_the_wire_halves_the_bytes() -> None:
+    whole, half = result(), result(wire_dtype="float16")
+    assert half["bytes_per_peer_round"] == whole["bytes_per_peer_round"] / 2  # type: ignore[operator]
+    assert half["accuracy"] == pytest.approx(whole["accuracy"], abs=0.1)
+
+
+def test_contributions_count_by_samples_where_the_manifest_says_so() -> None:
+    uniform = result(method="fedavg")
+    assert result(method="fedavg", weighting="uniform")["curve"] == uniform["curve"]
+    assert result(method="fedavg", weighting="samples")["curve"] != uniform["curve"]
+    # Of one peer there is nothing to weigh against.
+    alone = result(method="fedavg", peers=1)
+    weighed = result(method="fedavg", peers=1, weighting="samples")
+    assert weighed["accuracy"] == pytest.approx(alone["accuracy"])
+
+
+def test_evaluations_are_as_rare_as_asked_and_one_is_at_the_end() -> None:
+    curve = result(rounds=5, eval_every=2, local_steps=1)["curve"]
+    assert [point["round"] for point in curve] == [2, 4, 5]  # type: ignore[attr-defined]
+
+
+def test_every_record_is_dealt_to_one_peer(tmp_path: Path) -> None:
+    swarm = Swarm.create(Experiment.of(SPECIFICATION), tmp_path)
+    assert sum(trainer.samples for trainer in swarm.trainers) == 300
+    assert len(swarm.test) == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": "nope"}, "nope"),
+        ({"method": "nope"}, "nope"),
+        ({"method_arguments": {"nope": 1}}, "nope"),
+        ({"data": {"kind": "nope"}}, "nope"),
+        ({"data": "digits"}, "data"),
+        ({"peers": 0}, "peers"),
+        ({"peers": "three"}, "peers"),
+        ({"rounds": 0}, "rounds"),
+        ({"rounds": "two"}, "rounds"),
+        ({"split_fraction": "1/1000"}, "too small"),
+        ({"split_fraction": 2}, "split fraction"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"schedule": "weekly"}, "schedule"),
+        ({"eval_every": 0}, "eval_every"),
+        ({"learning_rat": 0.1}, "learning_rat"),
+        ({"partition": {"rule": "nope"}}, "nope"),
+    ],
+)
+def test_a_bad_specification_names_what_is_wrong(changes: Data, told: str) -> None:
+    with pytest.raises(P2PFusionError, match=told):
+        result(**changes)
+
+
+@pytest.mark.parametrize("key", ["model", "peers", "split_fraction", "data"])
+def test_a_missing_key_is_named(key: str) -> None:
+    fields = {k: v for k, v in SPECIFICATION.items() if k != key}
+    with pytest.raises(ConfigError, match=f"lacks the key '{key}'"):
+        run(fields, lambda message: None)
+
+
+DIVERGING = {**SPECIFICATION, "learning_rate": 900, "weight_decay": 1, "clip": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "name", "told"),
+    [
+        (json.dumps({**SPECIFICATION, "model": "nope"}), "bad-configuration", "nope"),
+        ("no json", "bad-configuration", "not JSON"),
+        ("[1]", "bad-configuration", "not a JSON object"),
+        (json.dumps(DIVERGING), "non-finite", "diverged"),
+    ],
+    ids=["model", "text", "list", "diverged"],
+)
+def test_the_process_says_what_failed(line: str, name: str, told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "p2pfusion.simulation.experiment"],
+        input=line + "\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    (answer,) = (json.loads(each) for each in done.stdout.splitlines()[-1:])
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert answer["failed"]["name"] == name
+    assert told in answer["failed"]["message"]

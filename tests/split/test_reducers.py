@@ -1,0 +1,142 @@
+"""Sharing out ranges: what the order, the loads and the lots decide."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfusion.limits import MAX_LAYOUT_ELEMENTS, MAX_ROSTER
+from p2pfusion.split.grid import Counts, Mask
+from p2pfusion.split.reducers import (
+    LOAD_SCALE,
+    LOTS_BLOCK,
+    MAX_LOAD_FACTOR,
+    Lots,
+    share_out,
+)
+
+ONES = 40
+
+
+def shared(
+    holders: Mask,
+    next_holders: Mask,
+    *,
+    previous: int = -1,
+    sizes: Counts | None = None,
+    round_index: int = 0,
+) -> tuple[list[int], list[int]]:
+    count = holders.shape[1]
+    sizes = np.ones(count, np.int64) if sizes is None else sizes
+    reducer, backup = share_out(
+        holders,
+        next_holders,
+        sizes,
+        own=holders @ sizes + next_holders @ sizes,
+        pulls=np.zeros(len(holders), np.int64),
+        previous=np.full(count, previous, np.int64),
+        lots=Lots.draw(7, round_index, [f"peer{p}" for p in range(len(holders))]),
+    )
+    return reducer.tolist(), backup.tolist()
+
+
+def rows(*patterns: str) -> Mask:
+    return np.array([[bit == "1" for bit in row] for row in patterns], np.bool_)
+
+
+def test_both_holder_and_next_holder_comes_first() -> None:
+    assert shared(rows("1", "1", "0"), rows("0", "1", "1"))[0] == [1]
+
+
+def test_without_one_either_will_do() -> None:
+    reducer, backup = shared(rows("1", "0", "0"), rows("0", "1", "0"))
+    assert {*reducer, *backup} == {0, 1}
+
+
+def test_the_backup_is_anybody_at_last() -> None:
+    reducer, backup = shared(rows("1", "0"), rows("1", "0"))
+    assert (reducer, backup) == ([0], [1])
+    assert shared(rows("1"), rows("1")) == ([0], [-1])
+
+
+def test_what_nobody_trains_has_no_reducer() -> None:
+    assert shared(rows("01", "00"), rows("11", "11"))[0][0] == -1
+    assert shared(rows("01", "00"), rows("11", "11"))[1][0] == -1
+
+
+@given(st.integers(2, 9), st.integers(0, 5))
+def test_equal_ranges_are_shared_out_equally(peers: int, round_index: int) -> None:
+    everything = np.ones((peers, ONES * peers), np.bool_)
+    reducer, _ = shared(everything, everything, round_index=round_index)
+    assert np.bincount(reducer, minlength=peers).tolist() == [ONES] * peers
+
+
+def test_a_large_range_weighs_as_much_as_many_small_ones() -> None:
+    # Three peers, as between two a reducer saves as much as it costs.
+    everything = np.ones((3, 21), np.bool_)
+    sizes = np.array([10, *[1] * 20], np.int64)
+    reducer, _ = shared(everything, everything, sizes=sizes)
+    moved = [sizes[np.array(reducer) == peer].sum() for peer in range(3)]
+    assert moved == [10, 10, 10]
+
+
+def test_the_previous_home_stays_while_its_load_is_even() -> None:
+    everything = np.ones((3, 300), np.bool_)
+    before, _ = shared(everything, everything)
+    reducer, _ = shared(everything, everything, previous=2)
+    # Its head start is 1/64 of its two sub-models of 300, at 2 copies moved per range.
+    assert before.count(2) == 100
+    assert 100 < reducer.count(2) <= 100 + 600 // 64
+
+
+def test_an_overloaded_go_between_is_relieved() -> None:
+    # Peer 0 alone holds and will hold everything; 1 to 8 hold it or will hold it.
+    count = 64
+    holders = np.zeros((9, count), np.bool_)
+    next_holders = np.zeros((9, count), np.bool_)
+    holders[:5], next_holders[0], next_holders[5:] = True, True, True
+    reducer, _ = shared(holders, next_holders)
+    shares = np.bincount(reducer, minlength=9)
+    assert 0 < shares[0] < count / 2
+
+
+def test_relief_never_makes_more_transfers_than_pulling_directly() -> None:
+    # One holder who stays and one newcomer: a single transfer, whatever the loads.
+    holders, next_holders = rows("1" * 50, "0" * 50), rows("1" * 50, "1" * 50)
+    assert shared(holders, next_holders)[0] == [0] * 50
+
+
+def test_lots_depend_on_the_name_the_round_and_the_range_alone() -> None:
+    few, many = Lots.draw(1, 2, ["a", "b"]), Lots.draw(1, 2, ["b", "c", "a"])
+    numbers = np.arange(5)
+    assert few.of(numbers)[:, 0].tolist() == many.of(numbers)[:, 2].tolist()
+    assert few.of(numbers[3:])[0, 1] == few.of(numbers)[3, 1]
+    for other in (Lots.draw(1, 3, ["a", "b"]), Lots.draw(2, 2, ["a", "b"])):
+        assert not (other.of(numbers) == few.of(numbers)).any()
+
+
+def test_lots_are_even() -> None:
+    lots = Lots.draw(0, 0, [f"peer{p}" for p in range(8)])
+    wins = np.bincount(lots.of(np.arange(8_000)).argmin(axis=1), minlength=8)
+    assert wins.min() > 850
+    assert wins.max() < 1_150
+
+
+def test_lots_have_a_known_value() -> None:
+    # Pinned: another value at another platform would be another plan.
+    assert Lots.draw(0, 0, ["peer"]).of(np.array([0]))[0, 0] == 16572550515774111929
+
+
+def test_blocks_leave_no_seam() -> None:
+    count = LOTS_BLOCK + 10
+    everything = np.ones((2, count), np.bool_)
+    reducer, backup = shared(everything, everything)
+    assert {*reducer} == {0, 1}
+    assert [1 - peer for peer in reducer] == backup
+
+
+def test_loads_cannot_overflow() -> None:
+    # If one peer reduced everything for everybody, at the largest factor.
+    moved = (2 * MAX_ROSTER + 2) * MAX_LAYOUT_ELEMENTS
+    assert moved * max(LOAD_SCALE, MAX_LOAD_FACTOR) < 1 << 63

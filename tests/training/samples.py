@@ -1,0 +1,57 @@
+"""Small data files and models that the tests of the trainer share."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+
+IDX_NAMES = {
+    ("train", "images"): "train-images-idx3-ubyte",
+    ("train", "labels"): "train-labels-idx1-ubyte",
+    ("test", "images"): "t10k-images-idx3-ubyte",
+    ("test", "labels"): "t10k-labels-idx1-ubyte",
+}
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """An IDX file of bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def images_and_labels(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random 6 x 5 images of three classes."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (count, 6, 5), dtype=np.uint8)
+    return images, (np.arange(count) % 3).astype(np.uint8)
+
+
+def write_idx_directory(directory: Path, *, train: int = 30, test: int = 12) -> None:
+    """The four files of the MNIST family; the training ones compressed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for part, count in (("train", train), ("test", test)):
+        images, labels = images_and_labels(count, seed=count)
+        for what, array in (("images", images), ("labels", labels)):
+            path = directory / IDX_NAMES[part, what]
+            if part == "train":
+                path = path.with_name(f"{path.name}.gz")
+                path.write_bytes(gzip.compress(idx_bytes(array)))
+            else:
+                path.write_bytes(idx_bytes(array))
+
+
+def window(layout: Layout, *, start: int, cells: int) -> Split:
+    """``cells`` grid cells of every axis, from ``start`` on, around its end."""
+    return Split.of(
+        {
+            axis.name: axis.cells(IndexSet.cyclic(start, cells, axis.cell_count))
+            for axis in layout.axes
+        }
+    )

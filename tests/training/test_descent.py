@@ -1,0 +1,80 @@
+"""Our descent steps equal those of torch's optimiser."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.training.descent import Descent, Optimiser
+
+
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+
+
+@given(
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    weight_decay=st.sampled_from([0.0, 0.01]),
+    clip=st.sampled_from([None, 0.0, 0.1, 100.0]),
+)
+def test_steps_equal_torch_optim_sgd(
+    momentum: float, weight_decay: float, clip: float | None
+) -> None:
+    ours, theirs = network(), network()
+    descent = Descent(list(ours.parameters()), Optimiser(momentum, weight_decay, clip))
+    reference = torch.optim.SGD(
+        theirs.parameters(), lr=1.0, momentum=momentum, weight_decay=weight_decay
+    )
+    for step in range(4):
+        rate = 0.1 / (step + 1)
+        images = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
+        for module in (ours, theirs):
+            module(images).square().sum().backward()
+        descent.step(rate)
+        if clip:
+            nn.utils.clip_grad_norm_(theirs.parameters(), clip)
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        reference.zero_grad()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_parameter_without_gradient_only_decays() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    Descent([parameter], Optimiser(0.0, 0.5, None)).step(0.1)
+    assert parameter.tolist() == pytest.approx([0.95, 0.95])
+
+
+def test_gradients_are_forgotten() -> None:
+    module = network()
+    descent = Descent(list(module.parameters()), Optimiser())
+    module(torch.ones(1, 4)).sum().backward()
+    descent.step(0.1)
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"momentum": 1.0}, "momentum"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"weight_decay": "none"}, "weight_decay"),
+        ({"clip": float("nan")}, "clip"),
+        ({"nesterov": True}, "nesterov"),
+    ],
+)
+def test_wrong_settings_name_their_key(data: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^optimiser\.{key}: "):
+        Optimiser.from_data(data)
+
+
+def test_settings_from_plain_data() -> None:
+    data = {"momentum": 0.5, "weight_decay": 1e-4, "clip": None}
+    assert Optimiser.from_data(data) == Optimiser(0.5, 1e-4, None)
+    assert Optimiser.from_data({}) == Optimiser()

@@ -1,0 +1,140 @@
+"""A round is reproducible, counts its steps, and refuses to diverge."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from p2pfusion.errors import NonFiniteError
+from p2pfusion.training.data.examples import Examples
+from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.loop import (
+    EVALUATION_BATCH,
+    RoundResult,
+    Schedule,
+    batch_generator,
+    evaluate,
+    train_round,
+)
+from p2pfusion.training.objectives.task import TaskObjective
+
+CPU = torch.device("cpu")
+
+
+def records(count: int = 50) -> Examples:
+    random = np.random.default_rng(1)
+    images = random.normal(size=(count, 1, 2, 3)).astype(np.float32)
+    labels = (images.sum((1, 2, 3)) > 0).astype(np.int64)
+    return Examples(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def run(
+    module: nn.Module,
+    schedule: Schedule,
+    *,
+    rate: float = 0.1,
+    generator: torch.Generator | None = None,
+    steps: list[tuple[int, int, float]] | None = None,
+) -> RoundResult:
+    return train_round(
+        module,
+        records(),
+        objective=TaskObjective(),
+        optimiser=Optimiser(clip=None),
+        schedule=schedule,
+        learning_rate=rate,
+        generator=generator or batch_generator(0, 0, 0),
+        device=CPU,
+        on_progress=None if steps is None else lambda *step: steps.append(step),
+    )
+
+
+def values(module: nn.Module) -> list[float]:
+    return torch.cat([p.detach().flatten() for p in module.parameters()]).tolist()
+
+
+def test_the_same_seeds_give_the_same_bits() -> None:
+    one, other = network(), network()
+    assert run(one, Schedule(8, epochs=2)) == run(other, Schedule(8, epochs=2))
+    assert values(one) == values(other)
+
+
+@pytest.mark.parametrize("seeds", [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
+def test_seed_round_and_share_each_change_the_order(seeds: tuple[int, ...]) -> None:
+    one, other = network(), network()
+    run(one, Schedule(8))
+    run(other, Schedule(8), generator=batch_generator(*seeds))
+    assert values(one) != values(other)
+
+
+@given(st.integers(1, 60), st.integers(1, 3), st.none() | st.integers(1, 9))
+def test_a_round_has_whole_epochs_or_the_given_steps(
+    batch: int, epochs: int, steps: int | None
+) -> None:
+    heard: list[tuple[int, int, float]] = []
+    result = run(network(), Schedule(batch, epochs, steps), steps=heard)
+    expected = steps or epochs * math.ceil(50 / batch)
+    assert result.steps == expected
+    assert [(step, total) for step, total, _ in heard] == [
+        (step, expected) for step in range(1, expected + 1)
+    ]
+
+
+def test_the_loss_is_the_mean_over_all_examples_seen() -> None:
+    result = run(network(), Schedule(16), rate=0.0)
+    assert result.loss == pytest.approx(evaluate(network(), records(), CPU).loss)
+
+
+def test_training_learns() -> None:
+    module = network()
+    before = evaluate(module, records(), CPU)
+    run(module, Schedule(8, epochs=20))
+    after = evaluate(module, records(), CPU)
+    assert after.loss < before.loss / 2
+    assert after.accuracy > 0.9
+
+
+def test_a_diverging_round_is_refused() -> None:
+    with pytest.raises(NonFiniteError, match="the loss of step") as caught:
+        run(network(), Schedule(8, epochs=3), rate=1e30)
+    assert caught.value.name == "non-finite"
+    assert caught.value.exit_code == 1
+
+
+def test_infinite_parameters_are_refused() -> None:
+    module = network()
+    module.register_parameter("unused", nn.Parameter(torch.tensor([math.inf])))
+    with pytest.raises(NonFiniteError, match="parameter unused is not finite"):
+        run(module, Schedule(8))
+
+
+@pytest.mark.parametrize("count", [1, EVALUATION_BATCH, EVALUATION_BATCH + 3])
+def test_evaluation_by_batches_equals_evaluation_at_once(count: int) -> None:
+    examples, module = records(count), network()
+    found = evaluate(module, examples, CPU)
+    logits = module(examples.images)
+    loss = nn.functional.cross_entropy(logits, examples.labels)
+    assert found.samples == count
+    assert found.loss == pytest.approx(loss.item(), rel=1e-5)
+    right = logits.argmax(1) == examples.labels
+    assert found.accuracy == pytest.approx(right.float().mean().item())
+
+
+def test_absent_classes_are_no_possible_answers() -> None:
+    module = nn.Module()
+    module.forward = lambda images: torch.tensor([[1.0, 9.0, 0.0]] * len(images))  # type: ignore[method-assign]
+    examples = Examples(torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 2]))
+    assert evaluate(module, examples, CPU).accuracy == 0.0
+    absent = torch.tensor([False, True, False])
+    assert evaluate(module, examples, CPU, absent=absent).accuracy == 0.75

@@ -1,0 +1,68 @@
+"""Cross-entropy, and what the label mask does to absent classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.training.objectives import OBJECTIVES, create_objective
+
+CPU = torch.device("cpu")
+IMAGES = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 2, 2, 0, 2, 0])
+
+
+def classifier() -> nn.Linear:
+    torch.manual_seed(1)
+    return nn.Linear(4, 4)
+
+
+def test_without_mask_it_is_cross_entropy() -> None:
+    module = classifier()
+    loss = create_objective({}, [3, 0, 3, 0], CPU).loss(module, IMAGES, LABELS)
+    chosen = module(IMAGES).log_softmax(1)[torch.arange(6), LABELS]
+    torch.testing.assert_close(loss, -chosen.mean())
+
+
+def test_masked_logits_count_as_zero() -> None:
+    module = classifier()
+    objective = create_objective({"label_mask": True}, [3, 0, 3, 0], CPU)
+    loss = objective.loss(module, IMAGES, LABELS)
+    logits = module(IMAGES).detach()
+    logits[:, [1, 3]] = 0.0
+    by_hand = -logits.log_softmax(1)[torch.arange(6), LABELS].mean()
+    torch.testing.assert_close(loss.detach(), by_hand)
+
+
+def test_absent_classes_get_no_gradient() -> None:
+    for mask in (True, False):
+        module = classifier()
+        objective = create_objective({"label_mask": mask}, [3, 0, 3, 0], CPU)
+        objective.loss(module, IMAGES, LABELS).backward()
+        assert module.weight.grad is not None
+        moved = module.weight.grad.abs().sum(1) > 0
+        assert moved.tolist() == [True, not mask, True, not mask]
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"name": "contrast"}, "objective.name"),
+        ({"label_mask": "yes"}, "objective.label_mask"),
+        ({"mask": True}, "objective.mask"),
+    ],
+)
+def test_wrong_options_name_their_key(options: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        create_objective(options, [1, 1], CPU)
+    assert caught.value.message.startswith(f"{key}: ")
+
+
+def test_every_objective_of_the_table_trains() -> None:
+    for name in OBJECTIVES:
+        module = classifier()
+        objective = create_objective({"name": name}, [3, 0, 3, 0], CPU)
+        objective.loss(module, IMAGES, LABELS).backward()
+        assert module.weight.grad is not None

@@ -1,0 +1,191 @@
+"""A trainer in this process: what it reads, what it gives back, and that it learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfusion.errors import (
+    ConfigError,
+    DataError,
+    IncompatibleError,
+    VerificationError,
+)
+from p2pfusion.split.segment import Split
+from p2pfusion.store import Store
+from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.loop import Schedule
+from p2pfusion.training.models import MODELS
+from p2pfusion.training.trainer import (
+    Setup,
+    TrainedRound,
+    Trainer,
+    describe,
+    evaluate_full,
+    evaluation_records,
+    find_device,
+)
+from tests.training.samples import images_and_labels, window
+
+HIDDEN: Mapping[str, object] = {"hidden": [32, 32]}
+LAYOUT = MODELS["mlp"].layout(HIDDEN)
+FULL = Split.full(LAYOUT)
+DIGITS = {"kind": "digits"}
+
+
+def setup(
+    data: Mapping[str, object] = DIGITS, *, batch: int = 32, device: str = "cpu"
+) -> Setup:
+    return Setup(
+        model="mlp",
+        arguments=HIDDEN,
+        layout=LAYOUT,
+        seed=4,
+        schedule=Schedule(batch),
+        data=DataOptions.from_data(data),
+        device=device,
+    )
+
+
+def train(trainer: Trainer, store: Store, split: Split = FULL) -> TrainedRound:
+    return trainer.train(
+        round_index=2, split=split, learning_rate=0.05, read=store.read
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "store", LAYOUT, 4)
+
+
+def test_a_round_gives_the_splits_values_and_leaves_the_store(store: Store) -> None:
+    split = window(LAYOUT, start=20, cells=16)
+    segments = list(split.segments(LAYOUT))
+    before = [store.read(segment) for segment in segments]
+    trained = train(Trainer(setup()), store, split)
+    assert [array.shape for array in trained.arrays] == [s.shape for s in segments]
+    moved = [new - old for new, old in zip(trained.arrays, before, strict=True)]
+    norm = math.sqrt(sum(float((part.astype(float) ** 2).sum()) for part in moved))
+    assert trained.norm == pytest.approx(norm, rel=1e-5)
+    assert norm > 0
+    for segment, values in zip(segments, before, strict=True):
+        assert (store.read(segment) == values).all()
+    assert (trained.samples, trained.steps) == (1442, 46)
+    assert trained.accuracy is None
+
+
+def test_rounds_are_reproducible(store: Store) -> None:
+    one, other = (train(Trainer(setup()), store) for _ in range(2))
+    for a, b in zip(one.arrays, other.arrays, strict=True):
+        assert (a == b).all()
+    assert one.loss == other.loss
+
+
+def test_records_that_are_loaded_already_change_nothing(store: Store) -> None:
+    options = setup({"kind": "digits", "partition": {"share": "1/3"}})
+    records = load(options.data, "train")
+    one, other = Trainer(options), Trainer(options, records=records)
+    assert one.class_counts == other.class_counts
+    assert train(one, store).loss == train(other, store).loss
+
+
+def test_counts_are_those_of_the_share() -> None:
+    data = {
+        "kind": "digits",
+        "validation": 0.2,
+        "partition": {"rule": "shards", "shards": 2, "share": "3/5"},
+    }
+    trainer = Trainer(setup(data))
+    assert sum(trainer.class_counts) == trainer.samples
+    assert len(trainer.class_counts) == 10
+    assert sum(count > 0 for count in trainer.class_counts) == 2
+    whole = trainer.samples + trainer.validation_samples
+    assert trainer.validation_samples == int(0.2 * whole)
+
+
+def test_validation_gives_an_accuracy(store: Store) -> None:
+    trained = train(Trainer(setup({"kind": "digits", "validation": 0.2})), store)
+    assert trained.accuracy is not None
+    assert 0.5 < trained.accuracy <= 1.0
+
+
+def test_the_mlp_learns_the_digits(tmp_path: Path) -> None:
+    """Plain training on one machine, the reference for what a swarm can reach."""
+    layout = MODELS["mlp"].layout({})
+    full = Split.full(layout)
+    data = DataOptions("digits")
+    trainer = Trainer(
+        Setup(model="mlp", layout=layout, seed=0, schedule=Schedule(32), data=data)
+    )
+    store = Store.create(tmp_path, layout, 0)
+    arrays = [store.read(segment) for segment in full.segments(layout)]
+    for round_index in range(20):
+        trained = trainer.train(
+            round_index=round_index,
+            split=full,
+            learning_rate=0.1 * (1 - round_index / 20),
+            read=lambda segment: arrays[segment.parameter],  # noqa: B023
+        )
+        arrays = trained.arrays
+    names = (parameter.name for parameter in layout.parameters)
+    records, held_out = evaluation_records(data)
+    values = dict(zip(names, arrays, strict=True))
+    found = evaluate_full("mlp", {}, values, records, held_out=held_out)
+    assert found.result.accuracy >= 0.96
+    assert found.result.samples == 355
+    assert found.held_out
+    assert 0.1 <= found.chance_accuracy < 0.11
+
+
+def test_another_layout_than_the_manifests_is_refused() -> None:
+    other = Setup(
+        model="mlp",
+        layout=LAYOUT,
+        seed=4,
+        schedule=Schedule(8),
+        data=DataOptions("digits"),
+    )
+    with pytest.raises(IncompatibleError, match="'mlp' has another layout"):
+        Trainer(other)
+
+
+def test_data_of_another_shape_is_refused(tmp_path: Path) -> None:
+    images, labels = images_and_labels(12, seed=0)
+    path = tmp_path / "data.npz"
+    np.savez(path, images=images, labels=labels)
+    with pytest.raises(DataError, match="inputs = 30, the model has 64"):
+        Trainer(setup({"kind": "npz", "path": str(path)}))
+
+
+def test_describe_completes_arguments_from_the_data(tmp_path: Path) -> None:
+    images, labels = images_and_labels(12, seed=0)
+    path = tmp_path / "data.npz"
+    np.savez(path, images=images, labels=labels)
+    options = DataOptions("npz", str(path))
+    settled, layout = describe("mlp", {"hidden": [8]}, options)
+    assert settled == {"inputs": 30, "hidden": [8], "classes": 3}
+    assert layout.parameters[0].shape == (8, 30)
+    assert describe("mlp", {"classes": 9}, options)[0]["classes"] == 9
+    assert describe("mlp", {})[0] == MODELS["mlp"].defaults
+    records, held_out = evaluation_records(options)
+    assert (len(records), held_out) == (12, False)
+
+
+def test_a_checkpoint_of_another_model_is_refused() -> None:
+    records, _ = evaluation_records(DataOptions("digits"))
+    values = {p.name: np.zeros(p.shape, np.float32) for p in LAYOUT.parameters}
+    with pytest.raises(VerificationError, match=r"layers\.0\.weight of shape \(128"):
+        evaluate_full("mlp", {}, values, records)
+    del values["layers.2.bias"]
+    with pytest.raises(VerificationError, match=r"layers\.2\.bias"):
+        evaluate_full("mlp", HIDDEN, values, records)
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:99", "meta"])
+def test_devices_that_cannot_be_used(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        find_device(name)

@@ -1,0 +1,324 @@
+"""The real trainer process, on a real socket pair, with a real store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.store import Offer, Store, write_checkpoint
+from p2pfusion.training.data import DataOptions
+from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.loop import Schedule
+from p2pfusion.training.models import MODELS
+from p2pfusion.training.trainer import Setup, Trainer
+from tests.training.samples import window
+
+ARGUMENTS: dict[str, object] = {"hidden": [32, 32]}
+LAYOUT = MODELS["mlp"].layout(ARGUMENTS)
+SEED = 11
+DATA = {
+    "kind": "digits",
+    "path": None,
+    "partition": {"rule": "dirichlet", "alpha": 0.5, "shards": 2, "share": "1/4"},
+    "validation": 0.1,
+    "limit": None,
+}
+EXIT_S = 30
+
+Fields = dict[str, object]
+
+
+class Process:
+    """A trainer process, and the daemon's end of its channel."""
+
+    def __init__(self, log: BinaryIO) -> None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(EXIT_S)
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "p2pfusion.training.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdout=log,
+            stderr=log,
+        )
+        theirs.close()
+        self._lines = ours.makefile("rb")
+        self.socket = ours
+        self.events: list[Fields] = []
+
+    def send(self, line: bytes) -> None:
+        self.socket.sendall(line + b"\n")
+
+    def ask(self, request: Fields) -> Fields:
+        """The last line that answers the request; the events before it are kept."""
+        self.send(json.dumps(request).encode())
+        return self.reply()
+
+    def reply(self) -> Fields:
+        self.events = []
+        for line in self._lines:
+            found: Fields = json.loads(line)
+            if "event" not in found:
+                return found
+            self.events.append(found)
+        raise AssertionError("the trainer hung up")
+
+    def error(self, request: Fields) -> Fields:
+        reply = self.ask(request)
+        assert reply.get("failed") == request["do"], reply
+        error = reply["error"]
+        assert isinstance(error, dict) and set(error) == {"name", "message", "hint"}
+        return error
+
+    def close(self) -> int:
+        self._lines.close()
+        self.socket.close()
+        return self.popen.wait(EXIT_S)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("home")
+    Store.create(directory / "store", LAYOUT, SEED)
+    (directory / "offers").mkdir()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def process(home: Path) -> Iterator[Process]:
+    with open(home / "log", "wb") as log:
+        found = Process(log)
+        yield found
+        assert found.close() == 0
+    assert (home / "log").read_bytes() == b"", "nobody should have anything to say"
+
+
+def setup_request(home: Path) -> Fields:
+    return {
+        "do": "setup",
+        "model": "mlp",
+        "arguments": ARGUMENTS,
+        "layout": LAYOUT.to_data(),
+        "seed": SEED,
+        "objective": {"label_mask": True},
+        "optimiser": {"momentum": 0.9, "weight_decay": 1e-4, "clip": 1.0},
+        "batch": 16,
+        "local_epochs": 2,
+        "local_steps": None,
+        "data": DATA,
+        "store": str(home / "store"),
+        "offers": str(home / "offers"),
+        "device": "cpu",
+        "threads": 1,
+    }
+
+
+def train_request(round_index: int, split: Split, rate: float = 0.05) -> Fields:
+    return {
+        "do": "train",
+        "round": round_index,
+        "split": split.to_data(),
+        "learning_rate": rate,
+    }
+
+
+def same_trainer() -> Trainer:
+    return Trainer(
+        Setup(
+            model="mlp",
+            arguments=ARGUMENTS,
+            layout=LAYOUT,
+            seed=SEED,
+            objective={"label_mask": True},
+            optimiser=Optimiser(0.9, 1e-4, 1.0),
+            schedule=Schedule(16, epochs=2),
+            data=DataOptions.from_data(DATA),
+        )
+    )
+
+
+def test_training_before_setup_is_refused(process: Process) -> None:
+    error = process.error(train_request(0, Split.full(LAYOUT)))
+    assert error["name"] == "local-protocol"
+
+
+def test_describe(process: Process) -> None:
+    plain = process.ask({"do": "describe", "model": "mlp", "arguments": ARGUMENTS})
+    assert Layout.from_data(plain["layout"]).digest == LAYOUT.digest
+    assert plain["arguments"] == {"inputs": 64, "hidden": [32, 32], "classes": 10}
+    data = process.ask(
+        {"do": "describe", "model": "cnn", "arguments": {}, "data": {"kind": "digits"}}
+    )
+    assert data["arguments"] == {**MODELS["cnn"].defaults}
+
+
+def test_setup_counts_the_share(process: Process, home: Path) -> None:
+    trainer = same_trainer()
+    assert process.ask(setup_request(home)) == {
+        "done": "setup",
+        "samples": trainer.samples,
+        "class_counts": trainer.class_counts,
+        "validation_samples": trainer.validation_samples,
+    }
+
+
+@pytest.mark.parametrize("round_index", [0, 1, 2])
+def test_a_round_becomes_an_offer(
+    process: Process, home: Path, round_index: int
+) -> None:
+    """The same bits as a trainer in this process gives, from the same store."""
+    process.ask(setup_request(home))
+    split = window(LAYOUT, start=round_index, cells=20)
+    done = process.ask(train_request(round_index, split))
+    store = Store.open(home / "store", LAYOUT, SEED)
+    expected = same_trainer().train(
+        round_index=round_index, split=split, learning_rate=0.05, read=store.read
+    )
+    assert done["done"] == "train"
+    assert done["round"] == round_index
+    assert done["samples"] == expected.samples
+    assert done["steps"] == expected.steps
+    assert done["loss"] == pytest.approx(expected.loss)
+    assert done["accuracy"] == expected.accuracy
+    assert done["norm"] == pytest.approx(expected.norm)
+    offer = Offer.open(Path(str(done["offer"])), LAYOUT, split)
+    for index, array in enumerate(expected.arrays):
+        np.testing.assert_array_equal(offer.read_array(index), array)
+    first = process.events[0]
+    assert first["event"] == "progress"
+    assert (first["round"], first["step"]) == (round_index, 1)
+    assert first["steps"] == expected.steps
+
+
+def test_two_rounds_keep_both_offers(process: Process, home: Path) -> None:
+    process.ask(setup_request(home))
+    split = window(LAYOUT, start=0, cells=8)
+    paths = [process.ask(train_request(n, split))["offer"] for n in (4, 5, 6)]
+    assert paths[0] == paths[2] != paths[1]
+    assert len(list((home / "offers").iterdir())) == 2
+
+
+def test_what_the_daemon_stores_is_trained_on(process: Process, tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", LAYOUT, SEED)
+    (tmp_path / "offers").mkdir()
+    process.ask(setup_request(tmp_path))
+    full = Split.full(LAYOUT)
+    fresh = process.ask(train_request(0, full, rate=0.0))
+    segments = tuple(full.segments(LAYOUT))
+    values = np.linspace(-0.1, 0.1, LAYOUT.size, dtype=np.float32)
+    store.write_flat(segments, values)
+    store.set_version(segments, 1)
+    store.flush()
+    stored = process.ask(train_request(1, full, rate=0.0))
+    assert stored["loss"] != fresh["loss"]
+    offer = Offer.open(Path(str(stored["offer"])), LAYOUT, full)
+    np.testing.assert_array_equal(offer.read_flat(segments), values)
+
+
+def test_divergence_offers_nothing(process: Process, tmp_path: Path) -> None:
+    Store.create(tmp_path / "store", LAYOUT, SEED)
+    (tmp_path / "offers").mkdir()
+    process.ask(setup_request(tmp_path))
+    error = process.error(train_request(0, Split.full(LAYOUT), rate=1e30))
+    assert error["name"] == "non-finite"
+    assert not list((tmp_path / "offers").iterdir())
+    assert process.ask(train_request(1, Split.full(LAYOUT)))["done"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "said"),
+    [
+        ({"model": "mpl"}, "bad-configuration", "'mpl'"),
+        ({"batch": 0}, "bad-configuration", "batch"),
+        ({"arguments": {}}, "incompatible", "layout"),
+        ({"layout": {}}, "bad-layout", "layout"),
+        ({"device": "abacus"}, "bad-configuration", "abacus"),
+        (
+            {"data": {"kind": "digits", "partition": {"share": "5/4"}}},
+            "bad-configuration",
+            "data.partition.share",
+        ),
+        ({"data": {"kind": "npz", "path": "/no/file"}}, "bad-data", "/no/file"),
+    ],
+)
+def test_a_wrong_setup_says_what_is_wrong(
+    process: Process, home: Path, change: Fields, name: str, said: str
+) -> None:
+    error = process.error({**setup_request(home), **change})
+    assert error["name"] == name
+    assert said in str(error["message"])
+
+
+def test_a_damaged_store_is_named(process: Process, home: Path, tmp_path: Path) -> None:
+    process.ask({**setup_request(home), "store": str(tmp_path)})
+    error = process.error(train_request(0, Split.full(LAYOUT)))
+    assert error["name"] == "verification-failed"
+    assert str(tmp_path) in str(error["message"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"{}", "cannot do"),
+        (b'{"do": "dance"}', "cannot do 'dance'"),
+    ],
+)
+def test_lines_that_are_no_requests(process: Process, line: bytes, said: str) -> None:
+    process.send(line)
+    reply = process.reply()
+    assert "failed" in reply
+    assert said in str(reply["error"])
+
+
+def test_evaluate_an_assembled_model(process: Process, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    segments = tuple(Split.full(LAYOUT).segments(LAYOUT))
+    with write_checkpoint(path, LAYOUT, {}) as writer:
+        writer.write_flat(segments, np.zeros(LAYOUT.size, np.float32))
+    request = {
+        "do": "evaluate",
+        "model": "mlp",
+        "arguments": ARGUMENTS,
+        "file": str(path),
+        "data": DATA,
+    }
+    done = process.ask(request)
+    assert done["loss"] == pytest.approx(np.log(10))
+    assert (done["samples"], done["held_out"]) == (355, True)
+    assert (
+        0 < float(str(done["accuracy"])) <= float(str(done["chance_accuracy"])) < 0.11
+    )
+    path.write_bytes(path.read_bytes()[:-4])
+    assert process.error(request)["name"] == "verification-failed"
+    assert process.error({**request, "file": "/none"})["name"] == "verification-failed"
+
+
+def test_ctrl_c_is_the_daemons_business(process: Process) -> None:
+    os.kill(process.popen.pid, signal.SIGINT)
+    done = process.ask({"do": "describe", "model": "mlp", "arguments": {}})
+    assert done["done"] == "describe"
+
+
+def test_a_daemon_that_dies_in_a_round_ends_the_trainer(
+    home: Path, tmp_path: Path
+) -> None:
+    with open(tmp_path / "log", "wb") as log:
+        process = Process(log)
+        process.ask({**setup_request(home), "local_epochs": 1_000_000})
+        process.send(json.dumps(train_request(0, Split.full(LAYOUT))).encode())
+        assert process.close() == 0
+    assert (tmp_path / "log").read_bytes() == b""
