@@ -15,6 +15,8 @@
     +-- ConflictError           already running, in a swarm, port in use (exit 10)
     +-- VerificationError       a file's content is not what it claims to be (exit 11)
     +-- ResourceError           disk, memory or descriptors ran out (exit 12)
+    |   +-- DiskFullError       no room for a file; what it held before is still there
+    |   +-- OutOfMemoryError    the trainer's memory did not suffice
     +-- TrainerError            the trainer failed; its own words follow (exit 1)
         +-- NonFiniteError      training left the finite numbers; nothing is offered
 
@@ -132,6 +134,18 @@ class ResourceError(P2PFusionError):
 
     exit_code = 12
     name = "resources"
+
+
+class DiskFullError(ResourceError):
+    """There is no room on a disk; nothing is half written."""
+
+    name = "disk-full"
+
+
+class OutOfMemoryError(ResourceError):
+    """A trainer's memory did not suffice for its sub-model."""
+
+    name = "out-of-memory"
 
 
 class TrainerError(P2PFusionError):

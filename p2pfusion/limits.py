@@ -21,6 +21,33 @@ MAX_LAYOUT_ELEMENTS = 1 << 40
 MAX_ROSTER = 1_024
 """Members of one swarm: plans are tested up to here."""
 
+MAX_REPLICATION = 16
+"""Copies that a swarm may want of everything: more would move whole models around."""
+
+# --- Membership ----------------------------------------------------------------------
+
+OBSERVERS = 16
+"""Members that watch one and the same member: so many rarely fail together, and they
+cost a swarm of any size sixteen probes per member."""
+
+MAX_ACCUSERS = 2 * OBSERVERS
+"""Accusations of one member that are kept, those of its nearest: its observers are
+among them, also when some of them have left the swarm since they spoke."""
+
+MAX_RECOVERIES = 256
+"""Recoveries of one swarm. Each is the last resort after a catastrophe."""
+
+MAX_REFUTED = 4
+"""Former refutations that a record remembers, of as many epochs: each has outlived all
+accusations that it answered by the time it is put together with its successor."""
+
+DIGEST_BUCKETS = 64
+"""Parts of the facts that are compared when two sets differ: sums of eight bytes each
+fit a small message, and one new fact makes a sixty-fourth of the set travel."""
+
+KEPT_ROSTERS = 32
+"""Rosters of different epochs that are remembered while the facts do not change."""
+
 # --- Frames and messages -------------------------------------------------------------
 
 MAX_CONTROL_FRAME_BYTES = 64 * 1024
@@ -164,17 +191,31 @@ takes half a minute, and holds up only what is behind it."""
 MAX_BANNER_BYTES = 512
 """What a peer that takes strangers says of itself on its data port: ids and keys."""
 
+# --- Gossip --------------------------------------------------------------------------
+
+MAX_FLOODED = 64
+"""Members up to which news goes from each to all. In larger swarms each tells a few,
+because everybody telling everybody costs the square of their number."""
+
+FAN_OUT = 3
+"""Others that are told in a larger swarm: nineteen of twenty members hear it so, and
+the rest by comparing digests."""
+
+MAX_RELAYED_PROBES = 1_024
+"""Probes under way that others asked for; further ones are not made."""
+
 # --- Identities and tickets ----------------------------------------------------------
 
 REPLAY_WINDOW = 8_192
 """Sequence numbers behind the newest of an origin that are remembered one by one; older
 statements are refused."""
 
-MAX_STATEMENT_BYTES = 2_048
+MAX_STATEMENT_BYTES = 2_304
 """One signed statement: names and addresses are bounded, and so is their sum."""
 
 MAX_START_BYTES = 48 * 1024
-"""The founder's list of first members: as many ids as a roster has."""
+"""The founder's list of first members, or an admin's of lost ones: as many ids as a
+roster has."""
 
 MAX_CHAIN_BYTES = 2_048
 """A chain of admissions: four links of two keys, swarm, invitation and signature."""
@@ -213,6 +254,12 @@ MAX_TRAINER_LINE_BYTES = 64 << 20
 
 ROUND_HISTORY = 1_000
 """Rounds that ``rounds`` can show; older ones are in the log."""
+
+MAX_EVENTS_IN_MEMORY = 4_096
+"""Events that ``events`` can show: some hours of a busy swarm."""
+
+MAX_EVENTS_FILE_BYTES = 2 << 20
+"""The file of events is set aside when it is larger, in place of the one before."""
 
 MAX_COUNTED_REASONS = 64
 """Reasons of refusal that are counted apart: some name who was lied about."""
@@ -287,11 +334,8 @@ PEER_SILENCE_MS = 30_000
 KEEPALIVE_IDLE_S = 10
 """Silence after which the kernel asks whether the other side is still there."""
 
-HEARTBEAT_INTERVAL_MS = 5_000
-"""Heartbeats on control connections, for the systems whose kernel does not ask."""
-
-HEARTBEAT_TIMEOUT_MS = 15_000
-"""Three lost heartbeats end a control connection."""
+KEEPALIVE_PROBES = 2
+"""Unanswered questions that end a connection: with the silence before, 30 s."""
 
 LAST_WORD_LINGER_MS = 3_000
 """How long the last message to a peer that is forgotten may try to leave: to one that
@@ -325,7 +369,7 @@ TRAINER_TERMINATE_S = 1.0
 """Time between the polite and the final signal to a trainer that does not leave."""
 
 MAX_TRAINER_RESTARTS = 5
-"""A trainer that dies so often will die again: the daemon ends and says so."""
+"""A trainer that dies so often before there is a swarm: the daemon ends and says so."""
 
 TRAINER_STOP_S = 2.0
 """A trainer in the middle of a step may need so long to notice that it should end."""
@@ -339,3 +383,18 @@ KEPT_LOGS = 3
 MAX_DESCRIPTORS = 16_384
 """Open files of a daemon, as far as the system allows: half a dozen for each of a
 thousand peers, and room for the store's maps."""
+
+# --- Simulation ----------------------------------------------------------------------
+
+MAX_FAULTS = 10_000
+"""Faults of one script: more than a simulation of a day could show."""
+
+MAX_NEWCOMERS = 1_000
+"""Peers that join at once by one fault: a roster has no room for more."""
+
+MAX_VIOLATIONS = 100
+"""Violations of one simulation that are kept: one mistake tends to show often."""
+
+MAX_EVENTS_AT_ONCE = 1_000_000
+"""Simulated events that lead to others at the same instant. With more, time would never
+pass: two peers answer each other without end."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -20,6 +20,12 @@ TABLE = "table"
 
 BEFORE_START = -1
 """Join epoch of a peer that came before the swarm's first round."""
+
+NEVER = 2**62
+"""An epoch that never comes."""
+
+Age = tuple[int, int]
+"""Incarnation and sequence of a record."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,21 @@ class PeerRecord:
     """Public key of this incarnation, from which pairs derive their data keys."""
     cipher: str
     """The cipher that its processor prefers."""
+    former_fraction: str = ""
+    """The split fraction before ``since_epoch``; "" if it has not changed."""
+    since_epoch: int = 0
+    """The epoch from which ``split_fraction`` counts."""
+    refutes_epoch: int = NEVER
+    """With this record its subject answers accusations of older ones, as far as they
+    count from this epoch on."""
+    leave_epoch: int = NEVER
+    """The subject leaves the swarm with this epoch."""
+    refuted: tuple[tuple[int, int, int], ...] = ()
+    """What its earlier records have refuted, and stays so: (incarnation, sequence,
+    epoch) each. ``renewal.py`` keeps it."""
 
     @property
-    def age(self) -> tuple[int, int]:
+    def age(self) -> Age:
         """Orders the records of one peer: larger is newer."""
         return (self.incarnation, self.sequence)
 
@@ -78,6 +96,13 @@ class Offer:
     loss: float
     norm: float
     seconds: float
+    base_round: int = NEVER
+    """The earlier round for which this was trained; ``NEVER``: for this very round."""
+
+    @property
+    def rounds_late(self) -> int:
+        """How many rounds too late it was trained."""
+        return max(0, self.round_index - self.base_round)
 
 
 @dataclass(frozen=True)
@@ -91,6 +116,14 @@ class Membership:
 @dataclass(frozen=True)
 class Revocation:
     """An admin's word that somebody is out, and what makes it an admin."""
+
+    statement: Signed
+    credential: bytes
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """An admin's word that some are lost, and what makes it an admin."""
 
     statement: Signed
     credential: bytes
@@ -148,6 +181,8 @@ class Facts:
     members: tuple[Membership, ...] = ()
     start: Signed | None = None
     revocations: tuple[Revocation, ...] = ()
+    accusations: tuple[Signed, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,16 +196,44 @@ class Ping:
 
 @dataclass(frozen=True)
 class Pong:
-    """Yes. Echoes the nonce."""
+    """Yes. Echoes the nonce; carries the sender's Unix time, for people only."""
 
     nonce: int
     round_index: int
     facts_digest: bytes
+    clock_s: float
 
 
 @dataclass(frozen=True)
 class Goodbye:
     """The sender's daemon is stopping; it stays a member and may come back."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What the sender's facts hash to, part by part; the parts that differ are wanted.
+
+    ``is_answer``: what the other side asked for is on its way, and this ends it.
+    """
+
+    buckets: bytes
+    is_answer: bool
+
+
+@dataclass(frozen=True)
+class ProbeFor:
+    """I have no answer from this peer: have you? ``Seen`` echoes the nonce."""
+
+    nonce: int
+    peer: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """That peer has just answered me."""
+
+    nonce: int
+    peer: str
 
 
 @dataclass(frozen=True)
@@ -215,13 +278,15 @@ class StreamStart:
 
     ``absent`` has one bit per range of the stream (per segment, where it comes from a
     home), set where the sender has no value of the version that the plan expects; such
-    bytes are there and mean nothing.
+    bytes are there and mean nothing. A contribution that lacks nothing has no bits.
+    ``base_round`` is that of the offer.
     """
 
     pull: int
     total_bytes: int
     samples: int
     absent: bytes
+    base_round: int = NEVER
 
 
 @dataclass(frozen=True)
@@ -242,6 +307,9 @@ Message = (
     | Ping
     | Pong
     | Goodbye
+    | Digests
+    | ProbeFor
+    | Seen
     | SignedOffer
     | Request
     | Refusal

@@ -63,6 +63,13 @@ def whole(low: int = 0, high: int = MAX_INTEGER) -> Check:
     return check
 
 
+def yes_or_no(value: Any) -> bool:
+    """True or false."""
+    if type(value) is not bool:
+        raise bad("neither true nor false")
+    return value
+
+
 def real(value: Any) -> float:
     """A finite number."""
     if type(value) is not float or not math.isfinite(value):

@@ -13,9 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.limits import MAX_ADDRESS_CHARACTERS, MAX_NAME_CHARACTERS, MAX_ROSTER
+from p2pfusion.limits import (
+    MAX_ADDRESS_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    MAX_REFUTED,
+    MAX_ROSTER,
+)
 from p2pfusion.protocol import schema
-from p2pfusion.protocol.messages import BEFORE_START, Offer, PeerRecord, Signed
+from p2pfusion.protocol.messages import (
+    BEFORE_START,
+    NEVER,
+    Age,
+    Offer,
+    PeerRecord,
+    Signed,
+)
 from p2pfusion.security import CIPHERS, Scheme, Signer
 
 KEY_BYTES = 32
@@ -24,6 +36,13 @@ _peer = schema.text(MAX_NAME_CHARACTERS, least=1)
 _name = schema.text(MAX_NAME_CHARACTERS)
 _number = schema.whole()
 _key = schema.raw(KEY_BYTES, least=KEY_BYTES)
+_epoch = schema.whole(0, NEVER)
+_reason = schema.text(200)
+
+
+def _step(*said: int) -> tuple[int, ...]:
+    return said
+
 
 RECORD = (
     _name,
@@ -37,12 +56,20 @@ RECORD = (
     _key,
     _key,
     schema.one_of(frozenset(CIPHERS)),
+    schema.text(32),
+    _epoch,
+    _epoch,
+    _epoch,
+    schema.many(schema.group(_step, _number, _number, _epoch), MAX_REFUTED),
 )
 START = (_name, schema.many(_peer, MAX_ROSTER))
-REVOCATION = (_name, _peer, _number, schema.text(200))
+REVOCATION = (_name, _peer, _number, _reason)
+ACCUSATION = (_name, _peer, _number, _number, _epoch)
+RECOVERY = (_name, schema.many(_peer, MAX_ROSTER), _epoch, _reason)
 OFFER = (
     *(_name, _number, _number, _number, _number),
     *(schema.raw(16, least=16), _number, schema.real, schema.real, schema.real),
+    _number,
 )
 BANNER = (_key,)
 BANNER_FRAME = (schema.raw(128, least=KEY_BYTES), schema.raw(64, least=64))
@@ -60,6 +87,28 @@ class RevocationFact:
 
 
 @dataclass(frozen=True)
+class AccusationFact:
+    """``by`` hears nothing of ``peer`` any more: it should be out from ``epoch`` on."""
+
+    by: str
+    peer: str
+    age: Age
+    """Of the subject's record that is accused."""
+    epoch: int
+
+
+@dataclass(frozen=True)
+class RecoveryFact:
+    """``peers`` are lost, says the admin ``by``, and out from ``epoch`` on."""
+
+    by: str
+    key: bytes
+    peers: tuple[str, ...]
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class OfferFact:
     """An offer, with what tells a repetition from news."""
 
@@ -70,6 +119,8 @@ class OfferFact:
 
 def sign_record(record: PeerRecord, signer: Signer) -> Signed:
     """The record, signed by its subject."""
+    if _answers_itself(record):
+        raise LocalProtocolError("own record/v1: it refutes what it may not")
     return _sign(
         "record/v1",
         RECORD,
@@ -77,6 +128,9 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
             *(record.name, record.host, record.port, record.split_fraction),
             *(record.incarnation, record.sequence, record.join_epoch, record.swarm),
             *(record.transport_key, record.exchange_key, record.cipher),
+            *(record.former_fraction, record.since_epoch),
+            *(record.refutes_epoch, record.leave_epoch),
+            [list(step) for step in record.refuted],
         ],
         signer,
     )
@@ -86,8 +140,9 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     """The record that a peer signed."""
     key, values = _read("record/v1", RECORD, signed, scheme)
     name, host, port, fraction, incarnation, sequence, epoch, *rest = values
-    swarm, transport_key, exchange_key, cipher = rest
-    return PeerRecord(
+    swarm, transport_key, exchange_key, cipher, *news = rest
+    former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted = news
+    record = PeerRecord(
         peer=scheme.peer_id(key),
         name=name,
         host=host,
@@ -101,7 +156,21 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
         transport_key=transport_key,
         exchange_key=exchange_key,
         cipher=cipher,
+        former_fraction=former_fraction,
+        since_epoch=since_epoch,
+        refutes_epoch=refutes_epoch,
+        leave_epoch=leave_epoch,
+        refuted=refuted,
     )
+    if _answers_itself(record):
+        raise RemoteProtocolError("a record that refutes what nobody has said yet")
+    return record
+
+
+def _answers_itself(record: PeerRecord) -> bool:
+    """Whether a record refutes accusations of itself, or of its successors: a peer
+    could then never be accused again."""
+    return any(step[:2] > record.age for step in record.refuted)
 
 
 def sign_start(swarm: str, members: Sequence[str], signer: Signer) -> Signed:
@@ -140,13 +209,50 @@ def read_revocation(signed: Signed, scheme: Scheme, *, swarm: str) -> Revocation
     return RevocationFact(scheme.peer_id(key), key, peer, epoch, reason)
 
 
+def sign_accusation(swarm: str, said: AccusationFact, signer: Signer) -> Signed:
+    """A member's word, as signed by it, that it hears nothing of another."""
+    values = [swarm, said.peer, *said.age, said.epoch]
+    return _sign("accusation/v1", ACCUSATION, values, signer)
+
+
+def read_accusation(signed: Signed, scheme: Scheme, *, swarm: str) -> AccusationFact:
+    """Who accuses whom; whether they are members is not known here."""
+    key, (theirs, peer, incarnation, sequence, epoch) = _read(
+        "accusation/v1", ACCUSATION, signed, scheme
+    )
+    if theirs != swarm:
+        raise RemoteProtocolError("an accusation of another swarm")
+    by = scheme.peer_id(key)
+    if by == peer:
+        raise RemoteProtocolError("an accusation of its own author")
+    return AccusationFact(by, peer, (incarnation, sequence), epoch)
+
+
+def sign_recovery(
+    swarm: str, *, peers: Sequence[str], epoch: int, reason: str, signer: Signer
+) -> Signed:
+    """An admin's word that ``peers``, in order, are lost."""
+    values = [swarm, list(peers), epoch, reason]
+    return _sign("recovery/v1", RECOVERY, values, signer)
+
+
+def read_recovery(signed: Signed, scheme: Scheme, *, swarm: str) -> RecoveryFact:
+    """Who is lost, and who says so; whether that is an admin, its chain tells."""
+    key, (theirs, peers, epoch, reason) = _read("recovery/v1", RECOVERY, signed, scheme)
+    if theirs != swarm:
+        raise RemoteProtocolError("a recovery of another swarm")
+    if not peers or list(peers) != sorted(set(peers)):
+        raise RemoteProtocolError("a recovery that names nobody, or out of order")
+    return RecoveryFact(scheme.peer_id(key), key, peers, epoch, reason)
+
+
 def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signed:
     """An offer, signed by the peer that makes it."""
     offer = said.offer
     values = [
         *(swarm, said.incarnation, said.sequence, epoch),
         *(offer.round_index, offer.digest, offer.samples),
-        *(offer.loss, offer.norm, offer.seconds),
+        *(offer.loss, offer.norm, offer.seconds, offer.base_round),
     ]
     return _sign("offer/v1", OFFER, values, signer)
 

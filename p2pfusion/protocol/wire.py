@@ -10,15 +10,17 @@ What a signed statement says is read, and its signature checked, in ``statements
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
     CHUNK_BYTES,
+    DIGEST_BUCKETS,
     MAX_CHAIN_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_NAME_CHARACTERS,
+    MAX_RECOVERIES,
     MAX_REFUSED_CHARACTERS,
     MAX_ROSTER,
     MAX_START_BYTES,
@@ -29,6 +31,7 @@ from p2pfusion.protocol.messages import (
     TABLE,
     Chunk,
     Credit,
+    Digests,
     Facts,
     Goodbye,
     Hello,
@@ -37,10 +40,13 @@ from p2pfusion.protocol.messages import (
     Message,
     Ping,
     Pong,
+    ProbeFor,
+    Recovery,
     Refusal,
     Refused,
     Request,
     Revocation,
+    Seen,
     Signed,
     SignedOffer,
     StreamStart,
@@ -50,6 +56,9 @@ from p2pfusion.protocol.schema import Check
 from p2pfusion.split.plan import Hop
 
 Frame = bytes | memoryview
+
+BUCKETS_BYTES = DIGEST_BUCKETS * 8
+"""Digests of the facts: eight bytes for each part of them."""
 
 MAX_ABSENT_BYTES = 64 * 1024 - 512
 HOPS = frozenset({*(hop.value for hop in Hop), TABLE})
@@ -61,7 +70,7 @@ _name = schema.text(MAX_NAME_CHARACTERS)
 _digest = schema.raw(16, least=16)
 _signature = schema.raw(64, least=64)
 _signed = schema.group(Signed, schema.raw(MAX_STATEMENT_BYTES, least=32), _signature)
-_start = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
+_list = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
 _chain = schema.raw(MAX_CHAIN_BYTES)
 
 SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
@@ -73,12 +82,14 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
         5,
         (
             schema.many(schema.group(Membership, _signed, _chain), MAX_ROSTER),
-            schema.optional(_start),
+            schema.optional(_list),
             schema.many(schema.group(Revocation, _signed, _chain), MAX_ROSTER),
+            schema.many(_signed, MAX_ROSTER),
+            schema.many(schema.group(Recovery, _list, _chain), MAX_RECOVERIES),
         ),
     ),
     Ping: (6, (_number, _number, _digest)),
-    Pong: (7, (_number, _number, _digest)),
+    Pong: (7, (_number, _number, _digest, schema.real)),
     Goodbye: (8, ()),
     SignedOffer: (9, (_signed,)),
     Request: (
@@ -87,16 +98,36 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
     ),
     Refusal: (11, (_number, schema.one_of(REFUSAL_REASONS))),
     Credit: (12, (_number, _number)),
-    StreamStart: (13, (_number, _number, _number, schema.raw(MAX_ABSENT_BYTES))),
+    StreamStart: (
+        13,
+        (_number, _number, _number, schema.raw(MAX_ABSENT_BYTES), _number),
+    ),
     Chunk: (14, (_number, _number)),
+    Digests: (
+        15,
+        (schema.raw(BUCKETS_BYTES, least=BUCKETS_BYTES), schema.yes_or_no),
+    ),
+    ProbeFor: (16, (_number, _name)),
+    Seen: (17, (_number, _name)),
 }
 _BY_CODE = {code: (kind, checks) for kind, (code, checks) in SCHEMAS.items()}
 _DATA_CODES = frozenset(SCHEMAS[kind][0] for kind in (StreamStart, Chunk))
 
 
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+_PARTS = (Signed, Membership, Revocation, Recovery)
+_FIELDS = {kind: _names(kind) for kind in (*SCHEMAS, *_PARTS)}
+_NESTED = frozenset({Hello, Facts, SignedOffer})
+"""Messages with values that are not plain."""
+
+
 def _plain(value: object) -> object:
-    if is_dataclass(value):
-        return [_plain(getattr(value, f.name)) for f in fields(value)]
+    names = _FIELDS.get(type(value))
+    if names is not None:
+        return [_plain(getattr(value, name)) for name in names]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
@@ -105,9 +136,10 @@ def _plain(value: object) -> object:
 def encode(message: Message) -> list[Frame]:
     """The frames of a message; ``LocalProtocolError`` if it breaks a bound."""
     code, checks = SCHEMAS[type(message)]
-    values = [getattr(message, f.name) for f in fields(message)]
+    values = [getattr(message, name) for name in _FIELDS[type(message)]]
     payload: list[Frame] = [values.pop()] if isinstance(message, Chunk) else []
-    plain = [_plain(value) for value in values]
+    nested = type(message) in _NESTED
+    plain = [_plain(value) for value in values] if nested else values
     try:
         schema.checked(checks, plain)
     except RemoteProtocolError as error:

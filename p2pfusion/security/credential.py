@@ -20,9 +20,9 @@ import msgpack
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
+    MAX_CHAIN_BYTES,
     MAX_CHAIN_LINKS,
     MAX_NAME_CHARACTERS,
-    MAX_STATEMENT_BYTES,
 )
 from p2pfusion.security.identity import KEY_BYTES, Scheme, Signer
 
@@ -82,7 +82,7 @@ def issue(
     if last and (last.subject, last.role) != (signer.public, "admin"):
         raise LocalProtocolError("cannot admit: this peer is no admin")
     chain = _packed([*entries, [link, signer.sign(_DOMAIN, link)]])
-    if len(entries) >= MAX_CHAIN_LINKS or len(chain) > MAX_STATEMENT_BYTES:
+    if len(entries) >= MAX_CHAIN_LINKS or len(chain) > MAX_CHAIN_BYTES:
         raise LocalProtocolError("cannot admit: the chain from the founder is too long")
     return chain
 
@@ -145,7 +145,7 @@ def _unpacked(packed: bytes) -> list[object]:
 
 def _entries(chain: bytes) -> list[tuple[bytes, bytes]]:
     """Links with their signatures; neither has been looked at."""
-    if not 0 < len(chain) <= MAX_STATEMENT_BYTES:
+    if not 0 < len(chain) <= MAX_CHAIN_BYTES:
         raise _bad("is empty or too long")
     rows = _unpacked(chain)
     if not 0 < len(rows) <= MAX_CHAIN_LINKS:

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.limits import MAX_CHAIN_LINKS, MAX_NAME_CHARACTERS, MAX_STATEMENT_BYTES
+from p2pfusion.limits import MAX_CHAIN_BYTES, MAX_CHAIN_LINKS, MAX_NAME_CHARACTERS
 from p2pfusion.security.credential import ROLES, Credential, check, issue
 from p2pfusion.security.identity import ED25519, DeviceKey
 from tests.security import by_hand
@@ -106,7 +106,7 @@ def test_the_longest_names_and_chain_fit_their_bound() -> None:
             admin, chain, swarm=name, public=key.public, role="admin", invite=name
         )
         admin = key
-    assert len(chain) <= MAX_STATEMENT_BYTES
+    assert len(chain) <= MAX_CHAIN_BYTES
     found = check(chain, swarm=name, founder=FOUNDER.public, scheme=ED25519)
     assert found.invite == name
 
@@ -163,7 +163,7 @@ def test_a_chain_of_too_many_bytes_is_not_issued() -> None:
             chain = issue(
                 admin, chain, swarm=wide, public=key.public, role="admin", invite=wide
             )
-            assert len(chain) <= MAX_STATEMENT_BYTES
+            assert len(chain) <= MAX_CHAIN_BYTES
             admin = key
 
 
