@@ -36,12 +36,18 @@ class Cursor:
     """One contribution on its way in; made by ``StreamingMean.open``."""
 
     def __init__(
-        self, mean: StreamingMean, positions: NDArray[np.int64], weight: float
+        self,
+        mean: StreamingMean,
+        positions: NDArray[np.int64],
+        weight: float,
+        absent: NDArray[np.bool_],
     ) -> None:
         self._mean = mean
         self.positions = positions
+        self.absent = absent
+        """Which of these ranges have no values: their bytes are passed over."""
         self.weight = weight
-        self._spans = mean.spans(positions)
+        self._spans, self._counts = _runs(mean, positions, absent)
         self._next_span = 0
         self._used_of_span = 0
         self.expected_count = sum(stop - start for start, stop in self._spans)
@@ -60,7 +66,8 @@ class Cursor:
             start, stop = self._spans[self._next_span]
             start += self._used_of_span
             count = min(stop - start, values.size - taken)
-            self._mean.accumulate(start, values[taken : taken + count], self.weight)
+            if self._counts[self._next_span]:
+                self._mean.accumulate(start, values[taken : taken + count], self.weight)
             taken += count
             self._used_of_span += count
             if start + count == stop:
@@ -78,11 +85,22 @@ class StreamingMean:
         self._scratch = np.empty(BLOCK_ELEMENTS, np.float64)
         self._cursors: list[Cursor] = []
         self._weights = np.zeros(len(self._sizes), np.float64)
+        self._kept = np.zeros(len(self._sizes), np.bool_)
         self._result: Floats | None = None
 
-    def open(self, range_positions: ArrayLike, weight: float) -> Cursor:
-        """Begin a contribution of these ranges, by position, in its stream's order."""
+    def open(
+        self,
+        range_positions: ArrayLike,
+        weight: float,
+        *,
+        absent: NDArray[np.bool_] | None = None,
+    ) -> Cursor:
+        """Begin a contribution of these ranges, by position, in its stream's order.
+
+        ``absent`` marks those that it has no values for.
+        """
         positions = np.asarray(range_positions, np.int64)
+        absent = np.zeros(len(positions), np.bool_) if absent is None else absent
         if self.closed:
             raise LocalProtocolError("a contribution begins after the mean was taken")
         if not (math.isfinite(weight) and weight > 0):
@@ -93,7 +111,7 @@ class StreamingMean:
             self._sizes
         ):
             raise LocalProtocolError("a contribution contains a range that is not ours")
-        cursor = Cursor(self, positions, float(weight))
+        cursor = Cursor(self, positions, float(weight), absent)
         self._cursors.append(cursor)
         return cursor
 
@@ -135,7 +153,16 @@ class StreamingMean:
     def absent(self) -> NDArray[np.bool_]:
         """Per range: whether some element of it got no value; after ``close``."""
         # What came in part lacks the end, so only a whole contribution covers a range.
-        return self._weights == 0
+        return (self._weights == 0) & ~self._kept
+
+    def keep(self, positions: NDArray[np.int64], values: Floats) -> None:
+        """After ``close``: these older values stand in for ranges that got none."""
+        start = 0
+        for position in positions.tolist():
+            first, last = self._starts[position], self._starts[position + 1]
+            self.result[first:last] = values[start : start + int(last - first)]
+            start += int(last - first)
+        self._kept[positions] = True
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -164,9 +191,10 @@ class StreamingMean:
         for cursor in self._cursors:
             ends = np.cumsum(self._sizes[cursor.positions])
             whole = int(np.searchsorted(ends, cursor.received_count, side="right"))
-            self._weights[cursor.positions[:whole]] += cursor.weight
+            counted = cursor.positions[:whole][~cursor.absent[:whole]]
+            self._weights[counted] += cursor.weight
             arrived = cursor.received_count - (int(ends[whole - 1]) if whole else 0)
-            if arrived:
+            if arrived and not cursor.absent[whole]:
                 start = int(self._starts[cursor.positions[whole]])
                 partial.append((start, start + arrived, cursor.weight))
         return partial
@@ -184,3 +212,18 @@ class StreamingMean:
                 divisors[max(begin - start, 0) : end - start] += weight
         divisors[divisors == 0] = 1.0
         return divisors
+
+
+def _runs(
+    mean: StreamingMean, positions: NDArray[np.int64], absent: NDArray[np.bool_]
+) -> tuple[list[tuple[int, int]], list[bool]]:
+    """Where the values of a contribution belong, and which of these spans count."""
+    breaks = np.flatnonzero(np.diff(absent)) + 1
+    spans: list[tuple[int, int]] = []
+    counts: list[bool] = []
+    parts = zip(np.split(positions, breaks), np.split(absent, breaks), strict=True)
+    for part, lacking in parts:
+        found = mean.spans(part)
+        spans += found
+        counts += [not lacking.any()] * len(found)
+    return spans, counts

@@ -1,4 +1,4 @@
-"""The events about who comes in: ways to try, decisions of the user."""
+"""The events about who comes in and goes: ways to try, decisions of the user."""
 
 from __future__ import annotations
 
@@ -65,3 +65,23 @@ class Revoke:
 
     peer: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The user takes this peer out of the swarm for good."""
+
+
+@dataclass(frozen=True)
+class Recover:
+    """The user declares these members lost, so that the others can go on."""
+
+    peers: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChangeFraction:
+    """From an epoch that lies ahead this peer is to train so much of the model."""
+
+    fraction: str

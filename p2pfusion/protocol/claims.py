@@ -28,7 +28,7 @@ class Claims:
         Of several peers that are in any round, the second furthest counts: a single
         liar moves nobody. -1 if nobody is online or has said where it is.
         """
-        claims = (self.round_of(peer) for peer in self.detector.online(now))
+        claims = (self.round_of(peer) for peer in self.detector.listened_to(now))
         ranked = sorted(claims, reverse=True)
         # Who has not entered any round says 0, too, and knows nothing.
         entered = [claim for claim in ranked if claim > 0]
@@ -37,13 +37,20 @@ class Claims:
         return max(ranked, default=-1)
 
     def all_heard(self, peers: Iterable[str], now: float) -> bool:
-        """Whether every one of these is online and has said where it is."""
-        online = set(self.detector.online(now))
-        return all(peer in online and self.round_of(peer) >= 0 for peer in peers)
+        """Whether every one of these, as far as this peer listens to it, is online and
+        has said where it is."""
+        online = set(self.detector.listened_to(now))
+        return all(
+            peer in online and self.round_of(peer) >= 0
+            for peer in peers
+            if self.detector.listens_to(peer)
+        )
 
     def are_at(self, round_index: int, now: float) -> bool:
         """Whether most of those online are in this round, or further."""
-        online = self.detector.online(now)
+        if self.detector.furthest < round_index:
+            return False
+        online = self.detector.listened_to(now)
         ahead = sum(self.round_of(peer) >= round_index for peer in online)
         return 2 * ahead > len(online)
 
@@ -51,7 +58,7 @@ class Claims:
         """The furthest peer that is online and in no round beyond a limit."""
         near = {
             peer: self.round_of(peer)
-            for peer in self.detector.online(now)
+            for peer in self.detector.listened_to(now)
             if peer not in but and 0 <= self.round_of(peer) <= limit
         }
         return max(near, key=lambda peer: (near[peer], peer), default=None)

@@ -4,21 +4,18 @@ A peer is *waiting* until the swarm has started, or until its join epoch is near
 *catching up* while it fetches the table of homes and enters a round that the others
 train; it is *running* while it trains every round, and *done* after the last.
 
-The split that a round's plan gives a peer for the next round is the one that it trains
-there, whatever facts arrive in between: membership changes only ever enter through the
-following splits. Peers whose facts differed for a moment therefore disagree about one
-round's plan at most; one that finds itself in the minority catches up like a newcomer.
+Membership changes only ever enter through the following splits. Peers whose facts
+differed for a moment therefore disagree about one round's plan at most; one that finds
+itself in the minority catches up like a newcomer.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from enum import StrEnum
+from dataclasses import replace
 
 from p2pfusion.errors import LayoutError
-from p2pfusion.methods import build_method
-from p2pfusion.methods.base import Method, PlanContext
+from p2pfusion.protocol.draining import Draining
 from p2pfusion.protocol.events import (
     Effect,
     EnterRound,
@@ -26,58 +23,44 @@ from p2pfusion.protocol.events import (
     Resume,
     Seal,
     StartTraining,
-    TrainingFailed,
-    TrainingFinished,
 )
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.lateness import Lateness, Pace
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
 from p2pfusion.protocol.messages import BEFORE_START, Offer
+from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.report import round_details
-from p2pfusion.protocol.round import Phase, Round
+from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.schedule import Schedule
+from p2pfusion.protocol.standing import Own
+from p2pfusion.protocol.standing import Standing as Standing
+from p2pfusion.protocol.tables import TABLE_PATIENCE_S, TableSearch
+from p2pfusion.protocol.work import Work
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import plan_round
-from p2pfusion.split.segment import Split
 
 ALONE_AFTER_S = 5.0
 """After a restart, wait so long for others before going on from the own disk: longer
 than a greeting and its answer take, shorter than a person's patience."""
 
-TABLE_PATIENCE_S = 10.0
-"""The others are in the round already, but the table of one does not come: after so
-long another is asked. Three repetitions of a lost request fit."""
-
-TABLE_PAUSE_S = 1.0
-"""When nobody's table helped, everybody is asked again after this pause."""
-
-
-class Standing(StrEnum):
-    """Where this peer stands in the swarm."""
-
-    NO_SWARM = "no swarm"
-    WAITING = "waiting"
-    CATCHING_UP = "catching up"
-    RUNNING = "running"
-    DONE = "done"
-
 
 class Course:
     """Decides when to enter, to seal and to catch up."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, planner: Planner = PLANNER) -> None:
         self.exchange = exchange
+        self.planner = planner
+        self.schedule = Schedule(exchange.gossip, planner)
         self.gossip = exchange.gossip
-        self.standing = Standing.NO_SWARM
-        self.target = -1
+        self._standing = Standing.NO_SWARM
+        self.pause = exchange.pause
+        self.tables = TableSearch(exchange)
+        self.work = Work(exchange)
+        self.draining = Draining(exchange)
+        self.is_outside = False
+        """Whether it was in rounds, and the others have put it out of the roster."""
         self._founder = False
-        self._resume: tuple[float, int, Homes] | None = None
-        self._fetching = False
-        self._asked: set[str] = set()
-        self._ask_again_at = 0.0
-        self._table_seen: tuple[int | None, float] = (None, 0.0)
-        self._following: dict[str, Split] = {}
-        self._following_round = -1
-        self._method: Method | None = None
+        self._own: Own | None = None
+        self._returning = False
         self._pace: Pace | None = None
 
     @property
@@ -93,10 +76,24 @@ class Course:
         return self._pace
 
     @property
+    def standing(self) -> Standing:
+        """Where this peer stands in the swarm."""
+        if self._own is not None and self._own.lacks_quorum:
+            return Standing.PAUSED
+        in_rounds = self._standing in (Standing.RUNNING, Standing.CATCHING_UP)
+        return Standing.PAUSED if in_rounds and self.pause.is_on else self._standing
+
+    @property
+    def _number(self) -> int | None:
+        round_ = self.exchange.round
+        return None if round_ is None else round_.number
+
+    @property
     def round_index(self) -> int:
         """The round that this peer is in, or would go on from; 0 if in none."""
-        before = self._resume[1] if self._resume else 0
-        return max(self.exchange.rounds, default=before)
+        before = self._own.next_round if self._own and self._returning else 0
+        round_ = self.exchange.round
+        return before if round_ is None else round_.number
 
     # --- Beginnings ------------------------------------------------------------------
 
@@ -107,7 +104,7 @@ class Course:
     def prepare(self) -> None:
         """There is a manifest now: build what follows from it."""
         manifest = self.manifest
-        self._method = build_method(manifest.method, manifest.method_arguments)
+        self.schedule.prepare()
         lateness = Lateness(
             minimum_s=manifest.deadline_min_s,
             maximum_s=manifest.deadline_max_s,
@@ -115,53 +112,88 @@ class Course:
         )
         wire_bytes = WIRE_DTYPE_BYTES[manifest.wire_dtype]
         by_samples = manifest.weighting == "samples"
-        self._pace = Pace(lateness, wire_bytes, by_samples)
-        self.standing = Standing.WAITING
+        settling_s = self.pause.settling_s
+        self._pace = Pace(lateness, wire_bytes, by_samples, settling_s)
+        self._standing = Standing.WAITING
 
     def resume(self, event: Resume, now: float) -> None:
         """Back after a restart: first hear how far the others are."""
-        self._resume = (now + ALONE_AFTER_S, event.next_round, event.homes)
+        number = event.next_round
+        self._own = Own(number, event.homes, number, now + ALONE_AFTER_S)
+        self._returning = True
 
     def deadline(self) -> float | None:
         """When ``progress`` must be looked at even if nothing happens."""
-        return self._resume[0] if self._resume and not self._is_out else None
+        instants = [self.pause.deadline(), self.draining.deadline()]
+        own = self._own
+        if own is not None and self._returning and not self._is_out:
+            instants.append(None if own.lacks_quorum else own.alone_at)
+        return min((at for at in instants if at is not None), default=None)
 
     @property
     def _is_out(self) -> bool:
         """Whether this peer was put out: nothing is left to be done about rounds."""
         return self.gossip.me in self.gossip.facts.revoked
 
+    def act_on_silence(self, now: float) -> list[Effect]:
+        """Goes on without the silent, or stands still; after that, finds its place."""
+        was_on, round_ = self.pause.is_on, self.exchange.round
+        due = self.pause.review(now)
+        effects: list[Effect] = []
+        if round_ is not None and (was_on or round_.is_over):
+            # What the others have done without us is not done once more.
+            round_.is_over = self.gossip.claims.are_at(round_.number + 1, now)
+            over = round_.is_over and not self.pause.is_on
+            if over and self._standing is Standing.RUNNING:
+                effects += self._catch_up("the others went on", now)
+        effects += self.exchange.act_on_silence(due, now)
+        if self.pause.is_on and not was_on:
+            effects.append(Report("paused", {"round": self.round_index}))
+        return effects
+
     # --- Progress --------------------------------------------------------------------
 
     def progress(self, now: float) -> list[Effect]:
         """Whatever can be done about rounds at this moment."""
-        if self.standing is Standing.NO_SWARM or self._is_out:
+        if self._standing is Standing.NO_SWARM or self._is_out:
             return []
         effects: list[Effect] = []
-        if self.standing is Standing.WAITING:
+        if self._standing in (Standing.WAITING, Standing.LEFT):
             effects += self._wait(now)
-        elif not self._fetching and self._is_behind(now):
+        elif not self.tables.is_on and self._is_behind(now):
             effects += self._catch_up("two rounds behind the others", now)
-        if self._fetching:
+        if self.pause.is_held:
+            return effects + self._drain(now)
+        if self.tables.is_on:
             effects += self._fetch(now)
         round_ = self.exchange.round
         while round_ is not None and round_.complete():
             effects += self._sealed(round_, now)
             following = self.exchange.round
             round_ = following if following is not round_ else None
-        return effects
+        return effects + self._drain(now)
+
+    def _drain(self, now: float) -> list[Effect]:
+        """Where this peer shall end, or has left: says when that costs nobody much."""
+        ends = self._standing in (Standing.DRAINED, Standing.LEFT)
+        if not ends and not self.draining.is_wanted:
+            return []
+        in_round = self._standing is Standing.RUNNING and not self.pause.is_on
+        return self.draining.look(now, is_idle=ends or not in_round)
 
     def _wait(self, now: float) -> list[Effect]:
         """Waiting: for others after a restart, for the start, or for the join epoch."""
-        if self._resume is not None:
+        if self._returning:
             return self._return(now)
+        if self.is_outside:
+            return self._come_back(now)
         facts = self.gossip.facts
         if not facts.start:
             return self._start(now) if self._founder else []
         if not facts.records.keys() >= set(facts.start):
             return []  # the news of a member is slower than that of the start
         if self.gossip.me in facts.start:
-            self._expect(0)
+            self.schedule.expect(0)
             return self._enter(0, Homes.initial(self.manifest.layout), now=now)
         seen = self.gossip.claims.observed_round(now)
         if seen < 0:
@@ -172,6 +204,29 @@ class Course:
             effects += self.gossip.renew(join_epoch=epoch)
             effects.append(Report("admitted", {"epoch": epoch}))
         return effects + self._catch_up("joining", now)
+
+    def _come_back(self, now: float) -> list[Effect]:
+        """Put out of the roster, or gone by itself: waits for its new join epoch."""
+        seen = self.gossip.claims.observed_round(now)
+        if (
+            seen < 0
+            or self.draining.is_wanted
+            or not self.schedule.takes_part(self.schedule.target(seen, self._number))
+        ):
+            return []
+        self.is_outside = False
+        self.draining.again()
+        return self._catch_up("back in the roster", now)
+
+    def _step_out(self, number: int) -> list[Effect]:
+        """The round goes on without this peer, which is in no roster any more."""
+        has_left = self.schedule.has_left(number)
+        self._standing = Standing.LEFT if has_left else Standing.WAITING
+        self.is_outside, self._returning, self._own = True, False, None
+        self.tables.end()
+        if self.exchange.round is not None:
+            self.exchange.round.is_over = True
+        return [Report("outside", {"round": number})]
 
     def _start(self, now: float) -> list[Effect]:
         """The founder starts round 0 as soon as enough members are connected."""
@@ -187,27 +242,45 @@ class Course:
         Whoever is further may be the last to answer, so all are heard first, or as many
         as answer in time.
         """
-        assert self._resume is not None
-        alone_at, next_round, homes = self._resume
-        facts = self.gossip.facts
-        if not facts.start or facts.join_epoch(self.gossip.record) is None:
-            # Not a member yet: go on waiting for that.
-            self._resume = None
-            return self._wait(now)
-        if self.gossip.claims.observed_round(now) > next_round:
-            self._resume = None
-            return self._catch_up("back after a restart", now)
-        if now < alone_at and not self.gossip.claims.all_heard(
-            self.gossip.others(), now
+        assert self._own is not None
+        facts, claims = self.gossip.facts, self.gossip.claims
+        epoch = facts.join_epoch(self.gossip.record)
+        if (
+            not facts.start
+            or epoch is None
+            or self._own.next_round < self.schedule.first(epoch)
         ):
+            # Nothing but a newcomer yet: go on waiting.
+            self._own, self._returning = None, False
+            return self._wait(now)
+        if claims.observed_round(now) > self._own.limit:
+            self._returning = False
+            return self._catch_up("back after a restart", now)
+        if claims.all_heard(self.gossip.others(), now):
+            return self._enter_own(self._own, now)
+        number = self._own.next_round
+        reaches = number >= self.manifest.rounds or self.pause.reaches_quorum(
+            number, now
+        )
+        if reaches and self._own.lacks_quorum:
+            # Others that come back at the same time are heard as well.
+            own = replace(self._own, lacks_quorum=False, alone_at=now + ALONE_AFTER_S)
+            self._own = own
+        if now < self._own.alone_at:
             return []
-        self._resume = None
-        self._expect(next_round)
-        return self._enter(next_round, homes, now=now)
+        if not reaches:
+            self._own = replace(self._own, lacks_quorum=True)
+            return []
+        return self._enter_own(self._own, now)
+
+    def _enter_own(self, own: Own, now: float) -> list[Effect]:
+        """Goes on from what this peer has, without the others' table."""
+        self.schedule.expect(own.next_round)
+        return self._enter(own.next_round, own.homes, now=now)
 
     def _is_behind(self, now: float) -> bool:
         round_ = self.exchange.round
-        done = self.standing is Standing.DONE
+        done = self._standing is Standing.DONE
         if done or round_ is None:
             return False
         return self.gossip.claims.are_at(round_.number + 2, now)
@@ -215,9 +288,8 @@ class Course:
     # --- Catching up -----------------------------------------------------------------
 
     def _catch_up(self, why: str, now: float) -> list[Effect]:
-        self.standing = Standing.CATCHING_UP
-        self._fetching, self.target = True, -1
-        self.exchange.cancel_table()
+        self._standing = Standing.CATCHING_UP
+        self.tables.begin()
         return [Report("catching-up", {"why": why})]
 
     def _fetch(self, now: float) -> list[Effect]:
@@ -225,35 +297,14 @@ class Course:
         table = self.exchange.take_table()
         if table is not None:
             return self._enter_with(table, now)
-        seen = self.gossip.claims.observed_round(now)
-        if seen < 0 or now < self._ask_again_at or self._table_comes(seen, now):
-            return []
-        source = self.gossip.claims.furthest(seen + 1, now, but=self._asked)
-        if source is None:
-            self._asked.clear()
-            self._ask_again_at = now + TABLE_PAUSE_S
-            return []
-        self._asked.add(source)
-        self.target = self._target(seen)
-        self._table_seen = (0, now)
-        return self.exchange.pull_table(source, self.target, now)
-
-    def _table_comes(self, seen: int, now: float) -> bool:
-        """Whether a table was asked for that may still come."""
-        progress = self.exchange.table_progress
-        if progress is None:
-            return False
-        if seen < self.target or progress != self._table_seen[0]:
-            self._table_seen = (progress, now)
-        return now - self._table_seen[1] < TABLE_PATIENCE_S
-
-    def _target(self, seen: int) -> int:
-        """The next round that can be entered: the others are not in it yet."""
-        own = self.exchange.round
-        epoch = self.gossip.facts.join_epoch(self.gossip.record) or 0
-        first = epoch * self.manifest.rounds_per_epoch
-        following = seen + 1 if own is None else max(seen, own.number) + 1
-        return min(max(first - 1, following), self.manifest.rounds)
+        seen, own = self.gossip.claims.observed_round(now), self._own
+        if own is not None and seen <= own.limit and now >= own.alone_at:
+            return self._enter_own(own, now)  # whoever was further is gone
+        return (
+            []
+            if seen < 0
+            else self.tables.ask(seen, self.schedule.target(seen, self._number), now)
+        )
 
     def _enter_with(self, table: bytes, now: float) -> list[Effect]:
         try:
@@ -261,51 +312,26 @@ class Course:
         except LayoutError as error:
             return [Report("protocol-error", {"reason": f"table of homes: {error}"})]
         own = self.exchange.round
-        if own is not None and own.number >= self.target:
+        if own is not None and own.number >= self.tables.target:
             return []
-        self._following_round = -1
-        self._expect(self.target)
+        self.schedule.expect(self.tables.target, anew=True)
         try:
-            return self._enter(self.target, homes, now=now, catches_up=True)
+            return self._enter(self.tables.target, homes, now=now, catches_up=True)
         except LayoutError as error:
             return [Report("protocol-error", {"reason": f"table of homes: {error}"})]
 
     # --- Rounds ----------------------------------------------------------------------
 
-    def splits(self, round_index: int) -> dict[str, Split]:
-        """Every member's split in a round, by the facts known now."""
-        manifest, method = self.manifest, self._method
-        assert method is not None
-        roster = self.gossip.facts.roster(manifest.epoch(round_index))
-        context = PlanContext(manifest.seed, manifest.rounds, manifest.layout, roster)
-        return {
-            member.peer: method.split(context, round_index, rank)
-            for rank, member in enumerate(roster)
-        }
-
-    def _expect(self, round_index: int) -> None:
-        """Without a previous round, current splits follow from the facts."""
-        if self._following_round != round_index:
-            self._following = self.splits(round_index)
-            self._following_round = round_index
-
     def _enter(
         self, number: int, homes: Homes, *, now: float, catches_up: bool = False
     ) -> list[Effect]:
-        """Plans a round and begins it."""
+        """Plans a round and begins it, unless it goes on without this peer."""
+        if not self.schedule.takes_part(number):
+            return self._step_out(number)
         manifest, me = self.manifest, self.gossip.me
         last = number >= manifest.rounds
-        current = {} if last else self._following
-        self._following = self._following if last else self.splits(number + 1)
-        self._following_round = number + 1
-        plan = plan_round(
-            manifest.layout,
-            seed=manifest.seed,
-            round_index=number,
-            current=current,
-            following=self._following,
-            homes=homes,
-        )
+        current, following = self.schedule.advance(number)
+        plan = self.planner.plan(manifest, number, current, following, homes)
         trains = me in current and not catches_up
         round_ = Round(
             plan,
@@ -318,43 +344,51 @@ class Course:
             started_at=now,
         )
         self.exchange.enter(round_, homes)
-        self.exchange.cancel_table()
-        self._fetching = False
-        self.standing = Standing.CATCHING_UP if catches_up else Standing.RUNNING
+        self.tables.end()
+        self._returning = False
+        self._own = None
+        self._standing = Standing.CATCHING_UP if catches_up else Standing.RUNNING
         effects: list[Effect] = [
             *self.exchange.forget(number - 1, now),
             EnterRound(plan, homes),
         ]
         if trains:
             rate = manifest.learning_rate_at(number)
-            effects.append(StartTraining(number, current[me], rate))
+            effects += self.work.start(StartTraining(number, current[me], rate))
         elif me in current:
-            effects += self.gossip.announce(
+            effects += self.exchange.offering.announce(
                 Offer(number, plan.digest, 0, 0.0, 0.0, 0.0)
             )
         effects += round_.begin(self.exchange.online(now), now)
+        effects += self.work.offer_late(now)
         if last and not catches_up:
-            self.standing = Standing.DONE
+            self._standing = Standing.DONE
             effects.append(Report("done", {"rounds": manifest.rounds}))
         return effects
 
     def _sealed(self, round_: Round, now: float) -> list[Effect]:
         """A round is complete: make it durable and enter the next."""
         if round_.number >= self.manifest.rounds:
-            if self.standing is Standing.DONE:
+            if self._standing is Standing.DONE:
                 return []
-            self.standing = Standing.DONE
+            self._standing = Standing.DONE
             return [Report("done", {"rounds": self.manifest.rounds})]
-        for peer in sorted(round_.lost):
+        for peer in sorted(round_.attendance.lost):
             round_.lose(peer, self.gossip.why_absent(peer, now))
-        homes = round_.plan.homes_after()
+        homes = self.planner.homes_after(round_.plan)
         effects: list[Effect] = [
             Seal(round_.number + 1, homes),
             Report("round-sealed", round_details(round_, now)),
         ]
         if self._in_minority(round_):
+            # The others need so long, at most, to be in the next round as well.
+            alone_at = now + self.pace.lateness.maximum_s + TABLE_PATIENCE_S
+            self._own = Own(round_.number + 1, homes, round_.number, alone_at)
             return effects + self._catch_up("planned with other facts than most", now)
-        self._asked.clear()
+        self.tables.forgive()
+        if self.draining.is_wanted:
+            self._standing = Standing.DRAINED
+            return effects
         return effects + self._enter(round_.number + 1, homes, now=now)
 
     @staticmethod
@@ -364,36 +398,3 @@ class Course:
         digests[round_.plan.digest] += 1
         winner = max(digests, key=lambda digest: (digests[digest], digest))
         return winner != round_.plan.digest
-
-    # --- The trainer's word ----------------------------------------------------------
-
-    def trained(self, event: TrainingFinished, now: float) -> list[Effect]:
-        """The own values of a round are ready: tell everybody."""
-        round_ = self.exchange.rounds.get(event.round_index)
-        if round_ is None or round_.phase is not Phase.TRAIN:
-            return []
-        if event.samples < 1 or not math.isfinite(event.loss + event.norm):
-            text = f"loss {event.loss}, norm {event.norm} of {event.samples} samples"
-            return self.training_failed(TrainingFailed(round_.number, text), now)
-        offer = Offer(
-            round_.number,
-            round_.plan.digest,
-            event.samples,
-            event.loss,
-            event.norm,
-            event.seconds,
-        )
-        return round_.trained(offer, now) + self.gossip.announce(offer)
-
-    def training_failed(self, event: TrainingFailed, now: float) -> list[Effect]:
-        """No values this round: tell everybody not to wait."""
-        round_ = self.exchange.rounds.get(event.round_index)
-        if round_ is None or round_.phase is not Phase.TRAIN:
-            return []
-        none = Offer(round_.number, round_.plan.digest, 0, 0.0, 0.0, 0.0)
-        details = {"round": event.round_index, "reason": event.reason}
-        return [
-            *round_.failed(event.reason, now),
-            *self.gossip.announce(none),
-            Report("training-failed", details),
-        ]

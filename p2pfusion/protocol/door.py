@@ -6,12 +6,15 @@ A greeting of a member is answered with the facts; one of anybody else is put to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import MAX_REFUSED_CHARACTERS, MAX_ROSTER
 from p2pfusion.protocol.admission import ASK_ADMIN, Admission, Admit, Invite
 from p2pfusion.protocol.events import Dial, Effect, Reply, Report, SaveInvites, Send
-from p2pfusion.protocol.facts import FactSet, fraction_of
+from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.gossip import Gossip
+from p2pfusion.protocol.memberships import check_fractions
 from p2pfusion.protocol.messages import (
     PROTOCOL_VERSION,
     Facts,
@@ -19,10 +22,15 @@ from p2pfusion.protocol.messages import (
     ManifestPart,
     Membership,
     PeerRecord,
+    Recovery,
     Refused,
     Revocation,
 )
-from p2pfusion.protocol.statements import read_record, sign_revocation
+from p2pfusion.protocol.statements import (
+    read_record,
+    sign_recovery,
+    sign_revocation,
+)
 from p2pfusion.security import issue
 
 MANIFEST_PART_BYTES = 48 * 1024
@@ -58,7 +66,7 @@ class Door:
         """Somebody greets. ``peer`` is whose key the connection proved, or a guest."""
         gossip = self.gossip
         record = read_record(hello.record, gossip.scheme)
-        fraction_of(record)
+        check_fractions(record)
         if record.key == gossip.record.key:
             # Somebody's old address has become ours, or we were told to join ourselves.
             gossip.joining.note("the address leads back to this peer")
@@ -140,17 +148,20 @@ class Door:
         gossip, peer = self.gossip, record.peer
         assert gossip.manifest is not None
         packed = gossip.manifest.to_bytes()
+        news: list[Effect] = []
+        if record.swarm == gossip.swarm_id:
+            membership = Membership(hello.record, credential)
+            news = gossip.on_facts(peer, Facts((membership,)), now)
         effects: list[Effect] = [
+            # What this peer promises must outlive it: first the disk, then the answer.
+            *([gossip.spread.saved(now)] if news else []),
             Dial(gossip.newest(record)),
             Send(peer, gossip.welcome(len(packed), credential)),
         ]
         for offset in range(0, len(packed), MANIFEST_PART_BYTES):
             part = packed[offset : offset + MANIFEST_PART_BYTES]
             effects.append(Send(peer, ManifestPart(offset, part)))
-        if record.swarm == gossip.swarm_id:
-            membership = Membership(hello.record, credential)
-            effects += gossip.on_facts(peer, Facts((membership,)), now)
-        return effects + [Send(peer, facts) for facts in gossip.facts.messages()]
+        return effects + news + [Send(peer, facts) for facts in gossip.facts.messages()]
 
     # --- The user's word -------------------------------------------------------------
 
@@ -194,6 +205,26 @@ class Door:
         )
         revocation = Revocation(statement, gossip.credential)
         return gossip.publish(Facts(revocations=(revocation,)))
+
+    def recover(
+        self, peers: Sequence[str], reason: str, round_index: int
+    ) -> list[Effect]:
+        """An admin declares members lost, so that the rest has a quorum again."""
+        gossip = self.gossip
+        known = [
+            p for p in sorted(set(peers)) if gossip.is_member(p) and p != gossip.me
+        ]
+        if not known or not self.is_admin:
+            return []
+        statement = sign_recovery(
+            gossip.swarm_id,
+            peers=known,
+            epoch=self._effective_epoch(round_index),
+            reason=reason,
+            signer=gossip.signer,
+        )
+        recovery = Recovery(statement, gossip.credential)
+        return gossip.publish(Facts(recoveries=(recovery,)))
 
     def _effective_epoch(self, round_index: int) -> int:
         assert self.gossip.manifest is not None

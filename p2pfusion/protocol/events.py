@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from p2pfusion.protocol.access import ChangeFraction as ChangeFraction
 from p2pfusion.protocol.access import (
     Decided,
     Introduced,
@@ -20,10 +21,12 @@ from p2pfusion.protocol.access import (
     KnockFailed,
     Revoke,
 )
+from p2pfusion.protocol.access import Leave as Leave
+from p2pfusion.protocol.access import Recover as Recover
 from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.messages import Facts, Hello, Message, PeerRecord
+from p2pfusion.protocol.messages import NEVER, Facts, Hello, Message, PeerRecord
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.segment import Split
@@ -117,9 +120,15 @@ class TrainingFailed:
 
 @dataclass(frozen=True)
 class ExportRequested:
-    """Somebody wants the whole model assembled."""
+    """Somebody wants the whole model; ``lacks_own``: not all that should be is here."""
 
     number: int
+    lacks_own: bool = False
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Enter no further round; report when everybody has got what they asked for."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,10 @@ Event = (
     | TrainingFinished
     | TrainingFailed
     | ExportRequested
+    | Leave
+    | Recover
+    | ChangeFraction
+    | Drain
     | Stopping
 )
 
@@ -236,6 +249,14 @@ class StartTraining:
 
 
 @dataclass(frozen=True)
+class OfferLate:
+    """Offer in a round what was trained for an earlier one, instead of training it."""
+
+    round_index: int
+    base_round: int
+
+
+@dataclass(frozen=True)
 class OpenReduction:
     """Begin to average own ranges, or as backup those of ``instead_of``."""
 
@@ -296,6 +317,7 @@ class SendStart:
     pull: int
     stream: StreamKey
     samples: int
+    base_round: int = NEVER
 
 
 @dataclass(frozen=True)
@@ -360,6 +382,7 @@ Effect = (
     | SaveFacts
     | EnterRound
     | StartTraining
+    | OfferLate
     | OpenReduction
     | AddOwn
     | CloseReduction

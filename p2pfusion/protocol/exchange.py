@@ -9,13 +9,12 @@ plan, and exports.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import MAX_TABLE_BYTES
 from p2pfusion.protocol.events import (
     Absorb,
-    Assembled,
     CloseSink,
     Effect,
     Forget,
@@ -23,6 +22,7 @@ from p2pfusion.protocol.events import (
     Send,
     StreamKey,
 )
+from p2pfusion.protocol.exports import Exports
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import (
     TABLE,
@@ -33,11 +33,12 @@ from p2pfusion.protocol.messages import (
     Request,
     StreamStart,
 )
+from p2pfusion.protocol.offering import Offering
+from p2pfusion.protocol.pause import Pause
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.segment import Segment
+from p2pfusion.split.plan import Hop
 
 NO_DIGEST = bytes(16)
 """A table of homes is asked for before its plan is known."""
@@ -50,14 +51,6 @@ REFUSAL_TEXTS = {
 }
 
 
-@dataclass
-class Export:
-    """The whole model on its way here: streams to come, homes that were silent."""
-
-    wanted: set[StreamKey] = field(default_factory=set)
-    missing: set[str] = field(default_factory=set)
-
-
 class Exchange:
     """Pulls, serves, and the rounds that they belong to."""
 
@@ -66,41 +59,82 @@ class Exchange:
         # What still travels to an earlier incarnation must not meet a new pull.
         self.pulls = Pulls((gossip.record.incarnation & 0x3FFFFFFF) << 32 | 1)
         self.serves = Serves()
+        self.offering = Offering(gossip, self.serves)
         self.rounds: dict[int, Round] = {}
+        self.round: Round | None = None
+        """The round that this peer is in."""
         self.homes: dict[int, Homes] = {}
+        self._looked: dict[int, int] = {}
         self._early: dict[str, tuple[float, Offer]] = {}
-        self._exports: dict[int, Export] = {}
+        self.exports = Exports(self.pulls)
+        self.pause = Pause(gossip)
         self._table = bytearray()
         self._complete_table: bytes | None = None
 
-    @property
-    def round(self) -> Round | None:
-        """The round that this peer is in."""
-        return self.rounds[max(self.rounds)] if self.rounds else None
-
     def online(self, now: float) -> set[str]:
-        """Who can be asked for something, this peer included."""
-        return {*self.gossip.detector.worth_asking(now), self.gossip.me}
+        """Who can be asked for something, this peer included.
+
+        Those on whose silence nobody has acted yet are among them.
+        """
+        there = self.gossip.detector.worth_asking(now)
+        return {*there, *self.pause.pending, self.gossip.me}
 
     def tick(self, now: float) -> list[Effect]:
-        """Gives up and repeats what is due."""
+        """Gives up and repeats what is due; while rounds stand still, only that."""
         effects: list[Effect] = []
+        if self.pause.is_held:
+            return self.pulls.retry(now)
         online = self.online(now)
         for round_ in list(self.rounds.values()):
+            if not round_.trains:
+                round_.attendance.pass_over(self._elsewhere(round_))
             effects += round_.tick(online, now)
-        return effects + self.pulls.retry(now)
+        for again in self.pulls.retry(now):
+            if isinstance(again, Send):
+                self.gossip.detector.doubt(again.peer, now)
+            effects.append(again)
+        return effects
 
-    def deadline(self) -> float | None:
-        """When ``tick`` has something to do."""
-        instants = [round_.deadline() for round_ in self.rounds.values()]
-        instants.append(self.pulls.deadline())
-        return min((i for i in instants if i is not None), default=None)
+    def _elsewhere(self, round_: Round) -> set[str]:
+        """Who says to be in quite another round, and will hardly offer in this one."""
+        near = (round_.number - 1, round_.number)
+        round_of = self.gossip.claims.round_of
+        return {
+            peer
+            for peer in round_.attendance.expected
+            if self.gossip.detector.listens_to(peer) and round_of(peer) not in near
+        }
+
+    def deadline(self, before: float = float("inf")) -> float | None:
+        """When ``tick`` may have something to do; None also if not before."""
+        soonest = self.pulls.deadline()
+        held = self.pause.is_held
+        for number in [] if held else self.pulls.open_rounds():
+            round_ = self.rounds.get(number)
+            instant = None if round_ is None else round_.deadline(before)
+            if instant is not None and (soonest is None or instant < soonest):
+                soonest = instant
+        return soonest
+
+    def act_on_silence(self, silent: Iterable[str], now: float) -> list[Effect]:
+        """Goes on without those that have been silent for a moment, or stands still."""
+        effects: list[Effect] = []
+        for peer in silent:
+            reason = self.gossip.why_absent(peer, now)
+            effects += self.lose(peer, reason, now)
+        for round_ in self.rounds.values():
+            effects += round_.hold(self.pause.is_held, now)
+        return effects
 
     # --- Rounds and offers -----------------------------------------------------------
 
     def enter(self, round_: Round, homes: Homes) -> None:
         """A round begins; some of the others may have been faster."""
         self.rounds[round_.number] = round_
+        self.round = round_
+        self.pause.round_index = round_.number
+        attendance = round_.attendance
+        attendance.expected = self.offering.expected(round_.plan, attendance.expected)
         self.homes[round_.number] = homes
         for peer, (at, offer) in self._early.items():
             if offer.round_index == round_.number:
@@ -111,6 +145,7 @@ class Exchange:
         effects: list[Effect] = self.serves.drop_where(before=before)
         for number in [n for n in self.rounds if n < before]:
             del self.rounds[number], self.homes[number]
+            self._looked.pop(number, None)
             for pull in self.pulls.of_round(number):
                 if pull.stream.hop != TABLE:
                     effects += self._fail(pull, "overtaken", now)
@@ -137,12 +172,16 @@ class Exchange:
         serve = self.serves.asked(peer, request, stream)
         if isinstance(serve, Refusal):
             return [Send(peer, serve)]
-        return self._serve(serve, now)
+        told = self.offering.asked(peer, request.round_index)
+        return told + self._serve(serve, now)
 
     def serve_waiting(self, now: float) -> list[Effect]:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
-        for number in self.rounds:
+        for number, round_ in self.rounds.items():
+            if self._looked.get(number) == round_.changes:
+                continue  # nothing has become ready
+            self._looked[number] = round_.changes
             for serve in self.serves.waiting(number):
                 effects += self._serve(serve, now)
         return effects
@@ -156,9 +195,9 @@ class Exchange:
             return self._refuse(serve, "gone")
         if stream.hop == TABLE:
             table = self.homes[stream.round_index].to_bytes()
-            return self._begin(serve, len(table), 0)
+            return self._begin(serve, len(table), None)
         if serve.request.digest != round_.plan.digest:
-            facts = self.gossip.send_facts(serve.peer, now)
+            facts = self.gossip.spread.compare(serve.peer, now)
             return [*self._refuse(serve, "plan"), *facts]
         return self._serve_planned(serve, round_, now)
 
@@ -177,17 +216,28 @@ class Exchange:
             return effects
         if readiness != "ready":
             return effects + self._refuse(serve, readiness)
-        samples = round_.offer.samples if round_.offer else 0
-        return effects + self._begin(serve, size, samples)
+        offer = round_.offer if stream.hop == Hop.CONTRIBUTION else None
+        return effects + self._begin(serve, size, offer)
 
-    def _begin(self, serve: Serve, size: int, samples: int) -> list[Effect]:
+    def _begin(self, serve: Serve, size: int, offer: Offer | None) -> list[Effect]:
         if serve.offset > size:
             return self._refuse(serve, "plan")
-        return self.serves.begin(serve, size, samples)
+        if offer is None:
+            return self.serves.begin(serve, size, 0)
+        return self.serves.begin(serve, size, offer.samples, offer.base_round)
 
     def _refuse(self, serve: Serve, reason: str) -> list[Effect]:
         refusal = Send(serve.peer, Refusal(serve.request.pull, reason))
         return [refusal, *self.serves.drop(serve)]
+
+    def owes(self) -> bool:
+        """Whether somebody asked for a part of the present round and has not got it."""
+        last = max(self.rounds, default=-1)
+        return any(
+            serve.offset != serve.total_bytes
+            for serve in self.serves
+            if serve.stream.round_index <= last
+        )
 
     def credited(self, peer: str, credit: Credit) -> list[Effect]:
         """A receiver has room for more."""
@@ -209,7 +259,7 @@ class Exchange:
         if pull.stream.hop == TABLE:
             return self._table_part(effects)
         if any(isinstance(effect, CloseSink) for effect in effects):
-            effects += self._arrived(pull.stream)
+            effects += self._arrived(pull, now)
         return effects
 
     def _weight(self, pull: Pull, start: StreamStart) -> float:
@@ -218,14 +268,23 @@ class Exchange:
             return 1.0
         if start.samples < 1:
             raise RemoteProtocolError("a contribution made of no samples")
-        return round_.pace.weight(start.samples)
+        late = max(0, round_.number - start.base_round)
+        if late > self.max_staleness:
+            raise RemoteProtocolError(f"a contribution that is {late} rounds too late")
+        return round_.pace.weight(start.samples, late)
 
-    def _arrived(self, stream: StreamKey) -> list[Effect]:
+    @property
+    def max_staleness(self) -> int:
+        """How many rounds too late an update still counts."""
+        manifest = self.gossip.manifest
+        return 0 if manifest is None else manifest.max_staleness
+
+    def _arrived(self, pull: Pull, now: float) -> list[Effect]:
+        stream, absent = pull.stream, pull.absent_count
         if stream.hop == Hop.EXPORT:
-            for export in self._exports.values():
-                export.wanted.discard(stream)
-            return self._finished_exports()
-        return self.rounds[stream.round_index].arrived(stream)
+            return self._exported(pull, now)
+        online = self.online(now) if absent else set()
+        return self.rounds[stream.round_index].arrived(stream, absent, online, now)
 
     def refused(self, peer: str, refusal: Refusal, now: float) -> list[Effect]:
         """The other side will not send a stream."""
@@ -249,17 +308,12 @@ class Exchange:
             self.cancel_table()
             return []
         if stream.hop == Hop.EXPORT:
-            return self._export_failed(pull, now)
+            pull.absent_count = max(1, pull.absent_count)
+            return self.pulls.cancel(pull) + self._exported(pull, now)
         round_ = self.rounds.get(stream.round_index)
         if round_ is None:
             return self.pulls.cancel(pull)
         return round_.gave_up(pull, reason, self.online(now), now)
-
-    @property
-    def export_left_bytes(self) -> int:
-        """What is still to come of the exports that are under way."""
-        pulls = self.pulls.of_hop(Hop.EXPORT)
-        return sum((pull.total_bytes or 0) - pull.received for pull in pulls)
 
     # --- The table of homes ----------------------------------------------------------
 
@@ -309,80 +363,22 @@ class Exchange:
 
     # --- Exports ---------------------------------------------------------------------
 
-    def export(self, number: int, now: float) -> list[Effect]:
+    def export(self, number: int, now: float, *, lacks_own: bool) -> list[Effect]:
         """Pulls from every home what lives there."""
-        round_, me = self.round, self.gossip.me
-        export = self._exports[number] = Export()
-        if round_ is None:
-            return self._finished_exports()
-        plan, online = round_.plan, self.online(now)
-        if me not in plan.peers:
-            # Not a member yet: the plan has no streams for it.
-            export.missing.update(plan.peers)
-        effects: list[Effect] = []
-        for source in plan.sources(Hop.EXPORT, me):
-            stream = StreamKey(Hop.EXPORT.value, round_.number, source, me)
-            effects += self._want(export, stream, round_, online, now)
-        return effects + self._finished_exports()
+        return self.exports.begin(
+            number,
+            self.round,
+            me=self.gossip.me,
+            online=self.online(now),
+            now=now,
+            lacks_own=lacks_own,
+        )
 
-    def _want(
-        self,
-        export: Export,
-        stream: StreamKey,
-        round_: Round,
-        online: set[str],
-        now: float,
-    ) -> list[Effect]:
-        """Asks for a stream; if its source is silent, for what others have of it."""
-        if stream.source in online:
-            export.wanted.add(stream)
-            size = round_.stream_bytes(stream)
-            return self.pulls.open(stream, round_.plan.digest, size, now)
-        home, me = stream.instead_of or stream.source, stream.target
-        if stream.instead_of or not _has_copies(round_.plan, home, me):
-            export.missing.add(home)
-        if stream.instead_of:
-            return []
-        effects: list[Effect] = []
-        for other in round_.plan.substitutes(Hop.EXPORT, source=home, target=me):
-            second = StreamKey(stream.hop, stream.round_index, other, me, home)
-            effects += self._want(export, second, round_, online, now)
-        return effects
+    def _exported(self, pull: Pull, now: float) -> list[Effect]:
+        round_ = self.rounds.get(pull.stream.round_index)
+        return self.exports.ended(pull, round_, online=self.online(now), now=now)
 
-    def _export_failed(self, pull: Pull, now: float) -> list[Effect]:
-        """A stream of an export will not come from where it was asked for."""
-        stream = pull.stream
-        effects = self.pulls.cancel(pull)
-        round_ = self.rounds.get(stream.round_index)
-        online = self.online(now) - {stream.source}
-        for export in list(self._exports.values()):
-            if stream not in export.wanted:
-                continue
-            export.wanted.discard(stream)
-            if round_ is None:
-                export.missing.add(stream.instead_of or stream.source)
-            else:
-                effects += self._want(export, stream, round_, online, now)
-        return effects + self._finished_exports()
-
-    def _finished_exports(self) -> list[Effect]:
-        done = [number for number, export in self._exports.items() if not export.wanted]
-        effects: list[Effect] = []
-        for number in done:
-            missing = self._exports.pop(number).missing
-            effects.append(Assembled(number, tuple(sorted(missing))))
-        return effects
-
-
-def _has_copies(plan: ExchangePlan, home: str, me: str) -> bool:
-    """Whether others, or we, have the newest of all that lives at a silent home."""
-    lacking = plan.homes.segments(plan.layout, home=home, lacking=me)
-    second: dict[int, list[Segment]] = {}
-    for other in plan.substitutes(Hop.EXPORT, source=home, target=me):
-        for part in plan.stream(Hop.EXPORT, source=other, target=me, instead_of=home):
-            second.setdefault(part.parameter, []).append(part)
-    return all(
-        segment.size
-        == sum((segment & part).size for part in second.get(segment.parameter, ()))
-        for segment in lacking
-    )
+    @property
+    def export_left_bytes(self) -> int:
+        """What is still to come of the exports that are under way."""
+        return self.exports.left_bytes

@@ -52,6 +52,8 @@ class Knocking:
     next_at: float = 0.0
     last_error: str = NOBODY
     denied: bool = False
+    answer: str = ""
+    """The code of the refusal that came from there; "" without one."""
 
     @property
     def address(self) -> str:
@@ -98,10 +100,10 @@ class Joining:
             knocking.last_error = text
             knocking.denied = knocking.denied or for_good
 
-    def note(self, text: str, *, for_good: bool = False) -> None:
+    def note(self, text: str, *, for_good: bool = False, code: str = "") -> None:
         """Somebody said no; it does not matter by which address."""
         for knocking in self.knocking:
-            knocking.last_error = text
+            knocking.last_error, knocking.answer = text, code
             knocking.denied = knocking.denied or for_good
 
     @property
@@ -125,6 +127,8 @@ class Joining:
 
     def deadline(self) -> float:
         """When ``due`` has something to give."""
+        if not self.knocking:
+            return float("inf")
         instants = (k.next_at for k in self.knocking if not k.denied)
         return min(instants, default=float("inf"))
 

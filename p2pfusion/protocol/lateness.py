@@ -19,23 +19,32 @@ class Lateness:
     """Recent delays between the own offer and others', in seconds."""
 
     def __init__(self, *, minimum_s: float, maximum_s: float, mads: float) -> None:
-        self._minimum_s = minimum_s
+        self.minimum_s = minimum_s
         self.maximum_s = maximum_s
         self._mads = mads
         self._recent: deque[float] = deque(maxlen=HISTORY)
+        self._wait_s: float | None = maximum_s
 
     def note(self, delay_s: float) -> None:
         """One offer came so long after the own one; earlier ones count as 0."""
         self._recent.append(max(0.0, delay_s))
+        self._wait_s = None
+
+    def measured(self) -> tuple[float, float, int] | None:
+        """Median and median absolute deviation, of how many; None if of none."""
+        if not self._recent:
+            return None
+        median = statistics.median(self._recent)
+        mad = statistics.median(abs(delay - median) for delay in self._recent)
+        return median, mad, len(self._recent)
 
     def wait_s(self) -> float:
         """How long after the own offer a missing one is still waited for."""
-        if not self._recent:
-            return self.maximum_s
-        median = statistics.median(self._recent)
-        mad = statistics.median(abs(delay - median) for delay in self._recent)
-        wait = median + self._mads * mad
-        return min(self.maximum_s, max(self._minimum_s, wait))
+        if self._wait_s is None:
+            median, mad, _ = self.measured() or (self.maximum_s, 0.0, 0)
+            wait = median + self._mads * mad
+            self._wait_s = min(self.maximum_s, max(self.minimum_s, wait))
+        return self._wait_s
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,10 @@ class Pace:
     lateness: Lateness
     bytes_per_element: int
     weigh_by_samples: bool
+    settling_s: float
+    """How long after a silence it is acted upon."""
 
-    def weight(self, samples: int) -> float:
-        """Weight of a contribution in the mean."""
-        return float(samples) if self.weigh_by_samples else 1.0
+    def weight(self, samples: int, rounds_late: int = 0) -> float:
+        """Weight of a contribution in the mean; the older its base, the less."""
+        full = float(samples) if self.weigh_by_samples else 1.0
+        return full / (1 + rounds_late)

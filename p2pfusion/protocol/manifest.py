@@ -19,11 +19,18 @@ from functools import cached_property
 import msgpack
 
 from p2pfusion.errors import ConfigError, RemoteProtocolError
-from p2pfusion.limits import MAX_MANIFEST_BYTES, MAX_NAME_CHARACTERS, MAX_ROSTER
+from p2pfusion.limits import (
+    MAX_MANIFEST_BYTES,
+    MAX_NAME_CHARACTERS,
+    MAX_REPLICATION,
+    MAX_ROSTER,
+)
 from p2pfusion.split.layout import Layout
 
 SCHEDULES = ("constant", "cosine")
 WEIGHTINGS = ("uniform", "samples")
+POLICIES = ("majority", "fork")
+NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
 WIRE_DTYPE_BYTES = {"float32": 4, "float16": 2}
 
@@ -90,6 +97,17 @@ class Manifest:
     deadline_mads: float = 6.0
     """Between the two: median of recent lateness plus so many median deviations."""
 
+    partition_policy: str = "majority"
+    """What a part of the swarm does that has no contact to the rest: without a quorum
+    it pauses (``majority``), or every part goes on by itself (``fork``)."""
+    replication: int = 2
+    """Copies of everything; fewer only where fewer peers are there."""
+    max_staleness: int = 3
+    """What was trained too late still counts, with less weight, so many rounds on."""
+
+    network: str = "lan"
+    """How far apart the members are: ``local`` (one machine), ``lan`` or ``wan``. It
+    decides how often they are probed and how soon one counts as silent, or gone."""
     admission: str = "ticket"
     """Who may join: holders of a ``ticket``; who knocked and was accepted
     (``pending``); everybody (``open``). Tickets are good in every mode."""
@@ -174,6 +192,8 @@ def _check_text(manifest: Manifest) -> None:
         _check(good and value.isprintable(), key, value, "a short printable text")
     for key, allowed in (
         ("admission", ADMISSIONS),
+        ("partition_policy", POLICIES),
+        ("network", NETWORKS),
         ("schedule", SCHEDULES),
         ("weighting", WEIGHTINGS),
         ("wire_dtype", tuple(WIRE_DTYPE_BYTES)),
@@ -203,6 +223,8 @@ def _check_numbers(manifest: Manifest) -> None:
         "batch": (1, 1_000_000),
         "local_epochs": (1, 10_000),
         "local_steps": (0, 1_000_000),
+        "replication": (1, MAX_REPLICATION),
+        "max_staleness": (0, 1_000),
     }
     real: dict[str, Callable[[float], bool]] = {
         "learning_rate": lambda x: 0 < x <= 1000,

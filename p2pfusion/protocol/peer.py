@@ -22,18 +22,23 @@ from p2pfusion.protocol.access import (
     KnockFailed,
     Revoke,
 )
+from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.course import Course, Standing
 from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
     Bar,
+    ChangeFraction,
+    Drain,
     Effect,
     Event,
     Expect,
     ExportRequested,
     Found,
+    Leave,
     Misbehaved,
     Received,
+    Recover,
     Report,
     Resume,
     Stopping,
@@ -44,10 +49,13 @@ from p2pfusion.protocol.events import (
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import NOBODY
+from p2pfusion.protocol.leaving import Leaving
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.meeting import Meeting
 from p2pfusion.protocol.messages import (
     Chunk,
     Credit,
+    Digests,
     Facts,
     Goodbye,
     Hello,
@@ -56,17 +64,24 @@ from p2pfusion.protocol.messages import (
     PeerRecord,
     Ping,
     Pong,
+    ProbeFor,
     Refusal,
     Refused,
     Request,
+    Seen,
     Signed,
     SignedOffer,
     StreamStart,
     Welcome,
 )
+from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.statements import OfferFact, read_offer
+from p2pfusion.protocol.suspicion import Suspicion
+from p2pfusion.protocol.twin import Twin
 from p2pfusion.security import ED25519, ReplayWindow, Scheme, Signer
+
+MEMBERSHIP = (Hello, Welcome, ManifestPart, Refused, Facts)
 
 KNOCK_FAILURES = {
     "refused": ("the peer there does not know this ticket", True),
@@ -88,14 +103,21 @@ class Peer:
         scheme: Scheme = ED25519,
         *,
         wall_offset_s: float = 0.0,
+        planner: Planner = PLANNER,
     ) -> None:
         """``wall_offset_s``: Unix time less the ``now`` of events; only the expiry of
         tickets reads it."""
         self.gossip = Gossip(record, signer, scheme)
         self.door = Door(self.gossip, wall_offset_s)
+        self.arrival = Arrival(self.gossip)
+        self.meeting = Meeting(self.gossip)
+        self.suspicion = Suspicion(self.gossip)
+        self.leaving = Leaving(self.gossip)
+        self.twin = Twin(self.gossip)
         self._replays: dict[str, tuple[int, ReplayWindow]] = {}
         self.exchange = Exchange(self.gossip)
-        self.course = Course(self.exchange)
+        self.course = Course(self.exchange, planner)
+        self.gossip.wall_offset_s = wall_offset_s
 
     @property
     def manifest(self) -> Manifest | None:
@@ -114,22 +136,25 @@ class Peer:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about an event. Never raises for anything that a peer sent."""
+        if self.gossip.probing.awake(now):
+            self.suspicion.woke(now)
         effects = self._dispatch(event, now)
-        effects += self._lose_barred(effects, now)
+        if not isinstance(event, Received) or isinstance(event.message, MEMBERSHIP):
+            effects += self._lose_barred(effects, now)
         effects += self._notice_silence(now)
-        effects += self.course.progress(now)
+        if not self.twin.address:
+            effects += self.course.progress(now)
         effects += self.exchange.serve_waiting(now)
         self.gossip.round_index = self.course.round_index
         return effects
 
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
-        instants = [
-            self.gossip.deadline(),
-            self.exchange.deadline(),
-            self.course.deadline(),
-        ]
-        return min(instant for instant in instants if instant is not None)
+        soon = self.gossip.deadline()
+        for instant in (self.exchange.deadline(soon), self.course.deadline()):
+            if instant is not None and instant < soon:
+                soon = instant
+        return soon
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
         match event:
@@ -138,12 +163,13 @@ class Peer:
             case Misbehaved(peer, reason):
                 return self._misbehaved(peer, reason, now)
             case Tick():
-                effects = self.gossip.tick(now) + self.door.remind(now)
+                effects = self.gossip.tick(now) + self.meeting.tick(now)
+                effects += self.suspicion.tick(now) + self.door.remind(now)
                 return effects + self.exchange.tick(now)
             case TrainingFinished():
-                return self.course.trained(event, now)
+                return self.course.work.trained(event, now)
             case TrainingFailed():
-                return self.course.training_failed(event, now)
+                return self.course.work.failed(event, now)
             case Found(manifest):
                 self.course.found()
                 # After a restart before round 0 the facts are there already.
@@ -155,14 +181,16 @@ class Peer:
                 return self._resume(event, now)
             case JoinBy(way):
                 self.gossip.joining.try_way(way)
-                return self.gossip.tick(now)
+                return self.leaving.come_back(now) + self.gossip.tick(now)
             case Introduced(host, port, peer, key):
                 self.gossip.joining.introduced(host, port, peer, key)
                 return self.gossip.tick(now)
             case KnockFailed():
                 return self._knock_failed(event)
-            case ExportRequested(number):
-                return self.exchange.export(number, now)
+            case ExportRequested(number, lacks_own):
+                return self.exchange.export(number, now, lacks_own=lacks_own)
+            case Drain():
+                self.course.draining.is_wanted = True
             case Stopping():
                 return self.gossip.broadcast(Goodbye())
         return self._access(event, now)
@@ -178,6 +206,12 @@ class Peer:
                 return self._decided(peer, accepted, now)
             case Revoke(peer, reason):
                 return self.door.revoke(peer, reason, self.course.round_index)
+            case Recover(peers, reason):
+                return self.door.recover(peers, reason, self.course.round_index)
+            case Leave():
+                return self.leaving.leave(now)
+            case ChangeFraction(fraction):
+                return self.leaving.change_fraction(fraction, now)
         return []
 
     def _decided(self, peer: str, accepted: bool, now: float) -> list[Effect]:
@@ -203,7 +237,13 @@ class Peer:
 
     def _received(self, peer: str, message: Message, now: float) -> list[Effect]:
         try:
-            return self._heard(peer, now) + self._message(peer, message, now)
+            is_member = self.gossip.is_member(peer)
+            effects = self._heard(peer, now) if is_member else []
+            if isinstance(message, MEMBERSHIP):
+                effects += self._about_membership(peer, message, now)
+            elif is_member:
+                effects += self._from_member(peer, message, now)
+            return effects
         except RemoteProtocolError as error:
             return self._misbehaved(peer, str(error), now)
 
@@ -212,45 +252,56 @@ class Peer:
         return [report, *self.exchange.lose(peer, f"broke the rules: {reason}", now)]
 
     def _heard(self, peer: str, now: float) -> list[Effect]:
-        if not self.gossip.is_member(peer):
-            return []
+        """A sign of life from a member."""
         if not self.gossip.detector.heard(peer, now):
             return []
+        self.exchange.pause.heard(peer)
         return [Report("peer-online", {"peer": peer})]
 
-    def _message(self, peer: str, message: Message, now: float) -> list[Effect]:
+    def _from_member(self, peer: str, message: Message, now: float) -> list[Effect]:
+        match message:  # the frequent ones first
+            case Chunk() | StreamStart():
+                return self.exchange.data(peer, message, now)
+            case Request():
+                return self.exchange.asked(peer, message, now)
+            case Ping() | Pong():
+                return self.meeting.on_probe(peer, message, now)
+            case Digests():
+                return self.gossip.spread.compared(peer, message, now)
+            case ProbeFor():
+                return self.meeting.on_probe_for(peer, message, now)
+            case Seen():
+                self.gossip.probing.seen(message, now)
+            case SignedOffer(statement):
+                return self._offered(peer, statement, now)
+            case Credit():
+                return self.exchange.credited(peer, message)
+            case Refusal():
+                return self.exchange.refused(peer, message, now)
+            case Goodbye():
+                self.gossip.detector.goodbye(peer, now)
+                return self.exchange.lose(peer, "stopped", now)
+        return []
+
+    def _about_membership(
+        self, peer: str, message: Message, now: float
+    ) -> list[Effect]:
+        """What somebody may say who is no member, or not known to be one."""
         match message:
             case Hello():
                 return self._hello(peer, message, now)
             case Welcome():
-                return self.gossip.on_welcome(peer, message, now)
+                return self.arrival.welcomed(peer, message, now)
             case ManifestPart():
-                return self._adopted(self.gossip.on_part(peer, message))
+                return self._adopted(self.arrival.part(peer, message))
             case Refused():
-                return self.gossip.on_refused(peer, message)
+                return self.arrival.refused(peer, message)
             case Facts():
-                return self.gossip.on_facts(peer, message, now)
-        if self.manifest is None or not self.gossip.is_member(peer):
-            return []
-        return self._from_member(peer, message, now)
-
-    def _from_member(self, peer: str, message: Message, now: float) -> list[Effect]:
-        match message:
-            case Ping() | Pong():
-                return self.gossip.on_probe(peer, message, now)
-            case Goodbye():
-                self.gossip.detector.goodbye(peer, now)
-                return self.exchange.lose(peer, "stopped", now)
-            case SignedOffer(statement):
-                return self._offered(peer, statement, now)
-            case Request():
-                return self.exchange.asked(peer, message, now)
-            case Refusal():
-                return self.exchange.refused(peer, message, now)
-            case Credit():
-                return self.exchange.credited(peer, message)
-            case StreamStart() | Chunk():
-                return self.exchange.data(peer, message, now)
+                news = self.gossip.on_facts(peer, message, now)
+                for restarted in self.gossip.take_restarted():
+                    news += self.exchange.lose(restarted, "restarted", now)
+                answer = self.suspicion.answer(now) if news else []
+                return [*news, *answer, *self.twin.look(message.members)]
         return []
 
     def _hello(self, peer: str, hello: Hello, now: float) -> list[Effect]:
@@ -258,7 +309,8 @@ class Peer:
         record = self.gossip.facts.records.get(peer)
         if record is not None and self.gossip.greeted(record):
             effects += self.exchange.lose(peer, "restarted", now)
-        return effects + self._heard(peer, now)
+        known = self.gossip.is_member(peer)
+        return effects + (self._heard(peer, now) if known else [])
 
     def _offered(self, peer: str, statement: Signed, now: float) -> list[Effect]:
         gossip = self.gossip
@@ -272,7 +324,7 @@ class Peer:
         round_ = self.exchange.offered(peer, offer, now)
         if round_ is None or offer.digest == round_.plan.digest:
             return []
-        return gossip.send_facts(peer, now)
+        return gossip.spread.compare(peer, now)
 
     def _is_news(self, peer: str, said: OfferFact) -> bool:
         """Whether a statement is not a repetition of an earlier one."""
@@ -293,14 +345,15 @@ class Peer:
         return effects
 
     def _resume(self, event: Resume, now: float) -> list[Effect]:
+        self.suspicion.woke(now)
         effects = self._adopted(self.gossip.resume(event.manifest, event.facts))
         self.course.resume(event, now)
-        return effects + self.gossip.introduce(now)
+        return effects + self.meeting.introduce(now)
 
     def _notice_silence(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for peer in self.gossip.detector.newly_silent(now):
             reason = self.gossip.detector.why_silent(peer, now)
             effects.append(Report("peer-silent", {"peer": peer, "reason": reason}))
-            effects += self.exchange.lose(peer, reason, now)
-        return effects
+            self.exchange.pause.silent(peer, now)
+        return effects + self.course.act_on_silence(now)

@@ -14,6 +14,7 @@ def round_details(round_: Round, now: float) -> dict[str, object]:
             "samples": seen.samples,
             "loss": seen.loss,
             "norm": seen.norm,
+            "base_round": min(seen.base_round, round_.number),
         }
         for peer, (at, seen) in sorted(round_.offers.items())
     }
@@ -31,6 +32,39 @@ def round_details(round_: Round, now: float) -> dict[str, object]:
             for peer, reason in sorted(round_.missing.items())
         ],
         "deadline_s": round_.pace.lateness.wait_s(),
+        "deadlines": _deadlines(round_),
+        "phases": _phases(round_, now),
         "stale_ranges": round_.stale_ranges,
         "offers": others,
+    }
+
+
+def _deadlines(round_: Round) -> dict[str, object]:
+    """When it would have given up those without an offer, and why then."""
+    lateness, base = round_.pace.lateness, round_.attendance.base()
+    median, mad, count = lateness.measured() or (None, None, 0)
+    counts_from = None if base is None else base - round_.started_at
+    return {
+        "counts_from_s": counts_from,
+        "wait_s": lateness.wait_s(),
+        "gives_up_s": None if counts_from is None else counts_from + lateness.wait_s(),
+        "minimum_s": lateness.minimum_s,
+        "maximum_s": lateness.maximum_s,
+        "median_s": median,
+        "mad_s": mad,
+        "measured": count,
+    }
+
+
+def _phases(round_: Round, now: float) -> dict[str, object]:
+    """Seconds of training, of waiting for the others' offers, and of what was left."""
+    trained_at = round_.offered_at
+    if trained_at is None:  # it received values, and had none of its own
+        return {"train": None, "offers": None, "exchange": now - round_.started_at}
+    others = [at for at, offer in round_.offers.values() if offer.samples]
+    offered_at = min(now, max([trained_at, *others]))
+    return {
+        "train": trained_at - round_.started_at,
+        "offers": offered_at - trained_at,
+        "exchange": now - offered_at,
     }

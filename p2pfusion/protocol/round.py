@@ -1,27 +1,24 @@
 """One round at one peer: what it waits for, from whom, and until when.
 
-The phases and what moves a round between them stand in ``TRANSITIONS``. As soon as the
+The phases and what moves a round between them stand in ``phases.py``. As soon as the
 plan is known, the round asks for everything it will need: as a reducer, the holders'
 contributions; as a next holder, fused ranges from the reducers and untouched ones from
 their homes. Those requests wait at the other side until the data is ready, so nothing
 here polls. What remains is bookkeeping of two kinds:
-
-* A ``Reduction`` is a set of ranges that this peer averages, as their reducer or, asked
-  to, as the backup of a silent one. It closes when every contribution has arrived or
-  was given up.
+* A ``Reduction`` is a set of ranges that this peer averages. It closes when every
+  contribution has arrived or was given up.
 * A *need* is a stream that this peer must receive before it can seal. If its source
   fails, the need moves to the backups, and after them counts as stale.
-
-Everything given up has a reason, which the round's report names.
+What is given up has a reason, for the round's report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from p2pfusion.errors import LocalProtocolError
+from p2pfusion.protocol.attendance import Attendance
 from p2pfusion.protocol.events import (
     AddOwn,
     CloseReduction,
@@ -31,55 +28,15 @@ from p2pfusion.protocol.events import (
 )
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.phases import TRANSITIONS, Phase, Signal
+from p2pfusion.protocol.reduction import Reduction
 from p2pfusion.protocol.transfer import Pull, Pulls
+from p2pfusion.split.keeping import Cells, cells_to_keep, held_by, keepers
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
 
-
-class Phase(StrEnum):
-    """Where a round stands."""
-
-    PLAN = "plan"
-    TRAIN = "train"
-    OFFER = "offer"
-    EXCHANGE = "exchange"
-    SEAL = "seal"
-
-
-class Signal(StrEnum):
-    """What moves a round on."""
-
-    TRAIN = "train"
-    CATCH_UP = "catch-up"
-    TRAINED = "trained"
-    FAILED = "failed"
-    ANNOUNCED = "announced"
-    COMPLETE = "complete"
-
-
-TRANSITIONS: dict[Phase, dict[Signal, Phase]] = {
-    Phase.PLAN: {Signal.TRAIN: Phase.TRAIN, Signal.CATCH_UP: Phase.EXCHANGE},
-    Phase.TRAIN: {Signal.TRAINED: Phase.OFFER, Signal.FAILED: Phase.EXCHANGE},
-    Phase.OFFER: {Signal.ANNOUNCED: Phase.EXCHANGE},
-    Phase.EXCHANGE: {Signal.COMPLETE: Phase.SEAL},
-    Phase.SEAL: {},
-}
-
-ROUND_HOPS = frozenset({Hop.CONTRIBUTION, Hop.FUSED, Hop.HOME, Hop.CATCH_UP})
+ROUND_HOPS = frozenset({Hop.CONTRIBUTION, Hop.FUSED, Hop.HOME, Hop.CATCH_UP, Hop.KEEP})
 """The hops that a round waits for; tables and exports only name one."""
-
-GRACE_S = 2.0
-"""A reducer may need so long after its own deadline to divide and to begin to send."""
-
-
-@dataclass
-class Reduction:
-    """Ranges that this peer averages; ``pending`` are the sources still awaited."""
-
-    instead_of: str
-    pending: set[str]
-    own_pending: bool
-    closed: bool = False
 
 
 @dataclass
@@ -96,22 +53,38 @@ class Round:
     started_at: float
     phase: Phase = Phase.PLAN
     offer: Offer | None = None
-    offered_at: float | None = None
-    offers: dict[str, tuple[float, Offer]] = field(default_factory=dict)
-    expected: set[str] = field(default_factory=set)
-    lost: set[str] = field(default_factory=set)
     missing: dict[str, str] = field(default_factory=dict)
     needs: set[StreamKey] = field(default_factory=set)
     reductions: dict[str, Reduction] = field(default_factory=dict)
     required: set[str] = field(default_factory=lambda: {""})
+    online: set[str] = field(default_factory=set)
+    """Who could be asked for something when that was last looked at."""
     stale_ranges: int = 0
+    held: bool = False
+    """Whether it stands still, because too few of the swarm can be reached."""
+    is_over: bool = False
+    """Whether the others have gone on without this peer: nothing counts any more."""
+    changes: int = 0
+    """Rises whenever something may have become ready to be served."""
 
-    # --- Moving on -------------------------------------------------------------------
+    def __post_init__(self) -> None:
+        self.number = self.plan.round_index
+        """The round's number, from 0."""
+        others, at = set(self.splits) - {self.me}, self.started_at
+        who = Attendance(self.pace, others, trains=self.trains, started_at=at)
+        self.attendance = who
 
     @property
-    def number(self) -> int:
-        """The round's number, from 0."""
-        return self.plan.round_index
+    def offers(self) -> dict[str, tuple[float, Offer]]:
+        """Who has offered, when, and what it said."""
+        return self.attendance.offers
+
+    @property
+    def offered_at(self) -> float | None:
+        """When the own values were ready, or known never to be."""
+        return self.attendance.offered_at
+
+    # --- Moving on -------------------------------------------------------------------
 
     def _signal(self, signal: Signal) -> None:
         following = TRANSITIONS[self.phase].get(signal)
@@ -120,15 +93,15 @@ class Round:
                 f"round {self.number} cannot take {signal} in phase {self.phase}"
             )
         self.phase = following
+        self.changes += 1
 
     def begin(self, online: set[str], now: float) -> list[Effect]:
         """Asks for everything that this peer will need in this round."""
         self._signal(Signal.TRAIN if self.trains else Signal.CATCH_UP)
-        self.expected = set(self.splits) - {self.me}
-        self.lost = self.expected - online
+        self.attendance.lost = self.attendance.expected - online
+        self.online = online
         effects = self.reduce("", online, now)
-        hops = [Hop.FUSED, Hop.CATCH_UP if self.catches_up else Hop.HOME]
-        for hop in hops:
+        for hop in (Hop.FUSED, Hop.CATCH_UP if self.catches_up else Hop.HOME):
             for source in self.plan.sources(hop, self.me):
                 effects += self._need(self._key(hop, source), online, now)
         return effects
@@ -136,12 +109,11 @@ class Round:
     def trained(self, offer: Offer, now: float) -> list[Effect]:
         """The own values are ready; ``samples`` 0 says that there are none."""
         self._signal(Signal.TRAINED)
-        self.offer, self.offered_at = offer, now
-        for at, seen in self.offers.values():
-            self._note_lateness(at, seen)
+        self.offer = offer
+        self.attendance.own(now, trained=True)
         effects: list[Effect] = []
         for reduction in self.reductions.values():
-            effects += self._add_own(reduction)
+            effects += self._add_own(reduction, now)
         self._signal(Signal.ANNOUNCED)
         return effects
 
@@ -149,64 +121,82 @@ class Round:
         """The own training gave nothing: go on as one who only receives."""
         self._signal(Signal.FAILED)
         self.missing[self.me] = reason
-        self.offered_at = now
+        self.attendance.own(now, trained=False)
         effects: list[Effect] = []
         for reduction in self.reductions.values():
             reduction.own_pending = False
-            effects += self._close_if_done(reduction)
+            effects += self._close_if_done(reduction, now)
         return effects
 
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
-        closed = all(self.reductions[name].closed for name in self.required)
-        if self.phase is not Phase.EXCHANGE or self.needs or not closed:
+        if self.phase is not Phase.EXCHANGE or self.needs or self.held:
+            return False
+        if not all(self.reductions[name].closed for name in self.required):
             return False
         self._signal(Signal.COMPLETE)
         return True
+
+    def hold(self, held: bool, now: float) -> list[Effect]:
+        """Stands still, or goes on: what is complete is closed then."""
+        held = held or self.is_over
+        if held is self.held:
+            return []
+        self.held = held
+        effects: list[Effect] = []
+        for reduction in self.reductions.values():
+            effects += self._close_if_done(reduction, now)
+        return effects
 
     # --- What others say and send ----------------------------------------------------
 
     def offered(self, peer: str, offer: Offer, now: float) -> None:
         """A peer announced its values; one that does not train here has none."""
-        if peer in self.offers or peer not in self.splits:
-            return
-        self.offers[peer] = (now, offer)
-        if self.offered_at is not None:
-            self._note_lateness(now, offer)
+        self.attendance.offered(peer, offer, now)
 
-    def _note_lateness(self, at: float, offer: Offer) -> None:
-        if self.offered_at is not None and offer.samples:
-            self.pace.lateness.note(at - self.offered_at)
-
-    def arrived(self, stream: StreamKey) -> list[Effect]:
-        """A stream of this round is complete."""
+    def arrived(
+        self, stream: StreamKey, absent_count: int, online: set[str], now: float
+    ) -> list[Effect]:
+        """A stream of this round is complete, but for so many of its parts."""
+        self.online = online or self.online
+        if stream.hop == Hop.FUSED:
+            self.needs.discard(stream)  # nobody has trained what is absent
+            return []
+        if stream.hop == Hop.KEEP:
+            return self._kept(stream, now, whole=not absent_count)
         if stream.hop != Hop.CONTRIBUTION:
             self.needs.discard(stream)
-            return []
+            if stream.instead_of or not absent_count:
+                self.stale_ranges += absent_count
+                return []
+            # The table says how the rounds were planned; this home was away in one.
+            return self._elsewhere(stream, online, now)
         reduction = self.reductions[stream.instead_of]
         reduction.pending.discard(stream.source)
-        return self._close_if_done(reduction)
+        if not absent_count:
+            reduction.came.add(stream.source)
+        return self._close_if_done(reduction, now)
 
     def gave_up(
         self, pull: Pull, reason: str, online: set[str], now: float
     ) -> list[Effect]:
         """A stream will not come (any more): go on without it, or ask somebody else."""
         effects = self.pulls.cancel(pull)
-        stream = pull.stream
+        self.online, stream = online, pull.stream
         if stream.hop == Hop.CONTRIBUTION:
             self.missing.setdefault(stream.source, reason)
             reduction = self.reductions[stream.instead_of]
             reduction.pending.discard(stream.source)
-            return effects + self._close_if_done(reduction)
+            return effects + self._close_if_done(reduction, now)
+        if stream.hop == Hop.KEEP:
+            return effects + self._kept(stream, now, whole=False)
         self.needs.discard(stream)
         return effects + self._elsewhere(stream, online, now)
 
     def lose(self, peer: str, reason: str) -> None:
         """A peer is gone: what it has not offered by now it will not offer."""
-        if peer in self.expected:
-            self.lost.add(peer)
-            if peer not in self.offers:
-                self.missing.setdefault(peer, reason)
+        if self.attendance.lose(peer) and peer not in self.offers:
+            self.missing.setdefault(peer, reason)
 
     def contributors(self) -> set[str]:
         """Whose values went into this round, as far as this peer knows."""
@@ -219,10 +209,10 @@ class Round:
 
     def tick(self, online: set[str], now: float) -> list[Effect]:
         """Gives up what is overdue."""
+        self.online = online
         effects: list[Effect] = []
-        base = self.base()
         for pull in self._awaited():
-            due = self.due(pull, base)
+            due = self.attendance.due(pull)
             if due is not None and now >= due:
                 effects += self.gave_up(pull, self._why(pull), online, now)
         return effects
@@ -231,43 +221,15 @@ class Round:
         pulls = self.pulls.of_round(self.number)
         return [pull for pull in pulls if pull.stream.hop in ROUND_HOPS]
 
-    def deadline(self) -> float | None:
-        """The earliest instant at which something becomes overdue."""
-        base = self.base()
-        dues = [self.due(pull, base) for pull in self._awaited()]
-        return min((due for due in dues if due is not None), default=None)
+    def deadline(self, before: float = float("inf")) -> float | None:
+        """The earliest instant at which something becomes overdue.
 
-    def base(self) -> float | None:
-        """From when on the wait counts: we have offered, and so has half of the others.
-
-        A peer that was held up in the previous round is thus not given up by one that
-        was not. One that only catches up goes by the others' pace alone.
+        None also if that is certainly not before some other instant.
         """
-        others = self.expected - self.lost
-        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
-        half = (len(others) + 1) // 2
-        own = [] if self.offered_at is None else [self.offered_at]
-        if half > len(times) or (self.trains and not own):
+        if not self.attendance.may_be_due(before):
             return None
-        return max([*times[half - 1 : half], *own], default=self.started_at)
-
-    def due(self, pull: Pull, base: float | None) -> float | None:
-        """When a stream of this round is given up; None while nothing says when."""
-        if base is None:
-            if self.offered_at is None:
-                return None
-            return self.offered_at + self.pace.lateness.maximum_s
-        stream, lateness = pull.stream, self.pace.lateness
-        if pull.opened:
-            return base + lateness.maximum_s + GRACE_S
-        wait = lateness.wait_s()
-        offered = self.offers.get(stream.source)
-        if stream.hop == Hop.CONTRIBUTION:
-            return base + (lateness.maximum_s if offered else wait)
-        # A reducer waits for the others, counted from its own offer, before it divides.
-        start = base if offered is None else max(base, offered[0])
-        turns = 2 if stream.instead_of else 1
-        return start + turns * (wait + GRACE_S)
+        dues = [self.attendance.due(pull) for pull in self._awaited()]
+        return min((due for due in dues if due is not None), default=None)
 
     def _why(self, pull: Pull) -> str:
         if pull.opened:
@@ -285,6 +247,8 @@ class Round:
             for peer in sorted(reduction.pending):
                 seen = peer in self.offers
                 waits[peer] = "its contribution" if seen else "its offer"
+            for peer in reduction.keeping or ():
+                waits[peer] = "older values of what nobody trained"
         for need in sorted(self.needs, key=lambda key: (key.source, key.hop)):
             what = "fused ranges" if need.hop == Hop.FUSED else "ranges at home there"
             waits.setdefault(need.source, what)
@@ -364,24 +328,63 @@ class Round:
         for source in sorted(sources - online):
             self.missing.setdefault(source, "silent")
         if self.offered_at is not None:
-            effects += self._add_own(reduction)
-        return effects + self._close_if_done(reduction)
+            effects += self._add_own(reduction, now)
+        return effects + self._close_if_done(reduction, now)
 
-    def _add_own(self, reduction: Reduction) -> list[Effect]:
+    def _add_own(self, reduction: Reduction, now: float) -> list[Effect]:
         if not reduction.own_pending:
             return []
         reduction.own_pending = False
         effects: list[Effect] = []
         if self.offer is not None:
-            weight = self.pace.weight(self.offer.samples)
+            weight = self.pace.weight(self.offer.samples, self.offer.rounds_late)
             effects.append(AddOwn(self.number, reduction.instead_of, weight))
-        return effects + self._close_if_done(reduction)
+        return effects + self._close_if_done(reduction, now)
 
-    def _close_if_done(self, reduction: Reduction) -> list[Effect]:
-        if reduction.closed or reduction.pending or reduction.own_pending:
+    def _close_if_done(self, reduction: Reduction, now: float) -> list[Effect]:
+        if self.held or reduction.closed or reduction.waits:
             return []
+        effects: list[Effect] = []
+        if reduction.keeping is None:
+            reduction.keeping = {}
+            cells = cells_to_keep(
+                self.plan,
+                self.me,
+                instead_of=reduction.instead_of,
+                came=reduction.came,
+                has_own=self.offer is not None and not self.offer.rounds_late,
+            )
+            effects += self._keep(reduction, cells, now)
+            if reduction.keeping:
+                return effects
         reduction.closed = True
-        return [CloseReduction(self.number, reduction.instead_of)]
+        self.changes += 1
+        return [*effects, CloseReduction(self.number, reduction.instead_of)]
+
+    def _keep(self, reduction: Reduction, cells: Cells, now: float) -> list[Effect]:
+        """Asks for the newest values of cells to which nobody contributed.
+
+        Only who has offered is asked: others may be in another round for long.
+        """
+        assert reduction.keeping is not None
+        effects, there = list[Effect](), self.attendance
+        among = self.online & there.offers.keys() - there.lost
+        among -= reduction.asked | reduction.keeping.keys()
+        for source in keepers(self.plan, cells, among):
+            reduction.keeping[source] = held_by(self.plan, cells, source)
+            key = self._key(Hop.KEEP, source, reduction.instead_of)
+            effects += self._pull(key, now)
+        return effects
+
+    def _kept(self, stream: StreamKey, now: float, *, whole: bool) -> list[Effect]:
+        """Older values are here, or must come from somebody else."""
+        reduction = self.reductions[stream.instead_of]
+        assert reduction.keeping is not None  # it has asked for them
+        cells, effects = reduction.keeping.pop(stream.source), list[Effect]()
+        reduction.asked.add(stream.source)
+        if not whole:
+            effects += self._keep(reduction, cells, now)
+        return effects + self._close_if_done(reduction, now)
 
     # --- Serving ---------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ there. A request may come long before the data: it waits at the serving side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from p2pfusion.errors import RemoteProtocolError
@@ -25,6 +26,7 @@ from p2pfusion.protocol.events import (
     StreamKey,
 )
 from p2pfusion.protocol.messages import (
+    NEVER,
     Chunk,
     Credit,
     Refusal,
@@ -54,6 +56,8 @@ class Pull:
     received: int = 0
     granted: int = WINDOW_BYTES
     opened: bool = False
+    absent_count: int = 0
+    """Parts that the sender has no values for, as the stream's head said."""
 
     def request(self) -> Send:
         """The message that asks for what is still missing."""
@@ -77,7 +81,9 @@ class Pulls:
 
     def __init__(self, first_number: int) -> None:
         self._pulls: dict[int, Pull] = {}
+        self._by_round: dict[int, dict[int, Pull]] = {}
         self._next_number = first_number
+        self._next_retry_at = float("inf")
 
     def open(
         self, stream: StreamKey, digest: bytes, total_bytes: int | None, now: float
@@ -87,6 +93,8 @@ class Pulls:
         self._next_number += 1
         pull = Pull(number, stream, digest, total_bytes, now + WAITING_RETRY_S)
         self._pulls[number] = pull
+        self._by_round.setdefault(stream.round_index, {})[number] = pull
+        self._next_retry_at = min(self._next_retry_at, pull.retry_at)
         return [pull.request()]
 
     def find(self, number: int, peer: str) -> Pull | None:
@@ -104,9 +112,11 @@ class Pulls:
                 f"plan says {pull.total_bytes}"
             )
         pull.retry_at = now + STALLED_RETRY_S
+        self._next_retry_at = min(self._next_retry_at, pull.retry_at)
         if pull.opened:
             return []
         pull.opened = True
+        pull.absent_count = int.from_bytes(start.absent, "big").bit_count()
         pull.total_bytes = start.total_bytes
         return [
             OpenSink(pull.number, pull.stream, weight, start.total_bytes, start.absent)
@@ -117,6 +127,7 @@ class Pulls:
         if not pull.opened or pull.total_bytes is None:
             # The head is lost, or on its way.
             pull.retry_at = min(pull.retry_at, now + STALLED_RETRY_S)
+            self._next_retry_at = min(self._next_retry_at, pull.retry_at)
             return []
         size = chunk.payload.nbytes
         if chunk.offset + size > pull.total_bytes:
@@ -139,6 +150,10 @@ class Pulls:
 
     def _close(self, pull: Pull, *, complete: bool) -> list[Effect]:
         del self._pulls[pull.number]
+        round_index = pull.stream.round_index
+        del self._by_round[round_index][pull.number]
+        if not self._by_round[round_index]:
+            del self._by_round[round_index]
         return [CloseSink(pull.number, complete)] if pull.opened else []
 
     def of_source(self, peer: str) -> list[Pull]:
@@ -147,7 +162,11 @@ class Pulls:
 
     def of_round(self, round_index: int) -> list[Pull]:
         """The open pulls of one round."""
-        return [p for p in self._pulls.values() if p.stream.round_index == round_index]
+        return list(self._by_round.get(round_index, {}).values())
+
+    def open_rounds(self) -> Iterable[int]:
+        """The rounds of which a pull is open."""
+        return self._by_round.keys()
 
     def of_hop(self, hop: str) -> list[Pull]:
         """The open pulls of one kind."""
@@ -161,11 +180,13 @@ class Pulls:
                 pull.retry_at = now + WAITING_RETRY_S
                 pull.granted = pull.received + WINDOW_BYTES
                 effects.append(pull.request())
+        instants = (pull.retry_at for pull in self._pulls.values())
+        self._next_retry_at = min(instants, default=float("inf"))
         return effects
 
     def deadline(self) -> float | None:
-        """When the next repetition is due."""
-        return min((p.retry_at for p in self._pulls.values()), default=None)
+        """When ``retry`` may have something to do; it never has before."""
+        return self._next_retry_at if self._pulls else None
 
 
 @dataclass
@@ -191,6 +212,8 @@ class Serves:
 
     def __init__(self) -> None:
         self._serves: dict[tuple[str, int], Serve] = {}
+        self._waiting: dict[int, dict[tuple[str, int], Serve]] = {}
+        self._of_peer: Counter[str] = Counter()
 
     def asked(self, peer: str, request: Request, stream: StreamKey) -> Serve | Refusal:
         """Notes a request, or a repetition of one; refuses one too many."""
@@ -199,27 +222,52 @@ class Serves:
         if known is None or known.stream != stream:
             if not self._has_room(peer):
                 return Refusal(request.pull, "busy")
+            if known is not None:
+                self._forget(known)
             known = Serve(peer, request, stream, request.offset, request.limit)
             self._serves[key] = known
+            self._waiting.setdefault(stream.round_index, {})[key] = known
+            self._of_peer[peer] += 1
         known.offset, known.limit = request.offset, request.limit
         known.request = request
         return known
 
     def _has_room(self, peer: str) -> bool:
         """Whether a peer may ask for one stream more; ended ones give way."""
-        of_peer = [serve for serve in self._serves.values() if serve.peer == peer]
-        if len(of_peer) < MAX_PARKED_REQUESTS_PER_PEER:
+        if self._of_peer[peer] < MAX_PARKED_REQUESTS_PER_PEER:
             return True
+        of_peer = [serve for serve in self._serves.values() if serve.peer == peer]
         ended = [serve for serve in of_peer if serve.offset == serve.total_bytes]
         for serve in ended:
-            del self._serves[serve.peer, serve.request.pull]
+            self._forget(serve)
         return bool(ended)
 
-    def begin(self, serve: Serve, total_bytes: int, samples: int) -> list[Effect]:
+    def _forget(self, serve: Serve) -> None:
+        key = (serve.peer, serve.request.pull)
+        if self._serves.pop(key, None) is not None:
+            self._of_peer[serve.peer] -= 1
+            if not self._of_peer[serve.peer]:
+                del self._of_peer[serve.peer]
+        self._stop_waiting(serve)
+
+    def _stop_waiting(self, serve: Serve) -> None:
+        round_index = serve.stream.round_index
+        waiting = self._waiting.get(round_index)
+        if waiting is not None:
+            waiting.pop((serve.peer, serve.request.pull), None)
+            if not waiting:
+                del self._waiting[round_index]
+
+    def begin(
+        self, serve: Serve, total_bytes: int, samples: int, base_round: int = NEVER
+    ) -> list[Effect]:
         """The data is ready: send the head, then what the credit allows."""
+        if serve.total_bytes is None:
+            self._stop_waiting(serve)
         serve.total_bytes = total_bytes
         serve.samples = samples
-        start = SendStart(serve.peer, serve.request.pull, serve.stream, samples)
+        peer, pull = serve.peer, serve.request.pull
+        start = SendStart(peer, pull, serve.stream, samples, base_round)
         return [start, *self._advance(serve)]
 
     def credit(self, peer: str, credit: Credit) -> list[Effect]:
@@ -247,15 +295,11 @@ class Serves:
 
     def waiting(self, round_index: int) -> list[Serve]:
         """Requests of one round whose data was not ready so far."""
-        return [
-            s
-            for s in self._serves.values()
-            if s.total_bytes is None and s.stream.round_index == round_index
-        ]
+        return list(self._waiting.get(round_index, {}).values())
 
     def drop(self, serve: Serve) -> list[Effect]:
         """Forgets a request."""
-        self._serves.pop((serve.peer, serve.request.pull), None)
+        self._forget(serve)
         return [StopServing(serve.peer, serve.request.pull)]
 
     def drop_where(self, *, peer: str = "", before: int = -1) -> list[Effect]:

@@ -17,7 +17,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -248,8 +248,8 @@ class HomePulls:
 
     Per signature, over the grid: ``source``, the home of each such cell as a position
     in the plan's peers (-1: none that is there); ``home``, the same for all cells,
-    trained this round or not; ``lacked``, per peer, what it needs next and does not
-    have newest. ``sent`` and ``received`` are elements per peer.
+    trained this round or not; ``lacked``, per peer, what it needs next, or shall keep a
+    copy of, and does not have newest. ``sent`` and ``received`` are elements per peer.
     """
 
     home: tuple[Counts, ...]
@@ -275,16 +275,30 @@ class HomePulls:
         positions[rows] = np.arange(len(peers))
         home = tuple(positions[each] for each in homes.home)
         source, lacked = [], []
-        sent, received = (np.zeros(len(peers), np.int64) for _ in range(2))
-        for index, signature in enumerate(layout.signatures):
+        for index in range(len(layout.signatures)):
             source.append(np.where(trained[index], -1, home[index]))
             there = source[-1] >= 0
             lacked.append(wanted[index] & there & ~homes.newest[index][rows])
+        none = np.zeros(len(peers), np.int64)
+        pulls = cls(home, tuple(source), tuple(lacked), none, none)
+        return pulls._counted(layout)
+
+    def with_more(self, layout: Layout, more: Sequence[Mask]) -> HomePulls:
+        """The same pulls and these, (peers, cells...) per signature."""
+        pairs = zip(self.lacked, more, strict=True)
+        lacked = tuple(lacked | extra for lacked, extra in pairs)
+        return replace(self, lacked=lacked)._counted(layout)
+
+    def _counted(self, layout: Layout) -> HomePulls:
+        """The same pulls, and what each peer sends and receives by them."""
+        sent, received = np.zeros_like(self.sent), np.zeros_like(self.received)
+        for index, signature in enumerate(layout.signatures):
+            there = self.source[index] >= 0
             sizes = cell_elements(layout, signature)[there]
-            pulls = lacked[-1][:, there]
+            pulls = self.lacked[index][:, there]
             received += pulls @ sizes
-            np.add.at(sent, source[-1][there], pulls.sum(axis=0) * sizes)
-        return cls(home, tuple(source), tuple(lacked), sent, received)
+            np.add.at(sent, self.source[index][there], pulls.sum(axis=0) * sizes)
+        return replace(self, sent=sent, received=received)
 
 
 class _Reader:

@@ -186,3 +186,17 @@ def _axis_atoms(axis: Axis, pieces: tuple[Atom, ...], peer_count: int) -> AxisAt
     rows = np.frombuffer(packed, np.uint8).reshape(len(pieces), width)
     bits = np.unpackbits(rows, axis=1, bitorder="little").astype(np.bool_).T
     return AxisAtoms(axis, pieces, bits[:peer_count], bits[peer_count : 2 * peer_count])
+
+
+def all_ranges(masks: Sequence[Mask], peer_count: int) -> Mask:
+    """(peers, ranges): masks over the signatures' ranges, one behind the other."""
+    return np.concatenate([np.zeros((peer_count, 0), np.bool_), *masks], axis=1)
+
+
+def first_homes(grids: Sequence[RangeGrid], homes: Sequence[Counts]) -> Counts:
+    """For every range the home of its first cell."""
+    found = [np.zeros(0, np.int64)]
+    for grid, home in zip(grids, homes, strict=True):
+        first = np.unique(grid.cells, return_index=True)[1]
+        found.append(home.ravel()[first])
+    return np.concatenate(found)

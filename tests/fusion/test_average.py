@@ -312,3 +312,25 @@ def test_nothing_after_the_end_and_no_result_before() -> None:
     ):
         with pytest.raises(LocalProtocolError, match="taken"):
             late()
+
+
+@given(st.data())
+def test_what_a_contribution_lacks_is_passed_over(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+    absent = np.array(data.draw(st.lists(st.booleans(), min_size=len(sizes))))
+    absent = absent[: len(sizes)]
+    total = sum(sizes)
+    values = np.arange(1, total + 1, dtype=np.float32)
+    cut = data.draw(st.integers(0, total))
+    mean = StreamingMean(sizes)
+    cursor = mean.open(range(len(sizes)), 2.0, absent=absent)
+    for part in (values[:cut], values[cut:]):
+        cursor.add(part)
+    mean.close()
+    ends = np.cumsum(sizes)
+    for number, (end, size) in enumerate(zip(ends, sizes, strict=True)):
+        found = mean.result[end - size : end]
+        assert mean.absent[number] == absent[number]
+        assert found.tolist() == (
+            [0.0] * size if absent[number] else values[end - size : end].tolist()
+        )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from p2pfusion.limits import (
+    KEPT_ROSTERS,
+    MAX_ACCUSERS,
     MAX_INVITES,
     MAX_PARKED_REQUESTS_PER_PEER,
     MAX_PENDING,
+    MAX_RECOVERIES,
+    MAX_RELAYED_PROBES,
     MAX_ROSTER,
 )
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
@@ -18,16 +22,29 @@ def bounded(peer: Peer) -> None:
     facts = gossip.facts
     members = len(facts.records)
     assert members <= MAX_ROSTER and len(facts.revocations) <= MAX_ROSTER
-    assert len(facts._signed) == len(facts._standings) == len(facts._ids) == members
-    assert len(facts._known_revocations) == len(facts.revocations)
+    kept, decrees, accusations = facts._members, facts._decrees, facts._accusations
+    assert len(kept.signed) == len(kept.standings) == len(kept.ids) == members
+    assert len(kept.sorted) == len(kept._trained) == members
+    assert len(decrees.recoveries) <= MAX_RECOVERIES
+    assert len(decrees._known) == len(facts.revocations) + len(facts.recoveries)
+    assert accusations.about.keys() <= facts.records.keys()
+    for accusers in accusations.about.values():
+        assert len(accusers) <= MAX_ACCUSERS and accusers.keys() <= facts.records.keys()
+    assert len(accusations._known) == sum(map(len, accusations.about.values()))
+    assert len(facts._rosters) <= KEPT_ROSTERS
     for per_member in (
         gossip.detector.contacts,
         gossip._incarnations,
-        gossip._facts_sent_at,
+        gossip.spread._asked_at,
+        gossip.spread._answered_at,
+        gossip.probing._pinged_at,
+        gossip.probing._failed,
+        gossip.probing._asked_at,
         peer._replays,
         exchange._early,
     ):
         assert len(per_member) <= members
+    assert len(gossip.probing._for_others) <= MAX_RELAYED_PROBES
     assert len(gossip.joining.manifests) <= MANIFESTS_AT_ONCE
     assert len(admission.invites) <= MAX_INVITES
     assert len(admission.pending) <= MAX_PENDING

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgpack
 
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.messages import PROTOCOL_VERSION
+from p2pfusion.protocol.messages import NEVER, PROTOCOL_VERSION
 from p2pfusion.protocol.wire import HOPS, REFUSAL_REASONS, REFUSED_CODES, SCHEMAS
 from p2pfusion.security import proof
 from tests.fuzz.mutation import Plain, changed, damaged
@@ -51,7 +51,7 @@ class Author:
             "Refused": lambda: [self._word(REFUSED_CODES), "because"],
             "Facts": self._facts,
             "Ping": self._probe,
-            "Pong": self._probe,
+            "Pong": lambda: [*self._probe(), self.rng.choice((0.0, 1e9, 1e300))],
             "Goodbye": list,
             "SignedOffer": lambda: [self._offer()],
             "Request": self._request,
@@ -59,6 +59,9 @@ class Author:
             "Credit": lambda: [self._pull(), self._size()],
             "StreamStart": lambda: [self._pull(), *self._sizes(2), b""],
             "Chunk": lambda: [self._pull(), self._size()],
+            "Digests": self._digests,
+            "ProbeFor": lambda: [self._size(), self.anybody()],
+            "Seen": lambda: [self._size(), self.anybody()],
         }
         assert self._writers.keys() == CODES.keys()
 
@@ -121,6 +124,11 @@ class Author:
             rng.choice((there.transport_key, bytes(32))),
             rng.choice((there.exchange_key, bytes(32))),
             rng.choice(("aes-256-gcm", "chacha20-poly1305")),
+            rng.choice(("", "", "1/4", "x")),
+            rng.choice((0, 1, 5, NEVER)),
+            rng.choice((NEVER, NEVER, 0, 1, 3)),
+            rng.choice((NEVER, NEVER, NEVER, 2)),
+            rng.choice(([], [], [[1, 1, 2]], [[1, 1, 1], [1, 2, 2]])),
         ]
         return self._signed("record/v1", values, peer)
 
@@ -163,6 +171,18 @@ class Author:
         values = [self._swarm(), self.anybody(), rng.choice((0, 1, 3, *HUGE))]
         by = rng.choice(("p0", "p1", "p2"))
         return self._signed("revocation/v1", [*values, rng.choice(("", "why"))], by)
+
+    def _accusation(self) -> Signed:
+        rng = self.rng
+        age = [rng.choice((1, 1, 2, *HUGE)), rng.choice((0, 0, 1, *HUGE))]
+        values = [self._swarm(), self.member(), *age, rng.choice((0, 1, 2, 5, NEVER))]
+        return self._signed("accusation/v1", values, self.anybody())
+
+    def _recovery(self) -> Signed:
+        rng = self.rng
+        lost = sorted(rng.sample(MEMBERS, rng.choice((1, 1, 2, 5))))
+        values = [self._swarm(), lost, rng.choice((0, 1, 3, NEVER)), "fire"]
+        return self._signed("recovery/v1", values, rng.choice(("p0", "p1", "p2")))
 
     def _start(self) -> Signed:
         some = self.rng.sample(MEMBERS, self.rng.randrange(1, 5))
@@ -208,10 +228,20 @@ class Author:
             [self._revocation(), self.credential(rng.choice(("p0", "p1", "p2")))]
             for _ in range(count)
         ]
-        return [members, start, revocations]
+        accused = [self._accusation() for _ in range(rng.choice((0, 0, 1, 2, 4)))]
+        recoveries = [
+            [self._recovery(), self.credential(rng.choice(("p0", "p1", "p2")))]
+            for _ in range(rng.choice((0, 0, 0, 0, 0, 1)))
+        ]
+        return [members, start, revocations, accused, recoveries]
 
     def _probe(self) -> list[Plain]:
         return [self._size(), self._round(), self._digest()]
+
+    def _digests(self) -> list[Plain]:
+        rng = self.rng
+        buckets = b"".join(rng.choice((bytes(8), b"x" * 8)) for _ in range(64))
+        return [rng.choice((buckets, b"")), rng.random() < 0.5]
 
     def _request(self) -> list[Plain]:
         instead = self.rng.choice(("", "", self.anybody()))

@@ -38,6 +38,7 @@ from p2pfusion.protocol.messages import (
 from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
 from p2pfusion.protocol.statements import sign_start
 from p2pfusion.protocol.wire import decode, encode
+from p2pfusion.split.homes import Homes
 from tests.fuzz.bounds import bounded
 from tests.fuzz.corpus import CODES, INVITES, Author
 from tests.fuzz.mutation import Plain, changed
@@ -51,6 +52,7 @@ DATA = frozenset(CODES[kind.__name__] for kind in (StreamStart, Chunk))
 
 JOINING = ("Hello", "Welcome", "ManifestPart", "Facts", "Refused")
 MEETING = ("Hello", "Hello", "Facts", "Facts", "SignedOffer", "Ping", "Pong")
+MEETING += ("Digests", "ProbeFor", "Seen")
 TRAINING = ("SignedOffer", "Request", "Credit", "StreamStart", "Chunk", "Refusal")
 
 
@@ -148,7 +150,12 @@ class Fed:
         """Time passes; the trainer is done; somebody asks for something."""
         rng, peer = self.rng, self._peer
         self._now += rng.choice((0.001, 0.1, 0.5, 1.1, 5.0))
-        self._handle(e.Tick())
+        for _ in range(100):
+            self._handle(e.Tick())
+            if self._peer.deadline() > self._now:
+                break
+        else:
+            raise AssertionError("it wakes up at once, again and again")
         if rng.random() < 0.3:
             number = max(peer.exchange.rounds, default=0)
             self._handle(e.TrainingFinished(number, SAMPLES, 1.0, 0.5, 1.0))
@@ -252,9 +259,19 @@ def newcomer(rng: random.Random, author: Author) -> tuple[Peer, float]:
 
 
 def member(rng: random.Random, author: Author) -> tuple[Peer, float]:
-    """One that was admitted, and knows some of the others."""
+    """One that was admitted, and knows some of the others; perhaps from its disk."""
     peer = Peer(record("me"), NamedKey("me"), NAMES)
     swarm = author.manifest.swarm_id
+    if rng.random() < 0.4:
+        known = [membership(record(name), swarm) for name in ("p0", "p1", "m1", "me")]
+        start = sign_start(swarm, ["me", "p0", "p1"], NamedKey("p0"))
+        facts = (
+            Facts(tuple(known)),
+            Facts(start=start if rng.random() < 0.7 else None),
+        )
+        homes = Homes.initial(author.manifest.layout)
+        peer.handle(e.Resume(author.manifest, facts, rng.choice((0, 1, 3)), homes), 0.0)
+        return peer, 0.0
     peer.gossip.adopt(author.manifest, credential("me", swarm, by="p0"))
     peer.course.prepare()
     for name in ("p0", "p1", "m1"):

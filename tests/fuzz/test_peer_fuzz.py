@@ -131,8 +131,11 @@ attacks = st.one_of(
         st.lists(st.builds(m.Revocation, revocations, chains), max_size=2).map(tuple),
     ),
     st.builds(m.Ping, pulls, rounds, digests),
-    st.builds(m.Pong, pulls, rounds, digests),
+    st.builds(m.Pong, pulls, rounds, digests, st.floats(-1e300, 1e300)),
     st.builds(m.Goodbye),
+    st.builds(m.Digests, st.sampled_from([bytes(512), b"x" * 512]), st.booleans()),
+    st.builds(m.ProbeFor, pulls, peers),
+    st.builds(m.Seen, pulls, peers),
     offers,
     st.builds(
         m.Request,
@@ -198,6 +201,7 @@ def test_no_message_from_anybody_is_too_much(
     all_bounded(swarm)
 
 
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(attacks, st.integers(0, 10**6), st.integers(1, 255)), max_size=20

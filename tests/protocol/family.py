@@ -18,9 +18,11 @@ from tests.protocol.names import (
     NAMES,
     NamedKey,
     Names,
+    accusation,
     credential,
     membership,
     record,
+    recovery,
     revocation,
 )
 from tests.protocol.swarm import small_manifest
@@ -86,6 +88,32 @@ def out(peer: str, by: str = "p0", *, which: int = -1, **changes: object) -> Fac
     shown = CHAINS[by][which]
     said = revocation(peer, SWARM, by=by, chain=shown, **changes)  # type: ignore[arg-type]
     return Facts(revocations=(said,))
+
+
+def accused(peer: str, *by: str, age: tuple[int, int] = (1, 0), epoch: int) -> Facts:
+    """Accusations of a peer, by each of these, as facts."""
+    return Facts(
+        accusations=tuple(
+            accusation(peer, SWARM, by=each, age=age, epoch=epoch) for each in by
+        )
+    )
+
+
+def lost(*peers: str, by: str = "p0", **changes: object) -> Facts:
+    """A recovery as facts."""
+    shown = CHAINS[by][-1] if by in CHAINS else b""
+    said = recovery(*peers, swarm=SWARM, by=by, chain=shown, **changes)  # type: ignore[arg-type]
+    return Facts(recoveries=(said,))
+
+
+def swarm_of(*peers: str) -> Facts:
+    """A swarm of first members, whatever their names; p0 has admitted all others."""
+    return Facts(tuple(plain(peer) for peer in peers), start(*peers))
+
+
+def plain(peer: str, **changes: object) -> Membership:
+    """A membership of one that p0 has admitted."""
+    return membership(record(peer, **changes), SWARM)
 
 
 def everybody() -> Facts:

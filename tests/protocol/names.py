@@ -1,8 +1,7 @@
-"""Keys that are names: identities for swarms that only exist in memory.
+"""What named peers say: records, admissions, greetings, all signed with their names.
 
-The same rules as with real keys, for a thousandth of the cost, and ids that can be
-read: ``p0`` signs for ``p0``. What tests must not rely on here is secrecy; the tests of
-``security`` and of real daemons do.
+The keys are those of ``simulation/keys.py``. What tests must not rely on here is
+secrecy; the tests of ``security`` and of real daemons do.
 """
 
 from __future__ import annotations
@@ -20,52 +19,25 @@ from p2pfusion.protocol.messages import (
     Membership,
     Offer,
     PeerRecord,
+    Recovery,
     Revocation,
+    Signed,
     SignedOffer,
 )
 from p2pfusion.protocol.statements import (
+    AccusationFact,
     OfferFact,
+    sign_accusation,
     sign_offer,
     sign_record,
+    sign_recovery,
     sign_revocation,
 )
 from p2pfusion.security import issue, proof
-
-
-class NamedKey:
-    """The signing key of a name of up to 32 bytes."""
-
-    def __init__(self, peer: str) -> None:
-        self.peer = peer
-        self.public = peer.encode().ljust(32, b"\0")
-
-    def sign(self, domain: str, payload: bytes) -> bytes:
-        return _signature(self.public, domain, payload)
-
-
-class Names:
-    """Checks what ``NamedKey`` signs."""
-
-    def peer_id(self, public: bytes) -> str:
-        name = public.rstrip(b"\0").decode(errors="replace")
-        return name if name.isprintable() and name else public.hex()
-
-    def verify(
-        self, public: bytes, domain: str, payload: bytes, signature: bytes
-    ) -> bool:
-        return signature == _signature(public, domain, payload)
-
-
-NAMES = Names()
-
-
-def _signature(public: bytes, domain: str, payload: bytes) -> bytes:
-    return hashlib.sha512(public + domain.encode() + payload).digest()
-
-
-def founder(name: str) -> str:
-    """A founder, as manifests name it."""
-    return NamedKey(name).public.hex()
+from p2pfusion.simulation.keys import NAMES as NAMES
+from p2pfusion.simulation.keys import NamedKey
+from p2pfusion.simulation.keys import Names as Names
+from p2pfusion.simulation.keys import founder as founder
 
 
 def record(peer: str, **changes: object) -> PeerRecord:
@@ -174,6 +146,28 @@ def revocation(
         swarm, peer=peer, epoch=epoch, reason=reason, signer=NamedKey(by)
     )
     return Revocation(statement, chain)
+
+
+def accusation(
+    peer: str, swarm: str, *, by: str, age: tuple[int, int] = (1, 0), epoch: int = 2
+) -> Signed:
+    """A member's word that it hears nothing of a peer with a record of this age."""
+    return sign_accusation(swarm, AccusationFact(by, peer, age, epoch), NamedKey(by))
+
+
+def recovery(
+    *peers: str,
+    swarm: str,
+    by: str = "p0",
+    chain: bytes = b"",
+    epoch: int = 0,
+    reason: str = "",
+) -> Recovery:
+    """An admin's word that these are lost; ``chain`` is what makes it an admin."""
+    statement = sign_recovery(
+        swarm, peers=sorted(peers), epoch=epoch, reason=reason, signer=NamedKey(by)
+    )
+    return Recovery(statement, chain)
 
 
 def offered(

@@ -90,7 +90,7 @@ def described(what: e.Event | e.Effect) -> str:
             return f"{name} {plan.round_index} {plan.digest.hex()} {homes.digest.hex()}"
         case e.Report(kind, details):
             return f"{name} {kind} {dict(details)}"
-        case e.StartTraining() | e.AddOwn():
+        case e.StartTraining() | e.OfferLate() | e.AddOwn():
             return repr(what)
     return brief(what)
 
@@ -150,6 +150,9 @@ class Host:
     absorbed: Counter[int] = field(default_factory=Counter)
     trained: list[int] = field(default_factory=list)
     splits: dict[int, object] = field(default_factory=dict)
+    training: int | None = None
+    next_training: int | None = None
+    offered_late: dict[int, int] = field(default_factory=dict)
     wakes_at: float = float("inf")
 
     def reported(self, kind: str) -> list[e.Report]:

@@ -160,10 +160,12 @@ class Swarm:
 
     def run(self, until: Callable[[], bool], *, limit_s: float = 300.0) -> None:
         """Runs until a condition holds; fails if it does not within the limit."""
-        end = self.now + limit_s
+        end, last = self.now + limit_s, (self.now, self._count)
         while not until():
             assert self._heap, "nothing will ever happen again"
             self.now, _, action = heapq.heappop(self._heap)
+            last = last if self.now == last[0] else (self.now, self._count)
+            assert self._count < last[1] + 100_000, "time stands still"
             assert self.now <= end, f"not reached in {limit_s} virtual seconds"
             action()
 
@@ -221,9 +223,10 @@ class Swarm:
                 host.admitted.discard(peer)
             case e.Ask() | e.Knock() | e.Reply():
                 self._approach(host, effect)
-            case e.SendStart(peer, pull, stream, samples):
+            case e.SendStart(peer, pull, stream, samples, base):
                 size, absent = self._size(host, stream)
-                self._post(host, peer, StreamStart(pull, size, samples, absent))
+                head = StreamStart(pull, size, samples, absent, base)
+                self._post(host, peer, head)
             case e.SendChunk(peer, pull, stream, offset, size):
                 payload = memoryview(bytes(size))
                 if stream.hop == TABLE:
@@ -238,17 +241,31 @@ class Swarm:
                 assert number > max(host.trained, default=-1), "trained twice"
                 host.trained.append(number)
                 host.splits[number] = split
-                finished = e.TrainingFinished(
-                    number, SAMPLES, 1.0, 0.5, float(host.training_s)
-                )
-
-                def finish() -> None:
-                    if self.hosts[host.name] is host:
-                        self.event(host.name, finished)
-
-                self.at(self.now + host.training_s, finish)
+                host.next_training = number
+                self._train(host)
+            case e.OfferLate(number, base):
+                assert base in host.trained and base < number
+                host.offered_late[number] = base
+                if host.next_training == number:
+                    host.next_training = None
             case _:
                 self._record_effect(host, effect)
+
+    def _train(self, host: Host) -> None:
+        """One round at a time; of those that wait the newest."""
+        if host.training is not None or host.next_training is None:
+            return
+        number, host.next_training = host.next_training, None
+        host.training = number
+        finished = e.TrainingFinished(number, SAMPLES, 1.0, 0.5, float(host.training_s))
+
+        def finish() -> None:
+            if self.hosts[host.name] is host:
+                host.training = None
+                self.event(host.name, finished)
+                self._train(host)
+
+        self.at(self.now + host.training_s, finish)
 
     def _record_effect(self, host: Host, effect: e.Effect) -> None:
         match effect:

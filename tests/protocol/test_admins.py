@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Decided, Invited, InviteRevoked, Revoke
-from p2pfusion.protocol.door import NOTICE_ROUNDS
+from p2pfusion.protocol.door import NOTICE_ROUNDS, REMINDER_INTERVAL_S
 from p2pfusion.protocol.messages import Facts, Refused
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.statements import read_revocation
@@ -96,6 +97,31 @@ def test_whom_a_revocation_would_take_along_is_known_before() -> None:
     assert me.door.would_put_out("a") == [] and me.door.would_put_out("b") == []
     assert member().door.would_put_out("p0") == []
     assert Peer(record("x"), NamedKey("x"), NAMES).door.would_put_out("a") == []
+
+
+def test_whom_an_admin_has_put_out_is_told_so_now_and_then() -> None:
+    me = founder()
+    a, b = (membership(record(name), SWARM, role="admin") for name in "ab")
+    c = membership(record("c"), SWARM)
+    me.gossip.facts.merge(Facts((a, b, c)))
+    me.handle(Revoke("b", "lost"), 0.0)
+    # That is for a to tell, and the last one is unknown here.
+    for victim, by in (("c", "a"), ("x", "p0")):
+        chain = credential("a", SWARM, by="p0", role="admin") if by == "a" else b""
+        out = revocation(victim, SWARM, by=by, chain=chain)
+        me.gossip.facts.merge(Facts(revocations=(out,)))
+    (own,) = [
+        v.revocation for v in me.gossip.facts.revocations.values() if v.fact.peer == "b"
+    ]
+    told = []
+    for second in range(60):
+        effects = me.handle(e.Tick(), float(second))
+        told += [(second, x) for x in effects if isinstance(x, e.Reply)]
+    assert [x for _, x in told] == [
+        e.Reply(me.gossip.facts.records["b"], Facts(revocations=(own,)))
+    ] * len(told)
+    pauses = {later - sooner for (sooner, _), (later, _) in pairwise(told)}
+    assert pauses == {REMINDER_INTERVAL_S} and len(told) == 4
 
 
 def test_an_admin_that_was_put_out_is_none() -> None:

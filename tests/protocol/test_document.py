@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from p2pfusion.protocol.messages import Chunk, Message, StreamStart
-from p2pfusion.protocol.round import TRANSITIONS, Phase
+from p2pfusion.protocol.phases import TRANSITIONS, Phase
 from p2pfusion.protocol.wire import HOPS, REFUSAL_REASONS, REFUSED_CODES, SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def test_the_page_names_every_domain_of_statements() -> None:
     sources = [*(PACKAGE / "security").glob("*.py"), PACKAGE / "protocol/statements.py"]
     text = "".join(path.read_text() for path in sources)
     signed = set(re.findall(r'"(\w+/v\d+)"', text))
-    assert len(signed) == 6
+    assert len(signed) == 8
     assert set(re.findall(r"`(\w+/v\d+)`", PAGE.read_text())) == signed
 
 

@@ -14,6 +14,7 @@ from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import (
     PROTOCOL_VERSION,
+    Digests,
     Facts,
     Hello,
     ManifestPart,
@@ -124,14 +125,16 @@ def test_members_of_another_swarm_are_sent_away() -> None:
     assert refused == Refused("denied", "another swarm lives here: 'test'")
 
 
-def test_a_member_hears_where_we_are_and_all_that_we_know() -> None:
+def test_a_member_hears_where_we_are_and_compares_what_we_know() -> None:
     me = member()
     said = membership(record("b"), SWARM)
     effects = tell(me, "b", greeting(said, SWARM))
     (welcome,) = [m for m in sent(effects, "b") if isinstance(m, Welcome)]
     assert welcome == Welcome(SWARM, 0, 0, b"")
     known = [m for m in sent(effects, "b") if isinstance(m, Facts)]
-    assert known == me.gossip.facts.messages()
+    assert known == [Facts((me.gossip.membership(),))], "it may not know us"
+    asked = [m for m in sent(effects, "b") if isinstance(m, Digests)]
+    assert asked == [me.gossip.spread.digests()]
     assert e.Dial(me.gossip.facts.records["b"]) in effects
     assert sent(effects, "p0") == [Facts((said,))]
     assert me.gossip.is_member("b")

@@ -190,7 +190,7 @@ def fully_copied(swarm: Swarm, silent: str, reader: str) -> bool:
 def test_what_lived_at_a_silent_home_comes_from_copies(
     silent: str, count: int, fraction: str
 ) -> None:
-    swarm = started(count, fraction=fraction)
+    swarm = started(count, fraction=fraction, replication=1)
     swarm.run_until_done()
     assert fully_copied(swarm, silent, "p1") is (fraction == "1")
     expected = () if fully_copied(swarm, silent, "p1") else (silent,)
@@ -209,7 +209,7 @@ def test_what_lived_at_a_silent_home_comes_from_copies(
 
 @pytest.mark.parametrize("fraction", ["1/2", "1"])
 def test_a_home_that_dies_during_an_export_is_replaced_by_copies(fraction: str) -> None:
-    swarm = started(4, fraction=fraction)
+    swarm = started(4, fraction=fraction, replication=1)
     swarm.run_until_done()
     host = swarm.hosts["p1"]
     swarm.cut = lambda a, b, m: a == "p0" and isinstance(m, StreamStart)
@@ -221,6 +221,16 @@ def test_a_home_that_dies_during_an_export_is_replaced_by_copies(fraction: str) 
     assert host.assembled == [e.Assembled(5, expected)]
     if fraction == "1":
         assert any(instead_of == "p0" for _, instead_of in exported(swarm, "p1"))
+
+
+@pytest.mark.parametrize("silent", ["p0", "p2"])
+def test_with_two_copies_nothing_is_missing_without_one_home(silent: str) -> None:
+    swarm = started(4, fraction="1/4")
+    swarm.run_until_done()
+    assert fully_copied(swarm, silent, "p1")
+    swarm.kill(silent)
+    swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
+    assert export(swarm, "p1") == ()
 
 
 def test_copies_that_only_the_reader_has_are_not_missing() -> None:
@@ -240,7 +250,7 @@ def test_an_export_ends_although_the_rounds_go_on() -> None:
     host = swarm.hosts["p1"]
     swarm.run(lambda: bool(host.assembled))
     assert "p0" in host.assembled[0].missing
-    assert not host.peer.exchange._exports
+    assert not host.peer.exchange.exports._exports
 
 
 def test_one_that_is_no_member_misses_everything() -> None:

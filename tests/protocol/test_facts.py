@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.limits import MAX_CHAIN_LINKS, MAX_CONTROL_FRAME_BYTES, MAX_ROSTER
-from p2pfusion.protocol.facts import FactSet, in_frames
+from p2pfusion.limits import MAX_CHAIN_LINKS, MAX_RECOVERIES, MAX_ROSTER
+from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.messages import Facts, Membership, Signed
 from p2pfusion.protocol.statements import read_record, sign_start
-from p2pfusion.protocol.wire import encode
 from p2pfusion.security import ED25519, DeviceKey, check
 from tests.protocol.family import (
     CHAINS,
     SWARM,
+    accused,
     everybody,
     fresh,
     member,
@@ -33,10 +33,12 @@ from tests.protocol.names import (
     NAMES,
     NamedKey,
     Names,
+    accusation,
     credential,
     forged_credential,
     membership,
     record,
+    recovery,
     revocation,
 )
 from tests.protocol.swarm import small_manifest
@@ -272,6 +274,18 @@ BAD = {
         revocations=(revocation("b", SWARM, by="m", chain=CHAINS["a"][0]),)
     ),
     "another swarm's revocation": Facts(revocations=(revocation("b", "other"),)),
+    "a former fraction that is none": Facts((member("b", former_fraction="two"),)),
+    "another swarm's accusation": Facts(
+        accusations=(accusation("b", "other", by="a"),)
+    ),
+    "an accusation of oneself": accused("a", "a", epoch=3),
+    "a recovery by a member": Facts(
+        recoveries=(recovery("b", swarm=SWARM, by="m", chain=CHAINS["m"][0]),)
+    ),
+    "a recovery with another's chain": Facts(
+        recoveries=(recovery("b", swarm=SWARM, by="m", chain=CHAINS["a"][0]),)
+    ),
+    "another swarm's recovery": Facts(recoveries=(recovery("b", swarm="other"),)),
 }
 
 
@@ -283,6 +297,8 @@ def test_what_is_wrong_is_refused_with_all_that_came_with_it(name: str) -> None:
         (*good.members, *bad.members),
         bad.start or good.start,
         (*good.revocations, *bad.revocations),
+        bad.accusations,
+        bad.recoveries,
     )
     facts = fresh()
     before = facts.digest
@@ -312,6 +328,15 @@ def test_a_chain_that_is_full_makes_an_admin_that_cannot_admit() -> None:
     assert facts.is_admin(by) and not facts.can_admit(by)
 
 
+def test_more_recoveries_than_allowed_are_refused() -> None:
+    facts = fresh()
+    said = [recovery("a", swarm=SWARM, epoch=n) for n in range(MAX_RECOVERIES + 1)]
+    facts.merge(Facts(recoveries=tuple(said[1:])))
+    with pytest.raises(RemoteProtocolError, match="more recoveries"):
+        facts.merge(Facts(recoveries=(said[0],)))
+    assert len(facts.recoveries) == MAX_RECOVERIES
+
+
 def test_more_than_a_roster_of_members_or_revocations_is_refused() -> None:
     facts = fresh()
     names = [f"x{number}" for number in range(MAX_ROSTER + 1)]
@@ -324,28 +349,6 @@ def test_more_than_a_roster_of_members_or_revocations_is_refused() -> None:
     assert len(facts.records) == len(facts.revocations) == MAX_ROSTER
     facts.merge(Facts((membership(record("x0", incarnation=2), SWARM),)))
     facts.merge(Facts(revocations=(revocation("x0", SWARM, reason="again"),)))
-
-
-# --- Passing on ----------------------------------------------------------------------
-
-
-def test_messages_carry_everything_in_frames() -> None:
-    facts, copy = fresh(), fresh()
-    names = [f"x{number}" for number in range(400)]
-    facts.merge(Facts(tuple(membership(record(name), SWARM) for name in names)))
-    facts.merge(Facts(start=start(*names)))
-    for name in names:
-        facts.merge(Facts(revocations=(revocation(name, SWARM, reason="x" * 200),)))
-    messages = facts.messages()
-    assert messages[0].start is not None, "so that it never waits for a long list"
-    assert sum(len(message.members) for message in messages) == 400
-    assert sum(len(message.revocations) for message in messages) == 400
-    assert len(messages) > 4
-    for message in messages:
-        assert len(encode(message)[0]) <= MAX_CONTROL_FRAME_BYTES
-        copy.merge(message)
-    assert copy.digest == facts.digest and copy.all() == facts.all()
-    assert in_frames(Facts()) == []
 
 
 def test_real_keys_do_the_same() -> None:

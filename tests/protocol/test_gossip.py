@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from p2pfusion.errors import VerificationError
 from p2pfusion.limits import MAX_CONTROL_FRAME_BYTES
 from p2pfusion.protocol import events as e
+from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.meeting import Meeting
 from p2pfusion.protocol.messages import (
+    Digests,
     Facts,
     ManifestPart,
     Membership,
@@ -136,9 +139,9 @@ def test_who_is_in_a_swarm_takes_no_other() -> None:
     packed = theirs.to_bytes()
     gossip = member("a")
     gossip.joining.try_way(Way("host", 1))
-    gossip.on_welcome("b", Welcome(theirs.swarm_id, 0, len(packed)), 0.0)
-    assert gossip.on_part("b", ManifestPart(0, packed)) == []
-    assert gossip.on_refused("b", Refused("denied", "go away")) == []
+    Arrival(gossip).welcomed("b", Welcome(theirs.swarm_id, 0, len(packed)), 0.0)
+    assert Arrival(gossip).part("b", ManifestPart(0, packed)) == []
+    assert Arrival(gossip).refused("b", Refused("denied", "go away")) == []
     assert gossip.manifest == MANIFEST
 
 
@@ -166,14 +169,14 @@ def test_who_is_put_out_hears_it_as_the_last_word() -> None:
     assert gossip.why_absent("b", 0.0) == "put out"
 
 
-def test_differing_digests_bring_the_facts_at_most_once_a_second() -> None:
+def test_differing_digests_are_compared_at_most_once_a_second() -> None:
     gossip = member("a")
     differs = Ping(1, 0, bytes(16))
-    assert sent(gossip.on_probe("a", differs, 1.0), Facts)
-    assert not sent(gossip.on_probe("a", differs, 1.5), Facts)
-    assert sent(gossip.on_probe("a", differs, 2.0), Facts)
+    assert sent(Meeting(gossip).on_probe("a", differs, 1.0), Digests)
+    assert not sent(Meeting(gossip).on_probe("a", differs, 1.5), Digests)
+    assert sent(Meeting(gossip).on_probe("a", differs, 2.0), Digests)
     same = Ping(1, 0, gossip.facts.digest)
-    assert not sent(gossip.on_probe("a", same, 9.0), Facts)
+    assert not sent(Meeting(gossip).on_probe("a", same, 9.0), Digests)
 
 
 @given(st.sampled_from("aé漢🜚"), st.integers(1, 120))
@@ -261,7 +264,7 @@ def test_what_the_own_record_said_before_a_restart_still_counts() -> None:
 def test_who_comes_back_dials_the_members_and_bars_the_others() -> None:
     gossip = alone(incarnation=2)
     gossip.resume(MANIFEST, disk())
-    effects = gossip.introduce(0.0)
+    effects = Meeting(gossip).introduce(0.0)
     assert [x.record.peer for x in effects if isinstance(x, e.Dial)] == ["a"]
     assert [x.peer for x in effects if isinstance(x, e.Bar)] == ["b"]
 
@@ -270,7 +273,7 @@ def test_who_was_put_out_hears_it_again_at_its_next_start() -> None:
     gossip = alone(incarnation=2)
     out = Facts(revocations=(revocation("me", SWARM, by="x", reason="sold"),))
     gossip.resume(MANIFEST, [*disk(), out])
-    effects = gossip.introduce(0.0)
+    effects = Meeting(gossip).introduce(0.0)
     details = [x.details for x in effects if isinstance(x, e.Report)]
     assert details == [{"peer": "me", "by": "x", "reason": "sold"}]
     assert e.Bar("me") not in effects

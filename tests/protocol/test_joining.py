@@ -12,6 +12,7 @@ from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import MAX_MANIFEST_BYTES
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Introduced, JoinBy, KnockFailed
+from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import (
     KNOCK_INTERVALS_S,
@@ -210,14 +211,14 @@ def test_knocking_goes_on_with_pauses_until_a_known_member_answers() -> None:
     assert pauses == [*KNOCK_INTERVALS_S, KNOCK_INTERVALS_S[-1]]
     gossip.adopt(MANIFEST, credential("me", SWARM, by="x"))
     welcome = Welcome(gossip.swarm_id, 0, 0)
-    gossip.on_welcome("a", welcome, 50.0)
+    Arrival(gossip).welcomed("a", welcome, 50.0)
     assert gossip.joining.knocking, "its facts may have been lost"
     gossip.on_facts("a", of(record("a")), 50.0)
-    gossip.on_welcome("b", welcome, 50.0)
+    Arrival(gossip).welcomed("b", welcome, 50.0)
     assert gossip.joining.knocking, "b is nobody that we know"
-    gossip.on_welcome("a", Welcome("another swarm", 0, 0), 50.0)
+    Arrival(gossip).welcomed("a", Welcome("another swarm", 0, 0), 50.0)
     assert gossip.joining.knocking
-    gossip.on_welcome("a", welcome, 50.0)
+    Arrival(gossip).welcomed("a", welcome, 50.0)
     assert not gossip.joining.knocking
 
 
@@ -233,13 +234,13 @@ def knocked(*ways: Way, **changes: object) -> Gossip:
 def test_a_manifest_comes_in_parts() -> None:
     packed = MANIFEST.to_bytes()
     gossip = knocked()
-    gossip.on_welcome("a", Welcome(SWARM, 3, len(packed), credentials()), 0.0)
-    assert gossip.on_part("a", ManifestPart(0, packed[:100])) == []
-    assert gossip.on_part("a", ManifestPart(90, packed[90:])) == []
-    effects = gossip.on_part("a", ManifestPart(100, packed[100:]))
+    Arrival(gossip).welcomed("a", Welcome(SWARM, 3, len(packed), credentials()), 0.0)
+    assert Arrival(gossip).part("a", ManifestPart(0, packed[:100])) == []
+    assert Arrival(gossip).part("a", ManifestPart(90, packed[90:])) == []
+    effects = Arrival(gossip).part("a", ManifestPart(100, packed[100:]))
     assert [x for x in effects if isinstance(x, e.Adopt)] == [e.Adopt(MANIFEST)]
     assert gossip.record.swarm == SWARM and gossip.credential == credentials()
-    assert gossip.on_part("a", ManifestPart(0, packed)) == []
+    assert Arrival(gossip).part("a", ManifestPart(0, packed)) == []
 
 
 @pytest.mark.parametrize(
@@ -255,9 +256,9 @@ def test_a_manifest_comes_in_parts() -> None:
 def test_a_manifest_without_a_credential_for_us_is_not_adopted(shown: bytes) -> None:
     packed = MANIFEST.to_bytes()
     gossip = knocked()
-    gossip.on_welcome("a", Welcome(SWARM, 3, len(packed), shown), 0.0)
+    Arrival(gossip).welcomed("a", Welcome(SWARM, 3, len(packed), shown), 0.0)
     with pytest.raises(RemoteProtocolError):
-        gossip.on_part("a", ManifestPart(0, packed))
+        Arrival(gossip).part("a", ManifestPart(0, packed))
     assert gossip.manifest is None and not gossip.facts.records
     assert not gossip.joining.manifests
 
@@ -265,23 +266,25 @@ def test_a_manifest_without_a_credential_for_us_is_not_adopted(shown: bytes) -> 
 def test_only_whom_we_asked_can_let_us_in_or_send_us_away() -> None:
     packed = MANIFEST.to_bytes()
     gossip = knocked(Way("host", 1, "a", bytes(32), SWARM, "invite", bytes(16)))
-    gossip.on_welcome("b", Welcome(SWARM, 3, len(packed), credentials()), 0.0)
-    gossip.on_welcome("a", Welcome("another", 3, len(packed), credentials()), 0.0)
+    Arrival(gossip).welcomed("b", Welcome(SWARM, 3, len(packed), credentials()), 0.0)
+    Arrival(gossip).welcomed(
+        "a", Welcome("another", 3, len(packed), credentials()), 0.0
+    )
     assert not gossip.joining.manifests
-    assert gossip.on_refused("b", Refused("denied", "go away")) == []
+    assert Arrival(gossip).refused("b", Refused("denied", "go away")) == []
     assert not gossip.joining.knocking[0].denied
-    (report,) = gossip.on_refused("a", Refused("denied", "used up"))
+    (report,) = Arrival(gossip).refused("a", Refused("denied", "used up"))
     assert isinstance(report, e.Report) and report.details == {"text": "used up"}
     assert gossip.joining.knocking[0].denied
-    assert gossip.deadline() == gossip.detector.next_probe_at, "no more knocks"
+    assert gossip.deadline() == gossip.probing.next_at, "no more knocks"
 
 
 def test_a_manifest_of_another_swarm_than_announced_is_an_error() -> None:
     other = small_manifest(founder=founder("x"), seed=7).to_bytes()
     gossip = knocked(Way("host", 1, "a", bytes(32), SWARM))
-    gossip.on_welcome("a", Welcome(SWARM, 0, len(other), credentials()), 0.0)
+    Arrival(gossip).welcomed("a", Welcome(SWARM, 0, len(other), credentials()), 0.0)
     with pytest.raises(RemoteProtocolError):
-        gossip.on_part("a", ManifestPart(0, other))
+        Arrival(gossip).part("a", ManifestPart(0, other))
     assert gossip.manifest is None
 
 
@@ -290,8 +293,8 @@ def test_a_method_that_is_not_installed_here_is_named_and_nothing_else() -> None
     shown = credential("me", theirs.swarm_id, by="x")
     packed = theirs.to_bytes()
     gossip = knocked()
-    gossip.on_welcome("a", Welcome(theirs.swarm_id, 0, len(packed), shown), 0.0)
-    (report,) = gossip.on_part("a", ManifestPart(0, packed))
+    Arrival(gossip).welcomed("a", Welcome(theirs.swarm_id, 0, len(packed), shown), 0.0)
+    (report,) = Arrival(gossip).part("a", ManifestPart(0, packed))
     assert isinstance(report, e.Report) and report.kind == "incompatible"
     assert "no-such-method" in str(report.details["text"])
     assert gossip.manifest is None
@@ -299,9 +302,9 @@ def test_a_method_that_is_not_installed_here_is_named_and_nothing_else() -> None
 
 def test_a_manifest_longer_than_announced_is_an_error() -> None:
     gossip = knocked()
-    gossip.on_welcome("a", Welcome("other", 0, 5), 0.0)
+    Arrival(gossip).welcomed("a", Welcome("other", 0, 5), 0.0)
     with pytest.raises(RemoteProtocolError):
-        gossip.on_part("a", ManifestPart(0, b"123456"))
+        Arrival(gossip).part("a", ManifestPart(0, b"123456"))
 
 
 def test_strangers_cannot_fill_the_memory_with_manifests() -> None:
@@ -309,8 +312,8 @@ def test_strangers_cannot_fill_the_memory_with_manifests() -> None:
     for number in range(100):
         stranger = f"s{number}"
         welcome = Welcome("other", number, MAX_MANIFEST_BYTES)
-        gossip.on_welcome(stranger, welcome, 0.0)
-        gossip.on_part(stranger, ManifestPart(0, bytes(1000)))
+        Arrival(gossip).welcomed(stranger, welcome, 0.0)
+        Arrival(gossip).part(stranger, ManifestPart(0, bytes(1000)))
     assert len(gossip.joining.manifests) == MANIFESTS_AT_ONCE
     assert not gossip.detector.contacts
 
@@ -322,8 +325,8 @@ def test_another_swarm_is_refused_with_the_first_key_that_differs() -> None:
     gossip.expected = small_manifest(rounds=6, founder="")
     packed = theirs.to_bytes()
     shown = credential("me", theirs.swarm_id, by="x")
-    gossip.on_welcome("b", Welcome(theirs.swarm_id, 0, len(packed), shown), 0.0)
-    (report,) = gossip.on_part("b", ManifestPart(0, packed))
+    Arrival(gossip).welcomed("b", Welcome(theirs.swarm_id, 0, len(packed), shown), 0.0)
+    (report,) = Arrival(gossip).part("b", ManifestPart(0, packed))
     assert isinstance(report, e.Report) and report.kind == "incompatible"
     assert report.details["key"] == "learning_rate"
     assert gossip.manifest is None

@@ -39,11 +39,21 @@ def test_every_field_changes_the_id() -> None:
         "wire_dtype": "float16",
         "method": "heterofl",
         "method_arguments": {"x": 1},
+        "admission": "pending",
+        "founder": "ab" * 32,
     }
     for key, value in changes.items():
         changed = dataclasses.replace(base, **{key: value})
         assert changed.swarm_id != base.swarm_id
         assert base.first_difference(changed) == key
+
+
+def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
+    base = small_manifest()
+    other = dataclasses.replace(base, founder="ab" * 32, weighting="samples")
+    assert base.first_difference(other) == "weighting"
+    assert dataclasses.replace(base, founder="").founder_key == b""
+    assert other.founder_key == bytes.fromhex("ab" * 32)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,12 @@ def test_every_field_changes_the_id() -> None:
         ("name", "two\nlines"),
         ("deadline_max_s", 0.5),
         ("model_arguments", {"x": None}),
+        ("model_arguments", []),
+        ("method_arguments", 5),
+        ("admission", "closed"),
+        ("founder", "ab" * 31),
+        ("founder", "AB" * 32),
+        ("founder", "x" * 64),
     ],
 )
 def test_bad_values_name_their_key(key: str, value: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,17 @@ from hypothesis import strategies as st
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol.messages import Facts
 from p2pfusion.security import check
-from tests.protocol.family import CHAINS, SWARM, everybody, member, merged, out, start
-from tests.protocol.names import NAMES, NamedKey
+from tests.protocol.family import (
+    CHAINS,
+    SWARM,
+    everybody,
+    lost,
+    member,
+    merged,
+    out,
+    start,
+)
+from tests.protocol.names import NAMES, NamedKey, credential
 
 ADMINS = {"p0", "a", "b", "c", "d"}
 
@@ -119,3 +130,48 @@ def test_the_earlier_of_two_revocations_by_one_admin_counts() -> None:
         facts = merged([everybody(), *said])
         assert facts.revoked["m"].epoch == 3
         assert len(facts.revocations) == 1
+
+
+# --- Who is lost ---------------------------------------------------------------------
+
+
+def test_any_admin_may_declare_anybody_lost_and_nobody_else() -> None:
+    for by in ("p0", "a", "d"):
+        assert merged([everybody(), lost("p0", "a", "m", by=by)]).lost.keys() == {
+            *("p0", "a", "m")
+        }
+    for by in ("m", "n"):
+        with pytest.raises(RemoteProtocolError, match="no admin"):
+            merged([everybody(), lost("a", by=by)])
+
+
+def test_what_a_revoked_admin_has_declared_is_void() -> None:
+    said = [everybody(), lost("m", by="a", epoch=3), lost("n", by="b", epoch=5)]
+    assert merged(said).lost.keys() == {"m", "n"}
+    for order in ([*said, out("a")], [out("a"), *said]):
+        facts = merged(order)
+        assert facts.lost.keys() == {"n"} and len(facts.recoveries) == 2
+
+
+def test_the_first_of_several_recoveries_counts_and_two_chains_are_one() -> None:
+    later, sooner = lost("m", epoch=5, reason="x"), lost("m", "n", epoch=3, reason="y")
+    for order in ([later, sooner], [sooner, later]):
+        facts = merged([everybody(), *order])
+        assert facts.lost["m"].epoch == facts.lost["n"].epoch == 3
+    (said,) = lost("m", by="c").recoveries
+    # c could have been made an admin in another way, too.
+    other = credential("c", SWARM, by="p0", role="admin")
+    both = [Facts(recoveries=(replace(said, credential=other),)), lost("m", by="c")]
+    found = {merged([everybody(), *order]).all() for order in (both, both[::-1])}
+    assert len(found) == 1
+    (kept,) = found.pop().recoveries
+    assert kept.credential == other, "the shorter chain counts"
+
+
+def test_who_has_no_record_is_not_lost_until_it_has_one() -> None:
+    facts = merged([lost("m", epoch=3)])
+    assert facts.lost == {} and len(facts.recoveries) == 1
+    facts.merge(everybody())
+    assert facts.lost.keys() == {"m"}
+    facts.merge(Facts((member("m", sequence=1, epoch=4),)))
+    assert facts.lost == {}, "it has come back"

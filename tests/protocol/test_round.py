@@ -6,9 +6,10 @@ import pytest
 
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.protocol import events as e
-from p2pfusion.protocol.detector import SILENCE_S
+from p2pfusion.protocol.attendance import GRACE_S
 from p2pfusion.protocol.messages import Message, Offer, StreamStart
-from p2pfusion.protocol.round import GRACE_S, TRANSITIONS, Phase, Round, Signal
+from p2pfusion.protocol.round import TRANSITIONS, Phase, Round, Signal
+from p2pfusion.protocol.timing import DEFAULT_TIMING
 from p2pfusion.split.plan import Hop
 from tests.protocol.swarm import SAMPLES, Swarm, started
 
@@ -115,11 +116,12 @@ def test_backups_do_the_work_of_a_reducer_that_dies_in_the_exchange(
     for host in swarm.hosts.values():
         if host.alive:
             (details,) = [d for d in host.sealed if d["round"] == 3]
-            assert details["seconds"] < 1 + SILENCE_S + 1.5
+            settling = host.peer.exchange.pause.settling_s
+            assert details["seconds"] < 1 + DEFAULT_TIMING.silence_s + settling + 1.5
 
 
 def test_what_has_neither_reducer_nor_backup_counts_as_stale() -> None:
-    swarm = exchanging(5, "p0")
+    swarm = exchanging(5, "p0", partition_policy="fork")
     plan = swarm.hosts["p4"].plans[3]
     dead = ["p0", "p1", "p2", "p3"]
     assert set(plan.backups("p0", "p4")) & set(dead)
@@ -148,13 +150,13 @@ def test_the_wait_counts_from_the_own_offer_and_half_of_the_others() -> None:
     swarm.hosts["p3"].training_s = swarm.hosts["p4"].training_s = 2.0
     swarm.run_to(0.5)
     round_ = round_of(swarm, "p0")
-    assert round_.base() is None and round_.deadline() is None
+    assert round_.attendance.base() is None and round_.deadline() is None
     swarm.run(lambda: round_.offered_at is not None)
     swarm.run(lambda: len(round_.offers) == 2)
-    base = round_.base()
+    base = round_.attendance.base()
     assert base == max(at for at, _ in round_.offers.values())
     swarm.run_to(1.5)
-    assert round_.base() == base, "later offers do not move it"
+    assert round_.attendance.base() == base, "later offers do not move it"
 
 
 def test_who_is_not_in_the_round_has_no_say_in_it() -> None:

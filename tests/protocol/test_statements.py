@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
     MAX_BANNER_BYTES,
+    MAX_REFUTED,
     MAX_ROSTER,
     MAX_START_BYTES,
     MAX_STATEMENT_BYTES,
 )
-from p2pfusion.protocol.messages import Offer, PeerRecord, Signed
+from p2pfusion.protocol.messages import NEVER, Offer, PeerRecord, Signed
 from p2pfusion.protocol.statements import (
+    AccusationFact,
     OfferFact,
+    RecoveryFact,
     RevocationFact,
     author,
     banner,
+    read_accusation,
     read_banner,
     read_offer,
     read_record,
+    read_recovery,
     read_revocation,
     read_start,
+    sign_accusation,
     sign_offer,
     sign_record,
+    sign_recovery,
     sign_revocation,
     sign_start,
 )
-from p2pfusion.security import ED25519, DeviceKey, Scheme, Signer
+from p2pfusion.security import ED25519, DeviceKey
+from tests.protocol.kinds import KINDS, OTHER, REAL
 from tests.protocol.names import NAMES, NamedKey, record
-
-REAL = DeviceKey.from_seed(bytes(range(32)))
-OTHER = DeviceKey.from_seed(bytes(range(1, 33)))
 
 whole = st.integers(0, 2**63 - 1)
 printable = st.characters(categories=["L", "N", "P", "S"])
 text = st.text(printable, max_size=64)
 key = st.binary(min_size=32, max_size=32)
+epoch = st.integers(0, NEVER)
+step = st.tuples(st.just(0), st.just(0), epoch)
 real = st.floats(allow_nan=False, allow_infinity=False)
 
 records = st.builds(
@@ -61,6 +66,13 @@ records = st.builds(
     transport_key=key,
     exchange_key=key,
     cipher=st.sampled_from(["aes-256-gcm", "chacha20-poly1305"]),
+    former_fraction=st.text(printable, max_size=32),
+    since_epoch=epoch,
+    refutes_epoch=epoch,
+    leave_epoch=epoch,
+    refuted=st.lists(
+        st.tuples(st.just(0), st.just(0), epoch), max_size=MAX_REFUTED
+    ).map(tuple),
 )
 offers = st.builds(
     Offer, whole, st.binary(min_size=16, max_size=16), whole, real, real, real
@@ -113,6 +125,58 @@ def test_a_revocation_comes_back(
     assert found == RevocationFact("a", NamedKey("a").public, peer, epoch, reason)
 
 
+@given(text, st.text(printable, min_size=1, max_size=64), whole, whole, epoch)
+def test_an_accusation_comes_back(
+    swarm: str, peer: str, incarnation: int, sequence: int, epoch: int
+) -> None:
+    assume(peer != "a")
+    said = AccusationFact("a", peer, (incarnation, sequence), epoch)
+    signed = sign_accusation(swarm, said, NamedKey("a"))
+    assert read_accusation(signed, NAMES, swarm=swarm) == said
+    assert len(signed.payload) <= MAX_STATEMENT_BYTES
+
+
+@given(
+    text,
+    st.sets(st.text(printable, min_size=1, max_size=64), min_size=1),
+    epoch,
+    st.text(printable, max_size=200),
+)
+def test_a_recovery_comes_back(
+    swarm: str, peers: set[str], epoch: int, reason: str
+) -> None:
+    lost = tuple(sorted(peers))
+    signed = sign_recovery(
+        swarm, peers=lost, epoch=epoch, reason=reason, signer=NamedKey("a")
+    )
+    found = read_recovery(signed, NAMES, swarm=swarm)
+    assert found == RecoveryFact("a", NamedKey("a").public, lost, epoch, reason)
+
+
+def test_a_recovery_from_the_loss_of_all_fits_a_message() -> None:
+    longest = len(REAL.peer)
+    lost = [f"{n:0{longest}d}" for n in range(MAX_ROSTER)]
+    signed = sign_recovery(
+        "x" * 26, peers=lost, epoch=NEVER, reason="漢" * 200, signer=REAL
+    )
+    assert len(signed.payload) <= MAX_START_BYTES
+
+
+@pytest.mark.parametrize("peers", [[], ["b", "a"], ["a", "a"]])
+def test_a_recovery_that_names_nobody_or_is_out_of_order_is_refused(
+    peers: list[str],
+) -> None:
+    signed = sign_recovery("swarm", peers=peers, epoch=1, reason="", signer=REAL)
+    with pytest.raises(RemoteProtocolError, match="out of order"):
+        read_recovery(signed, ED25519, swarm="swarm")
+
+
+def test_nobody_accuses_itself() -> None:
+    said = AccusationFact(REAL.peer, REAL.peer, (1, 0), 3)
+    with pytest.raises(RemoteProtocolError, match="its own author"):
+        read_accusation(sign_accusation("s", said, REAL), ED25519, swarm="s")
+
+
 @given(text, whole, whole, offers, whole)
 def test_an_offer_comes_back(
     swarm: str, incarnation: int, sequence: int, offer: Offer, epoch: int
@@ -134,47 +198,6 @@ def test_a_banner_comes_back_and_is_short(transport_key: bytes) -> None:
 # --- What is wrong is refused --------------------------------------------------------
 
 
-class Kind(NamedTuple):
-    """One kind of statement: made with a key, read with a scheme."""
-
-    sign: Callable[[Signer], Signed]
-    read: Callable[[Signed, Scheme, bytes, str], object]
-
-
-def banner_as_signed(signer: Signer) -> Signed:
-    return Signed(*msgpack.unpackb(banner(bytes(32), signer)))
-
-
-def read_as_banner(signed: Signed, scheme: Scheme, by: bytes, swarm: str) -> object:
-    return read_banner(msgpack.packb([signed.payload, signed.signature]), scheme)
-
-
-OFFER = OfferFact(1, 2, Offer(3, bytes(16), 4, 0.5, 0.25, 2.0))
-KINDS = {
-    "record": Kind(
-        lambda signer: sign_record(record("a", swarm="swarm"), signer),
-        lambda signed, scheme, by, swarm: read_record(signed, scheme),
-    ),
-    "start": Kind(
-        lambda signer: sign_start("swarm", ["a", "b"], signer),
-        lambda signed, scheme, by, swarm: read_start(
-            signed, scheme, swarm=swarm, founder=by
-        ),
-    ),
-    "revocation": Kind(
-        lambda signer: sign_revocation(
-            "swarm", peer="b", epoch=3, reason="lost", signer=signer
-        ),
-        lambda signed, scheme, by, swarm: read_revocation(signed, scheme, swarm=swarm),
-    ),
-    "offer": Kind(
-        lambda signer: sign_offer("swarm", OFFER, 2, signer),
-        lambda signed, scheme, by, swarm: read_offer(
-            signed, scheme, swarm=swarm, key=by
-        ),
-    ),
-    "banner": Kind(banner_as_signed, read_as_banner),
-}
 ALL = pytest.mark.parametrize("name", KINDS)
 
 
@@ -211,7 +234,9 @@ def test_what_was_said_as_one_thing_is_not_another(name: str, other: str) -> Non
         KINDS[name].read(signed, ED25519, REAL.public, "swarm")
 
 
-@pytest.mark.parametrize("name", ["start", "revocation", "offer"])
+@pytest.mark.parametrize(
+    "name", ["start", "revocation", "accusation", "recovery", "offer"]
+)
 def test_what_was_said_about_another_swarm_is_refused(name: str) -> None:
     signed = KINDS[name].sign(REAL)
     with pytest.raises(RemoteProtocolError):
@@ -281,6 +306,15 @@ def test_a_start_that_names_nobody_or_is_out_of_order_is_refused(
         {"transport_key": bytes(31)},
         {"exchange_key": bytes(33)},
         {"cipher": "rot13"},
+        {"former_fraction": "1" * 33},
+        {"since_epoch": -1},
+        {"refutes_epoch": NEVER + 1},
+        {"leave_epoch": NEVER + 1},
+        {"refuted": ((1, 1, -1),)},
+        {"refuted": ((1, 1),)},
+        {"refuted": ((1, 1, 4),)},
+        {"refuted": ((2, 0, 4),)},
+        {"refuted": ((1, 1, 1),) * (MAX_REFUTED + 1)},
     ],
 )
 def test_a_field_out_of_its_bounds_is_neither_signed_nor_read(
@@ -292,13 +326,15 @@ def test_a_field_out_of_its_bounds_is_neither_signed_nor_read(
         sign_record(bad, REAL)
     said = ("name", "host", "port", "split_fraction", "incarnation", "sequence")
     said += ("join_epoch", "swarm", "transport_key", "exchange_key", "cipher")
+    said += ("former_fraction", "since_epoch", "refutes_epoch", "leave_epoch")
+    said += ("refuted",)
     for each, wanted in ((good, True), (bad, False)):
         payload = REAL.public + msgpack.packb([getattr(each, name) for name in said])
         signed = Signed(payload, REAL.sign("record/v1", payload))
         if wanted:
             assert read_record(signed, ED25519).name == "a"
         else:
-            with pytest.raises(RemoteProtocolError, match="malformed"):
+            with pytest.raises(RemoteProtocolError, match=r"malformed|refutes"):
                 read_record(signed, ED25519)
 
 

@@ -71,7 +71,7 @@ def said(message: m.Message) -> str:
             return f"{name} {hop} of round {number}{instead} from byte {offset}"
         case m.Refusal(_, reason):
             return f"{name}: {reason}"
-        case m.StreamStart(_, total, samples, _):
+        case m.StreamStart(_, total, samples, _, _):
             return f"{name} {total} bytes, {samples} samples"
         case m.Chunk(_, offset, payload):
             return f"{name} {offset}+{payload.nbytes}"
@@ -116,7 +116,7 @@ def line(what: e.Event | e.Effect) -> str:
             return f"{name} {number}"
         case e.OpenSink(_, stream, weight, size, _):
             return f"{name} {stream.hop} from {stream.source}, {size} bytes x {weight}"
-        case e.SendStart(peer, _, stream, _):
+        case e.SendStart(peer, _, stream, _, _):
             return f"{name} {stream.hop} to {peer}"
         case e.SendChunk(peer, _, stream, offset, size):
             return f"{name} {stream.hop} to {peer}, {offset}+{size}"

@@ -17,11 +17,14 @@ from p2pfusion.limits import (
     MAX_CHAIN_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     MAX_GUEST_FRAME_BYTES,
+    MAX_RECOVERIES,
+    MAX_REFUTED,
     MAX_ROSTER,
     MAX_START_BYTES,
     MAX_STATEMENT_BYTES,
 )
 from p2pfusion.protocol import messages as m
+from p2pfusion.protocol.messages import NEVER
 from p2pfusion.protocol.wire import (
     HOPS,
     REFUSAL_REASONS,
@@ -58,10 +61,15 @@ messages = st.one_of(
         st.lists(st.builds(m.Membership, signed, chain), max_size=4).map(tuple),
         st.none() | start,
         st.lists(st.builds(m.Revocation, signed, chain), max_size=4).map(tuple),
+        st.lists(signed, max_size=4).map(tuple),
+        st.lists(st.builds(m.Recovery, start, chain), max_size=4).map(tuple),
     ),
     st.builds(m.Ping, whole, whole, digest),
-    st.builds(m.Pong, whole, whole, digest),
+    st.builds(m.Pong, whole, whole, digest, st.floats(-1e12, 1e12)),
     st.builds(m.Goodbye),
+    st.builds(m.Digests, st.binary(min_size=512, max_size=512), st.booleans()),
+    st.builds(m.ProbeFor, whole, text),
+    st.builds(m.Seen, whole, text),
     st.builds(m.SignedOffer, signed),
     st.builds(
         m.Request,
@@ -188,6 +196,17 @@ def test_lengths_that_are_only_claimed_take_no_memory() -> None:
                 for _ in range(MAX_ROSTER + 1)
             )
         ),
+        m.Facts(accusations=(m.Signed(bytes(99), bytes(64)),) * (MAX_ROSTER + 1)),
+        m.Facts(accusations=(m.Signed(bytes(MAX_STATEMENT_BYTES + 1), bytes(64)),)),
+        m.Facts(
+            recoveries=(m.Recovery(m.Signed(bytes(99), bytes(64)), b""),)
+            * (MAX_RECOVERIES + 1)
+        ),
+        m.Facts(
+            recoveries=(
+                m.Recovery(m.Signed(bytes(MAX_START_BYTES + 1), bytes(64)), b""),
+            )
+        ),
         m.SignedOffer(m.Signed(bytes(99), bytes(65))),
         m.Refused("maybe", "text"),
     ],
@@ -223,6 +242,10 @@ def test_the_longest_greeting_of_a_stranger_is_taken_from_strangers(
         sequence=most,
         join_epoch=most,
         cipher="chacha20-poly1305",
+        former_fraction=letter * 32,
+        since_epoch=NEVER,
+        leave_epoch=NEVER,
+        refuted=((most, most, NEVER),) * MAX_REFUTED,
     )
     invite = invitation(id=letter * 64)
     hello = knocking(longest, invite, swarm=letter * 64)

@@ -33,7 +33,7 @@ class History:
     seed: int
     rounds: tuple[Splits, ...]
 
-    def plans(self) -> list[ExchangePlan]:
+    def plans(self, *, replication: int = 0) -> list[ExchangePlan]:
         """The plan of every round but the last, each with the homes that it follows."""
         homes = Homes.initial(self.layout)
         plans = []
@@ -45,6 +45,7 @@ class History:
                 current=current,
                 following=following,
                 homes=homes,
+                replication=replication,
             )
             homes = plan.homes_after()
             plans.append(plan)

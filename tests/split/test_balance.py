@@ -23,11 +23,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def planned_rounds(
-    windows: Windows, peer_count: int, fraction: str, *, round_count: int = 3
+    windows: Windows,
+    peer_count: int,
+    fraction: str,
+    *,
+    round_count: int = 3,
+    replication: int = 0,
 ) -> list[ExchangePlan]:
     layout, exact = resnet18(), Fraction(fraction)
     rounds = [windows(layout, peer_count, exact, t) for t in range(round_count + 1)]
-    return History(layout, 1, tuple(rounds)).plans()
+    return History(layout, 1, tuple(rounds)).plans(replication=replication)
 
 
 def moved_sub_models(plan: ExchangePlan) -> list[float]:
@@ -106,9 +111,9 @@ def test_planning_for_64_peers_takes_well_under_a_second() -> None:
 
 PRINTED = """
 from tests.split.test_balance import evenly, plan_digest, planned_rounds
-print(plan_digest(planned_rounds(evenly, 6, "1/2")[-1]))
+print(plan_digest(planned_rounds(evenly, 6, "1/2", replication=2)[-1]))
 """
-PINNED = "4e22a8d98b035161c605bd43da0f5c22d90a0d689a38e72d8f63b7698bfd151f"
+PINNED = "5f56cab26ba6859e15ab2215251c0c043c5ad80a1df7ecc605c19e97d4532a30"
 
 
 def plan_digest(plan: ExchangePlan) -> str:

@@ -1,0 +1,130 @@
+"""Who takes part in a round, and until when those who have not offered are waited for.
+
+Everybody who trains in a round says when its values are ready. The wait for those who
+have not said so counts from the moment at which the own values and those of half of the
+others are ready; ``lateness.py`` says how long it is.
+"""
+
+from __future__ import annotations
+
+from p2pfusion.protocol.lateness import Pace
+from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.transfer import Pull
+from p2pfusion.split.plan import Hop
+
+GRACE_S = 2.0
+"""A reducer may need so long after its own deadline to divide and to begin to send."""
+
+
+class Attendance:
+    """The offers of one round at one peer, and the instants that follow from them."""
+
+    def __init__(
+        self, pace: Pace, expected: set[str], *, trains: bool, started_at: float
+    ) -> None:
+        """``expected``: the others that train in this round."""
+        self.offers: dict[str, tuple[float, Offer]] = {}
+        self.offered_at: float | None = None
+        self.expected = expected
+        self.lost: set[str] = set()
+        self.elsewhere: set[str] = set()
+        self._pace = pace
+        self._trains = trains
+        self._started_at = started_at
+        self._base: tuple[float | None] | None = None
+
+    def own(self, now: float, *, trained: bool) -> None:
+        """The own values are ready, or it is known that there will be none."""
+        self.offered_at = now
+        self._base = None
+        if trained:
+            for at, seen in self.offers.values():
+                self._note_lateness(at, seen)
+
+    def offered(self, peer: str, offer: Offer, now: float) -> None:
+        """A peer announced its values, once; a stranger to this round has none."""
+        if peer in self.offers or peer not in self.expected:
+            return
+        self.offers[peer] = (now, offer)
+        self._base = None
+        if self.offered_at is not None:
+            self._note_lateness(now, offer)
+
+    def _note_lateness(self, at: float, offer: Offer) -> None:
+        if self.offered_at is not None and offer.samples:
+            self._pace.lateness.note(at - self.offered_at)
+
+    def lose(self, peer: str) -> bool:
+        """A peer is gone; whether it belonged to those that are waited for."""
+        if peer not in self.expected:
+            return False
+        self.lost.add(peer)
+        self._base = None
+        return True
+
+    def pass_over(self, elsewhere: set[str]) -> None:
+        """These peers are in other rounds: nobody waits for their offers in this."""
+        self.elsewhere = elsewhere - self.offers.keys()
+        self._base = None
+
+    # --- Instants --------------------------------------------------------------------
+
+    def base(self) -> float | None:
+        """From when on the wait counts: we have offered, and so has half of the others.
+
+        A peer that was held up in the previous round is thus not given up by one that
+        was not. One that does not train goes by the pace of those in its round alone.
+        """
+        if self._base is None:
+            self._base = (self._found_base(),)
+        return self._base[0]
+
+    def _found_base(self) -> float | None:
+        others = self.expected - self.lost - self.elsewhere
+        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
+        half = (len(others) + 1) // 2
+        own = [] if self.offered_at is None else [self.offered_at]
+        if half > len(times) or (self._trains and not own):
+            return None
+        return max([*times[half - 1 : half], *own], default=self._started_at)
+
+    def given_up_at(self) -> float | None:
+        """When the others went on without this peer's offer, if it did not come.
+
+        As far as one can tell from here: they wait as long as we would. None while
+        half of them have not offered yet.
+        """
+        others = self.expected - self.lost - self.elsewhere
+        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
+        most = len(others) // 2 + 1
+        if len(times) < most:
+            return None
+        return times[most - 1] + self._pace.lateness.wait_s()
+
+    def may_be_due(self, before: float) -> bool:
+        """False if certainly nothing is due before an instant."""
+        base = self.base()
+        begins_at = self.offered_at if base is None else base
+        minimum_s = self._pace.lateness.minimum_s
+        return begins_at is not None and begins_at + minimum_s < before
+
+    def due(self, pull: Pull) -> float | None:
+        """When a stream of this round is given up; None while nothing says when."""
+        base = self.base()
+        if base is None:
+            if self.offered_at is None:
+                return None
+            return self.offered_at + self._pace.lateness.maximum_s
+        stream, lateness = pull.stream, self._pace.lateness
+        if pull.opened:
+            return base + lateness.maximum_s + GRACE_S
+        wait = lateness.wait_s()
+        offered = self.offers.get(stream.source)
+        if stream.hop == Hop.CONTRIBUTION:
+            return base + (lateness.maximum_s if offered else wait)
+        # A reducer waits for the others, counted from its own offer, before it divides.
+        start = base if offered is None else max(base, offered[0])
+        if not stream.instead_of:
+            return start + wait + GRACE_S
+        # A backup waits for the silent one, too, until it acts on its silence.
+        return start + 2 * (wait + GRACE_S) + self._pace.settling_s

@@ -1,0 +1,133 @@
+"""How members keep in touch: greetings, probes, and looking on behalf of others."""
+
+from __future__ import annotations
+
+from p2pfusion.limits import OBSERVERS
+from p2pfusion.protocol.events import Bar, Dial, Effect, Send
+from p2pfusion.protocol.gossip import Gossip
+from p2pfusion.protocol.messages import Ping, Pong, ProbeFor
+from p2pfusion.protocol.observers import circle, neighbours, place
+
+
+class Meeting:
+    """The side of one peer that probes and is probed."""
+
+    def __init__(self, gossip: Gossip) -> None:
+        self._gossip = gossip
+        self._observed_in: tuple[bytes, int] | None = None
+        self._greeted_at: dict[str, float] = {}
+
+    def introduce(self, now: float) -> list[Effect]:
+        """Back after a restart: connections to all members, and a greeting for those
+        who have to know at once."""
+        gossip, effects = self._gossip, list[Effect]()
+        self._observed(now)
+        for peer in gossip.others():
+            gossip.detector.watch(peer, now)
+            effects.append(Dial(gossip.facts.records[peer]))
+            if gossip.greets(peer):
+                effects.append(Send(peer, gossip.hello()))
+        for peer in sorted(gossip.facts.revoked):
+            effects += gossip.put_out(peer) if peer == gossip.me else [Bar(peer)]
+        return effects
+
+    # --- Time ------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Effect]:
+        """The probes that are due."""
+        gossip = self._gossip
+        if not gossip.probing.due(now) or gossip.manifest is None:
+            return []
+        gossip.probing.drop_old(now)
+        gossip.detector.settle_doubts(now)
+        effects: list[Effect] = []
+        for peer in self._observed(now):
+            effects += self._probe(peer, now)
+        return effects
+
+    def _observed(self, now: float) -> list[str]:
+        """Whom this peer probes, sorted; the detector learns it when it changes."""
+        gossip, epoch = self._gossip, self._gossip.epoch(now)
+        seen_in = (gossip.facts.digest, epoch)
+        if seen_in != self._observed_in:
+            self._observed_in = seen_in
+            gossip.detector.observe(self._neighbours(epoch), now)
+        if len(gossip.others()) <= OBSERVERS:
+            return gossip.others()
+        probed = gossip.detector.probed
+        return sorted(peer for peer in probed if gossip.is_member(peer))
+
+    def _neighbours(self, epoch: int) -> set[str] | None:
+        """Of a large swarm those whom this peer observes; they observe it.
+
+        Beside those of the roster the nearest of all members: before the start, and
+        for who is not in the roster (yet), there would be nobody.
+        """
+        gossip, others = self._gossip, self._gossip.others()
+        if len(others) <= OBSERVERS:
+            return None
+        swarm, me = gossip.swarm_id, gossip.me
+        near = neighbours(circle(swarm, others), (place(swarm, me), me))
+        return {*near, *gossip.facts.observers(me, epoch)}
+
+    def _probe(self, peer: str, now: float) -> list[Effect]:
+        """A ping; or a greeting, for one that may not know us (any more)."""
+        gossip, effects = self._gossip, list[Effect]()
+        detector, contact = gossip.detector, gossip.detector.watch(peer, now)
+        gone = peer in detector.silent and gossip.facts.is_gone(peer, gossip.epoch(now))
+        if gone and not self._greets_again(peer, now):
+            return []
+        missed = gossip.probing.unanswered(peer, now) or peer in detector.silent
+        if missed and not contact.said_goodbye and not gone:
+            asked = gossip.probing.ask_others(peer, detector.online(now), now)
+            effects += [Send(helper, probe) for helper, probe in asked]
+        if not detector.is_online(peer, now):
+            there = Dial(gossip.facts.records[peer])
+            return [*effects, there, Send(peer, gossip.hello())]
+        number = gossip.probing.ping(peer, now)
+        return [*effects, Send(peer, self._ping(number))]
+
+    def _greets_again(self, peer: str, now: float) -> bool:
+        """Who is gone is greeted now and then only: it greets when it comes back."""
+        pause_s = self._gossip.detector.timing.suspicion_s
+        if now - self._greeted_at.get(peer, float("-inf")) < pause_s:
+            return False
+        self._greeted_at[peer] = now
+        return True
+
+    def _ping(self, number: int) -> Ping:
+        return Ping(number, self._gossip.round_index, self._gossip.facts.digest)
+
+    # --- Messages --------------------------------------------------------------------
+
+    def on_probe(self, peer: str, probe: Ping | Pong, now: float) -> list[Effect]:
+        """A ping or its answer."""
+        gossip, effects = self._gossip, list[Effect]()
+        gossip.detector.in_round(peer, probe.round_index, now)
+        digest = gossip.facts.digest
+        if isinstance(probe, Ping):
+            clock_s = now + gossip.wall_offset_s
+            pong = Pong(probe.nonce, gossip.round_index, digest, clock_s)
+            effects.append(Send(peer, pong))
+        else:
+            told = gossip.probing.answered(peer, probe.nonce, now)
+            effects += [Send(asker, seen) for asker, seen in told]
+            self._note_skew(peer, probe.clock_s, now)
+        if probe.facts_digest != digest and isinstance(probe, Ping):
+            effects += gossip.spread.compare(peer, now)
+        return effects
+
+    def _note_skew(self, peer: str, clock_s: float, now: float) -> None:
+        """How far a clock is from ours, to half a round trip: shown, never used."""
+        contact = self._gossip.detector.watch(peer, now)
+        if contact.rtt_s is not None:
+            here_s = now + self._gossip.wall_offset_s
+            contact.skew_s = clock_s + contact.rtt_s / 2 - here_s
+
+    def on_probe_for(self, peer: str, probe: ProbeFor, now: float) -> list[Effect]:
+        """Somebody has no answer from another member, and asks us to look."""
+        gossip = self._gossip
+        if probe.peer in (peer, gossip.me) or not gossip.is_member(probe.peer):
+            return []
+        number = gossip.probing.asked_by(peer, probe, now)
+        return [] if number is None else [Send(probe.peer, self._ping(number))]

@@ -1,0 +1,148 @@
+"""What the own trainer gives: offers to the others, in the round or too late for it."""
+
+from __future__ import annotations
+
+import math
+
+from p2pfusion.protocol.events import (
+    Effect,
+    OfferLate,
+    Report,
+    StartTraining,
+    TrainingFailed,
+    TrainingFinished,
+)
+from p2pfusion.protocol.exchange import Exchange
+from p2pfusion.protocol.messages import NEVER, Offer
+from p2pfusion.protocol.phases import Phase
+from p2pfusion.protocol.round import Round
+
+TOO_SLOW_ROUNDS = 3
+"""So many rounds too late in a row, and the sub-model is too large for this machine."""
+
+
+class Work:
+    """The trainer's word, and what this peer says about it.
+
+    A training may end when its round is over: the others, or this peer, are in a later
+    one. Then it is offered there, as long as that round is not trained yet.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._begun: set[int] = set()
+        self._late: TrainingFinished | None = None
+        self._late_rounds = 0
+
+    def start(self, training: StartTraining) -> list[Effect]:
+        """A round is trained, unless something that came too late takes its place."""
+        number = training.round_index
+        if self._late is not None and self._age(self._late, number) is not None:
+            return []
+        self._begun.add(number)
+        return [training]
+
+    def _age(self, event: TrainingFinished, number: int) -> int | None:
+        """How many rounds too late something is; None if that is too many."""
+        late = number - event.round_index
+        return late if late <= self._exchange.max_staleness else None
+
+    # --- The trainer's word ----------------------------------------------------------
+
+    def trained(self, event: TrainingFinished, now: float) -> list[Effect]:
+        """Values are ready: tell everybody, in their round or in a later one."""
+        if event.round_index not in self._begun:
+            return []
+        if event.samples < 1 or not math.isfinite(event.loss + event.norm):
+            text = f"loss {event.loss}, norm {event.norm} of {event.samples} samples"
+            return self.failed(TrainingFailed(event.round_index, text), now)
+        self._begun.discard(event.round_index)
+        round_ = self._exchange.round
+        if round_ is None or round_.number < event.round_index:
+            return []
+        in_time = round_.number == event.round_index and round_.phase is Phase.TRAIN
+        if in_time and not self._is_useless(round_, now):
+            self._late_rounds = 0
+            return self._offer(round_, event, now)
+        self._late = event
+        effects = self._count_late(event, max(1, round_.number - event.round_index))
+        if in_time:
+            return effects + self._nothing(round_, "too late for this round", now)
+        return effects + self.offer_late(now)
+
+    def _offer(
+        self, round_: Round, event: TrainingFinished, now: float
+    ) -> list[Effect]:
+        late = event.round_index < round_.number
+        offer = Offer(
+            round_.number,
+            round_.plan.digest,
+            event.samples,
+            event.loss,
+            event.norm,
+            event.seconds,
+            event.round_index if late else NEVER,
+        )
+        return round_.trained(offer, now) + self._exchange.offering.announce(offer)
+
+    def _is_useless(self, round_: Round, now: float) -> bool:
+        """Whether nobody averages our values in this round any more."""
+        manifest = self._exchange.gossip.manifest
+        assert manifest is not None
+        if not manifest.max_staleness or round_.number + 1 >= manifest.rounds:
+            return False
+        given_up_at = round_.attendance.given_up_at()
+        if given_up_at is not None and given_up_at < now:
+            return True
+        others = round_.plan.reducers_of(round_.me)
+        round_of = self._exchange.gossip.claims.round_of
+        return bool(others) and all(round_of(p) > round_.number for p in others)
+
+    # --- Too late --------------------------------------------------------------------
+
+    def offer_late(self, now: float) -> list[Effect]:
+        """Offers in the present round what came too late for its own, if it can."""
+        event, round_ = self._late, self._exchange.round
+        if event is None or round_ is None:
+            return []
+        details = {"round": round_.number, "base_round": event.round_index}
+        if self._age(event, round_.number) is None:
+            self._late = None
+            return [Report("late-dropped", details)]
+        if round_.phase is not Phase.TRAIN:
+            return []  # it waits for the next round
+        self._begun.discard(round_.number)
+        instead = OfferLate(round_.number, event.round_index)
+        if self._is_useless(round_, now):  # too late for this one, too
+            why = "too late for this round, too"
+            return [instead, *self._nothing(round_, why, now)]
+        self._late = None
+        return [
+            instead,
+            *self._offer(round_, event, now),
+            Report("late-update", details),
+        ]
+
+    def _count_late(self, event: TrainingFinished, rounds: int) -> list[Effect]:
+        self._late_rounds += rounds
+        if self._late_rounds < TOO_SLOW_ROUNDS:
+            return []
+        details = {"rounds": self._late_rounds, "training_s": event.seconds}
+        self._late_rounds = 0
+        return [Report("too-slow", details)]
+
+    def failed(self, event: TrainingFailed, now: float) -> list[Effect]:
+        """No values this round: tell everybody not to wait."""
+        self._begun.discard(event.round_index)
+        round_ = self._exchange.rounds.get(event.round_index)
+        if round_ is None or round_.phase is not Phase.TRAIN:
+            return []
+        details = {"round": event.round_index, "reason": event.reason}
+        effects = self._nothing(round_, event.reason, now)
+        return [*effects, Report("training-failed", details)]
+
+    def _nothing(self, round_: Round, reason: str, now: float) -> list[Effect]:
+        """Goes on without own values, and tells nobody to wait for them."""
+        none = Offer(round_.number, round_.plan.digest, 0, 0.0, 0.0, 0.0)
+        told = self._exchange.offering.announce(none)
+        return [*round_.failed(reason, now), *told]

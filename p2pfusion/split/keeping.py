@@ -1,0 +1,73 @@
+"""What a reducer must ask for to keep a range alive to which nobody contributes.
+
+The plans count a range as new that was to be trained. If all its holders are gone, its
+reducer passes on the newest values from before, so that the plans stay true. Where it
+has not got these itself, others have them by the table of homes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from p2pfusion.split.grid import Mask
+from p2pfusion.split.streams import ExchangePlan, Hop
+
+Cells = tuple[Mask, ...]
+"""Per signature, over the grid."""
+
+
+def cells_to_keep(
+    plan: ExchangePlan,
+    reducer: str,
+    *,
+    instead_of: str,
+    came: Collection[str],
+    has_own: bool,
+) -> Cells:
+    """Cells that the reducer fuses, that came from nobody and that it has not newest.
+
+    ``came``: whose whole contributions have arrived.
+    """
+    failed = instead_of or None
+    bare = np.zeros(len(plan.range_sizes), np.bool_)
+    bare[plan.reduced_by(reducer, instead_of=failed)] = True
+    for source in came:
+        ends = {"source": source, "target": reducer}
+        bare[plan.ranges(Hop.CONTRIBUTION, **ends, instead_of=failed)] = False
+    if has_own:
+        bare[plan.own_ranges(reducer, instead_of=failed)] = False
+    return tuple(
+        bare[grid.cells] & plan.homes.lacking(reducer, index)
+        for index, grid in enumerate(plan.grids)
+    )
+
+
+def keepers(plan: ExchangePlan, cells: Cells, among: Collection[str]) -> list[str]:
+    """Few of these peers that have all of the cells newest which any of them has."""
+    rest = {peer: held_by(plan, cells, peer) for peer in plan.peers if peer in among}
+    chosen: list[str] = []
+    while rest:
+        sizes = {peer: _count(held) for peer, held in rest.items()}
+        best = max(sorted(sizes), key=lambda peer: sizes[peer])
+        if not sizes[best]:
+            break
+        chosen.append(best)
+        found = rest.pop(best)
+        rest = {
+            peer: tuple(a & ~b for a, b in zip(held, found, strict=True))
+            for peer, held in rest.items()
+        }
+    return chosen
+
+
+def held_by(plan: ExchangePlan, cells: Cells, peer: str) -> Cells:
+    """Those of the cells of which the peer has the newest values, by the table."""
+    return tuple(
+        mask & plan.homes.copies(index, [peer])[0] for index, mask in enumerate(cells)
+    )
+
+
+def _count(cells: Cells) -> int:
+    return sum(int(mask.sum()) for mask in cells)

@@ -1,0 +1,69 @@
+"""What a user decides about the own stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.protocol import events as e
+from p2pfusion.protocol.messages import NEVER
+from tests.protocol.swarm import Swarm, small_manifest
+from tests.protocol.test_suspicion import agree, epoch, roster, running
+
+
+def test_who_has_left_may_come_back_as_a_newcomer() -> None:
+    swarm = running(3)
+    swarm.event("p2", e.Leave())
+    gossip = swarm.hosts["p2"].peer.gossip
+    left = gossip.record.leave_epoch
+    swarm.event("p2", e.Leave())
+    assert gossip.record.leave_epoch == left, "it has said so"
+    swarm.run(lambda: epoch(swarm) > left)
+    swarm.event("p2", e.JoinBy(swarm.way("p0")))
+    assert gossip.record.leave_epoch == NEVER
+    back = gossip.record.join_epoch
+    assert back >= epoch(swarm) + 1
+    swarm.run(lambda: bool(swarm.hosts["p0"].reported("rejoined")))
+    swarm.run(lambda: epoch(swarm) >= back and agree(swarm))
+    facts = swarm.hosts["p0"]
+    assert roster(facts, back - 1) == ["p0", "p1"]
+    assert roster(facts, back) == ["p0", "p1", "p2"]
+
+
+def waiting() -> Swarm:
+    """Two of three members that the founder waits for."""
+    swarm = Swarm(small_manifest(min_peers=3))
+    for name in ("p0", "p1"):
+        swarm.add(name)
+    swarm.found("p0")
+    swarm.join("p1", by="p0")
+    swarm.run_to(2.0)
+    return swarm
+
+
+def test_before_the_start_all_of_it_counts_at_once() -> None:
+    swarm = waiting()
+    swarm.event("p1", e.ChangeFraction("1/4"))
+    record = swarm.hosts["p1"].peer.gossip.record
+    assert (record.split_fraction, record.former_fraction) == ("1/4", "")
+    swarm.event("p1", e.Leave())
+    assert swarm.hosts["p1"].peer.gossip.record.leave_epoch == 0
+    swarm.event("p1", e.JoinBy(swarm.way("p0")))
+    assert swarm.hosts["p1"].peer.gossip.record.leave_epoch == NEVER
+
+
+def test_nonsense_is_no_fraction_and_no_change_is_no_news() -> None:
+    swarm = waiting()
+    before = swarm.hosts["p1"].peer.gossip.record
+    swarm.event("p1", e.ChangeFraction(before.split_fraction))
+    with pytest.raises(ConfigError):
+        swarm.event("p1", e.ChangeFraction("x"))
+    assert swarm.hosts["p1"].peer.gossip.record == before
+
+
+def test_without_a_swarm_there_is_nothing_to_leave() -> None:
+    swarm = waiting()
+    swarm.add("p7")
+    for event in (e.Leave(), e.Recover(("p0",), "why")):
+        swarm.event("p7", event)
+    assert not swarm.hosts["p7"].reports

@@ -1,0 +1,180 @@
+"""What news costs, and how those who missed it get it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfusion.limits import FAN_OUT, MAX_FLOODED
+from p2pfusion.protocol import events as e
+from p2pfusion.protocol import spread
+from p2pfusion.protocol.facts import FactSet
+from p2pfusion.protocol.messages import Digests, Facts, Message
+from p2pfusion.protocol.spread import EXCHANGE_PAUSE_S, SAVE_PAUSE_S, Spread
+from tests.protocol.names import NAMES, membership, record
+from tests.protocol.swarm import Swarm, small_manifest, started
+
+MANIFEST = small_manifest()
+SWARM = MANIFEST.swarm_id
+
+
+def knowing(me: str, *peers: str) -> Spread:
+    """The facts of one peer, which knows these members."""
+    facts = FactSet(NAMES, MANIFEST)
+    for peer in (me, *peers):
+        facts.merge(of(peer))
+    return Spread(me, facts)
+
+
+def of(*peers: str, sequence: int = 0) -> Facts:
+    there = (record(peer, sequence=sequence) for peer in peers)
+    return Facts(tuple(membership(each, SWARM) for each in there))
+
+
+def messages(effects: list[e.Effect]) -> list[Message]:
+    return [effect.message for effect in effects if isinstance(effect, e.Send)]
+
+
+def talk(one: Spread, two: Spread, now: float) -> list[Message]:
+    """``one`` asks ``two`` to compare; all that both say until they are quiet."""
+    sides = {one.me: one, two.me: two}
+    said: list[Message] = []
+    waiting = [(one.me, x) for x in messages(one.compare(two.me, now))]
+    while waiting:
+        by, message = waiting.pop(0)
+        said.append(message)
+        to = two.me if by == one.me else one.me
+        if isinstance(message, Digests):
+            answers = messages(sides[to].compared(by, message, now))
+            waiting += [(to, answer) for answer in answers]
+        elif isinstance(message, Facts):
+            sides[to].facts.merge(message)
+    return said
+
+
+names = st.sets(st.sampled_from([f"m{number}" for number in range(30)]), max_size=20)
+
+
+@given(names, names)
+def test_one_comparison_makes_two_equal(mine: set[str], theirs: set[str]) -> None:
+    one, two = knowing("a", *mine), knowing("b", *theirs)
+    for each in (one, two):
+        each.facts.merge(of("a", "b"))
+    said = talk(one, two, 1.0)
+    assert one.facts.digest == two.facts.digest
+    assert sum(isinstance(message, Digests) for message in said) <= 2
+
+
+def test_only_the_parts_that_differ_travel() -> None:
+    peers = [f"m{number}" for number in range(40)]
+    one, two = knowing("a", "b", *peers), knowing("b", "a", *peers)
+    assert len(talk(one, two, 0.0)) == 1, "nothing differs"
+    two.facts.merge(of("m7", sequence=1))
+    sent = [m for m in talk(one, two, 2.0) if isinstance(m, Facts)]
+    named = [one.facts.record_of(m).peer for facts in sent for m in facts.members]
+    assert "m7" in named and len(named) < 10
+
+
+def test_comparing_and_answering_are_rare() -> None:
+    one, two = knowing("a", "b", "c"), knowing("b", "a")
+    soon, later = EXCHANGE_PAUSE_S / 2, EXCHANGE_PAUSE_S
+    assert one.compare("b", 0.0) and not one.compare("b", soon)
+    assert one.compare("c", soon) and one.compare("b", later)
+    asked = one.digests()
+    assert two.compared("a", asked, 0.0) and not two.compared("a", asked, soon)
+    assert two.compared("a", asked, later)
+
+
+def test_news_goes_to_all_of_a_small_swarm_and_to_a_few_of_a_large_one() -> None:
+    peers = [f"m{number:02d}" for number in range(MAX_FLOODED)]
+    small, large = knowing("a", *peers[:-1]), knowing("a", *peers)
+    assert not small.is_large and large.is_large
+    assert list(small.told(but="m00")) == peers[1:-1]
+    counts = Counter(peer for _ in range(1_000) for peer in large.told())
+    assert sum(counts.values()) == 1_000 * FAN_OUT
+    assert len(counts) == len(peers) and "a" not in counts
+
+
+def test_a_large_swarm_compares_with_one_at_a_time() -> None:
+    large = knowing("a", *(f"m{number:02d}" for number in range(MAX_FLOODED)))
+    assert large.compare("m01", 0.0) and not large.compare("m02", 0.5)
+    assert large.compare("m02", EXCHANGE_PAUSE_S)
+
+
+def test_news_of_others_is_saved_soon_and_not_each_time() -> None:
+    kept = knowing("a")
+    assert kept.deadline == float("inf") and kept.save_due(0.0) == []
+    kept.learned(5.0)
+    assert kept.deadline == 5.0
+    (saved,) = kept.save_due(5.0)
+    assert isinstance(saved, e.SaveFacts) and kept.save_due(5.0) == []
+    for instant in (5.1, 5.2, 5.3):
+        kept.learned(instant)
+        assert kept.deadline == 5.0 + SAVE_PAUSE_S
+    assert kept.save_due(5.9) == [] and kept.save_due(6.0)
+    kept.learned(20.0)
+    kept.saved()
+    assert kept.deadline == float("inf"), "all of it is saved already"
+
+
+# --- A swarm that is too large for flooding ------------------------------------------
+
+LARGE = 80
+
+
+def crowd(count: int) -> tuple[Swarm, Counter[str]]:
+    """A swarm of so many that has not started; counts what is sent, by kind."""
+    swarm = Swarm(small_manifest(min_peers=count + 1, network="local"))
+    counts: Counter[str] = Counter()
+
+    def counted(a: str, b: str, message: Message) -> bool:
+        counts[type(message).__name__] += 1
+        return False
+
+    swarm.cut = counted
+    for number in range(count):
+        swarm.add(f"p{number}")
+    swarm.found("p0")
+    for number in range(1, count):
+        swarm.at(number * 0.05, lambda name=f"p{number}": swarm.join(name, by="p0"))
+    swarm.run(lambda: agree(swarm, count), limit_s=60.0)
+    return swarm, counts
+
+
+def agree(swarm: Swarm, count: int) -> bool:
+    facts = [host.peer.gossip.facts for host in swarm.hosts.values()]
+    return all(len(f.records) == count for f in facts) and (
+        len({f.digest for f in facts}) == 1
+    )
+
+
+def test_news_in_a_large_swarm_reaches_everybody_for_a_few_messages_each() -> None:
+    # They come as to a swarm that is large already: flooding would take long here.
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(spread, "MAX_FLOODED", 4)
+        swarm, counts = crowd(LARGE)
+    assert counts["Facts"] <= 2 * LARGE * LARGE, "two per join and member"
+    swarm.run_to(swarm.now + 3)
+    counts.clear()
+    begun = swarm.now
+    swarm.event("p7", e.ChangeFraction("1/4"))
+    swarm.run(lambda: agree(swarm, LARGE), limit_s=10.0)
+    assert counts["Facts"] <= (FAN_OUT + 2) * LARGE
+    seconds = max(1.0, swarm.now - begun)
+    assert counts["Digests"] <= 2 * LARGE * (seconds + 1)
+    # Each pings sixteen others or a few more, twice a second.
+    swarm.run_to(swarm.now + 1)
+    counts.clear()
+    swarm.run_to(swarm.now + 5)
+    assert counts["Ping"] <= LARGE * 17 * 11
+    assert {k: n for k, n in counts.items() if k not in ("Ping", "Pong")} == {}
+
+
+def test_the_start_of_a_swarm_is_kept_at_once() -> None:
+    swarm = started(3)
+    swarm.run(lambda: all(host.peer.round for host in swarm.hosts.values()))
+    for host in swarm.hosts.values():
+        assert any(facts.start is not None for facts in host.facts)
