@@ -5,7 +5,7 @@ known before the first is written, and values are written where they belong, seg
 segment, in any order. The file appears under its name when all is on disk; a crash
 before that leaves the previous one. Format: eight bytes of header length
 (little-endian), the header as JSON padded with spaces to a multiple of eight, then the
-tensors without gaps.
+tensors without gaps. The header has a checksum (``checksum.py``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from p2pfusion.errors import LayoutError, LocalProtocolError, VerificationError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
+from p2pfusion.store.checksum import KEY, UNKNOWN, seal, verify
 from p2pfusion.store.files import FLOAT_BYTES, Floats, new_file, write_at
 from p2pfusion.store.rectangles import cut, put, row_blocks
 from p2pfusion.store.store import Store
@@ -67,7 +68,7 @@ def write_checkpoint(
 
     ``ResourceError`` if the disk has no room for it, before anything is written.
     """
-    header = _header(layout, metadata)
+    header = _header(layout, {KEY: UNKNOWN, **metadata})
     with new_file(path, durable=True) as file:
         # Reserved at once, so that a full disk is found now and not near the end.
         os.posix_fallocate(file, 0, len(header) + layout.size * FLOAT_BYTES)
@@ -75,6 +76,7 @@ def write_checkpoint(
         writer = CheckpointWriter(file, layout, len(header))
         yield writer
         writer.check_complete()
+        seal(file, header)
 
 
 def copy_model(store: Store, writer: CheckpointWriter) -> None:
@@ -88,11 +90,16 @@ def copy_model(store: Store, writer: CheckpointWriter) -> None:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Floats], dict[str, str]]:
-    """All tensors and the metadata; ``VerificationError`` if the file is damaged."""
+    """All tensors and the metadata; ``VerificationError`` if the file is damaged.
+
+    A checksum is checked if there is one: files of other programs have none.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
+        if metadata.pop(KEY, None) is not None and not verify(path):
+            raise VerificationError(f"{path} is damaged: its checksum is another")
     except FileNotFoundError:
         raise VerificationError(f"{path} is missing") from None
     # TypeError: a data type that numpy does not know.

@@ -1,7 +1,8 @@
 """How this package touches files: nothing by halves, and clear errors.
 
-Nothing appears under its final name before it is complete; a full disk, or too many
-open files, is a ``ResourceError``; a file of another size than expected is damaged.
+Nothing appears under its final name before it is complete; a full disk is a
+``DiskFullError``, too many open files another ``ResourceError``; a file of another size
+than expected is damaged.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfusion.errors import ResourceError, VerificationError
+from p2pfusion.errors import DiskFullError, ResourceError, VerificationError
 
 Floats = NDArray[np.float32]
 
@@ -24,14 +25,8 @@ FLOAT_BYTES = 4
 
 RESTORE = "remove its directory: the peer fetches what it needs from the swarm again"
 
-OUT_OF_RESOURCES = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def map_floats(path: Path, count: int) -> Floats:
@@ -65,12 +60,24 @@ def clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in OUT_OF_RESOURCES:
-            raise
-        raise ResourceError(
-            f"cannot write {path}: {error.strerror}",
-            hint="free some disk space, or move the peer's home to a larger disk",
-        ) from error
+        text = f"cannot write {path}: {error.strerror}"
+        if error.errno in DISK_FULL:
+            hint = "free some disk space, or move the peer's home to a larger disk"
+            raise DiskFullError(text, hint=hint) from error
+        if error.errno in OUT_OF_RESOURCES:
+            hint = "close other programs, or raise the system's limits"
+            raise ResourceError(text, hint=hint) from error
+        raise
+
+
+@contextmanager
+def open_to_read(path: Path) -> Iterator[int]:
+    """An existing file, open for reading."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -60,6 +60,22 @@ def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
         into[dense] = whole[place]
 
 
+def fetch(
+    file: int, shape: tuple[int, ...], sets: Sequence[IndexSet], into: Floats
+) -> None:
+    """As ``pick``, from the array that an open file is: its rows, some at a time."""
+    rows, *columns = sets or (IndexSet.span(0, 1),)
+    dense = into.reshape(len(rows), *into.shape[1:])
+    row_bytes = math.prod(shape[1:]) * FLOAT_BYTES
+    offset = 0
+    for start, stop in row_blocks(rows, shape):
+        data = os.pread(file, (stop - start) * row_bytes, start * row_bytes)
+        block = np.frombuffer(data, "<f4").reshape(stop - start, *shape[1:])
+        place = slice(offset, offset + stop - start)
+        pick(block, (IndexSet.span(0, stop - start), *columns), dense[place])
+        offset += stop - start
+
+
 def cut(segments: Sequence[Segment], values: Floats) -> dict[int, list[Part]]:
     """Flat values as one dense array per segment, the segments by parameter."""
     if values.dtype != np.float32 or values.shape != (sum(s.size for s in segments),):
@@ -83,24 +99,30 @@ def put(
     Narrow rows are patched in memory and written back whole, many at a time: their
     pages are touched anyway. Wider ones get one write per run of neighbouring elements.
     """
-    for segment, _ in parts:
-        _check_inside(segment, shape)
-    if len(shape) > 1 and math.prod(shape[1:]) * FLOAT_BYTES <= NARROW_ROW_BYTES:
+    check_inside(shape, parts)
+    if has_narrow_rows(shape):
         _put_rows(file, base_bytes, shape, parts)
         return
     for segment, values in parts:
         _put_runs(file, base_bytes, shape, segment, values)
 
 
-def _check_inside(segment: Segment, shape: tuple[int, ...]) -> None:
-    # A place beyond the end would be another parameter's, or make the file longer.
-    if len(segment.sets) != len(shape) or not all(
-        indices <= IndexSet.span(0, length)
-        for indices, length in zip(segment.sets, shape, strict=True)
-    ):
-        raise LocalProtocolError(
-            f"a segment reaches beyond parameter {segment.parameter}, shaped {shape}"
-        )
+def has_narrow_rows(shape: tuple[int, ...]) -> bool:
+    """Whether rows of an array are so narrow that they are written whole."""
+    return len(shape) > 1 and math.prod(shape[1:]) * FLOAT_BYTES <= NARROW_ROW_BYTES
+
+
+def check_inside(shape: tuple[int, ...], parts: Sequence[Part]) -> None:
+    """``LocalProtocolError`` for a place beyond the end: another parameter's."""
+    for segment, _ in parts:
+        if len(segment.sets) != len(shape) or not all(
+            indices <= IndexSet.span(0, length)
+            for indices, length in zip(segment.sets, shape, strict=True)
+        ):
+            raise LocalProtocolError(
+                f"a segment reaches beyond parameter {segment.parameter}, "
+                f"shaped {shape}"
+            )
 
 
 def _put_rows(
@@ -134,7 +156,7 @@ def _put_runs(
     file: int, base_bytes: int, shape: tuple[int, ...], segment: Segment, dense: Floats
 ) -> None:
     for place, source in boxes(segment.sets):
-        starts, length = _runs(shape, place)
+        starts, length = runs(shape, place)
         block = raw_bytes(np.ascontiguousarray(dense[source], "<f4"))
         step = length * FLOAT_BYTES
         for taken, start in zip(
@@ -144,7 +166,7 @@ def _put_runs(
             write_at(file, run, base_bytes + start * FLOAT_BYTES)
 
 
-def _runs(
+def runs(
     shape: tuple[int, ...], place: tuple[slice, ...]
 ) -> tuple[NDArray[np.int64], int]:
     """First elements of the runs that make up a box of an array, and their length."""

@@ -1,21 +1,23 @@
 """What a peer has seen of the model, on disk: values, and the version of every cell.
 
 One sparse file of float32 values per parameter, one file of int32 versions per
-signature (an array over the grid cells of its axes), and ``store.json``, which says
-whose they are. Version 0 means never trained: such a cell reads as its seeded initial
-value, whatever its file holds, so a new store is empty files. Version ``t + 1`` means
-fused in round ``t``.
+signature (an array over the grid cells of its axes), ``store.json``, which says whose
+they are, and the journal. Version 0 means never trained: such a cell reads as its
+seeded initial value, whatever its file holds, so a new store is empty files. Version
+``t + 1`` means fused in round ``t``.
 
 Invariants:
 
+- What is written, values and versions, waits in the journal. ``flush`` makes all of it
+  durable, visible here, visible to readers: all or nothing, also in a crash. Until then
+  everybody reads what the last ``flush`` left. A cell's values are thus always those of
+  its version.
 - One process (the daemon) writes; others (the trainer) open the store read-only. Nobody
-  locks. A reader sees the versions of the last ``flush`` and values as they are
-  written, so the daemon flushes before it tells the trainer to read, and writes no cell
-  that the trainer is told to read until the trainer has said that it has read.
-- Versions change in memory and reach their files only in ``flush``, after the values
-  are safe on disk. A crash thus leaves old versions, never a version without its
-  values. A cell that was being overwritten may then hold some values of the newer
-  version; they were never announced, and the newer version is fetched or fused again.
+  locks. The daemon flushes before it tells the trainer to read, and not again until the
+  trainer has said that it has read. Whoever opens the store for writing first finishes
+  or drops what a crash interrupted; a reader relies on that.
+- Memory holds no values that wait; disk holds them twice. Room for them in their place
+  is taken before they are accepted (``room.py``), so a full disk refuses them whole.
 - Values are read through memory maps but written with ``pwrite``: on a full disk a
   write into the map of a sparse file kills the process (SIGBUS), while ``pwrite``
   returns an error that leaves the daemon alive to serve what it has. Linux keeps both
@@ -25,7 +27,6 @@ Invariants:
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -35,9 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.errors import ConflictError, LocalProtocolError, VerificationError
-from p2pfusion.split.indices import IndexSet
-from p2pfusion.split.layout import Axis, Dimension, Layout
+from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
+from p2pfusion.store.cells import Cells
 from p2pfusion.store.files import (
     FLOAT_BYTES,
     Floats,
@@ -45,19 +46,25 @@ from p2pfusion.store.files import (
     clear_errors,
     map_floats,
     new_file,
+    open_to_read,
     open_to_write,
     raw_bytes,
     sync_directory,
     write_at,
 )
 from p2pfusion.store.initial import fill_initial
-from p2pfusion.store.rectangles import boxes, cut, numbers, pick, put
+from p2pfusion.store.journal import Journal, pack_segments, unpack_segments
+from p2pfusion.store.rectangles import Part, check_inside, cut, fetch, pick, put
+from p2pfusion.store.room import reserve
 
 Versions = NDArray[np.int32]
-Cells = tuple[IndexSet, ...]
 
 FORMAT = 1
 HEADER = "store.json"
+JOURNAL = "journal.redo"
+
+VALUES, VERSIONS = 1, 2
+"""Kinds of records in the journal."""
 
 MAPPED_FILES = 256
 """Files mapped at a time. Each map holds a descriptor, of which a process has 1024."""
@@ -74,27 +81,31 @@ class Store:
         self._seed = seed
         self._writable = writable
         self._map = lru_cache(maxsize=MAPPED_FILES)(map_floats)
-        self._signature_of = {
-            parameter: index
-            for index, signature in enumerate(layout.signatures)
-            for parameter in signature.parameters
-        }
+        self._cells = Cells(layout)
+        self._journal = Journal(path / JOURNAL)
         self._loaded = [self._load(i) for i in range(len(layout.signatures))]
-        self._unsynced_parameters: set[int] = set()
-        self._unsynced_signatures: set[int] = set()
+        self._next: dict[int, Versions] = {}
+        self._has_values = False
+        self._is_committed = False
+        if writable and self._journal.recover():
+            self._apply(durable=True)
+            self._loaded = [self._load(i) for i in range(len(layout.signatures))]
 
     @classmethod
     def create(cls, path: Path, layout: Layout, seed: int) -> Store:
         """A new, empty, writable store in the directory ``path``."""
         if (path / HEADER).exists():
             raise ConflictError(f"{path} already contains a store")
+        cells = Cells(layout)
         with clear_errors(path):
             path.mkdir(parents=True, exist_ok=True)
+            (path / JOURNAL).unlink(missing_ok=True)
             for index, parameter in enumerate(layout.parameters):
                 _new_sparse(_values_file(path, index), parameter.size)
             for index in range(len(layout.signatures)):
-                cell_count = math.prod(_version_shape(layout, index))
-                _new_sparse(_versions_file(path, index), cell_count)
+                # With its blocks: a sealed round must find room for its versions.
+                zeros = bytes(cells.count(index) * FLOAT_BYTES)
+                _versions_file(path, index).write_bytes(zeros)
             sync_directory(path)
         # The header comes last: a store that has one is complete.
         with new_file(path / HEADER, durable=True) as file:
@@ -116,7 +127,7 @@ class Store:
         """The model that this store is of."""
         return self._layout
 
-    # --- Values ----------------------------------------------------------------------
+    # --- Reading ---------------------------------------------------------------------
 
     def read(self, segment: Segment) -> Floats:
         """Newest values of a segment, initial ones where nothing was ever stored."""
@@ -134,142 +145,143 @@ class Store:
             offset += segment.size
         return flat
 
-    def write_flat(self, segments: Sequence[Segment], values: Floats) -> None:
-        """Store flat values of segments; their versions stay as they are.
-
-        ``ResourceError`` on a full disk: some of the values may then be written.
-        """
-        self._check_writable()
-        for parameter, parts in cut(segments, values).items():
-            self._unsynced_parameters.add(parameter)
-            with open_to_write(_values_file(self._path, parameter)) as file:
-                put(file, 0, self._layout.parameters[parameter].shape, parts)
-
     def _read_into(self, segment: Segment, into: Floats) -> None:
-        versions = self._current(self._signature_of[segment.parameter])
-        cells = tuple(_touched_cells(*pair) for pair in self._followed(segment))
-        trained = versions[np.ix_(*(numbers(indices) for indices in cells))] > 0
-        if trained.any():
-            parameter = self._layout.parameters[segment.parameter]
-            path = _values_file(self._path, segment.parameter)
+        versions = self._current(self._cells.signature(segment.parameter))
+        trained = versions[self._cells.touched(segment)] > 0
+        parameter = self._layout.parameters[segment.parameter]
+        path = _values_file(self._path, segment.parameter)
+        if trained.all():
             whole = self._map(path, parameter.size).reshape(parameter.shape)
             pick(whole, segment.sets, into)
-        if not trained.all():
-            never = self._never_trained(segment, versions)
-            fill_initial(self._layout, self._seed, segment, never, into)
-
-    def _never_trained(self, segment: Segment, versions: Versions) -> NDArray[np.bool_]:
-        """A mask over the segment's dense array (axis by axis, so mostly strides 0)."""
-        rows = (_cell_numbers(*pair) for pair in self._followed(segment))
-        never = versions[np.ix_(*rows)] == 0
-        dimensions = self._layout.parameters[segment.parameter].dimensions
-        shape = tuple(
-            1 if dimension.axis is None else length
-            for dimension, length in zip(dimensions, segment.shape, strict=True)
-        )
-        return np.broadcast_to(never.reshape(shape), segment.shape)
-
-    # --- Versions --------------------------------------------------------------------
+            return
+        # Not through the map: a look at a hole may take a block (on a tmpfs), and be
+        # fatal if there is none.
+        if trained.any():
+            with open_to_read(path) as file:
+                fetch(file, parameter.shape, segment.sets, into)
+        never = self._cells.of_elements(segment, versions == 0)
+        fill_initial(self._layout, self._seed, segment, never, into)
 
     def versions(self, signature_index: int) -> Versions:
         """The version of every grid cell of a signature: a copy."""
         return self._current(signature_index).copy()
-
-    def set_version(self, segments: Sequence[Segment], version: int) -> None:
-        """Mark the cells that the segments cover, in every parameter of a signature.
-
-        The segments must cover whole cells, the same in all parameters of a signature,
-        and no cell may go back to an older version; ``LocalProtocolError`` otherwise.
-        """
-        self._check_writable()
-        marked = self._covered(segments)
-        for index, mask in marked.items():
-            if version < 1 or (self._loaded[index][mask] > version).any():
-                raise LocalProtocolError(f"version {version} would replace a newer one")
-        for index, mask in marked.items():
-            self._loaded[index][mask] = version
-            self._unsynced_signatures.add(index)
 
     def holds(self, segment: Segment, wanted: Sequence[Versions]) -> bool:
         """Whether every cell of a segment has at least the wanted version.
 
         ``wanted`` is per signature an array over its cells, as ``versions`` gives it.
         """
-        index = self._signature_of[segment.parameter]
-        cells = [numbers(_touched_cells(*pair)) for pair in self._followed(segment)]
-        place = np.ix_(*cells)
+        index = self._cells.signature(segment.parameter)
+        place = self._cells.touched(segment)
         return bool((self._current(index)[place] >= wanted[index][place]).all())
 
-    def flush(self) -> None:
-        """Make values, then versions, safe on disk and visible to readers."""
+    def is_newer(self, segment: Segment, version: int) -> bool:
+        """Whether any cell of a segment has more than this version, sealed or not."""
+        index = self._cells.signature(segment.parameter)
+        newest = self._next.get(index, self._loaded[index])
+        return bool((newest[self._cells.touched(segment)] > version).any())
+
+    # --- Writing ---------------------------------------------------------------------
+
+    def write_flat(self, segments: Sequence[Segment], values: Floats) -> None:
+        """Keep flat values of segments for the next ``flush``.
+
+        ``ResourceError`` on a full disk: then none of them is kept.
+        """
         self._check_writable()
-        for parameter in sorted(self._unsynced_parameters):
-            _sync(_values_file(self._path, parameter), None)
-        self._unsynced_parameters.clear()
-        # Entries are aligned words, each old or new after a power failure; both are
-        # true by now of the values in their cell, or of those it held before.
-        for index in sorted(self._unsynced_signatures):
-            _sync(_versions_file(self._path, index), self._loaded[index])
-        self._unsynced_signatures.clear()
+        by_parameter = cut(segments, values)
+        for parameter, parts in by_parameter.items():
+            check_inside(self._layout.parameters[parameter].shape, parts)
+        self._finish_apply()
+        for parameter, parts in by_parameter.items():
+            with open_to_write(_values_file(self._path, parameter)) as file:
+                reserve(file, self._layout.parameters[parameter].shape, parts)
+        # What the end of the round needs is kept free: its values must not be lost
+        # for want of the few bytes of their versions.
+        numbers = pack_segments(segments)
+        self._journal.append(VALUES, numbers, values, reserve=self._versions_bytes)
+        self._has_values = True
 
-    def _covered(self, segments: Sequence[Segment]) -> dict[int, NDArray[np.bool_]]:
-        masks: dict[int, NDArray[np.bool_]] = {}
-        for segment in segments:
-            if segment.parameter not in masks:
-                shape = self._loaded[self._signature_of[segment.parameter]].shape
-                masks[segment.parameter] = np.zeros(shape, np.bool_)
-            for place, _ in boxes(self._whole_cells(segment)):
-                masks[segment.parameter][place] = True
-        found: dict[int, NDArray[np.bool_]] = {}
-        for index in {self._signature_of[parameter] for parameter in masks}:
-            first, *others = self._layout.signatures[index].parameters
-            same = all(
-                np.array_equal(masks.get(first, False), masks.get(other, False))
-                for other in others
-            )
-            if not same:
-                raise LocalProtocolError(
-                    f"segments cover other cells of {self._name(first)} than of "
-                    "another parameter with the same axes"
-                )
-            found[index] = masks[first]
-        return found
+    def set_version(self, segments: Sequence[Segment], version: int) -> None:
+        """Mark the cells that the segments cover, in every parameter of a signature.
 
-    def _whole_cells(self, segment: Segment) -> Cells:
-        cells = []
-        for dimension, axis, indices in self._followed(segment):
-            touched = _touched_cells(dimension, axis, indices)
-            if not _is_whole(dimension, axis, indices):
-                raise LocalProtocolError(
-                    f"a segment of {self._name(segment.parameter)} cuts through cells "
-                    f"of axis {axis.name!r}"
-                )
-            cells.append(touched)
-        if not self._is_full_elsewhere(segment):
-            raise LocalProtocolError(
-                f"a segment of {self._name(segment.parameter)} cuts a dimension that "
-                "follows no axis"
-            )
-        return tuple(cells)
+        The segments must cover whole cells, the same in all parameters of a signature,
+        and no cell may go back to an older version; ``LocalProtocolError`` otherwise.
+        It counts from the next ``flush`` on.
+        """
+        self._check_writable()
+        self._finish_apply()
+        marked = self._cells.covered(segments)
+        for index, mask in marked.items():
+            newest = self._next.get(index, self._loaded[index])
+            if version < 1 or (newest[mask] > version).any():
+                raise LocalProtocolError(f"version {version} would replace a newer one")
+        for index, mask in marked.items():
+            if index not in self._next:
+                self._next[index] = self._loaded[index].copy()
+            self._next[index][mask] = version
 
-    def _is_full_elsewhere(self, segment: Segment) -> bool:
-        dimensions = self._layout.parameters[segment.parameter].dimensions
-        return all(
-            dimension.axis is not None or len(indices) == dimension.size
-            for dimension, indices in zip(dimensions, segment.sets, strict=True)
-        )
+    def flush(self, *, durable: bool = True) -> None:
+        """Make everything that was written safe on disk and visible to readers.
 
-    def _followed(self, segment: Segment) -> list[tuple[Dimension, Axis, IndexSet]]:
-        """Dimensions that follow an axis, with the axis and the segment's positions."""
-        dimensions = self._layout.parameters[segment.parameter].dimensions
-        return [
-            (dimension, self._layout.axis(dimension.axis), indices)
-            for dimension, indices in zip(dimensions, segment.sets, strict=True)
-            if dimension.axis is not None
-        ]
+        ``ResourceError`` on a full disk: then it waits on for the next try. Not
+        ``durable``: a power failure may take it.
+        """
+        self._check_writable()
+        if not self._is_committed:
+            if not self._has_values and not self._next:
+                return
+            for index, versions in sorted(self._next.items()):
+                number = np.array([index], np.int64)
+                self._journal.append(VERSIONS, number, versions.ravel(), reserve=0)
+            if durable:
+                self._journal.commit()
+            self._is_committed = True
+        self._finish_apply(durable=durable)
 
-    def _name(self, parameter: int) -> str:
-        return repr(self._layout.parameters[parameter].name)
+    @property
+    def _versions_bytes(self) -> int:
+        """More than the records of all versions take."""
+        cells = sum(versions.size for versions in self._loaded)
+        return 2 * cells * FLOAT_BYTES + 64 * len(self._loaded)
+
+    def _finish_apply(self, *, durable: bool = True) -> None:
+        """Writes what counts by now to its place, if that was not done yet."""
+        if not self._is_committed:
+            return
+        try:
+            self._apply(durable=durable)
+        except BaseException:
+            # Some of it may be there: these cells are as good as lost, for the moment.
+            for index, versions in self._next.items():
+                self._loaded[index][versions != self._loaded[index]] = 0
+            raise
+        for index, versions in self._next.items():
+            self._loaded[index] = versions
+        self._next.clear()
+        self._has_values = self._is_committed = False
+
+    def _apply(self, *, durable: bool) -> None:
+        """Writes the journal's records to their places: values first."""
+        records = list(self._journal.records())
+        parts: dict[int, list[Part]] = {}
+        for record in records:
+            if record.kind == VALUES:
+                segments = unpack_segments(self._layout, record.numbers)
+                for parameter, some in cut(segments, record.values.view("<f4")).items():
+                    parts.setdefault(parameter, []).extend(some)
+        for parameter in sorted(parts):
+            shape = self._layout.parameters[parameter].shape
+            with open_to_write(_values_file(self._path, parameter)) as file:
+                put(file, 0, shape, parts[parameter])
+                _sync(file, durable)
+        for record in records:
+            if record.kind == VERSIONS:
+                path = _versions_file(self._path, int(record.numbers[0]))
+                with open_to_write(path) as file:
+                    write_at(file, raw_bytes(record.values), 0)
+                    _sync(file, durable)
+        self._journal.clear()
 
     def _current(self, signature_index: int) -> Versions:
         if self._writable:
@@ -277,50 +289,14 @@ class Store:
         return self._load(signature_index)
 
     def _load(self, signature_index: int) -> Versions:
-        shape = _version_shape(self._layout, signature_index)
+        shape = self._cells.shape(signature_index)
         path = _versions_file(self._path, signature_index)
-        check_size(path, math.prod(shape))
+        check_size(path, self._cells.count(signature_index))
         return np.fromfile(path, "<i4").astype(np.int32).reshape(shape)
 
     def _check_writable(self) -> None:
         if not self._writable:
             raise LocalProtocolError(f"the store {self._path} is open for reading only")
-
-
-# --- Cells ---------------------------------------------------------------------------
-
-
-# Thousands of segments of one plan are made of the same few index sets.
-@lru_cache(maxsize=4096)
-def _touched_cells(dimension: Dimension, axis: Axis, indices: IndexSet) -> IndexSet:
-    """The cells of an axis that some positions of a dimension lie in."""
-    spans: list[tuple[int, int]] = []
-    for start, stop in indices.ranges:
-        first, last = start // dimension.inner, -(-stop // dimension.inner)
-        spans.extend(IndexSet.cyclic(first, last - first, axis.size).ranges)
-    size = axis.cell_size
-    return IndexSet.from_ranges(
-        (start // size, -(-stop // size)) for start, stop in spans
-    )
-
-
-@lru_cache(maxsize=4096)
-def _is_whole(dimension: Dimension, axis: Axis, indices: IndexSet) -> bool:
-    """Whether positions of a dimension are all those of the cells that they touch."""
-    cells = axis.cells(_touched_cells(dimension, axis, indices))
-    return dimension.expand(cells, axis.size) == indices
-
-
-def _cell_numbers(
-    dimension: Dimension, axis: Axis, indices: IndexSet
-) -> NDArray[np.int64]:
-    """The cell of every position."""
-    return numbers(indices) // dimension.inner % axis.size // axis.cell_size
-
-
-def _version_shape(layout: Layout, signature_index: int) -> tuple[int, ...]:
-    axes = layout.signatures[signature_index].axes
-    return tuple(layout.axis(axis).cell_count for axis in axes)
 
 
 # --- Files ---------------------------------------------------------------------------
@@ -339,10 +315,8 @@ def _new_sparse(path: Path, element_count: int) -> None:
         file.truncate(element_count * FLOAT_BYTES)
 
 
-def _sync(path: Path, content: NDArray[np.int32] | None) -> None:
-    with open_to_write(path) as file:
-        if content is not None:
-            write_at(file, raw_bytes(np.ascontiguousarray(content, "<i4")), 0)
+def _sync(file: int, durable: bool) -> None:
+    if durable:
         os.fsync(file)
 
 

@@ -99,6 +99,7 @@ def test_the_format_is_the_published_one(written: Path) -> None:
     (length,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + length])
     assert (8 + length) % 8 == 0
+    assert len(header["__metadata__"].pop("p2pfusion_sha256")) == 64
     assert header == {
         "__metadata__": {"round": "3"},
         "w": {"dtype": "F32", "shape": [8, 5], "data_offsets": [0, 160]},

@@ -1,0 +1,185 @@
+"""The store's journal: what a round brought, on disk before anything is overwritten.
+
+A redo journal. Values and versions are appended while they arrive; ``commit`` makes all
+of them durable at once, and only then are they written where they belong. A crash thus
+finds either a journal that counts, which is applied (again: that changes nothing), or
+one that does not, of which nothing was applied.
+
+The file begins with a head: a mark, the length of the records and their CRC-32. It is
+written at ``commit`` and wiped before the next record, so records that were torn apart
+by a power failure are noticed as well. The file keeps its blocks from round to round:
+what fitted once fits again, and syncing blocks that exist is cheaper.
+
+A record is its kind, two counts, whole numbers (64 bits) and 32-bit values.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Segment
+from p2pfusion.store.files import clear_errors, raw_bytes, sync_directory, write_at
+
+MARK = b"p2pf-redo"
+
+CHECKED_BYTES = 1 << 20
+"""Read back at a time."""
+
+_HEAD = struct.Struct("<9sxxxxxxxQI4x")
+_RECORD = struct.Struct("<B7xQQ")
+
+Numbers = NDArray[np.int64]
+Raw = NDArray[np.float32] | NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry. ``values`` are a view of the file, to be read at once."""
+
+    kind: int
+    numbers: Numbers
+    values: NDArray[np.uint32]
+
+
+class Journal:
+    """One journal file, of one writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._length = 0
+        self._crc = 0
+        self._is_wiped = False
+
+    def append(self, kind: int, numbers: Numbers, values: Raw, reserve: int) -> None:
+        """Adds a record; it counts from ``commit`` on.
+
+        ``reserve`` more bytes are kept free for what comes before that. If the disk is
+        full, ``ResourceError``, and the record is not there.
+        """
+        pieces: list[bytes | memoryview] = [
+            _RECORD.pack(kind, numbers.size, values.size),
+            raw_bytes(np.ascontiguousarray(numbers, "<i8")),
+            raw_bytes(np.ascontiguousarray(values, values.dtype.newbyteorder("<"))),
+        ]
+        size = sum(len(piece) for piece in pieces)
+        with self._opened() as file:
+            self._wipe(file)
+            start = _HEAD.size + self._length
+            os.posix_fallocate(file, start, size + reserve)
+            crc = self._crc
+            for piece in pieces:
+                write_at(file, piece, start)
+                crc = zlib.crc32(piece, crc)
+                start += len(piece)
+        self._length, self._crc = self._length + size, crc
+
+    def _wipe(self, file: int) -> None:
+        """What was committed before is applied and safe: it must not count again."""
+        if not self._is_wiped:
+            write_at(file, bytes(_HEAD.size), 0)
+            self._is_wiped = True
+
+    def commit(self) -> None:
+        """Everything that was added is durable, and counts."""
+        with self._opened() as file:
+            write_at(file, _HEAD.pack(MARK, self._length, self._crc), 0)
+            os.fsync(file)
+
+    def clear(self) -> None:
+        """All that was committed is durable elsewhere."""
+        self._length = self._crc = 0
+        self._is_wiped = False
+
+    def recover(self) -> bool:
+        """Whether an earlier process left a journal that counts; ``records`` has it."""
+        if not self._path.exists():
+            return False
+        with self._opened() as file:
+            head = os.pread(file, _HEAD.size, 0)
+            if len(head) < _HEAD.size:
+                return False
+            mark, length, crc = _HEAD.unpack(head)
+            if mark != MARK or os.fstat(file).st_size < _HEAD.size + length:
+                return False
+            if _checksum(file, length) != crc:
+                return False
+        self._length, self._crc = length, crc
+        return bool(length)
+
+    def records(self) -> Iterator[Record]:
+        """What was added, in order."""
+        if not self._length:
+            return
+        whole = np.memmap(self._path, np.uint8, "r", _HEAD.size, (self._length,))
+        at = 0
+        while at < self._length:
+            kind, number_count, value_count = _RECORD.unpack_from(whole.data, at)
+            at += _RECORD.size
+            numbers = np.frombuffer(whole, "<i8", number_count, at)
+            at += numbers.nbytes
+            values = np.frombuffer(whole, "<u4", value_count, at)
+            at += values.nbytes
+            yield Record(kind, numbers, values)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        with clear_errors(self._path):
+            is_new = not self._path.exists()
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                yield file
+            finally:
+                os.close(file)
+            if is_new:
+                sync_directory(self._path.parent)
+
+
+def _checksum(file: int, length: int) -> int:
+    crc = 0
+    for start in range(0, length, CHECKED_BYTES):
+        size = min(CHECKED_BYTES, length - start)
+        crc = zlib.crc32(os.pread(file, size, _HEAD.size + start), crc)
+    return crc
+
+
+# --- Segments as whole numbers -------------------------------------------------------
+
+
+def pack_segments(segments: Sequence[Segment]) -> Numbers:
+    """Segments as whole numbers: the parameter, and the ranges of every dimension."""
+    packed: list[int] = []
+    for segment in segments:
+        packed.append(segment.parameter)
+        for indices in segment.sets:
+            packed.append(len(indices.ranges))
+            packed.extend(chain.from_iterable(indices.ranges))
+    return np.array(packed, np.int64)
+
+
+def unpack_segments(layout: Layout, numbers: Numbers) -> list[Segment]:
+    """The segments that ``pack_segments`` was given."""
+    left = iter(numbers.tolist())
+    return [
+        Segment(
+            parameter,
+            tuple(_unpacked(left) for _ in layout.parameters[parameter].shape),
+        )
+        for parameter in left
+    ]
+
+
+def _unpacked(left: Iterator[int]) -> IndexSet:
+    count = next(left)
+    return IndexSet(tuple((next(left), next(left)) for _ in range(count)))
