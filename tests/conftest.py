@@ -33,6 +33,21 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests/golden --rewrite-golden``, then look at the difference."""
+    parser.addoption(
+        "--rewrite-golden",
+        action="store_true",
+        help="write the files anew that tests compare with what the program makes",
+    )
+
+
+@pytest.fixture
+def rewrites_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether to write golden files anew."""
+    return bool(request.config.getoption("--rewrite-golden"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put slow tests last, where the other process has nothing left to do."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

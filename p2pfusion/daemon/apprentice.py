@@ -3,20 +3,27 @@
 The daemon asks for rounds; here is remembered what the trainer was told, so that one
 that died is replaced and told the same. At most one round is being trained; a newer one
 replaces one that still waits. Errors of the user's making (data that cannot be read, a
-model that does not exist) are final. A trainer that dies is started again; one that
-dies again and again without finishing a round is given up, and the peer goes on serving
-without training.
+model that does not exist) are final. A trainer that dies is started again, at once the
+first time, and after longer and longer pauses as long as no round is finished; rounds
+that begin in a pause are refused, so nobody waits for them. Before there is a swarm,
+one that dies again and again ends the daemon.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
-from p2pfusion.errors import P2PFusionError, TrainerError, reported
+from p2pfusion.errors import (
+    OutOfMemoryError,
+    P2PFusionError,
+    TrainerError,
+    reported,
+)
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
@@ -53,6 +60,15 @@ class NotTrained:
 
     round_index: int
     reason: str
+    cause: str = ""
+    """The name of the error, if the trainer told one."""
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """Some rounds in a row, memory did not suffice: this peer should train less."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,22 @@ class Fatal:
     error: P2PFusionError
 
 
-Outcome = Described | Trained | NotTrained | Fatal
+Outcome = Described | Trained | NotTrained | TooLarge | Fatal
+
+TRAINER_PAUSE_S = 1.0
+"""Before a trainer is started a third time without a round in between; doubled from
+then on. The first death may be an accident, and costs no pause."""
+
+MAX_TRAINER_PAUSE_S = 600.0
+"""The longest such pause: memory that others took comes back within minutes or not."""
+
+MEMORY_FAILURES = 2
+"""Rounds in a row that a trainer's memory did not suffice for, before this peer trains
+less: one may be the fault of another program."""
+
+NEVER = float("inf")
+OUT_OF_MEMORY = "SIGKILL"
+"""How the kernel ends a process when memory runs out."""
 
 
 class Apprentice:
@@ -76,9 +107,11 @@ class Apprentice:
         self._describe: Fields | None = None
         self._waiting: tuple[int, Split, float] | None = None
         self._training: tuple[int, Split] | None = None
-        self._restarts = 0
-        self._given_up = ""
-        self._was_set_up = False
+        self._deaths = 0
+        self._memory_failures = 0
+        self.resting = ""
+        """Why no trainer runs for a while, if so."""
+        self._restart_at = NEVER
         self.state = "starting"
         self.samples: int | None = None
         self.progress: tuple[int, int] | None = None
@@ -137,9 +170,9 @@ class Apprentice:
     def train(
         self, round_index: int, split: Split, learning_rate: float
     ) -> list[Outcome]:
-        """Asks for a round, as soon as the trainer is free; says so if it never is."""
-        if self._given_up:
-            return [NotTrained(round_index, self._given_up)]
+        """Asks for a round, as soon as the trainer is free; refused while it rests."""
+        if self.resting:
+            return [NotTrained(round_index, self.resting)]
         self._waiting = (round_index, split, learning_rate)
         self._next()
         return []
@@ -171,8 +204,18 @@ class Apprentice:
                 outcomes += self._done(message)
             else:
                 self.progress = (_whole(message["step"]), _whole(message["steps"]))
-        self._next()
+        if not any(isinstance(outcome, Trained) for outcome in outcomes):
+            self._next()
         return outcomes
+
+    def go_on(self) -> None:
+        """What was trained last has been taken: trains the round that waits, if any."""
+        self._next()
+
+    def drop(self, round_index: int) -> None:
+        """A round that waits to be trained is not wanted any more."""
+        if self._waiting is not None and self._waiting[0] == round_index:
+            self._waiting = None
 
     def _done(self, message: Fields) -> list[Outcome]:
         self.state = "ready"
@@ -182,12 +225,11 @@ class Apprentice:
             return [Described(Layout.from_data(message["layout"]), arguments)]
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
-            self._was_set_up = True
             return []
         assert self._training is not None
         _, split = self._training
         self._training = None
-        self._restarts = 0
+        self._deaths = self._memory_failures = 0
         accuracy = message["accuracy"]
         return [
             Trained(
@@ -206,41 +248,80 @@ class Apprentice:
         fields = message["error"]
         assert isinstance(fields, dict)
         error = reported(fields)
+        is_memory = isinstance(error, OutOfMemoryError)
         if message["failed"] != "train" or self._training is None:
+            if is_memory and self._setup is not None:
+                # What others use now may be free later: another one tries then.
+                self._link.stop(0.0)
+                return self._lost(error.message)
             self.state = f"failed: {error.message}"
             return [Fatal(error)]
         round_index, _ = self._training
         self._training = None
         self.state = "ready"
-        return [NotTrained(round_index, error.message)]
+        outcomes: list[Outcome] = [NotTrained(round_index, error.message, error.name)]
+        return outcomes + (self._too_large(error.message) if is_memory else [])
 
     def _died(self, message: Fields) -> list[Outcome]:
-        """Starts another, and tells it what the first one knew."""
+        """The process is gone."""
         why = f"the trainer died ({message['died']})"
         outcomes: list[Outcome] = []
         if self._training is not None:
             outcomes.append(NotTrained(self._training[0], why))
-            self._training = None
-        self._restarts += 1
-        if self._restarts > MAX_TRAINER_RESTARTS:
-            return outcomes + self._give_up(why, message["log"])
-        self.state, self.samples = "restarting", None
-        self._link = self._start()
+            if OUT_OF_MEMORY in why:
+                outcomes += self._too_large(why)
+        if self._setup is None and self._deaths >= MAX_TRAINER_RESTARTS:
+            self.state = f"failed: {why}"
+            log = message["log"]
+            words = str(log[-1]) if isinstance(log, list) and log else "no last words"
+            hint = f"{self._log_path} says: {words}"
+            return [*outcomes, Fatal(TrainerError(why, hint=hint))]
+        return outcomes + self._lost(why)
+
+    def _too_large(self, why: str) -> list[Outcome]:
+        """Counts rounds in a row that memory did not suffice for."""
+        self._memory_failures += 1
+        if self._memory_failures < MEMORY_FAILURES:
+            return []
+        # What is asked for from now on is smaller: it is counted anew.
+        self._memory_failures = 0
+        return [TooLarge(why)]
+
+    def _lost(self, why: str) -> list[Outcome]:
+        """Another trainer is started: at once, or after a pause."""
+        self._training, self.samples = None, None
+        self._deaths += 1
+        if self._deaths == 1 or self._setup is None:
+            return self._begin_again()
+        pause_s = min(TRAINER_PAUSE_S * 2 ** (self._deaths - 2), MAX_TRAINER_PAUSE_S)
+        self._restart_at = time.monotonic() + pause_s
+        self.resting = f"{why}, {self._deaths} times without a round in between"
+        self.state = f"failed: {self.resting}; the next one starts in {pause_s:.0f} s"
+        waiting, self._waiting = self._waiting, None
+        return [] if waiting is None else [NotTrained(waiting[0], self.resting)]
+
+    def _begin_again(self) -> list[Outcome]:
+        """A new trainer is told what the last one knew."""
+        self.resting, self._restart_at = "", NEVER
+        try:
+            self._link = self._start()
+        except TrainerError as error:
+            if self._setup is None:
+                return [Fatal(error)]
+            return self._lost(error.message)
+        self.state = "restarting"
         for told in (self._describe, self._setup):
             if told is not None:
                 self._link.send(told)
-        return outcomes
+        return []
 
-    def _give_up(self, why: str, log: object) -> list[Outcome]:
-        """No more trainers: what this peer has, it still serves."""
-        self.state = f"failed: {why}"
-        if not self._was_set_up:
-            words = str(log[-1]) if isinstance(log, list) and log else "no last words"
-            hint = f"{self._log_path} says: {words}"
-            return [Fatal(TrainerError(why, hint=hint))]
-        self._given_up = why
-        waiting, self._waiting = self._waiting, None
-        return [] if waiting is None else [NotTrained(waiting[0], why)]
+    def deadline(self) -> float:
+        """When a pause ends."""
+        return self._restart_at
+
+    def check(self) -> list[Outcome]:
+        """Starts a trainer whose pause is over."""
+        return self._begin_again() if time.monotonic() >= self._restart_at else []
 
     def stop(self) -> None:
         """Ends the process."""

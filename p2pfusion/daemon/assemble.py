@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import resource
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from logging.handlers import RotatingFileHandler
@@ -23,6 +24,7 @@ from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.node import Node
 from p2pfusion.daemon.state import SwarmState
+from p2pfusion.daemon.training import first_fraction
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.errors import ConfigError, ConflictError
 from p2pfusion.limits import KEPT_LOGS, MAX_DESCRIPTORS, MAX_LOG_BYTES
@@ -109,6 +111,7 @@ def make_node(
     wall_offset_s = time.time() - time.monotonic()
     encrypted = not profile.peer.insecure_loopback
     return Node(
+        home=home,
         peer=Peer(record, identity.key, wall_offset_s=wall_offset_s),
         profile=profile,
         links=Links(transport, exchange_key, record, encrypted=encrypted),
@@ -230,7 +233,7 @@ def _record(
         name=profile.peer.name or identity.name,
         host=host,
         port=port,
-        split_fraction=str(profile.peer.split_fraction),
+        split_fraction=str(first_fraction(profile, state)),
         incarnation=state.next_incarnation(),
         sequence=0,
         join_epoch=BEFORE_START,
@@ -259,8 +262,16 @@ def _reachable(host: str) -> str:
             return socket.gethostname()
 
 
+class _LogFile(RotatingFileHandler):
+    """A log that a full disk does not disturb: what cannot be written is lost."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def _log_to(path: Path) -> None:
-    handler = RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_LOGS)
+    handler = _LogFile(path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_LOGS)
     text = "%(asctime)s %(levelname)s %(message)s"
     handler.setFormatter(logging.Formatter(text))
     log.addHandler(handler)

@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfusion.daemon import answers
-from p2pfusion.daemon.access import AccessCommands
+from p2pfusion.daemon.access import AccessCommands, named_peer
 from p2pfusion.daemon.arguments import number, text
 from p2pfusion.daemon.control import Request
+from p2pfusion.daemon.departures import Departures
+from p2pfusion.daemon.diagnosis import wait_text, waits
+from p2pfusion.daemon.echo import Echo
 from p2pfusion.daemon.exports import Exports
+from p2pfusion.daemon.followers import Followers
+from p2pfusion.daemon.members import member_details, member_rows
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.errors import (
     ConfigError,
@@ -32,7 +37,7 @@ from p2pfusion.errors import (
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.events import Report
-from p2pfusion.protocol.messages import BEFORE_START
+from p2pfusion.protocol.messages import BEFORE_START, NEVER
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -62,19 +67,27 @@ class Commands:
     def __post_init__(self) -> None:
         self.exports = Exports(self.node)
         self.access = AccessCommands(self.node)
+        self.followers = Followers(self.node)
+        self.echo = Echo(self.node)
+        self.departures = Departures(self.node)
 
     def take(self, request: Request) -> None:
         """Answers a request, or keeps it."""
         handlers = {
             "status": self._status,
             "peers": self._peers,
+            "peer": self._peer,
             "rounds": self._rounds,
+            "events": self.followers.take,
+            "ping": self.echo.take,
             "join": self._join,
             "wait": self._wait,
             "stop": self._stop,
             "export": self._export,
+            "checkpoint-create": self.node.checkpoints.create,
             "plan": self._plan,
             **self.access.handlers,
+            **self.departures.handlers,
         }
         handler = handlers.get(request.command)
         try:
@@ -90,7 +103,13 @@ class Commands:
         request.reply(answers.status(self.node, loss=self.loss, accuracy=self.accuracy))
 
     def _peers(self, request: Request) -> None:
-        request.reply({"peers": answers.peers(self.node)})
+        request.reply({"peers": member_rows(self.node)})
+
+    def _peer(self, request: Request) -> None:
+        records = self.node.peer.gossip.facts.records
+        names = {peer: record.name for peer, record in records.items()}
+        peer = named_peer(text(request.arguments, "peer"), names)
+        request.reply(member_details(self.node, records[peer]))
 
     def _rounds(self, request: Request) -> None:
         count = number(request.arguments, "count", 10.0)
@@ -127,14 +146,19 @@ class Commands:
         self.exports.start(request, Path(text(request.arguments, "path")))
 
     def _stop(self, request: Request) -> None:
+        limit_s = number(request.arguments, "drain_s", 0.0)
         request.reply({})
-        self.node.stop()
+        if limit_s > 0:
+            self.node.ending.ask(min(limit_s, MAX_TIMEOUT_S))
+        else:
+            self.node.ending.stop()
 
     # --- Later -----------------------------------------------------------------------
 
     def _join(self, request: Request) -> None:
         manifest = self.node.peer.manifest
-        if manifest is not None:
+        leaves = self.node.peer.gossip.record.leave_epoch != NEVER
+        if manifest is not None and not leaves:
             raise ConflictError(
                 f"this peer is already in the swarm {manifest.name!r}",
                 hint="use another --home for another swarm",
@@ -159,6 +183,9 @@ class Commands:
         """Answers what can be answered by now, and ends what took too long."""
         now = time.monotonic()
         self.exports.tell_progress(now)
+        self.followers.tell()
+        self.echo.check()
+        self.departures.check()
         kept: list[Waiting] = []
         for waiting in self._waiting:
             if waiting.request.closed:
@@ -173,7 +200,8 @@ class Commands:
 
     def deadline(self) -> float:
         """When the next wait ends."""
-        return min((w.until for w in self._waiting), default=float("inf"))
+        ends = (waiting.until for waiting in self._waiting)
+        return min([self.echo.deadline(), *ends])
 
     def _is_over(self, waiting: Waiting) -> bool:
         if waiting.request.command != "join":
@@ -183,6 +211,7 @@ class Commands:
         gossip = self.node.peer.gossip
         if (
             gossip.manifest is None
+            or gossip.record.leave_epoch != NEVER
             or gossip.claims.observed_round(time.monotonic()) < 0
         ):
             return False
@@ -220,7 +249,7 @@ class Commands:
         return {"reached": waiting.condition, "round": peer.gossip.round_index}
 
     def _too_late(self, waiting: Waiting) -> WaitTimeoutError:
-        reasons = "; ".join(answers.waits(self.node)) or "nothing in particular"
+        reasons = "; ".join(map(wait_text, waits(self.node))) or "nothing in particular"
         return WaitTimeoutError(
             f"{waiting.condition} did not come in time; waiting for: {reasons}",
             hint="see: p2pfusion status",

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from p2pfusion.daemon.address import parse_address
+from p2pfusion.daemon.memory import parse_size
 from p2pfusion.daemon.sections import Place, Table, read_section, suggestion
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
 from p2pfusion.errors import ConfigError
@@ -23,6 +24,7 @@ from p2pfusion.limits import MAX_NAME_CHARACTERS, MAX_ROSTER
 SECTIONS = ("peer", "data", "swarm")
 PARTITION_RULES = ("dirichlet", "shards", "iid")
 MAX_CPU_THREADS = 1_024
+MAX_EVERY = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,16 @@ class PeerSettings:
     """Where the trainer computes, in torch's words: every machine has a ``cpu``."""
     split_fraction: Fraction = Fraction(1, 2)
     """Part of every width that this peer trains, in (0, 1]; half needs a quarter of the
-    weights of a wide layer."""
+    weights of a wide layer. ``"auto"``: as much as ``memory`` suffices for, and less
+    when that proves too much."""
+    memory: str | None = None
+    """What the trainer may use, as ``"4 GiB"``, for ``"auto"``; default: half of the
+    machine's, the other half is its owner's."""
+    checkpoint_every: int = 0
+    """Keep the whole model in the home after so many rounds, and after the last one; 0
+    is never, because each is pulled from the swarm whole."""
+    checkpoints_kept: int = 3
+    """How many of them are kept: the newest may be of a model that has gone wrong."""
     cpu_threads: int = 1
     """Threads of the trainer; one leaves the machine usable for its owner."""
     insecure_loopback: bool = False
@@ -95,6 +106,8 @@ class Profile:
     """Only a founder has one; everybody else learns the manifest on joining."""
     source: str = "defaults"
     """Where it comes from, for errors."""
+    auto_fraction: bool = False
+    """Whether the split fraction follows from the memory, once there is a model."""
 
     def with_overrides(
         self,
@@ -163,8 +176,13 @@ def parse_profile(text: str, source: str) -> Profile:
                 f"{source}: {section!r} must be a section, not a value",
                 hint=f"write [{section}] on a line of its own",
             )
+    peer = dict(document.get("peer", {}))
+    auto_fraction = peer.get("split_fraction") == "auto"
+    if auto_fraction:
+        del peer["split_fraction"]
     return Profile(
-        peer=_peer(document.get("peer", {}), source),
+        peer=_peer(peer, source),
+        auto_fraction=auto_fraction,
         data=_data(document.get("data", {}), source),
         swarm=read_swarm(document["swarm"], source) if "swarm" in document else None,
         source=source,
@@ -187,11 +205,18 @@ def _peer(table: Table, source: str) -> PeerSettings:
     where = Place(source, "peer")
     peer = read_section(PeerSettings, table, where)
     _check_text(peer.device, where("device"))
+    if peer.memory is not None and parse_size(peer.memory) is None:
+        raise ConfigError(
+            f"{where('memory')} is {peer.memory!r}: it must be a size",
+            hint='for example "4 GiB"',
+        )
     if peer.name is not None:
         _check_text(peer.name, where("name"))
     parse_address(peer.listen, where("listen"))
     if peer.advertise is not None:
         parse_address(peer.advertise, where("advertise"))
+    _check_range(peer.checkpoint_every, 0, MAX_EVERY, where("checkpoint_every"))
+    _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))
     return peer
 

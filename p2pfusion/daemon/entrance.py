@@ -14,7 +14,7 @@ from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import Identity
 from p2pfusion.daemon.invites import load_invites, save_invites
 from p2pfusion.daemon.known import KnownPeers
-from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.errors import DiskFullError, RemoteProtocolError
 from p2pfusion.protocol.access import Introduced, KnockFailed
 from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.door import Door
@@ -82,6 +82,9 @@ class Entrance:
             return KnockFailed(address.host, address.port, "changed-key")
         if before is None:
             log.info("first contact: %s answered as %s", address, peer)
-            self.known.pin(str(address), peer)
+            try:
+                self.known.pin(str(address), peer)
+            except DiskFullError as error:
+                log.warning("%s; this contact is trusted until the next start", error)
             self.first_contacts[str(address)] = peer
         return Introduced(address.host, address.port, peer, key)

@@ -8,14 +8,13 @@ name when all is there, or not at all. One export at a time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from p2pfusion.daemon import answers
-from p2pfusion.daemon.control import Request
 from p2pfusion.errors import (
     ConfigError,
     ConflictError,
@@ -36,11 +35,24 @@ PROGRESS_INTERVAL_S = 0.5
 """Between two words to whoever waits: a person reads no faster."""
 
 
+class Asker(Protocol):
+    """Who asked for an export, and is told once what came of it."""
+
+    def progress(self, event: Mapping[str, object]) -> None:
+        """How far it is."""
+
+    def reply(self, data: object) -> None:
+        """It is there."""
+
+    def fail(self, error: P2PFusionError) -> None:
+        """It is not."""
+
+
 @dataclass
 class Export:
     """The whole model on its way into a file."""
 
-    request: Request
+    request: Asker
     path: Path
     number: int
     writer: CheckpointWriter
@@ -63,7 +75,7 @@ class Exports:
         """Where the streams of an export go."""
         return self._export.writer if self._export else None
 
-    def start(self, request: Request, path: Path) -> None:
+    def start(self, request: Asker, path: Path) -> None:
         """Begins with what this peer has, and asks the others for the rest."""
         payloads, manifest = self._node.payloads, self._node.peer.manifest
         if payloads is None or manifest is None:
@@ -85,7 +97,17 @@ class Exports:
     def _ask(self, export: Export) -> None:
         self._begun += 1
         export.number = self._begun
-        self._node.handle(ExportRequested(export.number))
+        self._node.handle(ExportRequested(export.number, self._lacks_own()))
+
+    def _lacks_own(self) -> bool:
+        """Whether the table of homes names this peer for what it does not have."""
+        payloads, round_ = self._node.payloads, self._node.peer.round
+        if payloads is None or round_ is None:
+            return False
+        plan, me = round_.plan, self._node.peer.gossip.me
+        wanted, store = plan.homes.version, payloads.store
+        here = plan.homes.segments(plan.layout, home=me)
+        return not all(store.holds(segment, wanted) for segment in here)
 
     def _received_bytes(self) -> int:
         return self._node.transport.traffic.received_bytes()

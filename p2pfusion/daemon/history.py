@@ -6,14 +6,11 @@ decides anything.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from p2pfusion.limits import MAX_COUNTED_REASONS, ROUND_HISTORY
 from p2pfusion.protocol.events import Report
-
-log = logging.getLogger("p2pfusion")
 
 Row = dict[str, object]
 
@@ -26,6 +23,10 @@ class History:
         self._rounds: deque[Row] = deque(maxlen=ROUND_HISTORY)
         self.misdeeds: Counter[str] = Counter()
         """What peers sent that no rule allows, by reason."""
+        self.back: set[str] = set()
+        """Who has joined anew after it was out of the roster, since the last round."""
+        self.late_rounds = 0
+        """How often in a row the own training came too late, if too often."""
         self.accuracies: dict[int, float | None] = {}
         self._sent_before = 0
         self._received_before = 0
@@ -36,11 +37,14 @@ class History:
         """Something happened; a sealed round closes the books of its traffic."""
         if report.kind == "protocol-error":
             self._count_misdeed(str(report.details["reason"]))
+        if report.kind == "too-slow":
+            self.late_rounds += int(str(report.details["rounds"]))
+        if report.kind == "rejoined":
+            self.back.add(str(report.details["peer"]))
         if report.kind == "round-sealed":
+            self.back.clear()
+            self.late_rounds *= not report.details["trained"]
             self._seal(report.details, sent_bytes, received_bytes)
-            return
-        details = " ".join(f"{key}={value}" for key, value in report.details.items())
-        log.info("%s %s", report.kind, details)
 
     def _count_misdeed(self, reason: str) -> None:
         known = reason in self.misdeeds or len(self.misdeeds) < MAX_COUNTED_REASONS
@@ -62,19 +66,16 @@ class History:
             "accuracy": self.accuracies.pop(number, None),
             "norm": details["norm"],
             "stale_ranges": details["stale_ranges"],
-            "offers": details["offers"],
+            "deadlines": details["deadlines"],
+            "phases": details["phases"],
+            "offers": {
+                peer: {**offer, "name": self._name_of(peer)}
+                for peer, offer in _by_peer(details["offers"]).items()
+            },
         }
         self._sent_before, self._received_before = sent, received
         self._rounds.append(row)
         self._forget(number - ROUND_HISTORY)
-        names = ",".join(str(entry["name"]) for entry in _tables(row["missing"]))
-        log.info(
-            "round %d sealed after %.2f s, loss %s, missing %s",
-            number,
-            details["seconds"],
-            details["loss"],
-            names or "nobody",
-        )
 
     def _missed(self, entry: Mapping[str, object]) -> Row:
         return {**entry, "name": self._name_of(str(entry["peer"]))}
@@ -115,9 +116,24 @@ class History:
         return sent_bytes - self._sent_before, received_bytes - self._received_before
 
 
+SEALED = ("round", "seconds", "loss", "stale_ranges", "missing")
+
+
+def brief(report: Report) -> Mapping[str, object]:
+    """What an event keeps of a report: of a round, without every peer's offer."""
+    if report.kind != "round-sealed":
+        return report.details
+    return {key: report.details[key] for key in SEALED}
+
+
 def _texts(value: object) -> list[str]:
     assert isinstance(value, list)
     return [str(item) for item in value]
+
+
+def _by_peer(value: object) -> Mapping[str, Mapping[str, object]]:
+    assert isinstance(value, dict)
+    return value
 
 
 def _tables(value: object) -> list[Mapping[str, object]]:

@@ -5,8 +5,10 @@
     invites.json    invitations that this peer has made (0600)
     known.json      whose key answered at which address
     swarm/          manifest.msgpack, store/, offers/, state
+    checkpoints/    whole models, the last few
     control.sock    the local socket that the command line talks to
     daemon.lock     held while a daemon runs
+    events.jsonl    what has happened, and events.1.jsonl before it
     daemon.log      what the daemon says; trainer.log: what the trainer says
 
 Paths and modes live here and nothing else. The command line imports this file for every
@@ -56,6 +58,11 @@ class Home:
     def swarm(self) -> Path:
         """Directory of what belongs to the swarm: manifest, store, offers, state."""
         return self.root / "swarm"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Whole models that this peer keeps."""
+        return self.root / "checkpoints"
 
     @property
     def socket(self) -> Path:

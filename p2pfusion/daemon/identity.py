@@ -20,6 +20,7 @@ from p2pfusion.daemon.home import Home
 from p2pfusion.errors import ConfigError, VerificationError
 from p2pfusion.limits import MAX_NAME_CHARACTERS
 from p2pfusion.security import DeviceKey, transport_public
+from p2pfusion.store.files import clear_errors
 
 PRIVATE_MODE = 0o600
 FOR_OTHERS = 0o077
@@ -114,11 +115,12 @@ def host_name() -> str:
 def write_private(path: Path, data: bytes) -> None:
     """Replaces a file that only its owner may read: temporary name, fsync, rename."""
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb", opener=_private) as file:
+    with clear_errors(path), open(temporary, "wb", opener=_private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    with clear_errors(path):
+        temporary.replace(path)
 
 
 def _private(path: str, flags: int) -> int:

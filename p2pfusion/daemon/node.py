@@ -11,11 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 from p2pfusion.daemon.apprentice import (
     Apprentice,
@@ -23,25 +21,36 @@ from p2pfusion.daemon.apprentice import (
     Fatal,
     NotTrained,
     Outcome,
+    TooLarge,
     Trained,
 )
+from p2pfusion.daemon.checkpoints import Checkpoints
+from p2pfusion.daemon.chronicle import Chronicle
 from p2pfusion.daemon.commands import Commands, refusal
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.control import ControlServer
+from p2pfusion.daemon.disk import Disk
+from p2pfusion.daemon.ending import Ending
 from p2pfusion.daemon.entrance import Entrance
-from p2pfusion.daemon.history import History
+from p2pfusion.daemon.health import Trouble
+from p2pfusion.daemon.history import History, brief
+from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.signals import catch_signals
 from p2pfusion.daemon.state import SwarmState
+from p2pfusion.daemon.streams import Streams
+from p2pfusion.daemon.training import Training
 from p2pfusion.errors import (
     DeniedError,
+    DiskFullError,
     P2PFusionError,
     RemoteProtocolError,
 )
 from p2pfusion.methods.base import split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
-from p2pfusion.protocol.messages import Chunk, StreamStart
+from p2pfusion.protocol.messages import Chunk, Pong
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.transport import Arrival, Incoming
@@ -55,6 +64,7 @@ class Node:
     def __init__(
         self,
         *,
+        home: Home,
         peer: Peer,
         profile: Profile,
         links: Links,
@@ -65,6 +75,7 @@ class Node:
         joins: Sequence[JoinBy] = (),
     ) -> None:
         """``joins``: ways in that the start named; their swarm, or none, is ours."""
+        self.home = home
         self.peer = peer
         self.profile = profile
         self.links = links
@@ -76,12 +87,17 @@ class Node:
         self.joins = tuple(joins)
         self.payloads: Payloads | None = None
         self.history = History(self.name_of)
+        self.chronicle = Chronicle(home.root, self.name_of)
         self.started_at = time.monotonic()
+        self.troubles: dict[str, Trouble] = {}
+        """What is wrong now, by code; whoever notes it takes it back."""
+        self.disk = Disk(self, state.directory.parent)
+        self.training = Training(self)
+        self.checkpoints = Checkpoints(self, Home(state.directory.parent).checkpoints)
         self.commands = Commands(self)
         self._events: deque[events.Event] = deque()
         self._wake: int | None = None
-        self._stopping = False
-        self._fatal: P2PFusionError | None = None
+        self.ending = Ending(self)
         self._perform: dict[type, Callable[..., object]] = {
             events.Dial: lambda effect: links.dial(effect.record),
             events.Bar: lambda effect: links.bar(effect.peer),
@@ -89,25 +105,20 @@ class Node:
             events.Knock: lambda effect: links.knock(effect.way, effect.message),
             events.Reply: lambda effect: links.reply(effect.record, effect.message),
             events.Send: lambda effect: links.send(effect.peer, effect.message),
-            events.SaveInvites: lambda effect: entrance.keep(effect.invites),
+            events.SaveInvites: self.disk.save_invites,
             events.Adopt: self._adopt,
-            events.SaveFacts: self._save_facts,
-            events.EnterRound: self._enter_round,
-            events.StartTraining: self._start_training,
-            events.OpenReduction: self._open_reduction,
-            events.AddOwn: self._add_own,
-            events.CloseReduction: self._close_reduction,
-            events.OpenSink: self._open_sink,
-            events.Absorb: self._absorb,
-            events.CloseSink: self._close_sink,
-            events.SendStart: self._send_start,
-            events.SendChunk: self._send_chunk,
-            events.StopServing: self._stop_serving,
-            events.Seal: self._seal,
-            events.Forget: self._forget,
+            events.SaveFacts: self.disk.save_facts,
+            events.StartTraining: self.training.start,
+            events.Seal: self.disk.seal,
             events.Assembled: self._assembled,
             events.Report: self._report,
+            **Streams(self).effects,
         }
+
+    @staticmethod
+    def now() -> float:
+        """The clock of all events, which only goes forward."""
+        return time.monotonic()
 
     def name_of(self, peer: str) -> str:
         """What people call a peer."""
@@ -118,28 +129,23 @@ class Node:
 
     def catch_signals(self) -> None:
         """From now on SIGINT and SIGTERM end the loop, also one not begun yet."""
-        self._wake = _catch_signals(self.stop)
+        self._wake = catch_signals(self.ending.stop, self.ending.ask)
 
     def run(self) -> None:
         """Runs until told to stop; raises what makes going on pointless."""
-        while not self._stopping:
+        self.chronicle.begin()
+        while not self.ending.is_now:
             self._turn(self._wake)
-        if self._fatal is not None:
-            raise self._fatal
-
-    def stop(self) -> None:
-        """Ends the loop after this turn."""
-        self._stopping = True
-
-    def end(self, error: P2PFusionError) -> None:
-        """Ends the loop after this turn: with this error, going on is pointless."""
-        self._fatal = error
-        self.stop()
+        if self.ending.error is not None:
+            self.chronicle.end(str(self.ending.error))
+            raise self.ending.error
 
     def farewell(self) -> None:
         """After the loop: nothing is left half done, and the others are told."""
         self.commands.exports.abandon()
         self._handle(events.Stopping())
+        self.chronicle.end("it was told to")
+        self.commands.followers.end()
 
     @property
     def is_founder(self) -> bool:
@@ -149,7 +155,8 @@ class Node:
     def _turn(self, wake: int | None) -> None:
         """One turn: wait, take what came, let the protocol answer."""
         now = time.monotonic()
-        due = min(self.peer.deadline(), self.commands.deadline())
+        parts = (self.peer, self.commands, self.disk, self.apprentice)
+        due = min(part.deadline() for part in parts)
         descriptors = {
             **({} if wake is None else {wake: selectors.EVENT_READ}),
             **self.control.descriptors(),
@@ -165,7 +172,12 @@ class Node:
             self._serve(descriptor, wake)
         if time.monotonic() >= self.peer.deadline():
             self.handle(events.Tick())
+        self.disk.check(self.now())
+        self.performed(self.apprentice.check())
+        self.training.check()
         self._drain()
+        self.ending.check()
+        self.chronicle.compare(self.troubles)
         self.commands.check()
 
     def _drain(self) -> None:
@@ -176,8 +188,10 @@ class Node:
         if descriptor == wake:
             os.read(descriptor, 4096)
         elif descriptor in self.apprentice.descriptors():
-            for outcome in self.apprentice.ready():
-                self._outcome(outcome)
+            self.performed(self.apprentice.ready())
+            # What came too late for its round may take the place of one that waits.
+            self._drain()
+            self.apprentice.go_on()
         else:
             for request in self.control.ready(descriptor):
                 self.commands.take(request)
@@ -197,6 +211,8 @@ class Node:
         except RemoteProtocolError as error:
             self.handle(events.Misbehaved(arrival.sender, str(error)))
             return
+        if isinstance(message, Pong):
+            self.commands.echo.answered(arrival.sender, message)
         self._handle(events.Received(arrival.sender, message))
 
     def _place(self, sender: str, chunk: Chunk) -> memoryview | None:
@@ -215,16 +231,25 @@ class Node:
 
     # --- The trainer -----------------------------------------------------------------
 
+    def performed(self, outcomes: Sequence[Outcome]) -> None:
+        """What the trainer has done."""
+        for outcome in outcomes:
+            self._outcome(outcome)
+
     def _outcome(self, outcome: Outcome) -> None:
         match outcome:
             case Described():
                 self._found(outcome)
             case Trained():
                 self._trained(outcome)
-            case NotTrained(round_index, reason):
+            case NotTrained(round_index, reason, cause):
+                if cause == DiskFullError.name:
+                    self.disk.offer_refused(reason)
                 self.handle(events.TrainingFailed(round_index, reason))
+            case TooLarge(reason):
+                self.training.too_large(reason)
             case Fatal(error):
-                self.end(error)
+                self.ending.fail(error)
 
     def _found(self, described: Described) -> None:
         """The model has a layout now: this is the swarm, to found or to expect."""
@@ -236,7 +261,7 @@ class Node:
                 described.layout, founder
             )
         except P2PFusionError as error:
-            self.end(error)
+            self.ending.fail(error)
             return
         if self.is_founder:
             self.handle(events.Found(manifest))
@@ -248,34 +273,11 @@ class Node:
     def _trained(self, trained: Trained) -> None:
         assert self.payloads is not None
         number, loss = trained.round_index, trained.loss
-        if number not in self.peer.exchange.rounds:
-            return  # the swarm has gone on without us
         self.payloads.offered(number, trained.offer, trained.split)
         self.history.accuracies[number] = trained.accuracy
         self.commands.accuracy, self.commands.loss = trained.accuracy, loss
         samples, norm, seconds = trained.samples, trained.norm, trained.seconds
         self.handle(events.TrainingFinished(number, samples, loss, norm, seconds))
-
-    # --- Effects: streams ------------------------------------------------------------
-
-    def _send_start(self, effect: events.SendStart) -> None:
-        assert self.payloads is not None
-        peer, pull = effect.peer, effect.pull
-        size, absent = self.payloads.start(peer, pull, effect.stream)
-        self.links.send(peer, StreamStart(pull, size, effect.samples, absent))
-
-    def _send_chunk(self, effect: events.SendChunk) -> None:
-        assert self.payloads is not None
-        peer, pull = effect.peer, effect.pull
-        payload = self.payloads.chunk(peer, pull, effect.offset, effect.size)
-        if payload is None:
-            return
-        if self.links.send(peer, Chunk(pull, effect.offset, payload)):
-            self.history.count_sent(effect.stream.round_index, payload.nbytes)
-
-    def _stop_serving(self, effect: events.StopServing) -> None:
-        if self.payloads is not None:
-            self.payloads.stop_serving(effect.peer, effect.pull)
 
     # --- Effects: the swarm ----------------------------------------------------------
 
@@ -295,17 +297,10 @@ class Node:
         self.payloads = Payloads(self.peer.gossip.me, store, manifest.wire_dtype)
         self.links.adopt(manifest)
         self.entrance.open(self.peer.door, manifest)
+        self.training.fit(manifest)
         self.apprentice.set_up(
             manifest, store=self.state.store, offers=self.state.offers
         )
-
-    def _save_facts(self, effect: events.SaveFacts) -> None:
-        self.state.save_facts(effect.facts)
-
-    def _seal(self, effect: events.Seal) -> None:
-        assert self.payloads is not None
-        self.payloads.store.flush()
-        self.state.save_progress(effect.next_round, effect.homes)
 
     def _report(self, effect: events.Report) -> None:
         traffic = self.transport.traffic
@@ -314,12 +309,21 @@ class Node:
             sent_bytes=traffic.sent_bytes(),
             received_bytes=traffic.received_bytes(),
         )
+        self.chronicle.note(effect.kind, brief(effect))
+        self.ending.reported(effect.kind)
+        self.checkpoints.report(effect)
+        if effect.kind == "too-slow":
+            self.training.too_slow()
         told = self.commands.reported(effect)
         error = refusal(effect)
         if error is not None and not told and self.joins and not self.peer.manifest:
-            self.end(error)  # the start named a way in, and it leads nowhere
+            self.ending.fail(error)  # the start named a way in, and it leads nowhere
+        if effect.kind == "cloned":
+            incarnation = effect.details["incarnation"]
+            assert isinstance(incarnation, int)
+            self.state.keep_incarnation(incarnation)
         if effect.kind == "revoked" and effect.details["peer"] == self.peer.gossip.me:
-            self.end(self._put_out(effect))
+            self.ending.fail(self._put_out(effect))
 
     def _put_out(self, report: events.Report) -> DeniedError:
         by, reason = self.name_of(str(report.details["by"])), report.details["reason"]
@@ -331,61 +335,5 @@ class Node:
 
     # --- Effects: a round ------------------------------------------------------------
 
-    def _enter_round(self, effect: events.EnterRound) -> None:
-        assert self.payloads is not None
-        self.payloads.enter(effect.plan, effect.homes)
-
-    def _start_training(self, effect: events.StartTraining) -> None:
-        rate = effect.learning_rate
-        for outcome in self.apprentice.train(effect.round_index, effect.split, rate):
-            self._outcome(outcome)
-
-    def _open_reduction(self, effect: events.OpenReduction) -> None:
-        assert self.payloads is not None
-        self.payloads.open_reduction(effect.round_index, effect.instead_of)
-
-    def _add_own(self, effect: events.AddOwn) -> None:
-        assert self.payloads is not None
-        self.payloads.add_own(effect.round_index, effect.instead_of, effect.weight)
-
-    def _close_reduction(self, effect: events.CloseReduction) -> None:
-        assert self.payloads is not None
-        self.payloads.close_reduction(effect.round_index, effect.instead_of)
-
-    def _open_sink(self, effect: events.OpenSink) -> None:
-        assert self.payloads is not None
-        try:
-            self.payloads.open_sink(effect, self.commands.exports.writer)
-        except RemoteProtocolError as error:
-            self.handle(events.Misbehaved(effect.stream.source, str(error)))
-
-    def _absorb(self, effect: events.Absorb) -> None:
-        assert self.payloads is not None
-        round_index = self.payloads.round_of(effect.pull)
-        if round_index is not None:
-            self.history.count_received(round_index, effect.payload.nbytes)
-        self.payloads.absorb(effect.pull, effect.payload)
-
-    def _close_sink(self, effect: events.CloseSink) -> None:
-        assert self.payloads is not None
-        self.payloads.close_sink(effect.pull, complete=effect.complete)
-
-    def _forget(self, effect: events.Forget) -> None:
-        assert self.payloads is not None
-        self.payloads.forget(effect.round_index)
-
     def _assembled(self, effect: events.Assembled) -> None:
         self.commands.exports.assembled(effect)
-
-
-def _catch_signals(stop: Callable[[], None]) -> int:
-    """SIGINT and SIGTERM end the loop; a descriptor that wakes the poller for them."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return reader

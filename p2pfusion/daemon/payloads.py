@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.fusion import Cursor, StreamingMean, decode, encode
+from p2pfusion.fusion import StreamingMean, decode, encode
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
 from p2pfusion.split.homes import Homes
@@ -26,77 +26,7 @@ from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Store
 
-Floats = NDArray[np.float32]
 FLOAT_BYTES = 4
-
-
-class Sink(Protocol):
-    """Where a stream that arrives goes."""
-
-    def add(self, values: Floats) -> None:
-        """The next values, in order."""
-        ...
-
-    def finish(self) -> None:
-        """All values were added."""
-        ...
-
-
-@dataclass
-class SumSink:
-    """A contribution: straight into the sum."""
-
-    cursor: Cursor
-
-    def add(self, values: Floats) -> None:
-        """Adds to the sum."""
-        self.cursor.add(values)
-
-    def finish(self) -> None:
-        """Nothing is left to do."""
-
-
-class Writer(Protocol):
-    """What takes the flat values of segments: a store or a checkpoint."""
-
-    def write_flat(self, segments: list[Segment], values: Floats) -> None:
-        """Writes them where they belong."""
-        ...
-
-
-@dataclass
-class BufferSink:
-    """Values that are written when all are there; ``version`` 0 marks none."""
-
-    segments: list[Segment]
-    present: list[bool]
-    writer: Writer
-    version: int
-    buffer: Floats
-    filled: int = 0
-
-    def add(self, values: Floats) -> None:
-        """Keeps them; those that were put into their place already stay there."""
-        place = self.buffer[self.filled : self.filled + values.size]
-        if place.ctypes.data != values.ctypes.data:
-            place[:] = values
-        self.filled += values.size
-
-    def finish(self) -> None:
-        """Writes the segments that the sender had values for."""
-        kept: list[Segment] = []
-        parts: list[Floats] = []
-        start = 0
-        for segment, present in zip(self.segments, self.present, strict=True):
-            if present:
-                kept.append(segment)
-                parts.append(self.buffer[start : start + segment.size])
-            start += segment.size
-        if not kept:
-            return
-        self.writer.write_flat(kept, np.concatenate(parts))
-        if isinstance(self.writer, Store):
-            self.writer.set_version(kept, self.version)
 
 
 @dataclass
@@ -114,6 +44,8 @@ class RoundNumbers:
     plan: ExchangePlan
     homes: Homes
     offer: Offer | None = None
+    inside: NDArray[np.bool_] | None = None
+    """Of an offer that was trained for an earlier round: the ranges that it has."""
     sums: dict[str, StreamingMean] = field(default_factory=dict)
 
 
@@ -126,6 +58,7 @@ class Payloads:
         self._wire_dtype = wire_dtype
         self._rounds: dict[int, RoundNumbers] = {}
         self._arriving: dict[int, Arriving] = {}
+        self._trained: tuple[int, Offer, Split] | None = None
         self._served: dict[tuple[str, int], memoryview] = {}
 
     # --- Rounds and sums -------------------------------------------------------------
@@ -139,9 +72,19 @@ class Payloads:
         self._rounds.pop(round_index, None)
 
     def offered(self, round_index: int, path: Path, split: Split) -> None:
-        """The trainer wrote its values here."""
+        """The trainer wrote its values here; their round may be over."""
+        offer = Offer.open(path, self.store.layout, split)
+        self._trained = (round_index, offer, split)
+        if round_index in self._rounds:
+            self._rounds[round_index].offer = offer
+
+    def offer_late(self, round_index: int, base_round: int) -> None:
+        """What was trained for an earlier round is the offer of this one."""
+        if self._trained is None or self._trained[0] != base_round:
+            raise LocalProtocolError(f"round {base_round} is to be offered untrained")
         numbers = self._rounds[round_index]
-        numbers.offer = Offer.open(path, numbers.plan.layout, split)
+        _, numbers.offer, split = self._trained
+        numbers.inside = numbers.plan.inside(split)
 
     def open_reduction(self, round_index: int, instead_of: str) -> None:
         """Begins a sum over the ranges that this peer reduces."""
@@ -157,6 +100,8 @@ class Payloads:
             raise LocalProtocolError("the own offer was to be added before it was made")
         reduced = plan.reduced_by(self.me, instead_of=failed)
         own = plan.own_ranges(self.me, instead_of=failed)
+        if numbers.inside is not None:
+            own = own[numbers.inside[own]]
         cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
         cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
 
@@ -166,15 +111,33 @@ class Payloads:
         plan, mean = numbers.plan, numbers.sums[instead_of]
         mean.close()
         ids = plan.reduced_by(self.me, instead_of=instead_of or None)
-        fused = ids[~mean.absent]
         # A backup may be asked about a round that it has left. Others then get values
         # from the sum; the store has newer ones, and the trainer is reading it.
-        if not fused.size or round_index < max(self._rounds):
+        if round_index < max(self._rounds):
+            return
+        self._carry_over(numbers, mean, ids)
+        fused = ids[~mean.absent]
+        if not fused.size:
             return
         segments = plan.segments(fused.tolist())
         values = self._as_sent(_ranges_of(mean, np.flatnonzero(~mean.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
+
+    def _carry_over(
+        self, numbers: RoundNumbers, mean: StreamingMean, ids: NDArray[np.int64]
+    ) -> None:
+        """What nobody contributed to keeps its newest values, where they are here."""
+        plan, wanted = numbers.plan, numbers.homes.version
+        kept: list[int] = []
+        for position in np.flatnonzero(mean.absent).tolist():
+            segments = plan.segments([int(ids[position])])
+            if all(self.store.holds(segment, wanted) for segment in segments):
+                kept.append(position)
+        if kept:
+            positions = np.array(kept, np.int64)
+            segments = plan.segments(ids[positions].tolist())
+            mean.keep(positions, self._as_sent(self.store.read_flat(segments)))
 
     def _as_sent(self, values: Floats) -> Floats:
         """What others will decode, so that every copy of a fused value is the same."""
@@ -193,7 +156,7 @@ class Payloads:
         numbers = self._rounds[stream.round_index]
         sink: Sink | None
         if stream.hop == Hop.CONTRIBUTION:
-            sink = self._sum_sink(numbers, stream, event.weight)
+            sink = self._sum_sink(numbers, stream, event.weight, event.absent)
         else:
             sink = self._buffer_sink(numbers, stream, event.absent, export)
         if sink is not None:
@@ -221,7 +184,7 @@ class Payloads:
         return BufferSink(segments, present, writer, version, buffer)
 
     def _sum_sink(
-        self, numbers: RoundNumbers, stream: StreamKey, weight: float
+        self, numbers: RoundNumbers, stream: StreamKey, weight: float, absent: bytes
     ) -> Sink:
         plan, failed = numbers.plan, stream.instead_of or None
         reduced = plan.reduced_by(self.me, instead_of=failed)
@@ -232,7 +195,9 @@ class Payloads:
             instead_of=failed,
         )
         mean = numbers.sums[stream.instead_of]
-        return SumSink(mean.open(np.searchsorted(reduced, ids), weight))
+        lacking = ~np.array(_present(absent, len(ids))) if absent else None
+        positions = np.searchsorted(reduced, ids)
+        return SumSink(mean.open(positions, weight, absent=lacking))
 
     def place(self, source: str, chunk: Chunk) -> memoryview | None:
         """Where the payload of a chunk belongs, if it can be put there as it is.
@@ -272,9 +237,16 @@ class Payloads:
             arriving.sink.add(decode(payload, self._wire_dtype))
 
     def close_sink(self, pull: int, *, complete: bool) -> None:
-        """A stream ended: what is whole counts."""
+        """A stream ended: what is whole counts.
+
+        What was asked for in a round that this peer has left comes too late: the store
+        is in another round by now.
+        """
         arriving = self._arriving.pop(pull, None)
-        if arriving is not None and complete:
+        if arriving is None or not complete:
+            return
+        stream = arriving.stream
+        if stream.hop == Hop.EXPORT or stream.round_index == max(self._rounds):
             arriving.sink.finish()
 
     # --- Leaving ---------------------------------------------------------------------
@@ -290,10 +262,8 @@ class Payloads:
             absent = np.packbits(lacking).tobytes()
             buffer = encode(values, self._wire_dtype)
         elif stream.hop == Hop.CONTRIBUTION:
-            if numbers.offer is None:
-                raise LocalProtocolError("a contribution was served before it was made")
-            segments = _segments(numbers.plan, stream)
-            buffer = encode(numbers.offer.read_flat(segments), self._wire_dtype)
+            values, absent = _contribution(numbers, stream)
+            buffer = encode(values, self._wire_dtype)
         else:
             segments = _segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
@@ -329,6 +299,26 @@ class Payloads:
     def stop_serving(self, peer: str, pull: int) -> None:
         """Frees a stream."""
         self._served.pop((peer, pull), None)
+
+
+def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, bytes]:
+    """What the own offer gives to a reducer; zeros stand where it has nothing."""
+    offer, plan, inside = numbers.offer, numbers.plan, numbers.inside
+    if offer is None:
+        raise LocalProtocolError("a contribution was served before it was made")
+    if inside is None:
+        return offer.read_flat(_segments(plan, stream)), b""
+    ids = plan.ranges(
+        Hop.CONTRIBUTION,
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    )
+    sizes, present = plan.range_sizes[ids], inside[ids]
+    values = np.zeros(int(sizes.sum()), np.float32)
+    there = offer.read_flat(plan.segments(ids[present].tolist()))
+    values[np.repeat(present, sizes)] = there
+    return values, np.packbits(~present).tobytes()
 
 
 def _segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:

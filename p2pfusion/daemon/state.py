@@ -12,6 +12,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import msgpack
@@ -28,6 +29,7 @@ from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Layout
 from p2pfusion.store import Store
+from p2pfusion.store.files import clear_errors, sync_directory
 from p2pfusion.store.store import HEADER as STORE_HEADER
 
 RESTORE = "restore it from a backup, or remove the directory and join the swarm again"
@@ -46,6 +48,7 @@ class SwarmState:
         self._manifest = directory / "manifest.msgpack"
         self._facts = directory / "facts.msgpack"
         self._progress = directory / "progress.bin"
+        self._fraction = directory / "fraction"
         self._incarnation = directory.parent / "incarnation"
 
     def next_incarnation(self) -> int:
@@ -59,6 +62,10 @@ class SwarmState:
             raise _damaged(self._incarnation, error, hint) from None
         _replace(self._incarnation, str(last + 1).encode())
         return last + 1
+
+    def keep_incarnation(self, number: int) -> None:
+        """Has the next start take a number above this one."""
+        _replace(self._incarnation, str(number).encode())
 
     def open_store(self, manifest: Manifest) -> Store:
         """The store of this swarm; the first time, it is made, and this is the swarm.
@@ -99,6 +106,20 @@ class SwarmState:
         """Keeps the membership facts."""
         packed = msgpack.packb([encode(message)[0] for message in facts])
         _replace(self._facts, _sealed(packed))
+
+    def save_fraction(self, fraction: Fraction, *, wish: str) -> None:
+        """The split fraction that came of what the profile wished."""
+        _replace(self._fraction, _sealed(f"{fraction} {wish}".encode()))
+
+    def load_fraction(self, wish: str) -> Fraction | None:
+        """What came of that wish; None if nothing is known."""
+        try:
+            fraction, before = _opened(self._fraction).decode().split()
+            return Fraction(fraction) if before == wish else None
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise _damaged(self._fraction, error) from None
 
     def load_progress(self, layout: Layout) -> tuple[int, Homes]:
         """The first round that was not sealed, and its table of homes."""
@@ -146,10 +167,12 @@ def _damaged(path: Path, why: object, hint: str = RESTORE) -> VerificationError:
 def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(".tmp")
     try:
-        with open(temporary, "wb") as file:
+        with clear_errors(path), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        with clear_errors(path):
+            temporary.replace(path)
+            sync_directory(path.parent)
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}") from None

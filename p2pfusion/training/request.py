@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from p2pfusion.errors import ConfigError, P2PFusionError, ResourceError
+from p2pfusion.errors import ConfigError, OutOfMemoryError, P2PFusionError
 
 Fields = dict[str, object]
 
@@ -90,7 +90,7 @@ def _known(error: Exception) -> P2PFusionError | None:
         isinstance(error, RuntimeError) and any(t in text for t in _MEMORY_TEXTS)
     )
     if memory:
-        return ResourceError(
+        return OutOfMemoryError(
             "the trainer ran out of memory",
             hint="lower the split fraction or the batch size",
         )

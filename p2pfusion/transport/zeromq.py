@@ -302,9 +302,10 @@ def _socket(context: Context, kind: int) -> Socket:
     made.set(zmq.TCP_KEEPALIVE, 1)
     made.set(zmq.TCP_KEEPALIVE_IDLE, limits.KEEPALIVE_IDLE_S)
     made.set(zmq.TCP_KEEPALIVE_INTVL, limits.KEEPALIVE_IDLE_S)
+    made.set(zmq.TCP_KEEPALIVE_CNT, limits.KEEPALIVE_PROBES)
+    # The kernel asks, not the library (HEARTBEAT_IVL): libzmq ends the process when a
+    # heartbeat falls due on a connection that broke while its queue here was full.
     made.set(zmq.TCP_MAXRT, limits.PEER_SILENCE_MS)
-    made.set(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_INTERVAL_MS)
-    made.set(zmq.HEARTBEAT_TIMEOUT, limits.HEARTBEAT_TIMEOUT_MS)
     return made
 
 

@@ -59,6 +59,8 @@ class Table:
     plan: ExchangePlan = field(init=False)
     current: Mapping[str, Split] = field(init=False)
     offers: dict[str, Arrays] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    """Of contributions; 1 where nothing is said."""
     _pulls: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ class Table:
         self, number: int, current: Mapping[str, Split], following: Mapping[str, Split]
     ) -> None:
         """Everybody plans the round."""
+        for desk in self.desks.values():
+            desk.store.flush()
         self.current = current
         self.plan = plan_round(
             self.layout,
@@ -118,7 +122,8 @@ class Table:
         desk.open_reduction(number, instead_of)
         own = self.plan.own_ranges(reducer, instead_of=failed).size
         if own and reducer in self.offers:
-            desk.add_own(number, instead_of, 1.0)
+            weight = self.weights.get(reducer, 1.0)
+            desk.add_own(number, instead_of, weight)
         for source in self.plan.sources(Hop.CONTRIBUTION, reducer, instead_of=failed):
             if source in self.offers:
                 self.carry(Hop.CONTRIBUTION, source, reducer, instead_of=instead_of)
@@ -170,7 +175,8 @@ class Table:
         self._pulls += 1
         pull = self._pulls
         size, absent = giver.start(target, pull, stream)
-        taker.open_sink(OpenSink(pull, stream, 1.0, size, absent), export)
+        weight = self.weights.get(source, 1.0)
+        taker.open_sink(OpenSink(pull, stream, weight, size, absent), export)
         for offset in range(0, size, CHUNK_BYTES):
             length = min(CHUNK_BYTES, size - offset)
             chunk = giver.chunk(target, pull, offset, length)
@@ -183,7 +189,8 @@ class Table:
     # --- What came of it -------------------------------------------------------------
 
     def stored(self, name: str, split: Split) -> Arrays:
-        """What a peer's store holds of a split."""
+        """What a peer's store holds of a split, once the round is sealed."""
+        self.desks[name].store.flush()
         segments = split.segments(self.layout)
         return [self.desks[name].store.read(segment) for segment in segments]
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,3 +104,30 @@ def running(**tables: Mapping[str, object]) -> Iterator[Running]:
         closing.callback(os.close, reader)
         closing.callback(os.close, writer)
         yield Running(node, home, pool, reader, writer)
+
+
+SLOW = {**ALONE, "rounds": 400, "local_epochs": 20, "min_peers": 2}
+
+
+@contextlib.contextmanager
+def two_running() -> Iterator[tuple[Running, Running]]:
+    """Two nodes of one swarm, in round 0."""
+    with (
+        running(data={"kind": "digits"}, swarm=SLOW) as founder,
+        running(data={"kind": "digits"}) as other,
+    ):
+        founder.turn_until(lambda: founder.node.peer.manifest is not None)
+        other.join(founder.ticket())
+        nodes = (founder, other)
+        turn_all(nodes, lambda: all(n.node.peer.round is not None for n in nodes))
+        yield nodes
+
+
+def turn_all(nodes: Sequence[Running], reached: Callable[[], bool]) -> None:
+    """Turns all, a little each: none waits for its own next deadline."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < deadline, "it never happened"
+        for each in nodes:
+            os.write(each.poke, b".")
+            each.node._turn(each.wake)

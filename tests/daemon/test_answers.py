@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from p2pfusion.daemon import answers
+from p2pfusion.daemon.health import PATIENT_ATTEMPTS, health
 from p2pfusion.protocol.joining import Way
 from tests.daemon.running import ALONE, Data, Running, running
 
@@ -30,7 +31,7 @@ FIELDS = {
 }  # fmt: skip
 PEER_FIELDS = {
     "name", "id", "state", "address", "rtt_s", "round", "split_fraction", "overlap",
-    "sent_bytes", "received_bytes",
+    "sent_bytes", "received_bytes", "online",
 }  # fmt: skip
 
 
@@ -76,8 +77,14 @@ def test_without_a_swarm_everything_about_it_is_unknown(nobody: Running) -> None
     assert part(found, "metrics") == {"loss": None, "accuracy": None}
     assert part(found, "traffic")["full_model_bytes"] is None
     assert part(found, "round")["waiting_for"] == [
-        {"peer": "you", "reason": "an address to join"}
+        {
+            "peer": "you",
+            "id": None,
+            "reason": "an address to join",
+            "gives_up_in_s": None,
+        }
     ]
+    assert part(found, "state")["code"] == "no-swarm"
     assert part(found, "self")["role"] == "member"
     assert part(found, "self")["split_fraction"] == 0.25
     assert nobody.ask("peers") == {"peers": []}
@@ -91,7 +98,8 @@ def test_who_trains_is_waited_for_with_its_progress(alone: Running) -> None:
     assert part(found, "round")["phase"] == "train"
     assert part(found, "self")["trainer"] == "training"
     assert part(found, "self")["role"] == "founder"
-    assert answers.waits(alone.node) == [f"me: {waiting['reason']}"]
+    assert waiting["id"] == alone.node.peer.gossip.me
+    assert waiting["gives_up_in_s"] is None, "nobody goes on without itself"
 
 
 def test_sizes_and_coverage_follow_from_the_split(alone: Running) -> None:
@@ -102,7 +110,7 @@ def test_sizes_and_coverage_follow_from_the_split(alone: Running) -> None:
     # Half of 16 hidden units, between 64 inputs and 10 classes.
     assert part(found, "traffic")["sub_model_bytes"] == 4 * (8 * 64 + 8 + 10 * 8 + 10)
     health = {row["code"]: row for row in found["health"]}  # type: ignore[attr-defined]
-    assert health.keys() == {"coverage"}
+    assert health.keys() == {"alone", "coverage"}
     assert "h1 50 %" in health["coverage"]["message"]
     assert health["coverage"]["level"] == "info" and health["coverage"]["hint"]
 
@@ -121,9 +129,10 @@ def test_a_member_that_knocks_in_vain_says_where(alone: Running) -> None:
     joining.try_way(Way("127.0.0.1", 9))
     (knocking,) = joining.knocking
     try:
-        assert {row["code"] for row in answers.health(alone.node)} == {"coverage"}
-        knocking.attempts = answers.PATIENT_ATTEMPTS + 1
-        row = answers.health(alone.node)[0]
+        before = health(alone.node, alone.node.now())
+        assert {row["code"] for row in before} == {"alone", "coverage"}
+        knocking.attempts = PATIENT_ATTEMPTS + 1
+        row = health(alone.node, alone.node.now())[0]
         assert (row["level"], row["code"]) == ("warn", "not-joined")
         assert str(row["message"]).startswith("127.0.0.1:9: nobody has answered")
     finally:
@@ -132,6 +141,6 @@ def test_a_member_that_knocks_in_vain_says_where(alone: Running) -> None:
 
 def test_what_is_not_encrypted_says_so() -> None:
     with running(peer={"insecure_loopback": True}) as made:
-        (row,) = answers.health(made.node)
+        (row,) = health(made.node, made.node.now())
         assert (row["level"], row["code"]) == ("warn", "insecure")
         assert part(made.ask("status"), "security")["encrypted"] is False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 
 from p2pfusion.daemon.apprentice import (
+    TRAINER_PAUSE_S,
     Apprentice,
     Described,
     Fatal,
     NotTrained,
     Outcome,
+    TooLarge,
     Trained,
 )
 from p2pfusion.daemon.config import DataSettings, PeerSettings
@@ -96,34 +99,68 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     apprentice.train(3, split, 0.1)
     (again,) = outcomes(apprentice)
     assert isinstance(again, Trained) and again.round_index == 3
-    assert_given_up_after_too_many_deaths(apprentice, split)
+    assert_pauses_grow(apprentice, split)
 
 
-def assert_given_up_after_too_many_deaths(apprentice: Apprentice, split: Split) -> None:
-    """A peer whose trainer cannot live serves on, and says why it does not train."""
-    apprentice.train(4, split, 0.1)
+def assert_pauses_grow(apprentice: Apprentice, split: Split) -> None:
+    """A trainer that dies again and again rests in between, and is never given up."""
     kill(apprentice)
-    (lost,) = outcomes(apprentice)
-    assert isinstance(lost, NotTrained)
-    apprentice.train(5, split, 0.1)
-    for _ in range(MAX_TRAINER_RESTARTS - 1):
+    assert next_outcomes(apprentice) == []
+    assert apprentice.state == "restarting", "the first death may be an accident"
+    pauses = []
+    for round_index in range(4, 8):
+        if round_index == 4:
+            apprentice.train(round_index, split, 0.1)
         kill(apprentice)
-        select.select([*apprentice.descriptors()], [], [], PATIENCE_S)
-        assert apprentice.ready() == []
-    kill(apprentice)
-    (waiting,) = outcomes(apprentice)
-    assert isinstance(waiting, NotTrained) and waiting.round_index == 5
-    assert apprentice.state == "failed: the trainer died (killed by SIGKILL)"
-    assert apprentice.descriptors() == {}
-    (refused,) = apprentice.train(6, split, 0.1)
-    assert refused == NotTrained(6, "the trainer died (killed by SIGKILL)")
+        before = time.monotonic()
+        lost = next_outcomes(apprentice)
+        assert lost == ([] if round_index > 4 else [NotTrained(4, apprentice.resting)])
+        assert "killed by SIGKILL" in apprentice.state
+        assert apprentice.descriptors() == {}
+        assert apprentice.check() == []
+        (refused,) = apprentice.train(round_index, split, 0.1)
+        assert refused == NotTrained(round_index, apprentice.resting)
+        pauses.append(apprentice.deadline() - before)
+        # The pause is cut short here; its length is what was measured.
+        apprentice._restart_at = before
+        assert apprentice.check() == [] and apprentice.state == "restarting"
+    for number, pause_s in enumerate(pauses):
+        assert pause_s >= TRAINER_PAUSE_S * 2**number
+    apprentice.train(9, split, 0.1)
+    (again,) = outcomes(apprentice)
+    assert isinstance(again, Trained) and again.round_index == 9
+    assert apprentice.deadline() == float("inf")
+
+
+def next_outcomes(apprentice: Apprentice) -> list[Outcome]:
+    """What comes of the next that it says, or of its death."""
+    select.select([*apprentice.descriptors()], [], [], PATIENCE_S)
+    return apprentice.ready()
+
+
+def test_two_rounds_in_a_row_without_memory_are_too_much(
+    apprentice: Apprentice, tmp_path: Path
+) -> None:
+    manifest = set_up(apprentice, tmp_path)
+    split = Split.full(manifest.layout)
+    apprentice.train(0, split, 0.1)
+    assert isinstance(outcomes(apprentice)[0], Trained)
+    found: list[list[Outcome]] = []
+    for round_index in (1, 2):
+        apprentice.train(round_index, split, 0.1)
+        # After a death it is set up again first.
+        while apprentice.state != "training":
+            assert next_outcomes(apprentice) == []
+        kill(apprentice)
+        found.append(next_outcomes(apprentice))
+    why = "the trainer died (killed by SIGKILL)"
+    assert found == [[NotTrained(1, why)], [NotTrained(2, why), TooLarge(why)]]
 
 
 def test_a_trainer_that_never_gets_ready_is_fatal(apprentice: Apprentice) -> None:
     for _ in range(MAX_TRAINER_RESTARTS):
         kill(apprentice)
-        select.select([*apprentice.descriptors()], [], [], PATIENCE_S)
-        assert apprentice.ready() == []
+        assert next_outcomes(apprentice) == []
         assert apprentice.state == "restarting"
     kill(apprentice)
     (fatal,) = outcomes(apprentice)

@@ -62,7 +62,7 @@ def test_a_daemon_says_who_and_where_it_is_and_leaves_nothing_running(
     assert first["pid"] == os.getpid()
     assert str(first["address"]).startswith("127.0.0.1:")
     left = sorted(path.name for path in home.root.iterdir())
-    keys = ["device.key", "identity.json", "incarnation"]
+    keys = ["device.key", "events.jsonl", "identity.json", "incarnation"]
     assert left == ["daemon.log", *keys, "trainer.log"]
     (second,) = run(home, Profile())
     assert second["id"] == first["id"]

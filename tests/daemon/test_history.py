@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
-from p2pfusion.daemon.history import History
+from p2pfusion.daemon.history import History, brief
 from p2pfusion.limits import MAX_COUNTED_REASONS, ROUND_HISTORY
 from p2pfusion.protocol.events import Report
 
@@ -31,7 +29,9 @@ def sealed(number: int, **changes: object) -> Report:
         "missing": [{"peer": "b", "reason": "silent"}],
         "deadline_s": 2.0,
         "stale_ranges": 0,
-        "offers": {},
+        "deadlines": {"wait_s": 2.0},
+        "phases": {"train": 1.0},
+        "offers": {"a": {"loss": 0.5}},
         **changes,
     }
     return Report("round-sealed", details)
@@ -55,6 +55,7 @@ def test_a_row_has_the_promised_fields_and_names_people_know(history: History) -
     assert row["contributors"] == ["A"]
     assert row["missing"] == [{"peer": "b", "name": "B", "reason": "silent"}]
     assert row["accuracy"] == 0.75
+    assert row["offers"] == {"a": {"loss": 0.5, "name": "A"}}
     note(history, sealed(1))
     assert history.rounds(1)[0]["accuracy"] is None
 
@@ -93,16 +94,27 @@ def test_the_last_rounds_are_kept_oldest_first_within_bounds(history: History) -
     assert len(history.accuracies) <= ROUND_HISTORY + 1
 
 
-def test_everything_else_is_logged(
-    history: History, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, "p2pfusion"):
-        note(history, Report("peer-silent", {"peer": "b", "reason": "one"}))
-        note(history, sealed(3))
-    assert caplog.messages[0] == "peer-silent peer=b reason=one"
-    assert caplog.messages[1].startswith("round 3 sealed after 1.50 s")
-    assert caplog.messages[1].endswith("missing B")
-    assert not history.misdeeds
+def test_a_peer_is_too_slow_until_it_trains_in_time(history: History) -> None:
+    note(history, Report("too-slow", {"rounds": 3, "training_s": 9.0}))
+    note(history, sealed(3, trained=False))
+    assert history.late_rounds == 3
+    note(history, sealed(4))
+    assert history.late_rounds == 0
+
+
+def test_who_joins_anew_is_remembered_until_the_next_round(history: History) -> None:
+    note(history, Report("rejoined", {"peer": "b", "epoch": 4}))
+    assert history.back == {"b"}
+    note(history, sealed(3))
+    assert history.back == set()
+
+
+def test_an_event_of_a_round_is_brief() -> None:
+    assert brief(sealed(3)).keys() == {
+        *("round", "seconds", "loss", "stale_ranges", "missing"),
+    }
+    other = Report("peer-silent", {"peer": "b", "reason": "one"})
+    assert brief(other) == other.details
 
 
 def test_misdeeds_are_counted_by_reason_within_bounds(history: History) -> None:

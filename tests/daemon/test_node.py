@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,33 +18,14 @@ from p2pfusion.protocol.messages import Chunk, Ping, StreamStart
 from p2pfusion.protocol.wire import encode
 from p2pfusion.split.plan import Hop
 from p2pfusion.transport import Incoming, Plane
-from tests.daemon.running import ALONE, PATIENCE_S, Running, running
-
-SLOW = {**ALONE, "rounds": 400, "local_epochs": 20, "min_peers": 2}
+from tests.daemon.running import ALONE, Running, running, turn_all, two_running
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Running, Running]]:
     """Two nodes of one swarm, both turned by hand, in round 0."""
-    with (
-        running(data={"kind": "digits"}, swarm=SLOW) as founder,
-        running(data={"kind": "digits"}) as other,
-    ):
-        founder.turn_until(lambda: founder.node.peer.manifest is not None)
-        other.join(founder.ticket())
-        nodes = (founder, other)
-        turn_all(nodes, lambda: all(n.node.peer.round is not None for n in nodes))
+    with two_running() as nodes:
         yield nodes
-
-
-def turn_all(nodes: tuple[Running, ...], reached: Callable[[], bool]) -> None:
-    """Turns both, a little each: neither waits for its own next deadline."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not reached():
-        assert time.monotonic() < deadline, "it never happened"
-        for each in nodes:
-            os.write(each.poke, b".")
-            each.node._turn(each.wake)
 
 
 def test_two_nodes_exchange_a_round_and_count_its_bytes(

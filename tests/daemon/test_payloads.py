@@ -118,22 +118,24 @@ def test_float16_leaves_every_peer_with_the_same_bits(tmp_path: Path) -> None:
 # --- A holder or a reducer fails -----------------------------------------------------
 
 
-def test_what_nobody_contributed_is_marked_absent_and_skipped(tmp_path: Path) -> None:
+def test_what_nobody_contributed_keeps_its_values_as_a_new_version(
+    tmp_path: Path,
+) -> None:
     table = Table(tmp_path, LAYOUT)
     table.enter(0, {"ash": LEFT, "birch": FULL, "cedar": RIGHT}, ALL)
     table.train(np.random.default_rng(2), names=("ash",))
     mixed = table.plan.ranges(Hop.FUSED, source="birch", target="cedar")
     _, absent = fused_head(table, "birch", "cedar")
     lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=len(mixed))
-    assert 0 < lacking.sum() < len(mixed)
+    assert len(mixed) and not lacking.any()
     for name in NAMES[::2]:
         table.reduce(name)
     table.learn_truth()
     for target in NAMES:
         for source in table.plan.sources(Hop.FUSED, target):
             table.carry(Hop.FUSED, source, target)
-        assert table.desks[target].store.versions(0).tolist() == [1] * 8 + [0] * 8
         assert_holds_truth(table, target, FULL)
+        assert table.desks[target].store.versions(0).tolist() == [1] * 16
 
 
 def test_a_home_that_was_away_does_not_pass_old_values_off_as_new(
@@ -223,6 +225,7 @@ def test_a_contribution_counts_up_to_the_first_value_that_is_not_finite(
     segments = table.plan.segments(ids.tolist())
     theirs = np.frombuffer(giver_values(table, stream), np.float32)
     own = own_values(table, target, segments)
+    taker.store.flush()
     found = taker.store.read_flat(segments)
     np.testing.assert_array_equal(found[:kept], ((theirs + own) / 2)[:kept])
     np.testing.assert_array_equal(found[kept:], own[kept:])
@@ -238,12 +241,14 @@ def test_fused_values_that_are_not_finite_leave_the_store_as_it_was(
         table.desks[name].add_own(0, "", 1.0)
         table.desks[name].close_reduction(0, "")
     taker, stream = table.desks[target], table.key(Hop.FUSED, source, target)
+    taker.store.flush()
     before = taker.store.versions(0)
     size, absent = table.desks[source].start(target, 1, stream)
     taker.open_sink(OpenSink(1, stream, 1.0, size, absent), None)
     with pytest.raises(RemoteProtocolError):
         taker.check(source, 1, memoryview(b"\xff" * size))
     taker.close_sink(1, complete=False)
+    taker.store.flush()
     np.testing.assert_array_equal(taker.store.versions(0), before)
 
 
@@ -279,6 +284,7 @@ def test_a_head_with_a_wrong_number_of_ranges_is_refused(
     for name in NAMES:
         table.reduce(name)
     taker, stream = table.desks[target], table.key(Hop.FUSED, source, target)
+    taker.store.flush()
     before = table.stored(target, FULL)
     size, absent = table.desks[source].start(target, 1, stream)
     wrong = bytes(len(absent) + surplus)

@@ -15,7 +15,7 @@ from p2pfusion.protocol.statements import sign_start
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import plan_round
 from p2pfusion.split.segment import Split
-from tests.protocol.names import NamedKey, membership, record
+from tests.protocol.names import NamedKey, accusation, membership, record, recovery
 from tests.protocol.swarm import small_layout, small_manifest
 
 LAYOUT = small_layout()
@@ -23,6 +23,8 @@ MANIFEST = small_manifest()
 FACTS = (
     Facts(start=sign_start(MANIFEST.swarm_id, ["a", "b"], NamedKey("p0"))),
     Facts((membership(record("a", name="lab"), MANIFEST.swarm_id),)),
+    Facts(accusations=(accusation("a", MANIFEST.swarm_id, by="b", epoch=4),)),
+    Facts(recoveries=(recovery("a", "b", swarm=MANIFEST.swarm_id, reason="fire"),)),
 )
 
 

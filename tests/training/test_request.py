@@ -76,7 +76,7 @@ def test_a_failure_carries_name_message_and_hint() -> None:
 )
 def test_memory_that_ran_out_is_resources(error: Exception) -> None:
     assert failure("train", error)["error"] == {
-        "name": "resources",
+        "name": "out-of-memory",
         "message": "the trainer ran out of memory",
         "hint": "lower the split fraction or the batch size",
     }
@@ -85,7 +85,7 @@ def test_memory_that_ran_out_is_resources(error: Exception) -> None:
 def test_a_real_allocation_that_fails_is_resources() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60)
-    assert "resources" in str(failure("train", caught.value))
+    assert "out-of-memory" in str(failure("train", caught.value))
 
 
 def test_a_bug_is_internal_and_leaves_its_traceback(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 
 import pytest
+import zmq
 
 from p2pfusion import limits
 from p2pfusion.errors import ConfigError, ConflictError, ResourceError
@@ -193,3 +194,13 @@ def test_running_out_of_sockets_is_reported_and_passes(
         for outgoing in made:
             outgoing.close(linger_ms=0)
     context.term()
+
+
+def test_no_connection_has_heartbeats(context: Context) -> None:
+    """A process that was frozen for longer than a heartbeat, with a full queue and a
+    peer that hung up meanwhile, would be ended by libzmq when it wakes."""
+    with closing(Listener(context, ANY_PORT, None)) as listener:
+        outgoing = call(context, listener)
+        for socket_ in (*listener.waits_for, *outgoing.waits_for):
+            assert socket_.get(zmq.HEARTBEAT_IVL) == 0
+        outgoing.close(linger_ms=0)

@@ -1,0 +1,182 @@
+"""What has happened to this peer: typed events, numbered, in order, within bounds.
+
+Everything that the protocol reports, and what the daemon itself has to say, is one
+event: a number, an instant, a kind, the same in words, and details. The newest are in
+memory; the file ``events.jsonl`` and the one before it survive a restart, and the
+numbers go on from there. An event that cannot be written is kept in memory alone: a
+full disk must not stop a peer from serving.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from p2pfusion import __version__
+from p2pfusion.daemon.health import Trouble
+from p2pfusion.daemon.telling import told
+from p2pfusion.limits import (
+    MAX_EVENTS_FILE_BYTES,
+    MAX_EVENTS_IN_MEMORY,
+)
+
+log = logging.getLogger("p2pfusion")
+
+Event = dict[str, object]
+Details = Mapping[str, object]
+
+BY_OTHERS = {"protocol-error", "newcomer-pending", "newcomer-denied"}
+"""Kinds that others can cause as often as they like: they must not push out the rest.
+Every one of them is counted in ``status``."""
+
+BY_OTHERS_INTERVAL_S = 1.0
+"""At most one of each such kind in so long."""
+
+MAX_EVENT_BYTES = MAX_EVENTS_FILE_BYTES // 256
+"""One event as a line; of a larger one only the words are kept."""
+
+NAME = "events.jsonl"
+OLDER = "events.1.jsonl"
+
+
+class Chronicle:
+    """The events of one home."""
+
+    def __init__(
+        self,
+        directory: Path,
+        name_of: Callable[[str], str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``clock``: Unix time, for people; no decision uses it."""
+        self._directory = directory
+        self._name_of = name_of
+        self._clock = clock
+        known = read_events(directory)
+        self._events: deque[Event] = deque(known, maxlen=MAX_EVENTS_IN_MEMORY)
+        self.newest = number_of(self._events[-1]) if self._events else 0
+        """The number of the newest event; the first one has number 1."""
+        self._troubles: dict[str, Trouble] = {}
+        self._is_writable = True
+        self._said: dict[str, tuple[float, str]] = {}
+
+    def begin(self) -> None:
+        """The daemon runs; says so if the last run did not end as it should."""
+        if self._events and self._events[-1].get("kind") != "daemon-stopped":
+            self.note("ended-unseen", {})
+        self.note("daemon-started", {"version": __version__, "pid": os.getpid()})
+
+    def end(self, why: str) -> None:
+        """The daemon ends."""
+        self.note("daemon-stopped", {"why": why})
+
+    def note(self, kind: str, details: Details) -> None:
+        """Something happened."""
+        text = told(kind, details, self._name_of)
+        if kind in BY_OTHERS and self._says_nothing_new(kind, text):
+            return
+        self.newest += 1
+        event: Event = {
+            "number": self.newest,
+            "at": timestamp(self._clock()),
+            "kind": kind,
+            "text": text,
+            "details": self._named(details),
+        }
+        if len(_line(event)) > MAX_EVENT_BYTES:
+            event["details"] = {}
+        self._events.append(event)
+        self._write(_line(event))
+        log.info("%s: %s", kind, text)
+
+    def _says_nothing_new(self, kind: str, text: str) -> bool:
+        """Whether it is what was said last, or the next word within a moment."""
+        now = self._clock()
+        at, before = self._said.get(kind, (0.0, ""))
+        if text == before or 0 <= now - at < BY_OTHERS_INTERVAL_S:
+            return True
+        self._said[kind] = (now, text)
+        return False
+
+    def _named(self, details: Details) -> Event:
+        """The details; beside the id of a peer stands its name."""
+        peer = details.get("peer")
+        named = {"name": self._name_of(peer)} if isinstance(peer, str) else {}
+        return {**details, **named}
+
+    def compare(self, troubles: Mapping[str, Trouble]) -> None:
+        """What has gone wrong, or is over, since the last call."""
+        if troubles == self._troubles:
+            return
+        before, self._troubles = self._troubles, dict(troubles)
+        for code, trouble in troubles.items():
+            if before.get(code) != trouble:
+                details = {"code": code, "level": trouble.level}
+                self.note("trouble", {**details, "message": trouble.message})
+        for code in before.keys() - troubles.keys():
+            self.note("trouble-over", {"code": code, "message": before[code].message})
+
+    def since(self, number: int, count: int = MAX_EVENTS_IN_MEMORY) -> list[Event]:
+        """At most so many events after the one with this number: the newest of them."""
+        new = [event for event in self._events if number_of(event) > number]
+        return new[-count:]
+
+    def _write(self, line: bytes) -> None:
+        path = self._directory / NAME
+        try:
+            with open(path, "ab") as file:
+                file.write(line)
+                is_full = file.tell() > MAX_EVENTS_FILE_BYTES
+            if is_full:
+                path.replace(self._directory / OLDER)
+            self._is_writable = True
+        except OSError as error:
+            if self._is_writable:
+                log.warning("cannot write %s: %s", path, error.strerror or error)
+            self._is_writable = False
+
+
+def read_events(directory: Path) -> list[Event]:
+    """The events in the files of a home, in order; a damaged line is left out."""
+    events: list[Event] = []
+    newest = 0
+    for name in (OLDER, NAME):
+        for event in _read(directory / name):
+            if number_of(event) > newest:
+                newest = number_of(event)
+                events.append(event)
+    return events[-MAX_EVENTS_IN_MEMORY:]
+
+
+def number_of(event: Event) -> int:
+    """The event's number; 0 for what is no event."""
+    number = event.get("number")
+    return number if isinstance(number, int) else 0
+
+
+def timestamp(unix_s: float) -> str:
+    """RFC 3339, in UTC, to the millisecond."""
+    at = datetime.fromtimestamp(unix_s, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _read(path: Path) -> Iterator[Event]:
+    lines: Sequence[bytes] = ()
+    with contextlib.suppress(OSError):
+        lines = path.read_bytes().splitlines()
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                yield event
+
+
+def _line(event: Event) -> bytes:
+    return json.dumps(event, default=str).encode() + b"\n"

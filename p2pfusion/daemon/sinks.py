@@ -1,0 +1,92 @@
+"""Where the values of arriving streams go: into a sum, or a buffer, then a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.fusion import Cursor
+from p2pfusion.split.segment import Segment
+from p2pfusion.store import Store
+
+Floats = NDArray[np.float32]
+
+
+class Sink(Protocol):
+    """Where a stream that arrives goes."""
+
+    def add(self, values: Floats) -> None:
+        """The next values, in order."""
+        ...
+
+    def finish(self) -> None:
+        """All values were added."""
+        ...
+
+
+@dataclass
+class SumSink:
+    """A contribution: straight into the sum."""
+
+    cursor: Cursor
+
+    def add(self, values: Floats) -> None:
+        """Adds to the sum."""
+        self.cursor.add(values)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+class Writer(Protocol):
+    """What takes the flat values of segments: a store or a checkpoint."""
+
+    def write_flat(self, segments: list[Segment], values: Floats) -> None:
+        """Writes them where they belong."""
+        ...
+
+
+@dataclass
+class BufferSink:
+    """Values that are written when all are there; ``version`` 0 marks none."""
+
+    segments: list[Segment]
+    present: list[bool]
+    writer: Writer
+    version: int
+    buffer: Floats
+    filled: int = 0
+
+    def add(self, values: Floats) -> None:
+        """Keeps them; those that were put into their place already stay there."""
+        place = self.buffer[self.filled : self.filled + values.size]
+        if place.ctypes.data != values.ctypes.data:
+            place[:] = values
+        self.filled += values.size
+
+    def finish(self) -> None:
+        """Writes the segments that the sender had values for.
+
+        Newer ones stay: a round that a crash has cut short is done again on values that
+        were sealed already.
+        """
+        kept: list[Segment] = []
+        parts: list[Floats] = []
+        start = 0
+        for segment, present in zip(self.segments, self.present, strict=True):
+            if present and not self._has_newer(segment):
+                kept.append(segment)
+                parts.append(self.buffer[start : start + segment.size])
+            start += segment.size
+        if not kept:
+            return
+        self.writer.write_flat(kept, np.concatenate(parts))
+        if isinstance(self.writer, Store):
+            self.writer.set_version(kept, self.version)
+
+    def _has_newer(self, segment: Segment) -> bool:
+        store = self.writer
+        return isinstance(store, Store) and store.is_newer(segment, self.version)

@@ -1,0 +1,114 @@
+"""What the protocol wants done with values: streams, sums and offers of rounds.
+
+Between the protocol's effects and ``payloads.py``, which has the numbers, and
+``links.py``, which has the connections. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.protocol import events
+from p2pfusion.protocol.messages import Chunk, StreamStart
+
+if TYPE_CHECKING:
+    from p2pfusion.daemon.node import Node
+
+
+class Streams:
+    """Performs the effects that move or add values."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.effects: dict[type, Callable[..., object]] = {
+            events.EnterRound: self._enter_round,
+            events.OfferLate: self._offer_late,
+            events.OpenReduction: self._open_reduction,
+            events.AddOwn: self._add_own,
+            events.CloseReduction: self._close_reduction,
+            events.OpenSink: self._open_sink,
+            events.Absorb: self._absorb,
+            events.CloseSink: self._close_sink,
+            events.SendStart: self._send_start,
+            events.SendChunk: self._send_chunk,
+            events.StopServing: self._stop_serving,
+            events.Forget: self._forget,
+        }
+        """What to do for each kind of effect."""
+
+    @property
+    def _payloads(self) -> Payloads:
+        """The numbers; there is a swarm before there is any of these effects."""
+        assert self._node.payloads is not None
+        return self._node.payloads
+
+    # --- Rounds ----------------------------------------------------------------------
+
+    def _enter_round(self, effect: events.EnterRound) -> None:
+        self._payloads.enter(effect.plan, effect.homes)
+
+    def _offer_late(self, effect: events.OfferLate) -> None:
+        self._payloads.offer_late(effect.round_index, effect.base_round)
+        self._node.training.drop(effect.round_index)
+
+    def _open_reduction(self, effect: events.OpenReduction) -> None:
+        self._payloads.open_reduction(effect.round_index, effect.instead_of)
+
+    def _add_own(self, effect: events.AddOwn) -> None:
+        self._payloads.add_own(effect.round_index, effect.instead_of, effect.weight)
+
+    def _close_reduction(self, effect: events.CloseReduction) -> None:
+        with self._node.disk.refusing():
+            self._payloads.close_reduction(effect.round_index, effect.instead_of)
+
+    def _forget(self, effect: events.Forget) -> None:
+        self._payloads.forget(effect.round_index)
+
+    # --- Leaving ---------------------------------------------------------------------
+
+    def _send_start(self, effect: events.SendStart) -> None:
+        peer, pull = effect.peer, effect.pull
+        size, absent = self._payloads.start(peer, pull, effect.stream)
+        start = StreamStart(pull, size, effect.samples, absent, effect.base_round)
+        self._node.links.send(peer, start)
+
+    def _send_chunk(self, effect: events.SendChunk) -> None:
+        peer, pull = effect.peer, effect.pull
+        payload = self._payloads.chunk(peer, pull, effect.offset, effect.size)
+        if payload is None:
+            return
+        if self._node.links.send(peer, Chunk(pull, effect.offset, payload)):
+            number = effect.stream.round_index
+            self._node.history.count_sent(number, payload.nbytes)
+
+    def _stop_serving(self, effect: events.StopServing) -> None:
+        if self._node.payloads is not None:
+            self._node.payloads.stop_serving(effect.peer, effect.pull)
+
+    # --- Arriving --------------------------------------------------------------------
+
+    def _open_sink(self, effect: events.OpenSink) -> None:
+        try:
+            self._payloads.open_sink(effect, self._node.commands.exports.writer)
+        except RemoteProtocolError as error:
+            self._node.handle(events.Misbehaved(effect.stream.source, str(error)))
+
+    def _absorb(self, effect: events.Absorb) -> None:
+        round_index = self._payloads.round_of(effect.pull)
+        if round_index is not None:
+            size_bytes = effect.payload.nbytes
+            self._node.history.count_received(round_index, size_bytes)
+        self._payloads.absorb(effect.pull, effect.payload)
+
+    def _close_sink(self, effect: events.CloseSink) -> None:
+        number, manifest = (
+            self._payloads.round_of(effect.pull),
+            self._node.peer.manifest,
+        )
+        with self._node.disk.refusing():
+            self._payloads.close_sink(effect.pull, complete=effect.complete)
+        if manifest is not None and number == manifest.rounds:
+            self._node.disk.place()  # no seal follows the last round

@@ -1,0 +1,143 @@
+"""Whether this peer trains a round, and how much it trains at all.
+
+A round that cannot be trained now (no room on the disk, a trainer that rests) is held,
+and trained as soon as it can be. When another peer has offered values for it, it is
+given up: nobody waits for a peer in trouble, and a swarm of which all are in trouble
+stays in its round instead of racing through rounds that nobody trains.
+
+A sub-model that memory does not suffice for is made smaller, by a new split fraction
+that counts from a later epoch on.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from p2pfusion.daemon.config import Profile
+from p2pfusion.daemon.health import CHECK_LOG, Trouble
+from p2pfusion.daemon.memory import fitting_fraction, machine_bytes, parse_size
+from p2pfusion.daemon.state import SwarmState
+from p2pfusion.protocol import events
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Layout
+
+if TYPE_CHECKING:
+    from p2pfusion.daemon.node import Node
+
+TROUBLE = "split-fraction"
+LOWERED = Fraction(1, 2)
+"""A split fraction that was too much is halved: a quarter of a wide layer's weights."""
+
+
+class Training:
+    """Between the protocol's wish to train and the trainer."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._held: events.StartTraining | None = None
+
+    def start(self, effect: events.StartTraining) -> None:
+        """A round is to be trained."""
+        self._held = effect
+        self._node.disk.retry()
+        self.check()
+
+    def drop(self, number: int) -> None:
+        """A round is offered without being trained."""
+        if self._held is not None and self._held.round_index == number:
+            self._held = None
+        self._node.apprentice.drop(number)
+
+    def check(self) -> None:
+        """Trains or gives up a round that is held, if it is time to."""
+        held = self._held
+        if held is None:
+            return
+        node, number = self._node, held.round_index
+        why = self._obstacle(held)
+        if not why:
+            self._held = None
+            rate = held.learning_rate
+            node.performed(node.apprentice.train(number, held.split, rate))
+        elif self._is_over(number):
+            self._held = None
+            node.handle(events.TrainingFailed(number, why))
+
+    def _obstacle(self, held: events.StartTraining) -> str:
+        node = self._node
+        if not node.disk.has_room(held.split):
+            return node.disk.reason()
+        return node.apprentice.resting
+
+    def _is_over(self, number: int) -> bool:
+        """Whether others have gone on, or wait by now for what we cannot give."""
+        round_ = self._node.peer.round
+        if round_ is None or round_.number != number:
+            return True
+        return any(offer.samples for _, offer in round_.offers.values())
+
+    # --- How much --------------------------------------------------------------------
+
+    def fit(self, manifest: Manifest) -> None:
+        """With ``auto``: trains as much as this machine's memory suffices for."""
+        node, profile = self._node, self._node.profile
+        wish = wish_of(profile)
+        if not profile.auto_fraction or node.state.load_fraction(wish) is not None:
+            return
+        fraction = fitting_fraction(manifest.layout, manifest.batch, memory_of(profile))
+        node.state.save_fraction(fraction, wish=wish)
+        if fraction != Fraction(node.peer.gossip.record.split_fraction):
+            node.handle(events.ChangeFraction(str(fraction)))
+
+    def too_slow(self) -> None:
+        """Late some rounds in a row: with ``auto``, train less."""
+        if self._node.profile.auto_fraction:
+            self.too_large("too late some rounds in a row")
+
+    def too_large(self, why: str) -> None:
+        """Memory did not suffice some times in a row: train less."""
+        node = self._node
+        manifest, record = node.peer.manifest, node.peer.gossip.record
+        if manifest is None:
+            return
+        epoch = manifest.epoch(max(0, node.peer.gossip.round_index))
+        if record.former_fraction and record.since_epoch > epoch:
+            return  # less is on its way
+        now = Fraction(record.split_fraction)
+        lower = max(now * LOWERED, smallest_fraction(manifest.layout))
+        if lower >= now:
+            text = f"{why}, at the smallest split fraction that this model allows"
+            node.troubles[TROUBLE] = Trouble("error", text, CHECK_LOG)
+            return
+        text = f"{why}: from a later epoch on this peer trains {lower}, not {now}"
+        hint = (
+            f"to keep that, set split_fraction = {float(lower):g} in the profile; or "
+            "close other programs, or lower the swarm's batch"
+        )
+        node.troubles[TROUBLE] = Trouble("warn", text, hint)
+        node.state.save_fraction(lower, wish=wish_of(node.profile))
+        node.handle(events.ChangeFraction(str(lower)))
+
+
+def smallest_fraction(layout: Layout) -> Fraction:
+    """One cell of the axis that has fewest."""
+    return Fraction(1, min((axis.cell_count for axis in layout.axes), default=1))
+
+
+def first_fraction(profile: Profile, state: SwarmState) -> Fraction:
+    """What a start says that this peer trains: what came of the same wish before."""
+    kept = state.load_fraction(wish_of(profile))
+    return profile.peer.split_fraction if kept is None else kept
+
+
+def wish_of(profile: Profile) -> str:
+    """What the profile says about the split fraction; another wish is tried anew."""
+    if profile.auto_fraction:
+        return f"auto:{memory_of(profile)}"
+    return str(profile.peer.split_fraction)
+
+
+def memory_of(profile: Profile) -> int:
+    """Bytes that the trainer may use."""
+    return parse_size(profile.peer.memory or "") or machine_bytes()

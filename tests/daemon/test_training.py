@@ -1,0 +1,120 @@
+"""Rounds that cannot be trained now, and sub-models that memory does not suffice for.
+
+The node, its trainer process and the limit on that process's memory are real.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from p2pfusion.daemon.memory import fitting_fraction
+from p2pfusion.daemon.training import first_fraction, smallest_fraction
+from p2pfusion.split.layout import Axis, Layout
+from tests.daemon.running import ALONE, Running, running
+
+pytestmark = pytest.mark.slow
+
+WIDE = {
+    **ALONE,
+    "model_arguments": {"hidden": [2048, 2048]},
+    "rounds": 100_000,
+    "local_steps": 1,
+}
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+def number(alone: Running) -> int:
+    """The round that the node is in."""
+    return alone.node.peer.gossip.round_index
+
+
+def trained(alone: Running) -> list[object]:
+    """The rounds of this run that were trained."""
+    rounds = alone.ask("rounds", count=1000)["rounds"]
+    assert isinstance(rounds, list)
+    return [row["number"] for row in rounds if row["contributors"]]
+
+
+def counts(alone: Running) -> Fraction:
+    """What the node trains in its present epoch."""
+    gossip, manifest = alone.node.peer.gossip, alone.node.peer.manifest
+    assert manifest is not None
+    return gossip.facts.fraction(gossip.me, manifest.epoch(number(alone)))
+
+
+def grow_no_more(pid: int) -> None:
+    """From now on a process gets no more memory than it has, or hardly any."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (1 << 20)
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def test_memory_that_does_not_suffice_twice_lowers_the_split_fraction() -> None:
+    with running(swarm=WIDE) as alone:
+        alone.turn_until(lambda: number(alone) >= 1)
+        grow_no_more(alone.node.apprentice.pid)
+        alone.turn_until(lambda: "split-fraction" in alone.node.troubles)
+        trouble = alone.node.troubles["split-fraction"]
+        assert "out of memory" in trouble.message and "1/4" in trouble.message
+        assert "split_fraction = 0.25" in trouble.hint
+        state = alone.node.state
+        assert state.load_fraction("1/2") == Fraction(1, 4)
+        assert state.load_fraction("1/3") is None, "another wish"
+        alone.turn_until(lambda: alone.node.peer.gossip.record.split_fraction == "1/4")
+        assert alone.node.peer.gossip.record.former_fraction == "1/2"
+        # The daemon lives and answers, and trains again as soon as it can.
+        health = alone.ask("status")["health"]
+        assert isinstance(health, list)
+        assert "split-fraction" in [each["code"] for each in health]
+        before = trained(alone)
+        resource.prlimit(alone.node.apprentice.pid, resource.RLIMIT_AS, UNLIMITED)
+        alone.turn_until(lambda: len(trained(alone)) > len(before))
+
+
+def test_a_lone_peer_whose_trainer_rests_stays_in_its_round() -> None:
+    with running(swarm={**WIDE, "model_arguments": {"hidden": [16]}}) as alone:
+        node = alone.node
+        alone.turn_until(lambda: number(alone) >= 1)
+        # It is killed before it can train: again and again, until it rests.
+        while not node.apprentice.resting:
+            killed = node.apprentice.pid
+            os.kill(killed, signal.SIGKILL)
+            alone.turn_until(
+                lambda pid=killed: (
+                    node.apprentice.pid != pid or bool(node.apprentice.resting)
+                )
+            )
+        held = number(alone)
+        for _ in range(20):
+            assert "killed by SIGKILL" in str(alone.ask("status")["self"])
+            if node.apprentice.resting:
+                assert number(alone) <= held + 1
+        alone.turn_until(lambda: number(alone) > held + 2)
+        assert not node.apprentice.resting
+
+
+def test_auto_follows_from_the_memory() -> None:
+    peer = {"split_fraction": "auto", "memory": "400 MiB"}
+    with running(swarm=WIDE, peer=peer) as alone:
+        alone.turn_until(lambda: number(alone) >= 1)
+        found = Fraction(alone.node.peer.gossip.record.split_fraction)
+        manifest = alone.node.peer.manifest
+        assert manifest is not None
+        assert found == fitting_fraction(manifest.layout, manifest.batch, 400 << 20)
+        assert 0 < found < 1
+        assert first_fraction(alone.node.profile, alone.node.state) == found
+        gossip = alone.node.peer.gossip
+        alone.turn_until(lambda: counts(alone) == found)
+        alone.node.training.too_slow()
+        alone.turn_until(lambda: Fraction(gossip.record.split_fraction) == found / 2)
+
+
+def test_the_smallest_fraction_is_one_cell_of_the_shortest_axis() -> None:
+    layout = Layout((Axis("a", 64), Axis("b", 5)), ())
+    assert smallest_fraction(layout) == Fraction(1, 5)
