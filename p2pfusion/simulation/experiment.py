@@ -136,7 +136,7 @@ class Swarm:
         records = load(options, "train")
         test, _ = evaluation_records(options)
         trainers = [
-            Trainer(_setup(experiment, number), records=records)
+            Trainer(experiment_setup(experiment, number), records=records)
             for number in range(experiment.peers)
         ]
         names = sorted(_name(number) for number in range(experiment.peers))
@@ -201,6 +201,7 @@ class Swarm:
         }
         for peer in plan.peers:
             _reduce(desks, plan, peer, weights)
+        self.store.flush(durable=False)
         self.homes = plan.homes_after()
         elements = sum(plan.elements_sent(peer) for peer in plan.peers)
         self.sent_bytes += elements * WIRE_DTYPE_BYTES[manifest.wire_dtype]
@@ -310,7 +311,8 @@ def _reduce(
     desk.close_reduction(number, "")
 
 
-def _setup(experiment: Experiment, number: int) -> Setup:
+def experiment_setup(experiment: Experiment, number: int) -> Setup:
+    """What the trainer of one of an experiment's peers is told."""
     manifest = experiment.manifest
     share = f"{number}/{experiment.peers}"
     partition = {**_table(experiment.data, "partition"), "share": share}
@@ -379,8 +381,8 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
         return swarm.result(time.monotonic() - started)
 
 
-def main() -> None:
-    """One specification in, JSON lines out."""
+def serve(run: Callable[[Fields, Tell], dict[str, object]]) -> None:
+    """One specification on standard input, JSON lines out."""
 
     def tell(message: dict[str, object]) -> None:
         print(json.dumps(message), flush=True)
@@ -393,4 +395,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)

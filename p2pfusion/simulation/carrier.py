@@ -1,0 +1,255 @@
+"""Messages between machines: who is let in, what is lost on the way, what waits.
+
+As the real transport does it, in short. Control messages come from senders whose key is
+admitted; a stranger may only greet, and what others send waits until they are known.
+Bulk needs a session, which names one life of either side. A control message for a
+daemon that is away waits at its sender, bulk does not; what was on the way to a daemon
+that ended is lost.
+
+A message goes through the wire format on its way. Decoding gives back an equal message
+(``tests/protocol/test_wire.py`` tests it, and the simulator's own tests run both ways),
+so unless ``exact`` is set only the bytes are made, and the frozen message itself
+arrives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2pfusion.limits import CONTROL_SEND_QUEUE_MESSAGES, DATA_SEND_QUEUE_MESSAGES
+from p2pfusion.protocol import events as e
+from p2pfusion.protocol.access import Introduced, KnockFailed
+from p2pfusion.protocol.messages import Hello, Message
+from p2pfusion.protocol.wire import Frame, decode, encode
+from p2pfusion.simulation.holdings import Parcel
+from p2pfusion.simulation.machine import Life, Machine, State
+from p2pfusion.simulation.network import Link
+
+if TYPE_CHECKING:
+    from p2pfusion.simulation.world import World
+
+GUEST = "guest "
+"""Begins the sender's name of messages from keys that are not admitted."""
+
+ANSWER_S = 0.005
+"""How long it takes to hear that a knock leads nowhere."""
+
+
+@dataclass(slots=True, eq=False)
+class Envelope:
+    """A message on its way."""
+
+    source: Life
+    sender: str
+    """The name that the connection gives its sender."""
+    target: Machine
+    message: Message
+    number: int
+    sent_at: float
+    link: Link[Envelope]
+    generation: int
+    session: bytes | None
+    """Of bulk: the key of the life that it was sealed for."""
+    parcel: Parcel | None
+    """Of bulk: what it is a part of."""
+
+
+class Carrier:
+    """Takes messages from one machine to another."""
+
+    def __init__(self, world: World, *, exact: bool) -> None:
+        self._world = world
+        self._exact = exact
+        self._encoded: tuple[Message | None, list[Frame], int] = (None, [], 0)
+        self.posted = 0
+        self.lost = 0
+
+    # --- Leaving ---------------------------------------------------------------------
+
+    def post(
+        self,
+        life: Life,
+        peer: str,
+        message: Message,
+        *,
+        sender: str = "",
+        parcel: Parcel | None = None,
+    ) -> str:
+        """Sends a message; gives its line of the log."""
+        last, frames, size = self._encoded
+        if message is not last:  # else it goes to many, and its bytes are known
+            frames = encode(message)
+            size = sum(map(len, frames))
+            self._encoded = (message, frames, size)
+        self.posted += 1
+        number = self.posted
+        on_data = parcel is not None
+        session = None
+        if on_data:
+            session = life.sessions.get(peer)
+            if session is None:
+                return f"> {peer} no session"
+        else:
+            life.machine.control_bytes += size
+        if self._exact:
+            message = decode(frames, data_plane=on_data)
+        name = life.machine.signer.peer
+        link = self._world.network.link(name, peer, on_data=on_data)
+        head = frames[0].hex()
+        target = self._world.machines.get(peer)
+        if link.cut or target is None:
+            self.lost += 1
+            return f"> {peer} #{number} {head} cut"
+        envelope = Envelope(
+            life,
+            sender or name,
+            target,
+            message,
+            number,
+            life.clock,
+            link,
+            link.generation,
+            session,
+            parcel,
+        )
+        for instant in link.arrivals(life.clock, size):
+            self._world.at(instant, self._arrive, envelope)
+        return f"> {peer} #{number} {head}"
+
+    # --- Arriving --------------------------------------------------------------------
+
+    def _arrive(self, envelope: Envelope) -> None:
+        link, machine = envelope.link, envelope.target
+        if (
+            envelope.generation != link.generation
+            or envelope.sent_at >= envelope.source.ended_at
+        ):
+            self.lost += 1
+            return
+        if machine.state is State.ALIVE and not link.clogged and not link.held:
+            self._deliver(machine, envelope)
+            return
+        is_bulk = envelope.session is not None
+        room = DATA_SEND_QUEUE_MESSAGES if is_bulk else CONTROL_SEND_QUEUE_MESSAGES
+        is_away = machine.state is State.DEAD
+        was_on_the_way = envelope.sent_at < machine.ended_at
+        if len(link.held) >= room or (is_away and (is_bulk or was_on_the_way)):
+            self.lost += 1
+            return
+        link.held.append(envelope)
+
+    def release(self, machine: Machine, delay_s: float) -> None:
+        """What waits for this machine arrives, soon: it is there again."""
+        for link in self._world.network.into(machine.name):
+            if link.held and not link.clogged:
+                self._world.at(self._world.now + delay_s, self._flow, link)
+
+    def flow(self, links: list[Link[Envelope]]) -> None:
+        """What waits on these links arrives."""
+        for link in links:
+            self._flow(link)
+
+    def _flow(self, link: Link[Envelope]) -> None:
+        if link.clogged or not link.held:
+            return
+        machine = link.held[0].target
+        if machine.state is not State.ALIVE:
+            return
+        for envelope in link.release():
+            self._deliver(machine, envelope)
+
+    def _deliver(self, machine: Machine, envelope: Envelope) -> None:
+        """To a daemon that runs, if it lets the sender in."""
+        life, sender = machine.life, envelope.sender
+        if life is None or sender in life.barred:
+            self.lost += 1
+            return
+        if envelope.session is not None:
+            theirs = life.sessions.get(sender)
+            keys = (envelope.session, theirs)
+            if keys != (life.exchange_key, envelope.source.exchange_key):
+                self.lost += 1
+                return
+        elif sender not in life.admitted:
+            is_hello = isinstance(envelope.message, Hello)
+            manifest = life.peer.manifest
+            is_open = manifest is not None and manifest.admission != "ticket"
+            if is_hello and not sender.startswith(GUEST) and is_open:
+                sender = GUEST + envelope.source.machine.transport_key.hex()
+            elif not (is_hello and sender.startswith(GUEST)):
+                life.parked = [*life.parked, envelope][-CONTROL_SEND_QUEUE_MESSAGES:]
+                return
+        life.heard[sender] = self._world.now
+        self._world.give(life, e.Received(sender, envelope.message), envelope)
+
+    # --- Who is let in ---------------------------------------------------------------
+
+    def admit(self, life: Life, peer: str) -> None:
+        """From now on this peer's messages are its own; those that waited arrive."""
+        life.admitted.add(peer)
+        life.barred.discard(peer)
+        if life.parked:
+            waited = [x for x in life.parked if x.sender == peer]
+            life.parked = [x for x in life.parked if x.sender != peer]
+            for envelope in waited:
+                self._world.at(life.clock, self._unpark, (life, envelope))
+
+    def _unpark(self, what: tuple[Life, Envelope]) -> None:
+        life, envelope = what
+        if life.is_current:
+            self._deliver(life.machine, envelope)
+
+    def bar(self, life: Life, peer: str) -> None:
+        """This peer's connections are closed, and it gets no other."""
+        life.barred.add(peer)
+        life.admitted.discard(peer)
+        life.sessions.pop(peer, None)
+        pairs = [(peer, life.name), (life.name, peer)]
+        self._world.network.break_(pairs)
+
+    def ask(self, life: Life, at: e.Ask) -> None:
+        """Who listens there? Only those say so that take strangers."""
+        there = self._listening(at.port)
+        if there is None:
+            return
+        manifest = there.peer.manifest
+        if manifest is not None and manifest.admission != "ticket":
+            machine = there.machine
+            said = (machine.name, machine.transport_key)
+            self._answer(life, Introduced(at.host, at.port, *said))
+        else:
+            self._answer(life, KnockFailed(at.host, at.port, "no-banner"))
+
+    def knock(self, life: Life, knock: e.Knock) -> str:
+        """Greets whoever listens there; gives the line of the log."""
+        way = knock.way
+        there = self._listening(way.port)
+        if there is None:
+            return f"knock {way.port} nobody"
+        if way.key != there.machine.transport_key:
+            self._answer(life, KnockFailed(way.host, way.port, "wrong-key"))
+            return f"knock {way.port} wrong key"
+        self.admit(life, there.name)
+        sender = ""
+        if way.invite:
+            sender = GUEST + hashlib.sha256(way.secret).hexdigest()
+            invites = there.peer.door.admission.invites.values()
+            if all(invite.secret != way.secret for invite in invites):
+                self._answer(life, KnockFailed(way.host, way.port, "refused"))
+                return f"knock {way.port} refused"
+        return self.post(life, there.name, knock.message, sender=sender)
+
+    def _listening(self, port: int) -> Life | None:
+        machine = self._world.by_port.get(port)
+        alive = machine is not None and machine.state is State.ALIVE
+        return machine.life if machine is not None and alive else None
+
+    def _answer(self, life: Life, event: e.Event) -> None:
+        self._world.at(life.clock + ANSWER_S, self._answered, (life, event))
+
+    def _answered(self, what: tuple[Life, e.Event]) -> None:
+        life, event = what
+        if life.is_current:
+            self._world.give(life, event)

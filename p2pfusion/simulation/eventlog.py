@@ -1,0 +1,125 @@
+"""The log of a simulation: one line per event and effect, and the hash of all of them.
+
+Lines are short and complete: equal lines mean that equal things happened. The hash is
+taken as the run goes, so nobody has to keep a line to compare two runs. A message is
+logged with its bytes where it is sent, under a number; where it arrives the number says
+it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from p2pfusion.protocol import access as a
+from p2pfusion.protocol import events as e
+
+Watch = Callable[[str], None]
+"""Gets every line, for people."""
+
+
+class EventLog:
+    """Hashes what happens, in order."""
+
+    def __init__(self, watch: Watch | None = None) -> None:
+        self.watch = watch
+        self.lines = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, lines: list[str]) -> None:
+        """What happened at once: an event and its effects, or a fault."""
+        self.lines += len(lines)
+        lines.append("")
+        self._hash.update("\n".join(lines).encode())
+        if self.watch is not None:
+            for line in lines[:-1]:
+                self.watch(line)
+
+    @property
+    def digest(self) -> str:
+        """The hash of all lines so far, in hex."""
+        return self._hash.hexdigest()
+
+
+def event_line(event: e.Event) -> str:
+    """An event but for messages, which the world logs itself."""
+    match event:
+        case e.Tick():
+            return "tick"
+        case e.Found(manifest) | e.Expect(manifest):
+            return f"{type(event).__name__} {manifest.swarm_id}"
+        case e.Resume(_, facts, next_round, homes):
+            return f"Resume {next_round} {homes.digest.hex()} {len(facts)} facts"
+        case a.JoinBy(way):
+            return f"JoinBy {way.host}:{way.port} {way.peer} {way.invite}"
+        case a.Introduced(host, port, peer):
+            return f"Introduced {host}:{port} {peer}"
+        case a.Invited(invite):
+            return f"Invited {invite.id}"
+    return repr(event)
+
+
+def stream_words(stream: e.StreamKey) -> str:
+    """A stream, short."""
+    return (
+        f"{stream.hop} {stream.round_index} {stream.source}>{stream.target} "
+        f"{stream.instead_of}"
+    )
+
+
+def _knock(effect: e.Knock) -> str:
+    return f"knock {effect.way.host}:{effect.way.port} {effect.way.peer}"
+
+
+def _seal(effect: e.Seal) -> str:
+    return f"seal {effect.next_round} {effect.homes.digest.hex()}"
+
+
+def _enter(effect: e.EnterRound) -> str:
+    return f"enter {effect.plan.round_index} {effect.plan.digest.hex()}"
+
+
+def _train(effect: e.StartTraining) -> str:
+    return f"train {effect.round_index} {effect.split.digest.hex()}"
+
+
+def _start(effect: e.SendStart) -> str:
+    return f"start {effect.peer} {effect.pull} {stream_words(effect.stream)}"
+
+
+def _open(effect: e.OpenSink) -> str:
+    return f"open {effect.pull} {stream_words(effect.stream)} x {effect.weight}"
+
+
+def _facts(effect: e.SaveFacts) -> str:
+    members = [len(facts.members) for facts in effect.facts]
+    return f"facts {members}"
+
+
+FORMATS: dict[type, Callable[..., str]] = {
+    e.Dial: lambda x: f"dial {x.record.peer} {x.record.age}",
+    e.Bar: lambda x: f"bar {x.peer}",
+    e.Ask: lambda x: f"ask {x.host}:{x.port}",
+    e.Knock: _knock,
+    e.Reply: lambda x: f"reply {x.record.peer} {type(x.message).__name__}",
+    e.SaveInvites: lambda x: f"invites {[(i.id, i.used_by) for i in x.invites]}",
+    e.Adopt: lambda x: f"adopt {x.manifest.swarm_id}",
+    e.SaveFacts: _facts,
+    e.EnterRound: _enter,
+    e.StartTraining: _train,
+    e.OfferLate: lambda x: f"late {x.round_index} from {x.base_round}",
+    e.OpenReduction: lambda x: f"reduce {x.round_index} {x.instead_of}",
+    e.AddOwn: lambda x: f"own {x.round_index} {x.instead_of} x {x.weight}",
+    e.CloseReduction: lambda x: f"fused {x.round_index} {x.instead_of}",
+    e.OpenSink: _open,
+    e.Absorb: lambda x: f"absorb {x.pull} {x.offset}+{x.payload.nbytes}",
+    e.CloseSink: lambda x: f"close {x.pull} {x.complete}",
+    e.SendStart: _start,
+    e.SendChunk: lambda x: f"chunk {x.peer} {x.pull} {x.offset}+{x.size}",
+    e.StopServing: lambda x: f"unserve {x.peer} {x.pull}",
+    e.Seal: _seal,
+    e.Forget: lambda x: f"forget {x.round_index}",
+    e.Assembled: lambda x: f"assembled {x.number} {x.missing}",
+    e.Report: lambda x: f"report {x.kind} {dict(x.details)}",
+}
+"""How each effect reads; messages are logged where they are sent."""

@@ -1,0 +1,147 @@
+"""A simulated swarm that really trains, while things go wrong.
+
+The world of ``simulation/``, with its faults, checks and virtual clock, around real
+stores, real sums and a real trainer for every machine: what the experiment runner is to
+methods, this is to the protocol. At the end one peer exports the model, and it is
+evaluated on data that nobody has trained on.
+
+Imports torch code, so it runs in the experiment runner's process.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from p2pfusion.simulation.experiment import (
+    Experiment,
+    Fields,
+    Tell,
+    experiment_setup,
+    serve,
+)
+from p2pfusion.simulation.numbers import Numbers, Read, Train, Trained
+from p2pfusion.simulation.run import Outcome, Setting, simulate
+from p2pfusion.simulation.world import World
+from p2pfusion.split.segment import Split
+from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.trainer import (
+    Trainer,
+    evaluate_full,
+    evaluation_records,
+    use_one_thread,
+)
+
+
+class School:
+    """Trainers for all machines of a world, and their stores."""
+
+    def __init__(
+        self, experiment: Experiment, seats: int, manifest_of: Setting, directory: Path
+    ) -> None:
+        """``seats``: machines that may ever take part; the data is dealt to all."""
+        self._experiment = replace(experiment, peers=seats)
+        self._manifest = manifest_of.manifest()
+        self._directory = directory
+        options = DataOptions.from_data({**experiment.data, "partition": None})
+        self._records = load(options, "train")
+        self._trainers: dict[str, Trainer] = {}
+
+    def equip(self, name: str) -> Numbers:
+        """What a new life of a machine computes with."""
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True)
+        return Numbers(name, directory, self._manifest, self._train(name))
+
+    def _train(self, name: str) -> Train:
+        number = int(name.removeprefix("p"))
+        if name not in self._trainers:
+            setup = experiment_setup(self._experiment, number)
+            self._trainers[name] = Trainer(setup, records=self._records)
+        trainer = self._trainers[name]
+
+        def train(round_index: int, split: Split, read: Read) -> Trained:
+            rate = self._manifest.learning_rate_at(round_index)
+            done = trainer.train(
+                round_index=round_index, split=split, learning_rate=rate, read=read
+            )
+            return Trained(done.arrays, done.samples, done.loss, done.norm)
+
+        return train
+
+
+def simulate_training(
+    fields: Mapping[str, object],
+    *,
+    faults: str,
+    network: str = "local",
+    policy: str = "majority",
+) -> tuple[Outcome, float | None]:
+    """A swarm as an experiment's specification says, under faults.
+
+    The outcome of the simulation, and the accuracy of the exported model on held-out
+    data; None if nobody could export it.
+    """
+    use_one_thread()
+    experiment = Experiment.of(fields)
+    setting = Setting(
+        peers=experiment.peers,
+        rounds=experiment.manifest.rounds,
+        seed=experiment.manifest.seed,
+        split_fraction=experiment.split_fraction,
+        faults=faults,
+        network=network,
+        policy=policy,
+        like=experiment.manifest,
+    )
+    seats = setting.peers + setting.script().newcomer_count
+    worlds: list[World] = []
+    with tempfile.TemporaryDirectory(prefix="p2pfusion-sim-") as directory:
+        school = School(experiment, seats, setting, Path(directory))
+        outcome = simulate(setting, equip=school.equip, on_world=worlds.append)
+    accuracy = _accuracy(experiment, worlds[0])
+    return outcome, accuracy
+
+
+def _accuracy(experiment: Experiment, world: World) -> float | None:
+    manifest = experiment.manifest
+    options = DataOptions.from_data({**experiment.data, "partition": None})
+    test, _ = evaluation_records(options)
+    for life in world.alive():
+        if life.numbers is None or life.numbers.export is None:
+            continue
+        found = evaluate_full(
+            manifest.model,
+            manifest.model_arguments,
+            life.numbers.export.values(),
+            test,
+        )
+        return found.result.accuracy
+    return None
+
+
+def run(fields: Fields, tell: Tell) -> dict[str, object]:
+    """For the command line: the simulation's data, and what was learned."""
+    started = time.monotonic()
+    rest = dict(fields)
+    faults, network, policy = (
+        str(rest.pop(key)) for key in ("faults", "network", "policy")
+    )
+    outcome, accuracy = simulate_training(
+        rest, faults=faults, network=network, policy=policy
+    )
+    return {
+        **outcome.to_data(),
+        "method": rest.get("method"),
+        "model": rest["model"],
+        "data": rest.get("data_name"),
+        "accuracy": accuracy,
+        "seconds": time.monotonic() - started,
+    }
+
+
+if __name__ == "__main__":
+    serve(run)

@@ -1,0 +1,57 @@
+"""Simulated swarms with real numbers: they learn, also while things go wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pfusion.protocol import events as e
+from p2pfusion.simulation.numbers import Numbers
+from p2pfusion.simulation.trained import simulate_training
+
+
+def digits(seed: int, rounds: int) -> dict[str, object]:
+    return {
+        "model": "mlp",
+        "peers": 4,
+        "rounds": rounds,
+        "split_fraction": "0.5",
+        "data": {"kind": "digits"},
+        "partition": {"rule": "dirichlet", "alpha": 0.5},
+        "seed": seed,
+    }
+
+
+def test_a_swarm_without_faults_learns_the_digits() -> None:
+    outcome, accuracy = simulate_training(digits(0, 15), faults="none")
+    assert outcome.violations == []
+    assert accuracy is not None and accuracy >= 0.9
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_a_swarm_learns_whatever_goes_wrong_for_a_while(seed: int) -> None:
+    outcome, accuracy = simulate_training(digits(seed, 30), faults="random")
+    assert outcome.violations == []
+    # Of four peers some miss a third of the rounds; guessing would give a tenth.
+    assert accuracy is not None and accuracy >= 0.8
+
+
+def test_the_same_seed_trains_the_same_model() -> None:
+    first, second = (
+        simulate_training(digits(2, 12), faults="random") for _ in range(2)
+    )
+    assert first[0].event_log_hash == second[0].event_log_hash
+    assert first[1] == second[1]
+
+
+def test_a_stream_that_is_not_as_modelled_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = Numbers.start
+
+    def shorter(self: Numbers, effect: e.SendStart) -> tuple[int, bytes]:
+        size, absent = start(self, effect)
+        return (size - 4, absent) if effect.stream.hop == "fused" else (size, absent)
+
+    monkeypatch.setattr(Numbers, "start", shorter)
+    outcome, _ = simulate_training(digits(0, 4), faults="none")
+    assert {found.check for found in outcome.violations} >= {"model"}
