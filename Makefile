@@ -19,7 +19,7 @@ help:
 	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
 	@echo "make test    the whole test suite (ARGS=\"-m 'not slow'\" for the quick part)"
 	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
-	@echo "make sim     the experiment runner, in one process"
+	@echo "make sim     a thousand simulated swarms in which things go wrong"
 	@echo "make bench   every script in benchmarks/"
 	@echo "make clean   remove .venv and everything that tools left"
 
@@ -56,7 +56,8 @@ bench: $(STAMP)
 	  echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 sim: $(STAMP)
-	@$(BIN)/python cli.py sim --train $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m p2pfusion.simulation.seeds $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m p2pfusion.simulation.storm
 
 clean:
 	rm -rf .venv build dist p2pfusion.egg-info

@@ -27,6 +27,9 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from tests.layouts import Windows, evenly, independently, resnet18
 
+REPLICATION = 2
+"""As manifests have it by default."""
+
 SWARMS = (
     *((evenly, count, "1/2") for count in (4, 8, 16, 64, 256)),
     *((independently, count, "1/4") for count in (16, 64, 256)),
@@ -105,6 +108,7 @@ def measure(
             current=current,
             following=following,
             homes=homes,
+            replication=REPLICATION,
         )
         plan_s = min(plan_s, time.perf_counter() - started)
         homes = plan.homes_after()

@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
 EXTRA_IMPORTS = {
     # The experiment runner is a process of its own, without network, and trains.
     "simulation/experiment.py": {"training"},
+    "simulation/trained.py": {"training"},
 }
 
 PURE = ("split", "protocol", "methods")
@@ -76,11 +77,15 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 
 NUMPY_IN_PURE = {
     "split/plan.py",
+    "split/streams.py",
     "split/grid.py",
     "split/homes.py",
+    "split/copies.py",
+    "split/keeping.py",
     "split/ranges.py",
     "split/coverage.py",
     "split/reducers.py",
+    "split/traffic.py",
 }
 
 IMPORTLIB_IN = {
@@ -111,6 +116,9 @@ MAX_FUNCTION_LINES = 60
 STARTED_BY_NAME = {
     "cli/main.py",  # the console script
     "training/worker.py",  # `python -m`, by the daemon
+    "simulation/seeds.py",  # `python -m`, by the Makefile
+    "simulation/storm.py",  # `python -m`, by the Makefile
+    "simulation/trained.py",  # a process of its own, by the command sim
 }
 """Modules that nothing in the package needs to import."""
 

@@ -10,8 +10,8 @@ import click
 from p2pfusion.cli import access_screens as screens
 from p2pfusion.cli.command import LazyGroup, command
 from p2pfusion.cli.connection import FOUND_TIMEOUT_S, ask
+from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, note, settings, show
-from p2pfusion.cli.screens import rows
 from p2pfusion.cli.text import is_terminal, screen_width
 from p2pfusion.daemon.home import Home
 from p2pfusion.errors import P2PFusionError

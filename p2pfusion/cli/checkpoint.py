@@ -1,46 +1,83 @@
-"""The header of an exported checkpoint: which model it is, from which swarm and round.
-
-A safetensors file begins with the length of its header and the header itself, in JSON;
-reading that needs neither numpy nor the values.
-"""
+"""Whole models in files: what one says of itself, and those that this peer keeps."""
 
 from __future__ import annotations
 
-import json
-import struct
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from p2pfusion.errors import NotFoundError, VerificationError
+import click
 
-MAX_HEADER_BYTES = 100_000_000
-"""The format's own bound."""
+from p2pfusion.cli.command import LazyGroup, command
+from p2pfusion.cli.connection import ask
+from p2pfusion.cli.output import Data, note, settings, show
+from p2pfusion.cli.text import is_terminal, screen_width, size, table
+from p2pfusion.daemon.home import Home
 
-_LENGTH = struct.Struct("<Q")
+checkpoint_group = LazyGroup(
+    "checkpoint",
+    {
+        "ls": "p2pfusion.cli.checkpoint:checkpoint_ls",
+        "create": "p2pfusion.cli.checkpoint:checkpoint_create",
+    },
+    text="Whole models that this peer keeps in its home.",
+    example="p2pfusion checkpoint ls",
+)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The texts that were written into the file with the values."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(_LENGTH.size)
-            size = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
-            if not 2 <= size <= MAX_HEADER_BYTES:
-                raise _damaged(path)
-            header = json.loads(file.read(size))
-    except FileNotFoundError:
-        raise NotFoundError(
-            f"{path}: there is no such file", hint="make one with `p2pfusion export`"
-        ) from None
-    except (ValueError, RecursionError):
-        raise _damaged(path) from None
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict):
-        raise _damaged(path)
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+    from p2pfusion.store.checksum import read_header
+
+    return read_header(path)
 
 
-def _damaged(path: Path) -> VerificationError:
-    return VerificationError(
-        f"{path}: not a safetensors file, or a damaged one",
-        hint="export it again with `p2pfusion export`",
+@command("ls", example="p2pfusion checkpoint ls --json")
+@click.option("--no-verify", is_flag=True, help="Do not read the values.")
+def checkpoint_ls(no_verify: bool) -> None:
+    """List the whole models that this peer keeps, newest first."""
+    from p2pfusion.daemon.checkpoints import listed
+
+    home: Home = settings().chosen_home
+    found = listed(home.checkpoints, verified=not no_verify)
+    show({"checkpoints": found}, lambda: _screen(found, str(home.checkpoints)))
+
+
+def _screen(found: list[Data], directory: str) -> str:
+    if not found:
+        return (
+            f"No checkpoints in {directory}. Make one: p2pfusion checkpoint create; or "
+            "set checkpoint_every in the profile."
+        )
+    words = {True: "yes", False: "NO: damaged, do not use", None: "not read"}
+    rows = [
+        [
+            str(each["id"]),
+            "unknown" if each["round"] is None else str(each["round"]),
+            size(float(str(each["bytes"]))),
+            str(each["when"]),
+            words[each["verified"]],  # type: ignore[index]
+        ]
+        for each in found
+    ]
+    heads = ["ID", "ROUND", "SIZE", "WHEN", "VERIFIED"]
+    return f"{table(heads, rows, screen_width())}\nThey lie in {directory}"
+
+
+@command("create", example="p2pfusion checkpoint create")
+def checkpoint_create() -> None:
+    """Assemble the whole model from the swarm and keep it in the home."""
+    data = ask(
+        settings().chosen_home,
+        "checkpoint-create",
+        {},
+        timeout_s=None,
+        on_event=_show_progress if is_terminal(sys.stderr) else None,
     )
+    show(data, lambda: f"Wrote {data.get('path')}, after round {data.get('round')}.")
+
+
+def _show_progress(event: Mapping[str, object]) -> None:
+    done, total = event.get("done_bytes"), event.get("total_bytes")
+    if isinstance(done, int) and isinstance(total, int):
+        note(f"pulled {size(done)} of {size(total)}")

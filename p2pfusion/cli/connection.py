@@ -60,10 +60,14 @@ def daemon_pid(home: Home) -> int | None:
     return pid if isinstance(pid, int) else None
 
 
-def stop_daemon(home: Home, *, timeout_s: float) -> int:
-    """Asks the daemon to stop and waits until its process is gone; gives its pid."""
+def stop_daemon(home: Home, *, timeout_s: float, drain_s: float = 0.0) -> int:
+    """Asks the daemon to stop and waits until its process is gone; gives its pid.
+
+    ``drain_s``: how long it may take to finish its round; ``timeout_s`` comes on top.
+    """
     pid = daemon_pid(home)
-    ask(home, "stop")
+    ask(home, "stop", {"drain_s": drain_s})
+    timeout_s += drain_s
     if pid is None:
         raise NotRunningError("the daemon stopped while it was asked")
     if not wait_for_exit(pid, timeout_s=timeout_s):

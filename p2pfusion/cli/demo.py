@@ -17,13 +17,13 @@ import click
 from p2pfusion.cli.command import command
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.datasets import named_data
+from p2pfusion.cli.fields import rows
 from p2pfusion.cli.lifecycle import INSECURE
 from p2pfusion.cli.local_swarm import Interrupts, LocalPeer, LocalSwarm
 from p2pfusion.cli.model import evaluate_file
 from p2pfusion.cli.outcome import result_text
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.progress import Display, choose_display, finished_rounds
-from p2pfusion.cli.screens import rows
 from p2pfusion.cli.splits import Swarm, exchanged_bytes
 from p2pfusion.cli.text import plural
 from p2pfusion.cli.trainer import describe
@@ -81,6 +81,7 @@ class Plan:
         if rank == 0:
             profile["swarm"] = {
                 "name": "demo",
+                "network": "local",
                 "seed": self.seed,
                 "model": self.model,
                 "model_arguments": self.model_arguments,

@@ -1,7 +1,8 @@
-"""``p2pfusion sim --train``: the same methods, plan and training in one process.
+"""``p2pfusion sim``, and what it does with ``--train``.
 
-The runner is a process of its own, because it trains. It gets one JSON object on its
-standard input and answers in JSON lines on its standard output:
+Then the same methods, plan and training run in one process. The runner is a process of
+its own, because it trains. It gets one JSON object on its standard input and answers in
+JSON lines on its standard output:
 
     {"event": "round", "round", "rounds", "loss", "accuracy"}     at each evaluation
     {"result": {...}}                 at last: the data of this command's interface
@@ -20,27 +21,49 @@ from collections.abc import Iterator
 from typing import IO
 
 import click
+from click.core import ParameterSource
 
 from p2pfusion.cli.command import command
 from p2pfusion.cli.datasets import named_data
 from p2pfusion.cli.launch import python_environment
 from p2pfusion.cli.model import JsonTable
 from p2pfusion.cli.output import Data, note, settings, show
+from p2pfusion.cli.simulate import (
+    DEFAULT_PEERS,
+    DEFAULT_ROUNDS,
+    NETWORKS,
+    POLICIES,
+    run_simulation,
+    show_outcome,
+)
 from p2pfusion.cli.text import duration, number, percent, size
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
 
+TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
+PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
+ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
+FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
+
 RUNNER = "p2pfusion.simulation.experiment"
+SIMULATOR = "p2pfusion.simulation.trained"
 END_TIMEOUT_S = 3.0
 
 
-@command("sim", example="p2pfusion sim --train --method fedrolex --peers 8")
-@click.option("--train", is_flag=True, help="Run the experiment runner.")
-@click.option("--peers", type=click.IntRange(1, MAX_ROSTER), default=4)
-@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
+@command("sim", example="p2pfusion sim --peers 12 --rounds 100 --seed 7")
+@click.option("--peers", type=click.IntRange(1, MAX_ROSTER), help=PEERS_HELP)
+@click.option("--rounds", type=click.IntRange(1), help=ROUNDS_HELP)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--split-fraction", default="0.5", metavar="MU", show_default=True)
+@click.option("--faults", metavar="FILE|random|none", help=FAULTS_HELP)
+@click.option(
+    "--network", type=click.Choice(NETWORKS), default=NETWORKS[0], show_default=True
+)
+@click.option(
+    "--policy", type=click.Choice(POLICIES), default=POLICIES[0], show_default=True
+)
+@click.option("--train", is_flag=True, help="Really train.")
 @click.option("--method", default="msfusion", metavar="NAME", show_default=True)
 @click.option("--method-arguments", type=JsonTable(), default="{}", metavar="JSON")
 @click.option("--model", default="mlp", metavar="NAME", show_default=True)
@@ -54,15 +77,59 @@ END_TIMEOUT_S = 3.0
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
-def sim(train: bool, **options: object) -> None:
-    """Run an experiment in one process, without network."""
+@click.pass_context
+def sim(
+    context: click.Context,
+    train: bool,
+    peers: int | None,
+    rounds: int | None,
+    faults: str | None,
+    network: str,
+    policy: str,
+    **options: object,
+) -> None:
+    """Simulate a swarm of real peers in virtual time, while things go wrong.
+
+    Protocol only, unless --train is given: then one process trains, with the same
+    methods and plans. Nothing goes wrong there, and there is no protocol, unless
+    --faults is given, too: then the simulated peers really train. Options from --method
+    on are for --train.
+    """
     if not train:
-        raise click.UsageError(
-            "Missing option '--train': the simulator of the protocol is not part of "
-            "this version"
+        _refuse(context, set(options) - {"seed", "split_fraction"}, "only with --train")
+        seed = options["seed"]
+        assert isinstance(seed, int)
+        run_simulation(
+            peers=peers,
+            rounds=rounds,
+            seed=seed,
+            fraction=options["split_fraction"],
+            faults="random" if faults is None else faults,
+            network=network,
+            policy=policy,
         )
-    result = run_experiment(specification(options), quiet=settings().as_json)
+        return
+    options["peers"] = TRAINING_PEERS if peers is None else peers
+    options["rounds"] = TRAINING_ROUNDS if rounds is None else rounds
+    if faults is not None:
+        _refuse(context, {"eval_every"}, "not with --faults")
+        told = {"faults": faults, "network": network, "policy": policy}
+        specified = {**specification(options), **told}
+        show_outcome(run_experiment(specified, runner=SIMULATOR, quiet=True))
+        return
+    _refuse(context, {"network", "policy"}, "with --train only beside --faults")
+    specified = specification(options)
+    result = run_experiment(specified, runner=RUNNER, quiet=settings().as_json)
     show(result, lambda: result_text(result))
+
+
+def _refuse(context: click.Context, names: set[str], why: str) -> None:
+    """Options that would be ignored are a mistake."""
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name in names:
+            option = "--" + name.replace("_", "-")
+            raise click.BadOptionUsage(option, f"Option '{option}' works {why}")
 
 
 def specification(options: Data) -> Data:
@@ -81,9 +148,9 @@ def specification(options: Data) -> Data:
     }
 
 
-def run_experiment(specified: Data, *, quiet: bool) -> Data:
-    """The runner's result; raises the error that it names."""
-    with _runner(specified) as answers:
+def run_experiment(specified: Data, *, runner: str, quiet: bool) -> Data:
+    """The result of a runner, a module's name; raises the error that it names."""
+    with _runner(specified, runner) as answers:
         for line in answers:
             message = _message(line)
             if "result" in message and isinstance(message["result"], dict):
@@ -99,10 +166,10 @@ def run_experiment(specified: Data, *, quiet: bool) -> Data:
 
 
 @contextlib.contextmanager
-def _runner(specified: Data) -> Iterator[IO[str]]:
+def _runner(specified: Data, runner: str) -> Iterator[IO[str]]:
     """The runner's answers, line by line; its process ends with the block."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", RUNNER],
+        [sys.executable, "-P", "-m", runner],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

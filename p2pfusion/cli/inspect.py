@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import time
 
 import click
 
 from p2pfusion.cli import screens
 from p2pfusion.cli.command import LazyGroup, command
 from p2pfusion.cli.connection import ask
+from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, Failure, settings, show
-from p2pfusion.cli.text import screen_width
+from p2pfusion.cli.status_screen import status_screen
+from p2pfusion.cli.text import is_terminal, screen_width
+from p2pfusion.daemon.home import Home
 from p2pfusion.errors import NotFoundError, UnhealthyError
 from p2pfusion.limits import ROUND_HISTORY
 
@@ -20,6 +26,13 @@ WAIT_MARGIN_S = 5.0
 
 FOREVER_S = 1e9
 """The daemon has a limit of its own, of some weeks."""
+
+peer_group = LazyGroup(
+    "peer",
+    {"show": "p2pfusion.cli.inspect:peer_show"},
+    text="Look at one peer.",
+    example="p2pfusion peer show lab-c",
+)
 
 round_group = LazyGroup(
     "round",
@@ -38,12 +51,7 @@ def status(check: bool) -> None:
     trouble = _trouble(data) if check else None
     failure = None if trouble is None else Failure.of(trouble)
 
-    def text() -> str:
-        joined = data.get("swarm") is not None
-        peers = screens.rows(ask(home, "peers"), "peers") if joined else []
-        return screens.status_screen(data, peers, screen_width())
-
-    show(data, text, failure)
+    show(data, lambda: _screen(home, data), failure)
     if trouble is None:
         return
     if settings().as_json:
@@ -51,11 +59,56 @@ def status(check: bool) -> None:
     raise trouble
 
 
+@command("watch", example="p2pfusion watch")
+@click.option(
+    "--every",
+    "interval_s",
+    type=click.FloatRange(0.1),
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between two looks.",
+)
+def watch(interval_s: float) -> None:
+    """The screen of status, again and again; Ctrl-C ends it.
+
+    With --json, each look is a line of JSON by itself.
+    """
+    home, as_json = settings().chosen_home, settings().as_json
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            data = ask(home, "status")
+            if as_json:
+                print(json.dumps(data, ensure_ascii=False), flush=True)
+            else:
+                clear = CLEAR_SCREEN if is_terminal() else ""
+                print(f"{clear}{_screen(home, data)}\n", flush=True)
+            time.sleep(interval_s)
+
+
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
+"""To the upper left corner, and everything empty."""
+
+
+def _screen(home: Home, status: Data) -> str:
+    joined = status.get("swarm") is not None
+    peers = rows(ask(home, "peers"), "peers") if joined else []
+    return status_screen(status, peers, screen_width())
+
+
 @command("peers", example="p2pfusion peers")
 def peers() -> None:
     """Who is in the swarm, in what state, and what is exchanged with whom."""
     data = ask(settings().chosen_home, "peers")
-    show(data, lambda: screens.peers_table(screens.rows(data, "peers"), screen_width()))
+    show(data, lambda: screens.peers_table(rows(data, "peers"), screen_width()))
+
+
+@command("show", example="p2pfusion peer show lab-c")
+@click.argument("peer", metavar="PEER")
+def peer_show(peer: str) -> None:
+    """Everything about one peer: its name, or the beginning of its id."""
+    data = ask(settings().chosen_home, "peer", {"peer": peer})
+    show(data, lambda: screens.peer_screen(data))
 
 
 @command("rounds", example="p2pfusion rounds -n 5")
@@ -71,9 +124,7 @@ def peers() -> None:
 def rounds(count: int) -> None:
     """The last rounds: who contributed, who was missing, bytes and loss."""
     data = ask(settings().chosen_home, "rounds", {"count": count})
-    show(
-        data, lambda: screens.rounds_table(screens.rows(data, "rounds"), screen_width())
-    )
+    show(data, lambda: screens.rounds_table(rows(data, "rounds"), screen_width()))
 
 
 @command("show", example="p2pfusion round show 12")
@@ -81,7 +132,7 @@ def rounds(count: int) -> None:
 def round_show(number: int) -> None:
     """Everything about round T."""
     answer = ask(settings().chosen_home, "rounds", {"count": ROUND_HISTORY})
-    known = {row.get("number"): row for row in screens.rows(answer, "rounds")}
+    known = {row.get("number"): row for row in rows(answer, "rounds")}
     if number not in known:
         numbers = [n for n in known if isinstance(n, int)]
         raise NotFoundError(
@@ -127,11 +178,7 @@ def wait(goal: str, timeout_s: float | None) -> None:
 
 def _trouble(data: Data) -> UnhealthyError | None:
     """What is wrong according to a status, if anything is."""
-    bad = [
-        row
-        for row in screens.rows(data, "health")
-        if row.get("level") in ("warn", "error")
-    ]
+    bad = [row for row in rows(data, "health") if row.get("level") in ("warn", "error")]
     if bad:
         hint = bad[0].get("hint")
         return UnhealthyError(

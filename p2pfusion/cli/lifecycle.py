@@ -146,10 +146,20 @@ def start(
     launch.run_in_foreground(home, chosen, ways, as_json=settings().as_json)
 
 
-@command("stop", example="p2pfusion stop")
-def stop() -> None:
+@command("stop", example="p2pfusion stop --drain 30")
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    metavar="S",
+    help="Let it finish its round first, for so many seconds at most.",
+)
+def stop(drain_s: float) -> None:
     """End the daemon of this home and wait until it is gone."""
-    pid = stop_daemon(settings().chosen_home, timeout_s=STOP_TIMEOUT_S)
+    home = settings().chosen_home
+    pid = stop_daemon(home, timeout_s=STOP_TIMEOUT_S, drain_s=drain_s)
     show({"pid": pid}, lambda: f"Stopped the daemon (pid {pid}).")
 
 

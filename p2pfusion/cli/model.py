@@ -13,8 +13,8 @@ import click
 
 from p2pfusion.cli.command import LazyGroup, command
 from p2pfusion.cli.connection import ask
+from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, note, settings, show
-from p2pfusion.cli.screens import rows
 from p2pfusion.cli.splits import Swarm, report
 from p2pfusion.cli.text import is_terminal, number, percent, screen_width, size
 from p2pfusion.cli.windows import split_screen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from p2pfusion.cli.screens import rows
+from p2pfusion.cli.fields import rows
 from p2pfusion.cli.text import coloured, percent, plural, size, table
 
 MAX_PEER_COLUMNS = 6

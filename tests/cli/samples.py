@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 JOINED: dict[str, object] = {
+    "state": {"code": "training", "text": "round 12: trains its sub-model"},
     "daemon": {"pid": 4711, "version": "0.1.0", "uptime_s": 11_520.0},
     "self": {
         "id": "7kq2m4r7abcdefgh",
@@ -26,7 +27,7 @@ JOINED: dict[str, object] = {
         "started_s_ago": 64.0,
         "deadline_in_s": 46.0,
         "waiting_for": [
-            {"peer": "lab-c", "reason": "its offer"},
+            {"peer": "lab-c", "reason": "its offer", "gives_up_in_s": 12.4},
             {"peer": "gpu-2", "reason": "silent for 6 s"},
         ],
     },
@@ -59,6 +60,11 @@ JOINED: dict[str, object] = {
 
 ALONE: dict[str, object] = {
     **JOINED,
+    "state": {
+        "code": "knocking",
+        "text": "knocks at 10.0.0.5:7788; nobody has let it in yet",
+        "advice": "check the address",
+    },
     "self": {**JOINED["self"], "role": "member"},  # type: ignore[dict-item]
     "swarm": None,
     "security": {

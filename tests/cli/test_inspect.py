@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tests.cli.samples import ALONE, JOINED, PEERS, ROUNDS
 from tests.cli.stub import answering
 
 Capture = pytest.CaptureFixture[str]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_status_shows_self_and_peers(tmp_path: Path, capsys: Capture) -> None:
@@ -95,3 +99,60 @@ def test_a_wait_that_fails_says_for_whom(tmp_path: Path, capsys: Capture) -> Non
         arguments = ["wait", "--for", "done", "--timeout", "0"]
         assert main(["--home", str(tmp_path), *arguments]) == 6
     assert "still waiting for: lab-c" in capsys.readouterr().err
+
+
+def test_a_peer_is_shown_by_its_name(tmp_path: Path, capsys: Capture) -> None:
+    peer = {
+        **PEERS["peers"][1],  # type: ignore[index]
+        "role": "member",
+        "admitted_by": "lab-a",
+        "heard_s_ago": 3.1,
+        "observers": ["lab-a", "gpu-2"],
+        "accused_by": ["gpu-2"],
+        "join_epoch": 2,
+        "leave_epoch": 9,
+        "starts": 4,
+    }
+    with answering(tmp_path, {"peer": peer}) as asked:
+        assert main(["--home", str(tmp_path), "peer", "show", "lab-c"]) == 0
+    assert asked[0].arguments == {"peer": "lab-c"}
+    assert capsys.readouterr().out == PEER
+
+
+PEER = """\
+lab-c  9zc4l0txabcdefgh
+State   silent for 3 s
+Heard   3.1s ago   round trip 18ms   at unknown
+Round   not yet
+Split   fraction 0.25   shares unknown parameters with this peer
+Net     1.0 kB sent, 0 B received
+Watched by lab-a, gpu-2   accused by gpu-2
+Member  member, let in by lab-a   from epoch 2 on   start 4   leaves with epoch 9
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_watching_goes_on_until_the_keyboard_ends_it(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    command = [sys.executable, "cli.py", "--home", str(tmp_path), "watch", *options]
+    with (
+        answering(tmp_path, {"status": JOINED, "peers": PEERS}) as asked,
+        subprocess.Popen(
+            [*command, "--every", "0.1"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None and process.stderr is not None
+        seen = 0
+        while seen < 2:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            seen += "blue-heron" in line
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(30) == 0 and process.stderr.read() == ""
+    assert {request.command for request in asked} <= {"status", "peers"}

@@ -1,51 +1,12 @@
-"""What the screens look like: golden texts for a few states of a daemon."""
+"""What the tables of members and rounds look like."""
 
 from __future__ import annotations
 
 import pytest
 
-from p2pfusion.cli.screens import (
-    peers_table,
-    round_screen,
-    rounds_table,
-    rows,
-    status_screen,
-)
-from tests.cli.samples import ALONE, JOINED, PEERS, ROUNDS
-
-STATUS = """\
-Swarm   blue-heron (k3v9aa…2a)   msfusion on mlp, 20 rounds
-Self    lab-a (7kq2m4…gh)   10.0.0.4:7788   split fraction 0.5   trainer training   \
-up 3h12m
-Roster  epoch 2   digest 9f31c2…18   3 members
-Round   12  train  for 1m04s  (closes in 46s)
-        waiting for lab-c (its offer), gpu-2 (silent for 6 s)
-Store   versions 0 to 12   ever trained 98.2 %   copies at least 2   stale ranges none
-Net     41 MB sent, 39 MB received   this round 2.1 MB sent, 990 B received   \
-(full model: 612 MB)
-Access  encrypted   entry by ticket   this peer is an admin
-Metrics loss 0.412   accuracy not measured
-
-NAME    ID         STATE           ADDRESS        RTT   ROUND    FRACTION  SHARED   \
-SENT    RECEIVED
-lab-a*  7kq2m4…gh  self            10.0.0.4:7788  here  12       0.5       here     \
-here    here
-lab-c   9zc4l0…gh  silent for 3 s  unknown        18ms  not yet  0.25      unknown  \
-1.0 kB  0 B"""
-
-STATUS_ALONE = """\
-Daemon running, not in a swarm yet.
-Self    lab-a (7kq2m4…gh)   10.0.0.4:7788   split fraction 0.5   trainer training   \
-up 3h12m
-Access  encrypted
-  joining  10.0.0.5:7788   attempt 7, next in 8.2s
-  last error: no answer yet
-  do this: check that a daemon of the swarm listens at that address \
-(`p2pfusion status` there shows it), or ask for a new ticket \
-(`p2pfusion invite create` there)
-
-Health
-  warn  no answer yet; check the address, and that a daemon listens there"""
+from p2pfusion.cli.fields import rows
+from p2pfusion.cli.screens import peers_table, round_screen, rounds_table
+from tests.cli.samples import PEERS, ROUNDS
 
 ROUNDS_WIDE = """\
 ROUND  TOOK   FROM     MISSING  SENT   RECEIVED  LOSS   ACCURACY      STALE
@@ -56,69 +17,31 @@ ROUND = """\
 Round 12  took 1m50s
 From    lab-a
 Missing lab-c: missed the deadline
-Waited  at most so long as nothing was measured
+Waited  at most so long as nothing was measured for others' offers
 Net     41 MB sent, 22 MB received
 Metrics loss unknown   accuracy not measured   update norm unknown
 Stale   3"""
+
+ROUND_WITH_ALL = """\
+Round 11  took 1m37s
+Time    training 1m00s   waiting for offers 7.0s   exchanging 30s
+From    lab-a, lab-c
+Missing nobody
+Late    lab-c: trained in round 10
+Waited  at most 1m50s for others' offers
+        until 2m50s after its beginning
+        measured: late by 7.0s, give or take 1.5s, in 12 offers
+Net     41 MB sent, 39 MB received
+Metrics loss 0.430   accuracy 87.1 %   update norm 1.020
+Stale   none
+
+OFFERED  AFTER  SAMPLES  LOSS   NORM
+lab-c    1m07s  360      0.500  1.250"""
 
 PEERS_NARROW = """\
 NAME    STATE           ROUND    SENT    RECEIVED
 lab-a*  self            12       here    here
 lab-c   silent for 3 s  not yet  1.0 kB  0 B"""
-
-
-def test_status_of_a_member() -> None:
-    assert status_screen(JOINED, rows(PEERS, "peers"), 120) == STATUS
-
-
-def test_status_of_a_peer_without_a_swarm() -> None:
-    assert status_screen(ALONE, [], 120) == STATUS_ALONE
-
-
-def test_status_of_a_founder_whose_trainer_is_still_starting() -> None:
-    waiting = {"waiting_for": [{"peer": "trainer", "reason": "the model's layout"}]}
-    status = {**JOINED, "swarm": None, "round": waiting}
-    screen = status_screen(status, [], 120)
-    assert screen.endswith("        waiting for trainer (the model's layout)")
-
-
-def test_status_without_an_attempt_says_what_to_do() -> None:
-    screen = status_screen({**ALONE, "joining": [], "health": []}, [], 120)
-    assert screen.endswith(
-        "do this: `p2pfusion join TICKET` with a ticket from an admin of a swarm "
-        "(`p2pfusion invite create` there)"
-    )
-
-
-def access_lines(**security: object) -> list[str]:
-    known = JOINED["security"]
-    assert isinstance(known, dict)
-    screen = status_screen({**JOINED, "security": {**known, **security}}, [], 120)
-    lines = screen.splitlines()
-    first = next(n for n, line in enumerate(lines) if line.startswith("Access"))
-    last = next(n for n, line in enumerate(lines) if line.startswith("Metrics"))
-    return lines[first:last]
-
-
-def test_what_is_not_encrypted_says_so_loudly() -> None:
-    assert "NOT ENCRYPTED" in access_lines(encrypted=False)[0]
-
-
-def test_who_waits_and_who_was_put_out_is_counted() -> None:
-    (line,) = access_lines(admission="pending", role="member", pending=2, revoked=1)
-    assert line == (
-        "Access  encrypted   entry by ticket or by an admin's consent   "
-        "this peer is a member   to be let in, waiting: 2   put out: 1"
-    )
-
-
-def test_what_was_refused_is_shown_with_the_most_frequent_first() -> None:
-    refused = {"queue full": 2, "cut off": 40, "no session": 7, "x": 1, "y": 1}
-    _, line = access_lines(refused=refused)
-    assert line == (
-        "        refused or dropped: cut off (40), no session (7), queue full (2), "
-        "2 other reasons"
-    )
 
 
 def test_rounds() -> None:
@@ -130,6 +53,30 @@ def test_one_round() -> None:
     assert round_screen(rows(ROUNDS, "rounds")[1]) == ROUND
 
 
+def test_one_round_with_all_that_is_known() -> None:
+    done = {
+        **rows(ROUNDS, "rounds")[0],
+        "phases": {"train": 60.0, "offers": 7.0, "exchange": 30.2},
+        "deadlines": {
+            "gives_up_s": 170.0,
+            "median_s": 7.0,
+            "mad_s": 1.5,
+            "measured": 12,
+        },
+        "offers": {
+            "9z": {
+                "name": "lab-c",
+                "after_s": 67.0,
+                "samples": 360,
+                "loss": 0.5,
+                "norm": 1.25,
+                "base_round": 10,
+            }
+        },
+    }
+    assert round_screen(done) == ROUND_WITH_ALL
+
+
 def test_a_narrow_screen_drops_what_is_missed_least() -> None:
     assert peers_table(rows(PEERS, "peers"), 60) == PEERS_NARROW
 
@@ -138,8 +85,3 @@ def test_a_narrow_screen_drops_what_is_missed_least() -> None:
 def test_no_table_is_wider_than_its_screen(width: int) -> None:
     wide = peers_table(rows(PEERS, "peers"), width)
     assert max(map(len, wide.splitlines())) <= max(width, 38)
-
-
-def test_a_daemon_that_says_nothing_gives_words_not_errors() -> None:
-    screen = status_screen({"swarm": {}}, [{}], 120)
-    assert "unknown" in screen and "None" not in screen

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from p2pfusion.cli.screens import rows
+from p2pfusion.cli.fields import rows
 from p2pfusion.cli.splits import Swarm, exchanged_bytes, report
 from p2pfusion.methods import Member, PlanContext, build_method
 from tests.layouts import resnet18

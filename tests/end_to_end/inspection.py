@@ -64,10 +64,10 @@ def states(daemon: Daemon) -> list[str]:
 
 
 def number_of_round(daemon: Daemon) -> int:
-    """The round that a daemon is in."""
+    """The round that a daemon is in; -1 while it is in none."""
     found = daemon.ask("status")["round"]
     assert isinstance(found, dict)
-    return int(found["number"])
+    return -1 if found["number"] is None else int(found["number"])
 
 
 def refused(daemon: Daemon, reason: str) -> int:

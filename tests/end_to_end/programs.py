@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -89,3 +90,22 @@ def profile(path: Path, sections: Mapping[str, str]) -> Path:
     text = "\n".join(f"[{name}]\n{keys}" for name, keys in sections.items())
     path.write_text(text)
     return path
+
+
+def answered_at_a_terminal(program: Program, answer: str, *arguments: str) -> Done:
+    """Runs a command that asks somebody at a terminal, who answers."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer.encode() + b"\n")
+        done = subprocess.run(
+            [*PROGRAM, *arguments],
+            env=program.environment,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return Done(done.returncode, done.stdout, done.stderr)

@@ -26,6 +26,7 @@ from p2pfusion.cli.toml_text import toml_text
 from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import write_private
+from p2pfusion.errors import NotRunningError, WaitTimeoutError
 from p2pfusion.methods import Member, PlanContext, build_method
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.security import DeviceKey
@@ -36,6 +37,11 @@ from tests.end_to_end.programs import MARK, PROGRAM, end_marked, marked
 
 PATIENCE_S = 40.0
 MOST_DAEMONS = 16
+LOOK_AGAIN_S = 0.02
+LAST_WORDS = 4_000
+NEVER = "round=1000000"
+"""A round that no swarm here comes to."""
+
 Data = dict[str, object]
 Tables = Mapping[str, Mapping[str, object]]
 
@@ -118,6 +124,11 @@ class Daemon:
         self.wait("joined")
         return str(self.ask("invite-create", **arguments)["ticket"])
 
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+
     def kill(self) -> None:
         """As a power failure would."""
         assert self.process is not None
@@ -126,23 +137,36 @@ class Daemon:
 
     def ask(self, command: str, **arguments: object) -> Data:
         """The data that the daemon answers with."""
-        found = self.client.call(command, timeout_s=PATIENCE_S, **arguments)
-        assert isinstance(found, dict)
-        return found
+        return self._call(command, PATIENCE_S, arguments)
 
     def wait(self, condition: str, limit_s: float = PATIENCE_S) -> Data:
         """Waits for ``joined``, ``peers=K``, ``round=T`` or ``done``."""
         data = {"for": condition, "limit_s": limit_s}
-        found = self.client.call("wait", timeout_s=limit_s + 5, **data)
+        return self._call("wait", limit_s + 5, data)
+
+    def _call(
+        self, command: str, timeout_s: float, arguments: Mapping[str, object]
+    ) -> Data:
+        try:
+            found = self.client.call(command, timeout_s=timeout_s, **arguments)
+        except NotRunningError as error:
+            # Its home is gone when the test has failed, and its last words with it.
+            said = self.errors()[-LAST_WORDS:]
+            raise AssertionError(f"{error}; it said:\n{said}") from error
         assert isinstance(found, dict)
         return found
 
-    def until(self, reached: Callable[[], bool]) -> None:
+    def until(self, reached: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
         """Asks until something is so, for what ``wait`` does not know."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + limit_s
         while not reached():
             assert time.monotonic() < deadline, "it never happened"
-            self.ask("status")
+            self.let_pass(LOOK_AGAIN_S)
+
+    def let_pass(self, seconds: float) -> None:
+        """Lets time pass, by a wait of the daemon for what will not come."""
+        with contextlib.suppress(WaitTimeoutError):
+            self.wait(NEVER, max(0.0, seconds))
 
     def rounds(self) -> list[Data]:
         """All sealed rounds of this run."""
@@ -250,6 +274,7 @@ def planned(daemon: Daemon) -> Iterator[tuple[ExchangePlan, dict[str, Split]]]:
             current=now,
             following=then,
             homes=homes,
+            replication=manifest.replication,
         )
         homes = plan.homes_after()
         yield plan, now
@@ -272,7 +297,7 @@ def stop(swarm: Swarm) -> None:
     running = [d for d in swarm.daemons if d.process and d.process.poll() is None]
     for daemon in running:
         daemon.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
-        daemon.process.terminate()  # type: ignore[union-attr]
+        daemon.process.send_signal(signal.SIGINT)  # type: ignore[union-attr]
     try:
         for daemon in running:
             daemon.process.wait(PATIENCE_S)  # type: ignore[union-attr]

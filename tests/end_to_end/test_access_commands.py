@@ -6,8 +6,6 @@ Addresses and tickets are handed from one home to the other as people would copy
 from __future__ import annotations
 
 import os
-import pty
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,9 +16,9 @@ import pytest
 from p2pfusion.security import Ticket
 from tests.end_to_end.programs import (
     PATIENCE_S,
-    PROGRAM,
     Done,
     Program,
+    answered_at_a_terminal,
     end_marked,
     profile,
 )
@@ -71,25 +69,6 @@ def assert_refused(done: Done, code: int, told: str) -> None:
     """One line that says what happened, and the exit code for it."""
     assert (done.code, done.out) == (code, ""), done
     assert told in done.err and done.err.count("\n") == 1, done.err
-
-
-def answered_at_a_terminal(program: Program, answer: str, *arguments: str) -> Done:
-    """Runs a command that asks somebody at a terminal, who answers."""
-    ours, theirs = pty.openpty()
-    try:
-        os.write(ours, answer.encode() + b"\n")
-        done = subprocess.run(
-            [*PROGRAM, *arguments],
-            env=program.environment,
-            stdin=theirs,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def test_a_swarm_by_ticket_from_the_invitation_to_putting_out(

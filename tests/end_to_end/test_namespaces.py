@@ -14,6 +14,7 @@ import pytest
 from p2pfusion.errors import WaitTimeoutError
 from p2pfusion.security import DeviceKey, Ticket, transport_public
 from p2pfusion.store import read_checkpoint
+from tests.end_to_end.hosts import start
 from tests.end_to_end.namespaces import Host, Network, network, why_not
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share, swarms
 from tests.end_to_end.wiretap import (
@@ -28,7 +29,6 @@ from tests.end_to_end.wiretap import (
 
 pytestmark = pytest.mark.slow
 
-PORT = 7788
 NAMES = ("quiet-heron-at-dawn", "seven-grey-pebbles")
 STRANGER = "wanderer-without-a-map"
 SETTINGS = {**QUICK, "method": "msfusion", "min_peers": 2, "rounds": 4}
@@ -151,12 +151,6 @@ def test_two_machines_train_and_nobody_else_hears_a_thing_or_gets_in(
     senders = {flow[0] for flow in tap.streams()}
     assert len(senders) == 3, "the strangers' packets are among them"
     assert heard(tap, secret) == dict.fromkeys(secret, 0.0)
-
-
-def start(host: Host, daemon: Daemon, *options: str) -> None:
-    """Starts a daemon that listens on its host's address."""
-    with host.inside():
-        daemon.start("--listen", f"{host.address}:{PORT}", *options)
 
 
 def come(host: Host, swarm: Swarm, address: str, good: str) -> list[tuple[Daemon, str]]:

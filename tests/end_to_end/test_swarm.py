@@ -22,7 +22,7 @@ import pytest
 
 from p2pfusion.errors import ConflictError, ResourceError
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.transfer import WINDOW_BYTES
+from p2pfusion.protocol.transfer import STALLED_RETRY_S, WINDOW_BYTES
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, read_checkpoint
 from tests.end_to_end.swarm import DIRICHLET, QUICK, Daemon, Swarm, planned, swarms
@@ -64,15 +64,20 @@ def exported(daemon: Daemon, path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_bytes_as_planned(daemons: list[Daemon]) -> None:
+    """Every value arrives once. It also leaves once, but in a round so long that
+    somebody may have asked again for what was on its way."""
+    rows = [daemon.rounds() for daemon in daemons]
     for number, (plan, splits) in enumerate(planned(daemons[0])):
-        for daemon, (peer, split) in zip(daemons, sorted(splits.items()), strict=True):
-            row = daemon.rounds()[number]
+        here = [of_daemon[number] for of_daemon in rows]
+        is_quick = max(float(str(row["seconds"])) for row in here) < STALLED_RETRY_S
+        for row, (peer, split) in zip(here, sorted(splits.items()), strict=True):
             sent, received = row["payload_sent_bytes"], row["payload_received_bytes"]
-            assert sent == plan.elements_sent(peer) * FLOAT_BYTES
-            assert received == plan.elements_received(peer) * FLOAT_BYTES
             assert isinstance(sent, int) and isinstance(received, int)
+            planned_bytes = plan.elements_sent(peer) * FLOAT_BYTES
+            assert sent == planned_bytes if is_quick else sent >= planned_bytes
+            assert received == plan.elements_received(peer) * FLOAT_BYTES
             own = split.size(plan.layout) * FLOAT_BYTES
-            assert 0 < sent + received <= MOST_SUB_MODELS * own
+            assert 0 < planned_bytes + received <= MOST_SUB_MODELS * own
 
 
 def test_the_values_on_the_wire_are_those_of_the_plan(finished: list[Daemon]) -> None:
@@ -395,7 +400,7 @@ def test_an_export_tells_how_far_it_is(swarm: Swarm, tmp_path: Path) -> None:
 def test_an_export_without_a_peer_names_it_and_leaves_no_file(
     swarm: Swarm, tmp_path: Path
 ) -> None:
-    founder, other = swarm.start(2, rounds=2)
+    founder, other = swarm.start(2, rounds=2, replication=1)
     for daemon in (founder, other):
         daemon.wait("done")
     other.kill()
@@ -405,6 +410,19 @@ def test_an_export_without_a_peer_names_it_and_leaves_no_file(
     other.start()
     founder.wait("peers=2")
     assert founder.ask("export", path=str(tmp_path / "model"))["peers"] == 2
+
+
+def test_a_second_copy_makes_up_for_a_peer_that_is_gone_for_good(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    daemons = swarm.start(3, rounds=3)
+    for daemon in daemons:
+        daemon.wait("done")
+    before = exported(daemons[0], tmp_path / "before")
+    daemons[1].kill()
+    after = exported(daemons[2], tmp_path / "after")
+    for name, values in before.items():
+        np.testing.assert_array_equal(values, after[name])
 
 
 def test_a_stopped_daemon_takes_its_trainer_with_it(swarm: Swarm) -> None:
