@@ -17,6 +17,7 @@
     +-- ResourceError           disk, memory or descriptors ran out (exit 12)
     |   +-- DiskFullError       no room for a file; what it held before is still there
     |   +-- OutOfMemoryError    the trainer's memory did not suffice
+    +-- StartInterruptedError   a signal ended a start before READY (exit 130)
     +-- TrainerError            the trainer failed; its own words follow (exit 1)
         +-- NonFiniteError      training left the finite numbers; nothing is offered
 
@@ -146,6 +147,21 @@ class OutOfMemoryError(ResourceError):
     """A trainer's memory did not suffice for its sub-model."""
 
     name = "out-of-memory"
+
+
+class StartInterruptedError(P2PFusionError):
+    """A signal came before the daemon was ready; it has ended, and has lost nothing."""
+
+    exit_code = 130
+    name = "start-interrupted"
+
+    def __init__(
+        self,
+        message: str = "interrupted before the daemon was ready",
+        *,
+        hint: str = "nothing is lost: start it again",
+    ) -> None:
+        super().__init__(message, hint=hint)
 
 
 class TrainerError(P2PFusionError):

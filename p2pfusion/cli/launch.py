@@ -1,8 +1,10 @@
 """Running a daemon, in this process or in the background, until READY or an error.
 
-READY means that the local socket answers. In the background the child tells its parent
-over a pipe: one JSON line, READY or the error. So nobody polls, and a daemon that dies
-while starting is noticed at once, because the pipe closes.
+READY means that the local socket answers. A signal that comes earlier ends the start
+with exit code 130 and no READY, a later one ends the daemon with 0. In the background
+the child tells its parent over a pipe: one JSON line, READY or the error. So nobody
+polls, and a daemon that dies while starting is noticed at once, because the pipe
+closes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from p2pfusion.cli.output import READY_VARIABLE, Data, Failure, print_envelope
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.home import ENVIRONMENT_KEY, Home
+from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.errors import P2PFusionError, WaitTimeoutError
 
 READY_TIMEOUT_S = 60.0
@@ -35,6 +38,7 @@ def run_in_foreground(
     home: Home, profile: Profile, join: Sequence[str], *, as_json: bool
 ) -> None:
     """Runs the daemon until it is stopped; tells the parent or the terminal READY."""
+    signals = EndingSignals()  # before the import, which takes a moment
     from p2pfusion.daemon.assemble import run_daemon
 
     parent = waiting_parent()
@@ -50,7 +54,7 @@ def run_in_foreground(
         else:
             print(ready_line(data), flush=True)
 
-    run_daemon(home, profile, join, ready)
+    run_daemon(home, profile, join, ready, signals)
 
 
 def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:
@@ -102,6 +106,12 @@ class Launched:
             f"the daemon ended while it started: {last_line(self.home.log)}",
             hint=f"the whole story is in {self.home.log}",
         )
+
+    def end(self) -> None:
+        """Ends it, whether it is ready by now or not, and waits until it is gone."""
+        # SIGINT would be an exception, which an interpreter that starts may swallow.
+        self.process.terminate()
+        self.process.wait()
 
 
 class ReportedError(P2PFusionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from p2pfusion.errors import (
     ConflictError,
     DeniedError,
     NotFoundError,
+    StartInterruptedError,
 )
 
 STOP_TIMEOUT_S = 30.0
@@ -140,8 +142,7 @@ def start(
     if detach:
         arguments = _start_arguments(profile, swarm, ways, listen, advertise, name)
         arguments += ["--insecure-loopback"] if insecure_loopback else []
-        data = launch.start_in_background(home, arguments).ready()
-        show(data, lambda: launch.ready_line(data))
+        _detached(home, arguments)
         return
     launch.run_in_foreground(home, chosen, ways, as_json=settings().as_json)
 
@@ -191,6 +192,25 @@ def version() -> None:
     """Print the version."""
     data = {"version": __version__, "python": platform.python_version()}
     show(data, lambda: f"p2pfusion {__version__} (Python {platform.python_version()})")
+
+
+def _detached(home: Home, arguments: list[str]) -> None:
+    """Starts it in the background and tells READY; interrupted before, it ends it."""
+    from p2pfusion.cli import launch
+    from p2pfusion.cli.local_swarm import Interrupts
+
+    interrupts, launched = Interrupts(), None
+    with interrupts.caught():
+        try:
+            with interrupts.held():
+                launched = launch.start_in_background(home, arguments)
+            data = launched.ready()
+            with contextlib.suppress(KeyboardInterrupt), interrupts.held():
+                show(data, lambda: launch.ready_line(data))
+        except KeyboardInterrupt:
+            if launched is not None:
+                launched.end()
+            raise StartInterruptedError from None
 
 
 def _start_arguments(

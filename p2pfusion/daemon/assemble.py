@@ -23,10 +23,11 @@ from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.node import Node
+from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.training import first_fraction
 from p2pfusion.daemon.ways import ways_of
-from p2pfusion.errors import ConfigError, ConflictError
+from p2pfusion.errors import ConfigError, ConflictError, StartInterruptedError
 from p2pfusion.limits import KEPT_LOGS, MAX_DESCRIPTORS, MAX_LOG_BYTES
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.events import Found, Resume
@@ -46,11 +47,16 @@ log = logging.getLogger("p2pfusion")
 
 
 def run_daemon(
-    home: Home, profile: Profile, join: Sequence[str], on_ready: OnReady
+    home: Home,
+    profile: Profile,
+    join: Sequence[str],
+    on_ready: OnReady,
+    signals: EndingSignals,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 
-    ``on_ready`` is told who and where this peer is, once the local socket answers.
+    ``on_ready`` is told who and where this peer is, once the local socket answers; if
+    a signal comes before that, it is told nothing and ``StartInterruptedError`` raised.
     """
     _raise_descriptor_limit()
     home.create()
@@ -58,7 +64,7 @@ def run_daemon(
     control = ControlServer(home.socket)
     try:
         _log_to(home.log)
-        _run(home, identity, profile, join, control, on_ready)
+        _run(home, identity, profile, join, control, on_ready, signals)
     except Exception as error:
         log.error("the daemon ends: %s", error)
         raise
@@ -73,6 +79,7 @@ def _run(
     join: Sequence[str],
     control: ControlServer,
     on_ready: OnReady,
+    signals: EndingSignals,
 ) -> None:
     state = SwarmState(home.swarm)
     manifest = _own_swarm(state, identity)
@@ -84,9 +91,10 @@ def _run(
         node = make_node(
             home, identity, profile, transport, control, apprentice, state, joins
         )
-        # Before anybody is told that there is something to stop.
-        node.catch_signals()
+        node.obey(signals)
         _begin(node, manifest)
+        if signals.have_come:
+            raise StartInterruptedError
         on_ready(answers.identity(node))
         node.run()
         node.farewell()

@@ -37,7 +37,7 @@ from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
-from p2pfusion.daemon.signals import catch_signals
+from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.streams import Streams
 from p2pfusion.daemon.training import Training
@@ -127,9 +127,10 @@ class Node:
 
     # --- The loop --------------------------------------------------------------------
 
-    def catch_signals(self) -> None:
+    def obey(self, signals: EndingSignals) -> None:
         """From now on SIGINT and SIGTERM end the loop, also one not begun yet."""
-        self._wake = catch_signals(self.ending.stop, self.ending.ask)
+        signals.lead_to(stop=self.ending.stop, ask=self.ending.ask)
+        self._wake = signals.descriptor
 
     def run(self) -> None:
         """Runs until told to stop; raises what makes going on pointless."""

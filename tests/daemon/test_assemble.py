@@ -20,8 +20,14 @@ from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.config import PeerSettings, Profile, parse_profile
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import create_identity
+from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
-from p2pfusion.errors import ConfigError, ConflictError, P2PFusionError
+from p2pfusion.errors import (
+    ConfigError,
+    ConflictError,
+    P2PFusionError,
+    StartInterruptedError,
+)
 from p2pfusion.protocol.messages import BEFORE_START, Facts, PeerRecord
 from p2pfusion.transport import Plane
 from tests.protocol.swarm import small_manifest
@@ -51,7 +57,7 @@ def run(home: Home, profile: Profile, join: Sequence[str] = ()) -> list[Data]:
         client = LocalClient(home.root)
         threading.Thread(target=client.call, args=("stop",)).start()
 
-    assemble.run_daemon(home, profile, join, ready)
+    assemble.run_daemon(home, profile, join, ready, EndingSignals())
     return told
 
 
@@ -73,8 +79,31 @@ def test_a_daemon_says_who_and_where_it_is_and_leaves_nothing_running(
 def test_a_signal_before_the_loop_begins_ends_it_politely(
     home: Home, number: signal.Signals
 ) -> None:
-    assemble.run_daemon(home, Profile(), [], lambda _: signal.raise_signal(number))
+    def ready(data: Data) -> None:
+        signal.raise_signal(number)
+
+    assemble.run_daemon(home, Profile(), [], ready, EndingSignals())
     assert not home.socket.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_it_is_ready_ends_the_start_and_leaves_a_home_as_it_was(
+    home: Home, number: signal.Signals
+) -> None:
+    told: list[Data] = []
+    signals = EndingSignals()
+    signal.raise_signal(number)
+    with pytest.raises(StartInterruptedError):
+        assemble.run_daemon(home, Profile(), [], told.append, signals)
+    assert not told and not home.socket.exists()
+    assert len(run(home, Profile())) == 1
+
+
+def test_who_insists_does_not_wait_for_the_start(home: Home) -> None:
+    EndingSignals()
+    signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("address", ["nowhere", "a/b:80", "x y:1", "h:99999"])
@@ -158,16 +187,18 @@ def test_a_home_of_another_swarm_is_refused_by_key(home: Home) -> None:
 
 def test_only_one_daemon_lives_in_a_home(home: Home) -> None:
     refused: list[P2PFusionError] = []
+    told: list[Data] = []
+    signals = EndingSignals()
 
     def ready(data: Data) -> None:
         with pytest.raises(ConflictError, match=f"pid {os.getpid()}") as caught:
-            assemble.run_daemon(home, Profile(), [], lambda data: None)
+            assemble.run_daemon(home, Profile(), [], told.append, signals)
         refused.append(caught.value)
         client = LocalClient(home.root)
         threading.Thread(target=client.call, args=("stop",)).start()
 
-    assemble.run_daemon(home, Profile(), [], ready)
-    assert refused
+    assemble.run_daemon(home, Profile(), [], ready, signals)
+    assert refused and not told
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:

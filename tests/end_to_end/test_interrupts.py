@@ -7,12 +7,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share, swarms
+from tests.end_to_end.programs import Program, marked
+from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, share, swarms
 
 pytestmark = pytest.mark.slow
 
@@ -40,15 +41,29 @@ def swarm() -> Iterator[Swarm]:
 # --- Moments -------------------------------------------------------------------------
 
 
-def before_it_is_ready(swarm: Swarm) -> Daemon:
-    """Its home is being opened."""
+def while_it_is_loaded(swarm: Swarm) -> Daemon:
+    """Its libraries are being loaded."""
+    return launched(swarm, lambda daemon: "zmq" in maps(daemon))
+
+
+def while_its_home_is_opened(swarm: Swarm) -> Daemon:
+    """It has taken its home, and is about to be ready."""
+    return launched(swarm, lambda daemon: (daemon.home / "incarnation").exists())
+
+
+def launched(swarm: Swarm, begun: Callable[[Daemon], bool]) -> Daemon:
+    """A daemon that is not ready yet, as a rule."""
     daemon = swarm.add(data=share(0, 3), swarm={**SETTINGS, "min_peers": 1})
     daemon.launch()
     process = psutil.Process(daemon.pid)
-    lock = daemon.home / "incarnation"
-    while not lock.exists():
-        assert process.is_running()
+    while not begun(daemon):
+        assert process.status() != psutil.STATUS_ZOMBIE, daemon.errors()
     return daemon
+
+
+def maps(daemon: Daemon) -> str:
+    """The libraries that a process has loaded so far."""
+    return Path(f"/proc/{daemon.pid}/maps").read_text()
 
 
 def without_a_swarm(swarm: Swarm) -> Daemon:
@@ -90,8 +105,8 @@ def when_all_is_done(swarm: Swarm) -> Daemon:
     return daemon
 
 
+BEFORE_READY = [while_it_is_loaded, while_its_home_is_opened]
 MOMENTS = [
-    before_it_is_ready,
     without_a_swarm,
     before_the_start,
     while_it_trains,
@@ -124,6 +139,43 @@ def test_ctrl_c_ends_a_daemon_at_any_moment_and_it_starts_again(
     assert not (daemon.home / "control.sock").exists()
     daemon.start()
     assert daemon.ask("status")["daemon"]
+
+
+@pytest.mark.parametrize("moment", BEFORE_READY, ids=lambda m: m.__name__)
+def test_ctrl_c_ends_a_start_whose_exit_code_tells_whether_it_was_ready(
+    swarm: Swarm, moment: Moment
+) -> None:
+    daemon = moment(swarm)
+    daemon.interrupt()
+    code, line = daemon.ended()
+    assert daemon.process is not None and daemon.process.stdout is not None
+    was_ready = daemon.process.stdout.read().startswith("READY")
+    assert code == (0 if was_ready else 130), line
+    assert was_ready or "interrupted before the daemon was ready" in line
+    assert "Traceback" not in daemon.errors()
+    assert psutil.wait_procs(marked(swarm.mark), timeout=PATIENCE_S)[1] == []
+    assert not (daemon.home / "control.sock").exists()
+    daemon.start()
+    assert daemon.ask("status")["daemon"]
+
+
+def test_ctrl_c_at_a_start_in_the_background_leaves_no_daemon_behind(
+    swarm: Swarm,
+) -> None:
+    daemon = swarm.add(data=share(0, 3), swarm={**SETTINGS, "min_peers": 1})
+    program = Program(daemon.home, swarm.mark)
+    with program.open("start", str(daemon.profile), "--detach") as starting:
+        while not (daemon.home / "daemon.lock").exists():
+            assert starting.poll() is None
+        starting.send_signal(signal.SIGINT)
+        out, err = starting.communicate(timeout=PATIENCE_S)
+    if starting.returncode == 0:  # it was ready before the signal came
+        assert out.startswith("READY") and program.run("stop").code == 0
+    else:
+        assert (starting.returncode, out) == (130, "")
+        assert "interrupted before the daemon was ready" in err
+    assert psutil.wait_procs(marked(swarm.mark), timeout=PATIENCE_S)[1] == []
+    daemon.start()
 
 
 def test_power_failures_in_a_row_cost_only_the_rounds_under_way(swarm: Swarm) -> None:
