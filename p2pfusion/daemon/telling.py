@@ -38,6 +38,7 @@ SENTENCES = {
     "recovered": "declared lost: {peers}, from epoch {epoch} on",
     "revoked": "{by} has put {peer} out of the swarm: {reason}",
     "catching-up": "catches up with the others: {why}",
+    "slept": "this process did not run for {seconds} s: it hears the others first",
     "paused": "round {round} stands still: too few of the others can be reached",
     "outside": "round {round} is without this peer: it is in no roster",
     "resumed": "goes on: {why}",

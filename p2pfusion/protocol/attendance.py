@@ -67,6 +67,14 @@ class Attendance:
         self.elsewhere = elsewhere - self.offers.keys()
         self._base = None
 
+    def slept(self, seconds: float) -> None:
+        """This process did not run for so long: nobody is judged by that time."""
+        self._started_at += seconds
+        if self.offered_at is not None:
+            self.offered_at += seconds
+        self.offers = {p: (at + seconds, o) for p, (at, o) in self.offers.items()}
+        self._base = None
+
     # --- Instants --------------------------------------------------------------------
 
     def base(self) -> float | None:

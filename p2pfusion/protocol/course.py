@@ -138,13 +138,13 @@ class Course:
     def act_on_silence(self, now: float) -> list[Effect]:
         """Goes on without the silent, or stands still; after that, finds its place."""
         was_on, round_ = self.pause.is_on, self.exchange.round
-        due = self.pause.review(now)
+        listened, due = self.pause.is_listening, self.pause.review(now)
         effects: list[Effect] = []
-        if round_ is not None and (was_on or round_.is_over):
+        if round_ is not None and (was_on or listened or round_.is_over):
             # What the others have done without us is not done once more.
             round_.is_over = self.gossip.claims.are_at(round_.number + 1, now)
-            over = round_.is_over and not self.pause.is_on
-            if over and self._standing is Standing.RUNNING:
+            over = round_.is_over and not (self.pause.is_held or self.tables.is_on)
+            if over and self._standing in (Standing.RUNNING, Standing.CATCHING_UP):
                 effects += self._catch_up("the others went on", now)
         effects += self.exchange.act_on_silence(due, now)
         if self.pause.is_on and not was_on:
@@ -208,11 +208,11 @@ class Course:
     def _come_back(self, now: float) -> list[Effect]:
         """Put out of the roster, or gone by itself: waits for its new join epoch."""
         seen = self.gossip.claims.observed_round(now)
-        if (
-            seen < 0
-            or self.draining.is_wanted
-            or not self.schedule.takes_part(self.schedule.target(seen, self._number))
-        ):
+        if seen >= 0 and self.schedule.has_left(seen):
+            self._standing = Standing.LEFT  # no round of its own will show it
+        target = self.schedule.target(seen, self._number)
+        stays = seen < 0 or self.draining.is_wanted
+        if stays or not self.schedule.takes_part(target):
             return []
         self.is_outside = False
         self.draining.again()
@@ -300,11 +300,9 @@ class Course:
         seen, own = self.gossip.claims.observed_round(now), self._own
         if own is not None and seen <= own.limit and now >= own.alone_at:
             return self._enter_own(own, now)  # whoever was further is gone
-        return (
-            []
-            if seen < 0
-            else self.tables.ask(seen, self.schedule.target(seen, self._number), now)
-        )
+        if seen < 0:
+            return []
+        return self.tables.ask(seen, self.schedule.target(seen, self._number), now)
 
     def _enter_with(self, table: bytes, now: float) -> list[Effect]:
         try:

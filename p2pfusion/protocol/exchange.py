@@ -126,6 +126,14 @@ class Exchange:
             effects += round_.hold(self.pause.is_held, now)
         return effects
 
+    def woke(self, slept_s: float, now: float) -> None:
+        """This process did not run for so long: rounds stand still until it has heard
+        where the others are, and that time counts for nobody's deadline."""
+        self.pause.woke(now)
+        for round_ in self.rounds.values():
+            round_.attendance.slept(slept_s)
+            round_.hold(True, now)  # at once: the next event may be a refusal
+
     # --- Rounds and offers -----------------------------------------------------------
 
     def enter(self, round_: Round, homes: Homes) -> None:

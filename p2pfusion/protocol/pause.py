@@ -7,6 +7,9 @@ up nothing and closes nothing because others are silent, it seals no round and b
 none, until it reaches a quorum again. Then it listens for a moment more, in case the
 others have gone on, and goes on itself or catches up.
 
+A peer that has slept does not know what it missed. Its rounds stand still, too, until
+it has heard all others anew, or has missed them for as long as that takes while awake.
+
 Under the policy ``fork`` every silence is acted upon at once, and nothing stands still.
 """
 
@@ -37,6 +40,12 @@ class Pause:
         """The round that the quorum is about; -1 before there is any."""
         self._lacked = False
         self._settled_at = FOREVER_S
+        self._heard_since: float | None = None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it has slept, and has not heard yet where the others are."""
+        return self._heard_since is not None
 
     @property
     def by_majority(self) -> bool:
@@ -63,8 +72,34 @@ class Pause:
         """A peer that was silent is back: nobody needs to act on its silence."""
         self.pending.discard(peer)
 
+    def woke(self, now: float) -> None:
+        """This process did not run for a while: it hears the others before it judges.
+
+        What has waited on the way arrives at once, and is old. Half an interval later
+        there are answers to what was asked now.
+        """
+        interval_s = self._gossip.detector.timing.interval_s
+        self._heard_since, self.is_held = now + interval_s / 2, True
+        self._settled_at = now + self.settling_s
+
+    def _listens_on(self, now: float) -> bool:
+        """Whether somebody online has not been heard since this peer woke."""
+        detector, since = self._gossip.detector, self._heard_since
+        if since is None or now < self._settled_at:
+            return since is not None
+        contacts = (detector.contacts[peer] for peer in detector.listened_to(now))
+        if any(
+            contact.heard_at is None or contact.heard_at < since for contact in contacts
+        ):
+            self._settled_at = now + detector.timing.interval_s / 2
+            return True
+        self._heard_since = None
+        return False
+
     def review(self, now: float) -> list[str]:
         """Whose silence is to be acted upon now, sorted."""
+        if self._listens_on(now):
+            return []
         lacks = self._lacks_quorum()
         if lacks:
             self.is_held = True

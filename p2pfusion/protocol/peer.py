@@ -136,9 +136,9 @@ class Peer:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about an event. Never raises for anything that a peer sent."""
-        if self.gossip.probing.awake(now):
-            self.suspicion.woke(now)
-        effects = self._dispatch(event, now)
+        slept_s = self.gossip.probing.awake(now)
+        effects = self._woke(slept_s, now) if slept_s else []
+        effects += self._dispatch(event, now)
         if not isinstance(event, Received) or isinstance(event.message, MEMBERSHIP):
             effects += self._lose_barred(effects, now)
         effects += self._notice_silence(now)
@@ -343,6 +343,11 @@ class Peer:
         if any(isinstance(effect, Adopt) for effect in effects):
             self.course.prepare()
         return effects
+
+    def _woke(self, slept_s: float, now: float) -> list[Effect]:
+        self.suspicion.woke(now)
+        self.exchange.woke(slept_s, now)
+        return [Report("slept", {"seconds": round(slept_s, 3)})]
 
     def _resume(self, event: Resume, now: float) -> list[Effect]:
         self.suspicion.woke(now)

@@ -7,6 +7,7 @@ import pytest
 from p2pfusion.errors import ConfigError
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import NEVER
+from p2pfusion.protocol.standing import Standing
 from tests.protocol.swarm import Swarm, small_manifest
 from tests.protocol.test_suspicion import agree, epoch, roster, running
 
@@ -28,6 +29,23 @@ def test_who_has_left_may_come_back_as_a_newcomer() -> None:
     facts = swarm.hosts["p0"]
     assert roster(facts, back - 1) == ["p0", "p1"]
     assert roster(facts, back) == ["p0", "p1", "p2"]
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 1.0, 3.0])
+def test_who_was_put_out_may_leave_as_well(wait_s: float) -> None:
+    swarm = running(4)
+    swarm.asleep["p2"] = []
+    founder, p2 = swarm.hosts["p0"], swarm.hosts["p2"]
+    swarm.run(lambda: bool(founder.reported("evicted")))
+    out = founder.peer.gossip.facts.evicted["p2"]
+    swarm.run(lambda: epoch(swarm) >= out)
+    swarm.wake("p2")
+    swarm.run_to(swarm.now + wait_s)
+    swarm.event("p2", e.Leave())
+    left = p2.peer.gossip.record.leave_epoch
+    swarm.run(lambda: p2.peer.standing is Standing.LEFT, limit_s=30.0)
+    assert epoch(swarm) - left <= 1
+    assert "p2" not in roster(founder, left)
 
 
 def waiting() -> Swarm:
