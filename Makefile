@@ -36,8 +36,8 @@ $(STAMP): requirements.lock setup.cfg pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/python cli.py demo $(ARGS)
 
-# Slow tests come last and one at a time (tests/conftest.py), so what they time has the
-# machine to itself. A file's tests stay in one process and share what they set up.
+# Slow tests come last, and what times something has the machine to itself
+# (tests/conftest.py). A file's tests stay in one process and share what they set up.
 test: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadscope \
 	  --no-loadscope-reorder $(ARGS)

@@ -49,18 +49,28 @@ def rewrites_golden(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put slow tests last, where the other process has nothing left to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Put slow tests after the quick ones, and those that are alone last of all: the
+    other process has nothing left to do then."""
+    items.sort(key=lambda item: [_is(item, "alone"), _is(item, "slow")])
+
+
+def _is(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run one slow test at a time, however many processes share the suite."""
-    if not item.get_closest_marker("slow"):
+    """Beside a test that is alone no other one runs, however many processes there are.
+
+    The quick ones take no lock: they are over when the first of those begins, but for
+    one that is under way in the other process.
+    """
+    if not (_is(item, "slow") or _is(item, "alone")):
         return (yield)
     with (item.config.rootpath / "setup.cfg").open() as settings_file:
         # The kernel lets go of the lock with the file, also when this process dies.
-        fcntl.flock(settings_file, fcntl.LOCK_EX)
+        kind = fcntl.LOCK_EX if _is(item, "alone") else fcntl.LOCK_SH
+        fcntl.flock(settings_file, kind)
         return (yield)
 
 

@@ -17,7 +17,7 @@ from tests.end_to_end.inspection import number_of_round
 from tests.end_to_end.namespaces import Line, Network, network, why_not
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, swarms
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 BAD = Line(delay_s=0.08, loss=0.02, bits_per_s=20e6)
 """A home far away: 160 ms there and back, and a packet in fifty is lost."""

@@ -17,6 +17,7 @@ LEAST_ACCURACY = 0.92
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_swarm_that_is_killed_frozen_and_joined_learns_and_names_the_missing(
     tmp_path: Path,
 ) -> None:

@@ -38,6 +38,7 @@ def assert_nothing_left(program: Program, patience_s: float = 0.0) -> None:
     assert list(Path(program.environment["TMPDIR"]).iterdir()) == []
 
 
+@pytest.mark.alone
 def test_the_demo_learns_from_other_peoples_data(
     program: Program, tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ from tests.end_to_end.inspection import (
 )
 from tests.end_to_end.swarm import Daemon, Swarm, swarms
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PATIENCE_S = 40.0
 ENDLESS = 100_000
