@@ -108,13 +108,20 @@ class Exchange:
     def deadline(self, before: float = float("inf")) -> float | None:
         """When ``tick`` may have something to do; None also if not before."""
         soonest = self.pulls.deadline()
-        held = self.pause.is_held
-        for number in [] if held else self.pulls.open_rounds():
+        if self.pause.is_held:
+            return soonest
+        for number in self.pulls.open_rounds():
             round_ = self.rounds.get(number)
             instant = None if round_ is None else round_.deadline(before)
             if instant is not None and (soonest is None or instant < soonest):
                 soonest = instant
         return soonest
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether ``act_on_silence`` is due: for silence, or a round that is over."""
+        is_over = self.round is not None and self.round.is_over
+        return is_over or self.pause.is_disturbed
 
     def act_on_silence(self, silent: Iterable[str], now: float) -> list[Effect]:
         """Goes on without those that have been silent for a moment, or stands still."""
