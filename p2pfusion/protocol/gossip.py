@@ -268,9 +268,7 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        return min(
-            self.probing.next_at, self.joining.deadline(), self.spread.deadline
-        )
+        return min(self.probing.next_at, self.joining.deadline(), self.spread.deadline)
 
     # --- Messages --------------------------------------------------------------------
 
