@@ -64,7 +64,6 @@ class Exchange:
         self.round: Round | None = None
         """The round that this peer is in."""
         self.homes: dict[int, Homes] = {}
-        self._looked: dict[int, int] = {}
         self._early: dict[str, tuple[float, Offer]] = {}
         self.exports = Exports(self.pulls)
         self.pause = Pause(gossip)
@@ -152,7 +151,6 @@ class Exchange:
         effects: list[Effect] = self.serves.drop_where(before=before)
         for number in [n for n in self.rounds if n < before]:
             del self.rounds[number], self.homes[number]
-            self._looked.pop(number, None)
             for pull in self.pulls.of_round(number):
                 if pull.stream.hop != TABLE:
                     effects += self._fail(pull, "overtaken", now)
@@ -186,9 +184,9 @@ class Exchange:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
         for number, round_ in self.rounds.items():
-            if self._looked.get(number) == round_.changes:
+            if round_.looked_at == round_.changes:
                 continue  # nothing has become ready
-            self._looked[number] = round_.changes
+            round_.looked_at = round_.changes
             for serve in self.serves.waiting(number):
                 effects += self._serve(serve, now)
         return effects

@@ -268,7 +268,8 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        return min(self.probing.next_at, self.joining.deadline(), self.spread.deadline)
+        soon = min(self.probing.next_at, self.spread.deadline)
+        return min(soon, self.joining.deadline()) if self.joining.knocking else soon
 
     # --- Messages --------------------------------------------------------------------
 

@@ -66,6 +66,8 @@ class Round:
     """Whether the others have gone on without this peer: nothing counts any more."""
     changes: int = 0
     """Rises whenever something may have become ready to be served."""
+    looked_at: int = -1
+    """How many changes there were when those who wait were looked at."""
 
     def __post_init__(self) -> None:
         self.number = self.plan.round_index

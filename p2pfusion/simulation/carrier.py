@@ -64,6 +64,8 @@ class Carrier:
         self._exact = exact
         self._encoded: tuple[Message | None, list[Frame], int, str] = (None, [], 0, "")
         """The last message, its frames, their bytes, and the head in hex."""
+        self._arriving = self._arrive
+        """The method, bound once for all messages."""
         self.posted = 0
         self.lost = 0
 
@@ -115,7 +117,7 @@ class Carrier:
             parcel,
         )
         for instant in link.arrivals(life.clock, size):
-            world.at(instant, self._arrive, envelope)
+            world.at(instant, self._arriving, envelope)
         return f"> {peer} #{number} {head}"
 
     # --- Arriving --------------------------------------------------------------------

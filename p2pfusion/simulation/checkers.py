@@ -314,12 +314,12 @@ class Checks:
 
     def after(self, life: Life, event: e.Event, source: Envelope | None) -> None:
         """The peer can say what it waits for; at ticks, its tables are small."""
+        peer = life.peer
         if life.machine.signer.accusations:
             self._witness.accusing(life)
-        if life.peer.twin.address:
+        if peer.twin.address:
             return  # it stands still, and has said so
-        round_ = life.peer.exchange.round
-        standing = life.peer.course.standing
+        round_, standing = peer.exchange.round, peer.course.standing
         if round_ is not None and standing is Standing.RUNNING:
             if round_.phase is Phase.TRAIN:
                 good = life.is_training(round_.number)
