@@ -63,6 +63,8 @@ class Gossip:
     ) -> None:
         self.signer = signer
         self.scheme = scheme
+        self.me = record.peer
+        """The own peer id."""
         self.record = record
         self.signed: Signed = sign_record(record, signer)
         self.credential = b""
@@ -79,11 +81,6 @@ class Gossip:
         """Unix time less the ``now`` of events; for people, and the ends of tickets."""
         self._incarnations: dict[str, int] = {}
         self._restarted: list[str] = []
-
-    @property
-    def me(self) -> str:
-        """The own peer id."""
-        return self.record.peer
 
     @property
     def swarm_id(self) -> str:
@@ -271,8 +268,8 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        soon = min(self.probing.next_at, self.joining.deadline())
-        return min(soon, self.spread.deadline)
+        soon = min(self.probing.next_at, self.spread.deadline)
+        return min(soon, self.joining.deadline()) if self.joining.knocking else soon
 
     # --- Messages --------------------------------------------------------------------
 

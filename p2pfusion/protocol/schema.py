@@ -39,9 +39,13 @@ def unpack(packed: bytes | memoryview) -> list[Any]:
     return parts
 
 
+PACKER = msgpack.Packer()
+"""One for all: it packs without a break, and making it costs more than its work."""
+
+
 def pack(values: Sequence[object]) -> bytes:
     """The bytes of a list of plain values."""
-    packed: bytes = msgpack.packb(list(values))
+    packed: bytes = PACKER.pack(list(values))
     return packed
 
 

@@ -37,7 +37,9 @@ class Spread:
         self.me = me
         self.facts = facts
         self._others: list[str] = []
+        self._known: frozenset[str] = frozenset()
         self._members: list[str] = []
+        """The list of all who were not put out, from which the two above were made."""
         self._told = 0
         self._asked_at: dict[str, float] = {}
         self._asked_any_at = LONG_AGO
@@ -49,15 +51,20 @@ class Spread:
 
     def others(self) -> list[str]:
         """Every other member's id, sorted."""
-        members = self.facts.present
-        if members is not self._members:
-            self._members = members
-            self._others = [peer for peer in members if peer != self.me]
+        if self.facts.present is not self._members:
+            self._look()
         return self._others
 
     def is_member(self, peer: str) -> bool:
         """Whether a peer belongs to the swarm, and was not put out."""
-        return peer in self.facts.records and peer not in self.facts.revoked
+        if self.facts.present is not self._members:
+            self._look()
+        return peer in self._known
+
+    def _look(self) -> None:
+        self._members = self.facts.present
+        self._others = [peer for peer in self._members if peer != self.me]
+        self._known = frozenset(self._members)
 
     @property
     def is_large(self) -> bool:

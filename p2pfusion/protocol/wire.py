@@ -135,18 +135,18 @@ def _plain(value: object) -> object:
 
 def encode(message: Message) -> list[Frame]:
     """The frames of a message; ``LocalProtocolError`` if it breaks a bound."""
-    code, checks = SCHEMAS[type(message)]
-    values = [getattr(message, name) for name in _FIELDS[type(message)]]
-    payload: list[Frame] = [values.pop()] if isinstance(message, Chunk) else []
-    nested = type(message) in _NESTED
-    plain = [_plain(value) for value in values] if nested else values
+    kind = type(message)
+    code, checks = SCHEMAS[kind]
+    values = [getattr(message, name) for name in _FIELDS[kind]]
+    payload: list[Frame] = [values.pop()] if kind is Chunk else []
+    plain = [_plain(value) for value in values] if kind in _NESTED else values
     try:
         schema.checked(checks, plain)
     except RemoteProtocolError as error:
-        raise LocalProtocolError(f"{type(message).__name__}: {error}") from None
+        raise LocalProtocolError(f"{kind.__name__}: {error}") from None
     head = schema.pack([code, *plain])
     if len(head) > MAX_CONTROL_FRAME_BYTES:
-        raise LocalProtocolError(f"{type(message).__name__} is too long for a frame")
+        raise LocalProtocolError(f"{kind.__name__} is too long for a frame")
     return [head, *payload]
 
 
