@@ -43,7 +43,26 @@ accusations that it answered by the time it is put together with its successor."
 
 DIGEST_BUCKETS = 64
 """Parts of the facts that are compared when two sets differ: sums of eight bytes each
-fit a small message, and one new fact makes a sixty-fourth of the set travel."""
+fit a small message, and one new fact makes a sixty-fourth of the names travel."""
+
+FACT_ID_BYTES = 8
+"""Of a fact's hash, by which it is named: none of a million facts has another's name by
+accident, and whoever looks for one on purpose signs 2^64 statements."""
+
+MAX_NAMED_FACTS = 4_096
+"""Names in one message: half of a control frame, and what a swarm of the largest size
+says of itself in one and three other ones."""
+
+MAX_FORMER_FACTS = 4_096
+"""Names of facts that others have taken the place of: nobody asks for them again. Of
+the largest swarm everybody's four newest."""
+
+MAX_FACTS_ASKED_FOR = 2 * MAX_NAMED_FACTS
+"""Facts that somebody was asked for and that have not come. Further ones wait for the
+next comparison."""
+
+MAX_UNTOLD_FACTS = 2 * MAX_NAMED_FACTS
+"""News that waits to be told. What is dropped the others learn by comparing."""
 
 KEPT_ROSTERS = 32
 """Rosters of different epochs that are remembered while the facts do not change."""
@@ -197,8 +216,8 @@ MAX_FLOODED = 64
 """Members up to which news goes from each to all. In larger swarms each tells a few,
 because everybody telling everybody costs the square of their number."""
 
-FAN_OUT = 3
-"""Others that are told in a larger swarm: nineteen of twenty members hear it so, and
+FAN_OUT = 4
+"""Others that are told in a larger swarm: forty-nine of fifty members hear it so, and
 the rest by comparing digests."""
 
 MAX_RELAYED_PROBES = 1_024

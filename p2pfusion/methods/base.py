@@ -7,6 +7,7 @@ split and nobody needs to send one. Integers only: no tensors, no clock, no stat
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -39,6 +40,17 @@ class PlanContext:
     def fractions(self) -> tuple[Fraction, ...]:
         """The split fraction of every rank."""
         return tuple(member.split_fraction for member in self.roster)
+
+    @cached_property
+    def narrowest(self) -> Fraction:
+        """The smallest split fraction."""
+        return min(self.fractions)
+
+    @cached_property
+    def kept(self) -> dict[Hashable, object]:
+        """What a method has found out for one rank and needs again for the next, under
+        names that it chooses: with a thousand members nobody computes it for each."""
+        return {}
 
 
 class Method(Protocol):

@@ -127,7 +127,7 @@ class MSfusion:
             round_index // self.dwell * self._step_cells(context, finest_cells)
         )
         offsets = {
-            count: peer_offsets(count, context.fractions, overlap)[rank]
+            count: _offsets(context, count, overlap)[rank]
             for count in {axis.cell_count for axis in context.layout.axes}
         }
 
@@ -147,7 +147,7 @@ class MSfusion:
 
     def _step_cells(self, context: PlanContext, cell_count: int) -> int:
         """The step on an axis of so many cells; not one that leaves all as it was."""
-        narrowest = window_width(cell_count, min(context.fractions))
+        narrowest = window_width(cell_count, context.narrowest)
         step_cells = (
             overlapping_step(narrowest, Fraction(1, 2))
             if isinstance(self.step, str)
@@ -166,9 +166,20 @@ class MSfusion:
         self, context: PlanContext, cell_count: int, round_index: int
     ) -> list[tuple[int, int]]:
         overlap = self._overlap_at(context, round_index)
-        offsets = peer_offsets(cell_count, context.fractions, overlap)
+        offsets = _offsets(context, cell_count, overlap)
         widths = (window_width(cell_count, f) for f in context.fractions)
         return list(zip(offsets, widths, strict=True))
+
+
+def _offsets(
+    context: PlanContext, cell_count: int, overlap: Fraction | None
+) -> tuple[int, ...]:
+    """Every rank's, from the first one that asks."""
+    kept, name = context.kept, ("offsets", cell_count, overlap)
+    if name not in kept:
+        kept[name] = peer_offsets(cell_count, context.fractions, overlap)
+    found: tuple[int, ...] = kept[name]  # type: ignore[assignment]
+    return found
 
 
 def _skew(context: PlanContext, constants: Mapping[str, int]) -> Skew:

@@ -59,6 +59,7 @@ from p2pfusion.protocol.messages import (
     Facts,
     Goodbye,
     Hello,
+    Known,
     ManifestPart,
     Message,
     PeerRecord,
@@ -72,6 +73,7 @@ from p2pfusion.protocol.messages import (
     Signed,
     SignedOffer,
     StreamStart,
+    Wanted,
     Welcome,
 )
 from p2pfusion.protocol.planning import PLANNER, Planner
@@ -275,6 +277,10 @@ class Peer:
                 return self.meeting.on_probe(peer, message, now)
             case Digests():
                 return self.gossip.spread.compared(peer, message, now)
+            case Known():
+                return self.gossip.spread.known(peer, message, now)
+            case Wanted():
+                return self.gossip.spread.wanted(peer, message)
             case ProbeFor():
                 return self.meeting.on_probe_for(peer, message, now)
             case Seen():

@@ -105,6 +105,19 @@ def raw(most: int, *, least: int = 0) -> Check:
     return check
 
 
+def pieces(length: int, most: int) -> Check:
+    """Bytes that are up to ``most`` values of so many bytes each."""
+
+    def check(value: Any) -> bytes:
+        if type(value) is not bytes or len(value) % length:
+            raise bad("bytes of wrong length")
+        if len(value) > most * length:
+            raise bad("too many values in one")
+        return value
+
+    return check
+
+
 def raw_or_nothing(length: int) -> Check:
     """So many bytes, or none."""
 
