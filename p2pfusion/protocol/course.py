@@ -272,20 +272,19 @@ class Course:
             return self._catch_up("back after a restart", now)
         if claims.all_heard(self.gossip.others(), now):
             return self._enter_own(self._own, now)
-        number = self._own.next_round
-        reaches = number >= self.manifest.rounds or self.pause.reaches_quorum(
-            number, now
-        )
-        if reaches and self._own.lacks_quorum:
+        own, number = self._own, self._own.next_round
+        if now < own.alone_at and not own.lacks_quorum:
+            return []
+        is_last = number >= self.manifest.rounds
+        reaches = is_last or self.pause.reaches_quorum(number, now)
+        if reaches and own.lacks_quorum:
             # Others that come back at the same time are heard as well.
-            own = replace(self._own, lacks_quorum=False, alone_at=now + ALONE_AFTER_S)
-            self._own = own
-        if now < self._own.alone_at:
+            self._own = replace(own, lacks_quorum=False, alone_at=now + ALONE_AFTER_S)
             return []
         if not reaches:
-            self._own = replace(self._own, lacks_quorum=True)
+            self._own = replace(own, lacks_quorum=True)
             return []
-        return self._enter_own(self._own, now)
+        return self._enter_own(own, now)
 
     def _enter_own(self, own: Own, now: float) -> list[Effect]:
         """Goes on from what this peer has, without the others' table."""
