@@ -92,8 +92,7 @@ class Trainer:
             records = load(setup.data, "train")
         if records is None:
             raise DataError(f"data kind {setup.data.kind!r} has no records to train on")
-        class_count = int(records.labels.max()) + 1
-        check_fit(self._model, setup.arguments, records.shape, class_count)
+        check_fit(self._model, setup.arguments, records.traits)
         self._examples, self._validation = own_records(records, setup.data, setup.seed)
         self.class_counts = self._count_classes()
         self._objective = create_objective(
@@ -175,7 +174,7 @@ def describe(
     if data is not None:
         records = load(data, "train")
         assert records is not None, "every loader has a training part"
-        suited = model.suited(records.shape, int(records.labels.max()) + 1)
+        suited = model.suited(records.traits)
     settled = settle(model, {**suited, **arguments})
     return settled, model.layout(settled)
 
@@ -192,7 +191,7 @@ def evaluate_full(
     """The whole model with these values, by parameter name, on these examples."""
     model = find_model(name)
     layout = model.layout(arguments)
-    check_fit(model, arguments, examples.shape, int(examples.labels.max()) + 1)
+    check_fit(model, arguments, examples.traits)
     for parameter in layout.parameters:
         found = values.get(parameter.name)
         if found is None or found.shape != parameter.shape:

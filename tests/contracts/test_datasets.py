@@ -56,7 +56,7 @@ def test_both_parts_are_compact_images_with_labels(kind: str, tmp_path: Path) ->
     options = DataOptions(kind, SAMPLES[kind](tmp_path))
     train, test = load(options, "train"), load(options, "test")
     assert train is not None and test is not None
-    assert train.shape == test.shape
+    assert train.traits.shape == test.traits.shape
     for part in (train, test):
         assert part.images.dtype == torch.uint8
         assert part.images.dim() == 4

@@ -15,15 +15,17 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.models import MODELS, Model, check_fit, settle
 from p2pfusion.training.models.base import Width
+from p2pfusion.training.traits import Traits
 
 SHAPE, CLASSES = (2, 8, 8), 7
+TRAITS = Traits("image", SHAPE, CLASSES)
 IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 models = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 
 
 def arguments(model: Model) -> dict[str, object]:
-    return model.suited(SHAPE, CLASSES)
+    return model.suited(TRAITS)
 
 
 @st.composite
@@ -50,7 +52,7 @@ def test_defaults_make_a_layout(model: Model) -> None:
 
 @models
 def test_suited_arguments_fit_their_data(model: Model) -> None:
-    check_fit(model, arguments(model), SHAPE, CLASSES)
+    check_fit(model, arguments(model), TRAITS)
     assert set(arguments(model)) <= set(model.defaults)
     assert settle(model, arguments(model))["classes"] == CLASSES
 

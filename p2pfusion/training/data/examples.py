@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from p2pfusion.errors import DataError
+from p2pfusion.training.traits import Traits
 
 MAX_CLASSES = 1 << 20
 """Labels are below this: a class is an output of the model, not a hash."""
@@ -34,10 +35,10 @@ class Examples:
         return self.images.shape[0]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+    def traits(self) -> Traits:
+        """What these images ask of a model."""
+        classes = int(self.labels.max()) + 1
+        return Traits("image", tuple(self.images.shape[1:]), classes)
 
     def select(self, indices: np.ndarray) -> Examples:
         """The examples at these positions, in this order, as a copy."""

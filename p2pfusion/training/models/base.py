@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.split.layout import Layout
+from p2pfusion.training.traits import Traits
 
 MAX_WIDTH = 1 << 16
 """Units of one hidden width, from a manifest that somebody else may have written."""
@@ -24,7 +25,8 @@ MAX_WIDTH = 1 << 16
 MAX_LAYERS = 256
 """Hidden layers, for the same reason."""
 
-Shape = tuple[int, int, int]
+ROOMY = ("classes", "vocabulary", "length")
+"""Arguments that may be larger than the data needs: the rest is never used."""
 
 
 class Model(Protocol):
@@ -35,8 +37,11 @@ class Model(Protocol):
         """Every argument with its default."""
         ...
 
-    def suited(self, shape: Shape, classes: int) -> dict[str, object]:
-        """The arguments that images of this shape (C, H, W) and these classes need."""
+    def suited(self, traits: Traits) -> dict[str, object]:
+        """The arguments that such data needs; ``DataError`` for a task it is not for.
+
+        ``classes`` is among them: how many logits there are.
+        """
         ...
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
@@ -83,20 +88,29 @@ def settle(model: Model, arguments: Mapping[str, object]) -> dict[str, object]:
     return {**model.defaults, **arguments}
 
 
-def check_fit(
-    model: Model, arguments: Mapping[str, object], shape: Shape, classes: int
-) -> None:
-    """``DataError`` if the data does not fit the model. More classes than needed do."""
+def check_fit(model: Model, arguments: Mapping[str, object], traits: Traits) -> None:
+    """``DataError`` if the data does not fit the model. More room than needed does."""
     settled = settle(model, arguments)
-    for key, needed in model.suited(shape, classes).items():
+    for key, needed in model.suited(traits).items():
         have = settled[key]
-        enough = key == "classes" and isinstance(have, int) and have >= classes
+        enough = key in ROOMY and isinstance(have, int) and have >= needed  # type: ignore[operator]
         if have != needed and not enough:
             raise DataError(
                 f"the data needs the model argument {key} = {needed}, the model has "
                 f"{have}",
                 hint="use other data, or found the swarm with that argument",
             )
+
+
+def image_shape(traits: Traits, model: str) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a model shall be for; ``DataError`` for others."""
+    if traits.task != "image":
+        raise DataError(
+            f"model {model!r} is for images, and the data is {traits.task}",
+            hint="choose a model for that kind of data",
+        )
+    channels, height, width = traits.shape
+    return channels, height, width
 
 
 def whole(arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH) -> int:

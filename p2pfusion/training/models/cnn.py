@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.training.models.base import (
-    Shape,
     Width,
     cut_width,
+    image_shape,
     settle,
     whole,
     wholes,
 )
+from p2pfusion.training.traits import Traits
 
 _KERNEL = 3
 _STRIDED_LAYERS = 2
@@ -91,9 +92,10 @@ class Cnn:
         }
     )
 
-    def suited(self, shape: Shape, classes: int) -> dict[str, object]:
+    def suited(self, traits: Traits) -> dict[str, object]:
         """Any image size: the classifier sees the mean over positions."""
-        return {"in_channels": shape[0], "classes": classes}
+        channels, _, _ = image_shape(traits, "cnn")
+        return {"in_channels": channels, "classes": traits.classes}
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
         """All convolutions, all norms, the classifier: the order of the module."""
