@@ -156,6 +156,7 @@ class Apprentice:
                 "weight_decay": manifest.weight_decay,
                 "clip": manifest.clip,
             },
+            "outer_momentum": manifest.outer_momentum,
             "batch": manifest.batch,
             "local_epochs": manifest.local_epochs,
             "local_steps": manifest.local_steps or None,

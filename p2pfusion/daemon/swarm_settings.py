@@ -14,7 +14,7 @@ from typing import get_type_hints
 
 from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
 from p2pfusion.errors import ConfigError
-from p2pfusion.methods import build_method
+from p2pfusion.methods import build_method, initial_layout
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
 
@@ -53,7 +53,9 @@ class SwarmSettings:
                 layout=layout,
                 founder=founder.hex(),
             )
-            build_method(manifest.method, manifest.method_arguments)
+            method = build_method(manifest.method, manifest.method_arguments)
+            begins = initial_layout(method, layout)
+            manifest = dataclasses.replace(manifest, layout=begins)
         except ConfigError as error:
             raise ConfigError(f"{self.source}: {error}", hint=error.hint) from None
         return manifest

@@ -84,6 +84,9 @@ class Manifest:
     """SGD weight decay."""
     clip: float = 1.0
     """Bound on the gradient's norm in a local step; 0 is none."""
+    outer_momentum: float = 0.0
+    """Of the swarm's own steps: how much of the change that the last round brought to
+    what a peer trains is added to what this round brings."""
     label_mask: bool = True
     """While training, logits of classes absent from a peer's data are set to 0."""
     weighting: str = "uniform"
@@ -229,6 +232,7 @@ def _check_numbers(manifest: Manifest) -> None:
     real: dict[str, Callable[[float], bool]] = {
         "learning_rate": lambda x: 0 < x <= 1000,
         "momentum": lambda x: 0 <= x < 1,
+        "outer_momentum": lambda x: 0 <= x < 1,
         "weight_decay": lambda x: 0 <= x <= 1,
         "clip": lambda x: 0 <= x <= 1e6,
         "deadline_min_s": lambda x: 0 < x <= 86_400,

@@ -24,7 +24,14 @@ from pathlib import Path
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.errors import ConfigError, P2PFusionError
 from p2pfusion.limits import CHUNK_BYTES
-from p2pfusion.methods import Member, Method, PlanContext, build_method, split_fraction
+from p2pfusion.methods import (
+    Member,
+    Method,
+    PlanContext,
+    build_method,
+    initial_layout,
+    split_fraction,
+)
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
 from p2pfusion.split.homes import Homes
@@ -46,7 +53,7 @@ from p2pfusion.training.trainer import (
     use_one_thread,
 )
 
-REALS = ("learning_rate", "momentum", "weight_decay", "clip")
+REALS = ("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip")
 PASSED_ON = (
     *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("schedule", "wire_dtype", "weighting", "label_mask"),
@@ -89,11 +96,15 @@ class Experiment:
         )
         given = {key: fields[key] for key in PASSED_ON if key in fields}
         given |= {key: _real(fields, key) for key in REALS if key in fields}
+        method = build_method(
+            str(fields.get("method", Manifest.method)),
+            _table(fields, "method_arguments"),
+        )
         manifest = Manifest(
             name="experiment",
             model=str(fields["model"]),
             model_arguments=arguments,
-            layout=layout,
+            layout=initial_layout(method, layout),
             method_arguments=_table(fields, "method_arguments"),
             **given,  # type: ignore[arg-type]
         )
@@ -333,6 +344,7 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
         ),
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
         optimiser=Optimiser.from_data(optimiser),
+        outer_momentum=manifest.outer_momentum,
         objective={"label_mask": manifest.label_mask},
     )
 

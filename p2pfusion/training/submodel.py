@@ -17,7 +17,7 @@ from torch import nn
 from p2pfusion.errors import IncompatibleError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.training.models.base import Model
+from p2pfusion.training.models.base import Model, Width
 
 Read = Callable[[Segment], np.ndarray]
 """Gives the values of a segment, shaped like it: ``Store.read``."""
@@ -41,7 +41,27 @@ def build(
             f"and {expected}",
             hint="all peers need the same version of the model's code",
         )
+    _leave_silent_sums_alone(module, layout)
     return module
+
+
+def _leave_silent_sums_alone(module: nn.Module, layout: Layout) -> None:
+    """No scaler where a cut sum is as large as the whole one.
+
+    What reads an axis only within blocks sums, in the whole model as well, over the
+    entries of one block: the others begin silent.
+    """
+    if layout.blocks == 1:
+        return
+    read_whole = {
+        dimension.axis
+        for parameter in layout.parameters
+        for dimension in parameter.dimensions[1:]
+        if parameter.initial.blocks == 1
+    }
+    for part in module.modules():
+        if isinstance(part, Width) and part.axis not in read_whole:
+            part.factor = 1.0
 
 
 def cut(read: Read, layout: Layout, split: Split) -> Iterator[np.ndarray]:

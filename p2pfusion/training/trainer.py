@@ -35,6 +35,7 @@ from p2pfusion.training.loop import (
 )
 from p2pfusion.training.models import check_fit, find_model, settle
 from p2pfusion.training.objectives import create_objective
+from p2pfusion.training.outer import OuterMomentum, Start
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,13 @@ class Setup:
     optimiser: Optimiser = field(default_factory=Optimiser)
     objective: Mapping[str, object] = field(default_factory=dict)
     device: str = "cpu"
+    outer_momentum: float = 0.0
 
 
 @dataclass(frozen=True)
 class TrainedRound:
-    """A round's outcome. ``arrays``: the split's values, in the layout's order."""
+    """A round's outcome. ``arrays``: the split's values, in the layout's order, with
+    the outer momentum; everything else is of the training alone."""
 
     arrays: list[np.ndarray]
     samples: int
@@ -82,7 +85,7 @@ class Trainer:
         """``records``: the whole training part, if the caller has loaded it already."""
         self._setup = setup
         self._model = find_model(setup.model)
-        if self._model.layout(setup.arguments).digest != setup.layout.digest:
+        if not self._model.layout(setup.arguments).has_structure_of(setup.layout):
             raise IncompatibleError(
                 f"model {setup.model!r} has another layout here than in the manifest",
                 hint="all peers need the same version of the model's code",
@@ -95,6 +98,7 @@ class Trainer:
         check_fit(self._model, setup.arguments, records.traits)
         self._examples, self._validation = own_records(records, setup.data, setup.seed)
         self.class_counts = self._count_classes()
+        self._outer = OuterMomentum(setup.layout, setup.outer_momentum)
         self._objective = create_objective(
             setup.objective, self.class_counts, self.device
         )
@@ -151,12 +155,14 @@ class Trainer:
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
         arrays = submodel.extract(module)
+        norm = submodel.update_norm(before, arrays)
+        self._outer.push(Start(round_index, split, before), arrays)
         return TrainedRound(
             arrays=arrays,
             samples=self.samples,
             loss=result.loss,
             accuracy=accuracy,
-            norm=submodel.update_norm(before, arrays),
+            norm=norm,
             seconds=time.monotonic() - started_s,
             steps=result.steps,
         )

@@ -100,6 +100,7 @@ class Worker:
             ),
             data=DataOptions.from_data(request.table("data")),
             device=request.text("device"),
+            outer_momentum=request.number("outer_momentum"),
         )
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer

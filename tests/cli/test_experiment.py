@@ -47,6 +47,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "local_epochs": 1,
         "learning_rate": 0.05,
         "momentum": 0.9,
+        "outer_momentum": 0.0,
         "eval_every": 1,
     }
 

@@ -26,6 +26,7 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("msfusion", {"overlap": {"linear": [0.5, 0]}, "step": 8, "dwell": 4}),
     ("msfusion", {"shift": "skewed"}),
     ("msfusion", {"shift": "skewed", "dwell": 3}),
+    ("msfusion", {"dwell": 0, "start": "silent", "blocks": 2}),
 ]
 WITHOUT_WINDOWS = {"fedavg"}
 

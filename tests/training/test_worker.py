@@ -113,6 +113,7 @@ def setup_request(home: Path) -> Fields:
         "seed": SEED,
         "objective": {"label_mask": True},
         "optimiser": {"momentum": 0.9, "weight_decay": 1e-4, "clip": 1.0},
+        "outer_momentum": 0.0,
         "batch": 16,
         "local_epochs": 2,
         "local_steps": None,
