@@ -22,7 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from p2pfusion.daemon.payloads import Payloads
-from p2pfusion.errors import ConfigError, P2PFusionError
+from p2pfusion.errors import P2PFusionError
 from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.methods import (
     Member,
@@ -34,6 +34,7 @@ from p2pfusion.methods import (
 )
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+from p2pfusion.simulation.fields import Fields, check_keys, real, table, whole
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Split
@@ -64,7 +65,6 @@ OWN = (
     *("limit", "limit_test", "eval_every"),
 )
 
-Fields = Mapping[str, object]
 Tell = Callable[[dict[str, object]], None]
 
 
@@ -85,37 +85,37 @@ class Experiment:
 
         ``ConfigError`` names a key that is missing, unknown or wrong.
         """
-        _check_keys(fields)
-        data = dict(_table(fields, "data"))
+        check_keys(fields, needed=NEEDED, known=(*OWN, *PASSED_ON, *REALS))
+        data = dict(table(fields, "data"))
         data["validation"] = 0.0
         limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
         data["limit"] = {k: v for k, v in limits.items() if v is not None}
         options = DataOptions.from_data({**data, "partition": None})
         arguments, layout = describe(
-            str(fields["model"]), _table(fields, "model_arguments"), options
+            str(fields["model"]), table(fields, "model_arguments"), options
         )
         given = {key: fields[key] for key in PASSED_ON if key in fields}
-        given |= {key: _real(fields, key) for key in REALS if key in fields}
+        given |= {key: real(fields, key) for key in REALS if key in fields}
         method = build_method(
             str(fields.get("method", Manifest.method)),
-            _table(fields, "method_arguments"),
+            table(fields, "method_arguments"),
         )
         manifest = Manifest(
             name="experiment",
             model=str(fields["model"]),
             model_arguments=arguments,
             layout=initial_layout(method, layout),
-            method_arguments=_table(fields, "method_arguments"),
+            method_arguments=table(fields, "method_arguments"),
             **given,  # type: ignore[arg-type]
         )
-        data["partition"] = _table(fields, "partition")
+        data["partition"] = table(fields, "partition")
         return cls(
             manifest=manifest,
-            peers=_whole(fields, "peers"),
+            peers=whole(fields, "peers"),
             split_fraction=split_fraction(fields["split_fraction"], "split fraction"),
             data=data,
             data_name=str(fields.get("data_name", data.get("kind"))),
-            eval_every=_whole(fields, "eval_every") if "eval_every" in fields else 1,
+            eval_every=whole(fields, "eval_every") if "eval_every" in fields else 1,
         )
 
 
@@ -326,7 +326,7 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
     """What the trainer of one of an experiment's peers is told."""
     manifest = experiment.manifest
     share = f"{number}/{experiment.peers}"
-    partition = {**_table(experiment.data, "partition"), "share": share}
+    partition = {**table(experiment.data, "partition"), "share": share}
     optimiser = {
         "momentum": manifest.momentum,
         "weight_decay": manifest.weight_decay,
@@ -351,36 +351,6 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
 
 def _name(number: int) -> str:
     return f"peer-{number:04}"
-
-
-def _check_keys(fields: Fields) -> None:
-    for key in NEEDED:
-        if key not in fields:
-            raise ConfigError(f"the experiment lacks the key {key!r}")
-    unknown = sorted(set(fields) - {*NEEDED, *OWN, *PASSED_ON, *REALS})
-    if unknown:
-        raise ConfigError(f"unknown key {unknown[0]!r} of the experiment")
-
-
-def _real(fields: Fields, key: str) -> float:
-    value = fields[key]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ConfigError(f"key {key!r} of the experiment must be a number")
-    return float(value)
-
-
-def _table(fields: Fields, key: str) -> dict[str, object]:
-    value = fields.get(key) or {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"key {key!r} of the experiment must be a table")
-    return dict(value)
-
-
-def _whole(fields: Fields, key: str) -> int:
-    value = fields[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
-    return value
 
 
 def run(fields: Fields, tell: Tell) -> dict[str, object]:
