@@ -52,6 +52,7 @@ from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.messages import Chunk, Pong
 from p2pfusion.protocol.peer import Peer
+from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.transport import Arrival, Incoming
 
@@ -260,6 +261,8 @@ class Node:
             manifest = swarm.with_model_arguments(described.arguments).manifest(
                 described.layout, founder
             )
+            stated = self.profile.peer.split_fraction
+            check_blocks(manifest.layout, stated, f"{self.profile.source}: [peer]")
         except P2PFusionError as error:
             self.ending.fail(error)
             return

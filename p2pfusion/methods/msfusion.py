@@ -31,7 +31,7 @@ from functools import cached_property
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_CELLS_PER_AXIS
 from p2pfusion.methods.base import PlanContext
-from p2pfusion.split.blocks import block_split, silenced
+from p2pfusion.split.blocks import block_window, part_of_block, silenced
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
 from p2pfusion.split.segment import Split
@@ -138,13 +138,22 @@ class MSfusion:
         return round_index // self.dwell if self.dwell else 0
 
     def _blocks(self, context: PlanContext, round_index: int, rank: int) -> Split:
-        """As many whole blocks as fit, one after the other over the ranks."""
-        counts = [self._block_count(f) for f in context.fractions[: rank + 1]]
-        first = sum(counts[:-1]) + self._shifts(round_index)
-        return block_split(context.layout, first, counts[-1], self.blocks)
+        """As many whole blocks as fit, one after the other over the ranks.
 
-    def _block_count(self, fraction: Fraction) -> int:
-        return max(1, math.floor(fraction * self.blocks))
+        Who has no room for one trains a part of it.
+        """
+        blocks = self.blocks
+        counts = [math.floor(f * blocks) for f in context.fractions[: rank + 1]]
+        count = counts.pop()
+        first = sum(max(1, c) for c in counts) + self._shifts(round_index)
+        fraction = context.roster[rank].split_fraction
+
+        def window(axis: Axis) -> IndexSet:
+            if count:
+                return block_window(axis, first, count, blocks)
+            return part_of_block(axis, first, blocks, window_cells(axis, fraction))
+
+        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
 
     def _skewed(self, context: PlanContext, round_index: int, rank: int) -> Split:
         fraction = context.roster[rank].split_fraction

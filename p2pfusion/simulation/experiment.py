@@ -35,6 +35,7 @@ from p2pfusion.methods import (
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
 from p2pfusion.simulation.fields import Fields, check_keys, real, table, whole
+from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Split
@@ -143,6 +144,7 @@ class Swarm:
         manifest = experiment.manifest
         layout = manifest.layout
         check_fraction(layout, experiment.split_fraction, "split fraction")
+        check_blocks(layout, experiment.split_fraction, "split fraction")
         options = DataOptions.from_data({**experiment.data, "partition": None})
         records = load(options, "train")
         test, _ = evaluation_records(options)

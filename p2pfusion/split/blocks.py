@@ -9,12 +9,12 @@ one block means the same in the whole model as in the peer's own.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import sqrt
+from fractions import Fraction
+from math import ceil, sqrt
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Initial, Layout, ParameterSpec
-from p2pfusion.split.segment import Split
 
 
 def block_window(axis: Axis, first: int, count: int, blocks: int) -> IndexSet:
@@ -66,11 +66,22 @@ def _silenced(parameter: ParameterSpec, blocks: int) -> ParameterSpec:
     return replace(parameter, initial=initial)
 
 
-def block_split(layout: Layout, first: int, count: int, blocks: int) -> Split:
-    """The split of these blocks on every axis."""
-    return Split(
-        tuple(
-            (axis.name, block_window(axis, first, count, blocks))
-            for axis in layout.axes
+def part_of_block(axis: Axis, block: int, blocks: int, width_cells: int) -> IndexSet:
+    """The first cells of a block, for a peer that has no room for all of them."""
+    start = block % blocks * axis.cell_count // blocks
+    whole = len(axis.cells_in(block_window(axis, block, 1, blocks)))
+    return axis.cells(IndexSet.span(start, start + min(width_cells, whole)))
+
+
+def check_blocks(layout: Layout, fraction: Fraction, where: str) -> None:
+    """Refuses to begin with blocks that are larger than what a peer trains.
+
+    Later a peer may have to do with less than a block; as the plan of a whole swarm it
+    would leave parts of all blocks untrained.
+    """
+    if layout.blocks > 1 and fraction * layout.blocks < 1:
+        raise ConfigError(
+            f"{where}: split fraction {float(fraction):g} is less than one of the "
+            f"{layout.blocks} blocks that the model begins with",
+            hint=f"set the method argument blocks to {ceil(1 / fraction)} or more",
         )
-    )

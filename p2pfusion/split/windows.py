@@ -87,13 +87,6 @@ def check_fraction(layout: Layout, fraction: Fraction, where: str) -> None:
                 f"{axis.name!r}, which has only {axis.cell_count} separable cells",
                 hint=f"use at least {math.ceil(1000 / fewest) / 1000:g}",
             )
-    if layout.blocks > 1 and fraction * layout.blocks < 1:
-        raise ConfigError(
-            f"{where}: split fraction {float(fraction):g} is less than one of the "
-            f"{layout.blocks} blocks that the model begins with",
-            hint=f"use at least {math.ceil(1000 / layout.blocks) / 1000:g}, or found "
-            "a swarm with more blocks (a method argument)",
-        )
 
 
 # --- Doubly shifted windows ----------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import sqrt
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from p2pfusion.errors import ConfigError, LayoutError
 from p2pfusion.split.blocks import (
     block_of_cells,
-    block_split,
     block_window,
+    check_blocks,
+    part_of_block,
     silenced,
 )
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
@@ -88,8 +90,20 @@ def test_a_silent_layout_travels() -> None:
             Layout.from_data(data)
 
 
-def test_the_split_of_a_block_has_it_on_every_axis() -> None:
-    split = block_split(LAYOUT, 5, 2, 4)
-    assert split["a"].ranges == ((4, 12),)
-    # Six cells of two: 1.5 cells a block.
-    assert split["b"].ranges == ((2, 8),)
+@given(found=axes_and_blocks(), block=st.integers(0, 99), width=st.integers(1, 40))
+def test_a_part_of_a_block_is_its_beginning(
+    found: tuple[Axis, int], block: int, width: int
+) -> None:
+    axis, blocks = found
+    whole = list(axis.cells_in(block_window(axis, block, 1, blocks)))
+    part = list(axis.cells_in(part_of_block(axis, block, blocks, width)))
+    assert part == whole[:width]
+
+
+def test_a_swarm_does_not_begin_with_blocks_that_nobody_can_train_whole() -> None:
+    silent = silenced(LAYOUT, 4)
+    check_blocks(silent, Fraction(1, 4), "here")
+    check_blocks(LAYOUT, Fraction(1, 8), "here")
+    with pytest.raises(ConfigError, match=r"here: .* 0\.125 is less") as caught:
+        check_blocks(silent, Fraction(1, 8), "here")
+    assert "blocks to 8" in str(caught.value.hint)
