@@ -77,6 +77,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--outer-momentum", type=float, default=0.0, show_default=True)
+@click.option("--label-mask/--no-label-mask", default=True, show_default=True)
 @click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
 @click.pass_context
 def sim(

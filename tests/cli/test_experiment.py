@@ -48,6 +48,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "learning_rate": 0.05,
         "momentum": 0.9,
         "outer_momentum": 0.0,
+        "label_mask": True,
         "eval_every": 1,
     }
 
