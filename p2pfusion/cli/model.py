@@ -158,15 +158,26 @@ def export(file: Path) -> None:
 def evaluate(
     file: Path, data_name: str, model: str | None, model_arguments: Data | None
 ) -> None:
-    """Measure the accuracy of an exported model on held-out data."""
+    """Measure how good an exported model is on held-out data."""
     data = evaluate_file(file, data_name, model=model, model_arguments=model_arguments)
     kept = "held-out examples" if data.get("held_out") else "examples, NOT held out"
+    perplexity, chance = (
+        _number(data, key) for key in ("perplexity", "chance_perplexity")
+    )
+    if chance is not None:
+        kept = kept.replace("examples", "tokens")
     show(
         data,
         lambda: (
             f"Accuracy {percent(_number(data, 'accuracy'))} on {data.get('samples')} "
             f"{kept} (chance: {percent(_number(data, 'chance_accuracy'))}), "
             f"loss {number(_number(data, 'loss'), 'not finite')}"
+            + (
+                ""
+                if chance is None
+                else f", perplexity {number(perplexity, 'not finite')} "
+                f"(by frequency alone: {number(chance)})"
+            )
         ),
     )
 
@@ -195,6 +206,7 @@ def evaluate_file(
             "do": "evaluate",
             "model": name,
             "arguments": dict(arguments),
+            "vocabulary": json.loads(metadata.get("vocabulary", "{}")),
             "file": str(file.absolute()),
             "data": named_data(data_name).to_data(),
         }

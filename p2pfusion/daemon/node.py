@@ -257,9 +257,8 @@ class Node:
         assert swarm is not None
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
-            manifest = swarm.with_model_arguments(described.arguments).manifest(
-                described.layout, founder
-            )
+            completed = swarm.completed(described.arguments, described.vocabulary)
+            manifest = completed.manifest(described.layout, founder)
         except P2PFusionError as error:
             self.ending.fail(error)
             return

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.training.data.examples import Examples
+from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
 from p2pfusion.training.submodel import build
 
@@ -27,7 +27,7 @@ BACKWARD_FORWARDS = 2
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one training step: FLOPs per example, and bytes saved for one batch."""
+    """Of one training step: FLOPs per record, and bytes saved for one batch."""
 
     flops_per_example: int
     activation_bytes: int
@@ -38,26 +38,26 @@ def step_cost(
     arguments: Mapping[str, object],
     layout: Layout,
     split: Split,
-    examples: Examples,
+    records: Records,
     batch: int,
 ) -> StepCost:
-    """What a step costs on the sub-model of a split, with these examples."""
+    """What a step costs on the sub-model of a split, with these records."""
     module = build(find_model(model), arguments, layout, split)
-    chosen = torch.arange(min(batch, len(examples)))
-    images, _ = examples.batch(chosen, torch.device("cpu"))
-    flops = training_flops(module, images) // len(chosen)
-    return StepCost(flops, saved_activation_bytes(module, images))
+    chosen = torch.arange(min(batch, len(records)))
+    inputs, _ = records.batch(chosen, torch.device("cpu"))
+    flops = training_flops(module, inputs) // len(chosen)
+    return StepCost(flops, saved_activation_bytes(module, inputs))
 
 
-def training_flops(module: nn.Module, images: Tensor) -> int:
+def training_flops(module: nn.Module, inputs: Tensor) -> int:
     """FLOPs of a forward and a backward pass over these inputs."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        module(images)
+        module(inputs)
     return (1 + BACKWARD_FORWARDS) * int(counter.get_total_flops())
 
 
-def saved_activation_bytes(module: nn.Module, images: Tensor) -> int:
+def saved_activation_bytes(module: nn.Module, inputs: Tensor) -> int:
     """Bytes that autograd keeps between the two passes over these inputs."""
     own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, int] = {}
@@ -70,7 +70,7 @@ def saved_activation_bytes(module: nn.Module, images: Tensor) -> int:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         # The output is held until the end: freed storages would be counted as one.
-        output = module(images)
+        output = module(inputs)
     total = sum(kept.values())
     del output
     return total

@@ -166,11 +166,12 @@ def test_describe_completes_arguments_from_the_data(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, images=images, labels=labels)
     options = DataOptions("npz", str(path))
-    settled, layout = describe("mlp", {"hidden": [8]}, options)
-    assert settled == {"inputs": 30, "hidden": [8], "classes": 3}
-    assert layout.parameters[0].shape == (8, 30)
-    assert describe("mlp", {"classes": 9}, options)[0]["classes"] == 9
-    assert describe("mlp", {})[0] == MODELS["mlp"].defaults
+    found = describe("mlp", {"hidden": [8]}, options)
+    assert found.arguments == {"inputs": 30, "hidden": [8], "classes": 3}
+    assert found.layout.parameters[0].shape == (8, 30)
+    assert found.vocabulary == {}
+    assert describe("mlp", {"classes": 9}, options).arguments["classes"] == 9
+    assert describe("mlp", {}).arguments == MODELS["mlp"].defaults
     records, held_out = evaluation_records(options)
     assert (len(records), held_out) == (12, False)
 

@@ -119,6 +119,7 @@ def setup_request(home: Path) -> Fields:
         "data": DATA,
         "store": str(home / "store"),
         "offers": str(home / "offers"),
+        "augment": "none",
         "device": "cpu",
         "threads": 1,
     }
