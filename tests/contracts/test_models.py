@@ -26,9 +26,13 @@ TRAITS = (
     Traits("text", (LENGTH,), CLASSES, VOCABULARY),
     Traits("language", (LENGTH,), CLASSES, CLASSES),
 )
+STACK = {"width": 12, "heads": 3, "layers": 2, "inner": 5, "group": 3}
 SMALL: dict[str, dict[str, object]] = {
     "resnet18": {"width": 8, "group": 2, "blocks": [1, 1, 1]},
     "resnet34": {"width": 4, "group": 2, "blocks": [2, 1]},
+    "transformer": STACK,
+    "transformer-classifier": STACK,
+    "vit": STACK,
 }
 """What makes models small whose defaults are large."""
 

@@ -103,6 +103,17 @@ def norm_parameters(name: str, axis: Axis, layer: int) -> list[ParameterSpec]:
     ]
 
 
+def classifier_parameters(
+    classes: int, axis: Axis, layer: int
+) -> list[ParameterSpec]:
+    """The parameters of a linear classifier that reads an axis."""
+    out, quiet = Dimension(classes), uniform(1 / (3 * axis.size))
+    return [
+        ParameterSpec("classifier.weight", (out, along(axis)), quiet, layer),
+        ParameterSpec("classifier.bias", (out,), Initial("zeros"), layer),
+    ]
+
+
 def uniform(variance: float) -> Initial:
     """Uniform initial values of this variance."""
     return Initial("uniform", sqrt(3 * variance))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
+from p2pfusion.split.layout import Axis, Dimension, Layout, ParameterSpec
 from p2pfusion.training.models.base import (
     MAX_LAYERS,
     check_group,
@@ -35,6 +35,7 @@ from p2pfusion.training.models.cut import (
     AlignedNorm,
     Cut,
     along,
+    classifier_parameters,
     norm_parameters,
     uniform,
 )
@@ -151,7 +152,7 @@ class ResNet:
         """The stem, each block, and norm with classifier are one layer each."""
         settled = settle(self, arguments)
         in_channels = Dimension(whole(settled, "in_channels"))
-        classes = Dimension(whole(settled, "classes", 1 << 20))
+        classes = whole(settled, "classes", 1 << 20)
         axes, places = self._axes(settled), self._places(settled)
         # Images do not come from a ReLU, which would halve their variance.
         stem = _kernels("stem", along(axes["stream1"]), in_channels, 0, gain=1.0)
@@ -160,11 +161,9 @@ class ResNet:
             length = sum(place.target == other.target for other in places)
             parameters += _block(f"blocks.{n}", place, axes, n + 1, length)
         last, end = axes[places[-1].target], len(places) + 1
-        bound = uniform(1 / (3 * last.size))
         parameters += [
             *norm_parameters("norm", last, end),
-            ParameterSpec("classifier.weight", (classes, along(last)), bound, end),
-            ParameterSpec("classifier.bias", (classes,), Initial("zeros"), end),
+            *classifier_parameters(classes, last, end),
         ]
         return Layout(tuple(axes.values()), tuple(parameters))
 
