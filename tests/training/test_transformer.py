@@ -12,6 +12,7 @@ from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.segment import Split
 from p2pfusion.training.models import MODELS
 from p2pfusion.training.traits import Traits
+from tests.training.samples import torchs_layer
 
 MODEL = MODELS["transformer"]
 WIDTH, HEADS, LAYERS, INNER, LENGTH, VOCABULARY = 16, 4, 2, 24, 7, 13
@@ -43,29 +44,6 @@ def tokens(length: int = LENGTH) -> Tensor:
     return torch.randint(VOCABULARY, (3, length), generator=random)
 
 
-def torchs_layer(block: nn.Module) -> nn.TransformerEncoderLayer:
-    """Torch's pre-norm layer with the values of one of our blocks."""
-    layer = nn.TransformerEncoderLayer(
-        WIDTH, HEADS, INNER, 0.0, "gelu", batch_first=True, norm_first=True
-    ).double()
-    names = {
-        "norm1": "norm1",
-        "norm2": "norm2",
-        "up": "linear1",
-        "down": "linear2",
-        "attention.out": "self_attn.out_proj",
-    }
-    values = {
-        f"{torchs}.{kind}": block.get_parameter(f"{ours}.{kind}").data
-        for ours, torchs in names.items()
-        for kind in ("weight", "bias")
-    }
-    values["self_attn.in_proj_weight"] = block.get_parameter("attention.qkv.weight")
-    values["self_attn.in_proj_bias"] = block.get_parameter("attention.qkv.bias")
-    layer.load_state_dict(values)
-    return layer
-
-
 def test_values_are_those_of_torchs_layers() -> None:
     """With the whole width in one group, norms are plain LayerNorms."""
     module = network()
@@ -74,7 +52,8 @@ def test_values_are_those_of_torchs_layers() -> None:
     stream = table[tokens()] * WIDTH**0.5 + places
     mask = nn.Transformer.generate_square_subsequent_mask(LENGTH, dtype=torch.float64)
     for block in module.get_submodule("blocks").children():
-        stream = torchs_layer(block)(stream, src_mask=mask)
+        layer = torchs_layer(block, width=WIDTH, heads=HEADS, inner=INNER)
+        stream = layer(stream, src_mask=mask)
     weight, bias = (module.get_parameter(f"norm.{kind}") for kind in ("weight", "bias"))
     expected = functional.layer_norm(stream, (WIDTH,), weight, bias) @ table.T
     torch.testing.assert_close(module(tokens()), expected)

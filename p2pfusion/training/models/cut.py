@@ -103,9 +103,7 @@ def norm_parameters(name: str, axis: Axis, layer: int) -> list[ParameterSpec]:
     ]
 
 
-def classifier_parameters(
-    classes: int, axis: Axis, layer: int
-) -> list[ParameterSpec]:
+def classifier_parameters(classes: int, axis: Axis, layer: int) -> list[ParameterSpec]:
     """The parameters of a linear classifier that reads an axis."""
     out, quiet = Dimension(classes), uniform(1 / (3 * axis.size))
     return [
