@@ -50,11 +50,11 @@ class Attention(nn.Module):
     def __init__(self, axis: str, cut: Cut, *, heads: int, causal: bool) -> None:
         super().__init__()
         self.heads, self.causal = heads, causal
-        # The full model's, also in a sub-model: what a sum lacks, the scaler makes up.
-        self.temperature = 1 / sqrt(cut.axes[axis].size)
         self.qkv = nn.Linear(cut[STREAM], QKV * heads * cut[axis])
-        self.queries = cut.width(axis, dim=LAST)
-        self.found = cut.width(axis, dim=LAST)
+        self.queries = cut.reading(axis)
+        self.found = cut.reading(axis)
+        # The full model's, also in a sub-model: what a sum lacks, the scaler makes up.
+        self.temperature = self.queries.factor / sqrt(cut.axes[axis].size)
         self.out = nn.Linear(heads * cut[axis], cut[STREAM])
 
     def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -69,8 +69,7 @@ class Attention(nn.Module):
             is_causal=self.causal,
             scale=self.temperature,
         )
-        added: Tensor = self.out(self.found(found).transpose(1, 2).flatten(2))
-        return added
+        return self.found.into(self.out, found.transpose(1, 2))
 
 
 class Block(nn.Module):
@@ -85,15 +84,14 @@ class Block(nn.Module):
         )
         self.norm2 = stack.norm(cut)
         self.up = nn.Linear(stream, cut[inner])
-        self.inner = cut.width(inner, dim=LAST)
+        self.inner = cut.reading(inner)
         self.down = nn.Linear(cut[inner], stream)
 
     def forward(self, stream: Tensor, seen: Tensor | None = None) -> Tensor:
         """The stream behind the block: (B, T, stream)."""
         stream = stream + self.attention(self.norm1(stream), seen)
         values = functional.gelu(self.up(self.norm2(stream)))
-        behind: Tensor = stream + self.down(self.inner(values))
-        return behind
+        return stream + self.inner.into(self.down, values)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,26 @@ class AlignedNorm(Width):
         return torch.addcmul(bias, normal, weight)
 
 
+class Reading(Width):
+    """Marks activations of tokens on their way into a sum that no norm follows.
+
+    It leaves them alone: the sum applies the factor, which costs less than to multiply
+    all of them.
+    """
+
+    def forward(self, activations: Tensor) -> Tensor:  # (B, T, w), (B, T, heads, w)
+        """The same activations."""
+        return activations
+
+    def into(self, layer: nn.Linear, activations: Tensor) -> Tensor:
+        """The layer's values for these activations, the factor included."""
+        weight: Tensor = layer.weight
+        if self.factor != 1.0:
+            weight = weight * self.factor
+        tokens = self(activations).flatten(2)  # all heads of a token side by side
+        return functional.linear(tokens, weight, layer.bias)
+
+
 @dataclass(frozen=True)
 class Cut:
     """Full axes by name, and the width that a sub-model has of each."""
@@ -76,10 +96,10 @@ class Cut:
         axis = self.axes[name]
         return cut_width(self.sizes, name, axis.size, axis.unit)
 
-    def width(self, name: str, *, dim: int) -> Width:
-        """Marks where an axis is read by a sum that no norm follows."""
+    def reading(self, name: str) -> Reading:
+        """Marks where an axis of tokens is read by a sum that no norm follows."""
         full = self.axes[name].size
-        return Width(name, size=self[name], full_size=full, scaled=True, dim=dim)
+        return Reading(name, size=self[name], full_size=full, scaled=True, dim=LAST)
 
     def norm(
         self, name: str, *, group: int, scaled: bool = True, dim: int = 1

@@ -25,10 +25,10 @@ from p2pfusion.training.traits import Traits
 MAX_TOKENS = 1 << 20
 """Rows of a table, from a manifest that somebody else may have written."""
 
-_LOUDNESS = 1 / 3
-"""Standard deviation of what a token, and its position, put into the fresh stream. With
-more, the fresh model is sure that each token is followed by itself, because head and
-table are the same; with less, the first block's noise drowns them."""
+_LOUDNESS = 0.1
+"""Standard deviation of what a token, and its position, put into the fresh stream. If
+it is near 1, the fresh model is sure that each token is followed by itself, because
+head and table are the same."""
 
 
 class TransformerNetwork(nn.Module):

@@ -21,7 +21,7 @@ from p2pfusion.training.models.blocks import STREAM, Stack
 from p2pfusion.training.models.cut import Cut, along, classifier_parameters, uniform
 from p2pfusion.training.traits import Traits
 
-_LOUDNESS = 1 / 3
+_LOUDNESS = 0.1
 """Standard deviation of a fresh position's values, beside patches' of about 1."""
 
 
