@@ -1,13 +1,16 @@
 """What one training step costs, measured on the module itself.
 
 FLOPs count two per multiply-add of convolutions and matrix products, and a backward
-pass as two forward passes; norms and activations are not counted. Saved activations are
-the distinct tensors that autograd keeps for the backward pass, parameters excluded.
+pass as two forward passes; norms and activations are not counted. Attention counts as
+two matrix products over all pairs of tokens, also where half of them are not looked at.
+Saved activations are the distinct tensors that autograd keeps for the backward pass,
+parameters excluded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +26,25 @@ from p2pfusion.training.submodel import build
 
 BACKWARD_FORWARDS = 2
 """A backward pass multiplies twice as often: for the inputs and for the weights."""
+
+
+def _attention_flops(
+    queries: Sequence[int],
+    keys: Sequence[int],
+    values: Sequence[int],
+    *others: object,
+    out_shape: object = None,
+    **options: object,
+) -> int:
+    """Of two products: (B, heads, T, d) with keys, and the result with values."""
+    pairs = 2 * math.prod(queries[:3]) * keys[2]
+    return pairs * (queries[3] + values[3])
+
+
+_OTHER_KERNELS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops
+}
+"""Kernels with matrix products inside that torch's own counter does not know."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,7 @@ def step_cost(
 
 def training_flops(module: nn.Module, inputs: Tensor) -> int:
     """FLOPs of a forward and a backward pass over these inputs."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
     with counter, torch.no_grad():
         module(inputs)
     return (1 + BACKWARD_FORWARDS) * int(counter.get_total_flops())
