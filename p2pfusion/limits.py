@@ -180,7 +180,7 @@ DATA_SEND_BYTES = 16 << 20
 """Bytes that wait for one peer's data connection: two streams' credits."""
 
 DATA_WRITE_BYTES = 2 * CHUNK_BYTES
-"""Bytes offered to the kernel in one poll for one connection: others have their turn."""
+"""Bytes offered to the kernel in one poll for one connection; then others."""
 
 MAX_ACCEPTS_PER_POLL = 64
 """Connections accepted at once; more wait in the kernel for the next poll."""

@@ -131,11 +131,14 @@ def _given(level: object, tokens: object) -> Vocabulary | None:
         raise ConfigError("vocabulary.tokens: not a list")
     if not tokens:
         return None
-    wanted = SPECIAL.get(str(level), ())
-    good = all(isinstance(each, str) for each in tokens) and len(tokens) <= (
-        MAX_VOCABULARY
+    special = SPECIAL.get(str(level), ())
+    good = (
+        level in ("word", "character")
+        and all(isinstance(each, str) for each in tokens)
+        and tuple(tokens[: len(special)]) == special
+        and len(tokens) <= MAX_VOCABULARY
     )
-    if not good or tuple(tokens[: len(wanted)]) != wanted or level == "byte":
+    if not good:
         raise ConfigError(
             f"vocabulary.tokens: not the tokens of a vocabulary of level {level!r}",
             hint="leave them out: the founder makes them of its own text",
