@@ -18,7 +18,7 @@ from tests.end_to_end.swarm import QUICK, Swarm, swarms
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"length": 8, "width": 16, "heads": 2, "layers": 1, "inner": 16, "group": 2}
+SMALL = {"length": 8, "width": 32, "heads": 2, "layers": 1, "inner": 32, "group": 4}
 FOUNDERS = "to be or not to be , that is the question\n" * 60
 OTHERS = "the answer is not to be or to have been\n" * 60
 
@@ -37,8 +37,11 @@ def test_text_is_learned_with_the_founders_words(swarm: Swarm, tmp_path: Path) -
         "model_arguments": SMALL,
         "vocabulary": {"size": 11},
         "min_peers": 2,
-        "local_epochs": 2,
-        "learning_rate": 0.3,
+        "method": "fedavg",
+        "batch": 8,
+        "rounds": 16,
+        "local_epochs": 1,
+        "learning_rate": 0.2,
     }
     made = []
     for name, text in (("founder.txt", FOUNDERS), ("other.txt", OTHERS)):
@@ -68,4 +71,4 @@ def test_text_is_learned_with_the_founders_words(swarm: Swarm, tmp_path: Path) -
     assert found["held_out"] is True and found["samples"] == 65
     perplexity, chance = found["perplexity"], found["chance_perplexity"]
     assert isinstance(perplexity, float) and isinstance(chance, float)
-    assert perplexity < chance
+    assert perplexity < 0.75 * chance, (perplexity, chance)
