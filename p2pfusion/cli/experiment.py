@@ -36,7 +36,7 @@ from p2pfusion.cli.simulate import (
     run_simulation,
     show_outcome,
 )
-from p2pfusion.cli.text import duration, number, percent, size
+from p2pfusion.cli.text import duration, number, percent, perplexity, size
 from p2pfusion.daemon.config import PARTITION_RULES
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
@@ -217,7 +217,7 @@ def round_text(message: Data) -> str:
         f"Round {message.get('round')} of {message.get('rounds')}: "
         f"loss {number(message.get('loss'), 'not measured')}, "
         f"accuracy {percent(_real(message.get('accuracy')), 'not measured')}"
-        f"{perplexity_text(message)}"
+        f"{perplexity(message.get('perplexity'))}"
     )
 
 
@@ -228,10 +228,10 @@ def result_text(result: Data) -> str:
         return _real(result.get(key))
 
     flops = real("train_flops_per_peer_round")
+    accuracy = percent(real("accuracy")) + perplexity(result.get("perplexity"))
     return "\n".join(
         (
-            f"Accuracy  {percent(real('accuracy'))}{perplexity_text(result)}  "
-            f"({result.get('method')} on "
+            f"Accuracy  {accuracy}  ({result.get('method')} on "
             f"{result.get('model')}, {result.get('data')})",
             f"Swarm     {result.get('peers')} peers, split fraction "
             f"{result.get('split_fraction')}, {result.get('rounds')} rounds, seed "
@@ -243,12 +243,6 @@ def result_text(result: Data) -> str:
             f"Time      {duration(real('seconds'))}",
         )
     )
-
-
-def perplexity_text(data: Data) -> str:
-    """What is said of running text beside the accuracy."""
-    found = _real(data.get("perplexity"))
-    return "" if found is None else f", perplexity {found:.4g}"
 
 
 def _real(value: object) -> float | None:

@@ -16,7 +16,14 @@ from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.splits import Swarm, report
-from p2pfusion.cli.text import is_terminal, number, percent, screen_width, size
+from p2pfusion.cli.text import (
+    is_terminal,
+    number,
+    percent,
+    perplexity,
+    screen_width,
+    size,
+)
 from p2pfusion.cli.windows import split_screen
 from p2pfusion.errors import (
     ConfigError,
@@ -160,26 +167,23 @@ def evaluate(
 ) -> None:
     """Measure how good an exported model is on held-out data."""
     data = evaluate_file(file, data_name, model=model, model_arguments=model_arguments)
-    kept = "held-out examples" if data.get("held_out") else "examples, NOT held out"
-    perplexity, chance = (
-        _number(data, key) for key in ("perplexity", "chance_perplexity")
+    show(data, lambda: evaluation_text(data))
+
+
+def evaluation_text(data: Data) -> str:
+    """How good a model is, and how good guessing would be."""
+    chance = _number(data, "chance_perplexity")
+    what = "examples" if chance is None else "tokens"
+    kept = f"held-out {what}" if data.get("held_out") else f"{what}, NOT held out"
+    text = (
+        f"Accuracy {percent(_number(data, 'accuracy'))} on {data.get('samples')} "
+        f"{kept} (chance: {percent(_number(data, 'chance_accuracy'))}), "
+        f"loss {number(_number(data, 'loss'), 'not finite')}"
     )
-    if chance is not None:
-        kept = kept.replace("examples", "tokens")
-    show(
-        data,
-        lambda: (
-            f"Accuracy {percent(_number(data, 'accuracy'))} on {data.get('samples')} "
-            f"{kept} (chance: {percent(_number(data, 'chance_accuracy'))}), "
-            f"loss {number(_number(data, 'loss'), 'not finite')}"
-            + (
-                ""
-                if chance is None
-                else f", perplexity {number(perplexity, 'not finite')} "
-                f"(by frequency alone: {number(chance)})"
-            )
-        ),
-    )
+    if chance is None:
+        return text
+    found = perplexity(data.get("perplexity")) or ", perplexity not finite"
+    return f"{text}{found} (by frequency alone: {chance:.4g})"
 
 
 def evaluate_file(

@@ -80,6 +80,9 @@ def test_what_goes_wrong_is_one_line(
 def test_texts() -> None:
     done = {"round": 3, "rounds": 20, "loss": None, "accuracy": 0.5}
     assert round_text(done) == "Round 3 of 20: loss not measured, accuracy 50.0 %"
+    assert round_text({**done, "perplexity": 12.3456}).endswith(
+        "accuracy 50.0 %, perplexity 12.35"
+    )
     result = {
         "accuracy": 0.9,
         "method": "msfusion",

@@ -61,8 +61,10 @@ def wikitext_2(path: str | None, part: str, coding: Coding) -> Passages | None:
         starts = _article_starts(content.decode("latin-1"))
         ends = [*starts[1:], len(content)]
         return _checked(_in_bytes(np.frombuffer(content, np.uint8), ends, coding), file)
-    learn = [read_text(_file(directory, "train.txt"))]
-    whole = learn[0] if part == "train" else read_text(file)
+    whole = read_text(file)
+    learn = [whole]
+    if part == "test" and coding.vocabulary is None:
+        learn = [read_text(_file(directory, "train.txt"))]
     starts = _article_starts(whole)
     articles = [whole[a:b] for a, b in pairwise([*starts, len(whole)])]
     return _checked(_in_pieces(articles, learn, coding, "word"), file)
