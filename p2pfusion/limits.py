@@ -63,6 +63,12 @@ MAX_MANIFEST_BYTES = 16 << 20
 SEAL_BYTES = 64
 """What sealing may add to a frame of the data plane: a counter and a tag, with room."""
 
+MAX_VOCABULARY = 1 << 16
+"""Tokens of a swarm: twice the usual benchmark's, and each still fits two bytes."""
+
+MAX_VOCABULARY_BYTES = 1 << 20
+"""All their texts, which travel in the manifest: sixteen bytes each."""
+
 MAX_NAME_CHARACTERS = 64
 """Names of peers and swarms, so that tables stay tables."""
 
@@ -174,15 +180,13 @@ DATA_SEND_BYTES = 16 << 20
 """Bytes that wait for one peer's data connection: two streams' credits."""
 
 DATA_WRITE_BYTES = 2 * CHUNK_BYTES
-"""Bytes offered to the kernel at once for one data connection, and no more in one poll,
-so that a fast receiver does not keep the others waiting."""
+"""Bytes offered to the kernel in one poll for one connection; then others."""
 
 MAX_ACCEPTS_PER_POLL = 64
 """Connections accepted at once; more wait in the kernel for the next poll."""
 
 ACCEPT_PAUSE_MS = 100
-"""How long nobody is accepted after the system had no descriptor left for it. The
-waiting connection would wake the loop again at once, and for nothing."""
+"""How long nobody is accepted after descriptors ran out: who waits would wake us."""
 
 MAX_LOOKUPS = 4
 """Host names looked up at once, each in a thread: a name whose server does not answer
@@ -198,8 +202,7 @@ MAX_FLOODED = 64
 because everybody telling everybody costs the square of their number."""
 
 FAN_OUT = 3
-"""Others that are told in a larger swarm: nineteen of twenty members hear it so, and
-the rest by comparing digests."""
+"""Others that are told in a larger swarm; who misses it, compares digests."""
 
 MAX_RELAYED_PROBES = 1_024
 """Probes under way that others asked for; further ones are not made."""
@@ -207,15 +210,13 @@ MAX_RELAYED_PROBES = 1_024
 # --- Identities and tickets ----------------------------------------------------------
 
 REPLAY_WINDOW = 8_192
-"""Sequence numbers behind the newest of an origin that are remembered one by one; older
-statements are refused."""
+"""Sequence numbers behind the newest that are remembered; older ones are refused."""
 
 MAX_STATEMENT_BYTES = 2_304
 """One signed statement: names and addresses are bounded, and so is their sum."""
 
 MAX_START_BYTES = 48 * 1024
-"""The founder's list of first members, or an admin's of lost ones: as many ids as a
-roster has."""
+"""The founder's list of first members, or an admin's of lost ones: a roster's ids."""
 
 MAX_CHAIN_BYTES = 2_048
 """A chain of admissions: four links of two keys, swarm, invitation and signature."""
@@ -396,5 +397,4 @@ MAX_VIOLATIONS = 100
 """Violations of one simulation that are kept: one mistake tends to show often."""
 
 MAX_EVENTS_AT_ONCE = 1_000_000
-"""Simulated events that lead to others at the same instant. With more, time would never
-pass: two peers answer each other without end."""
+"""Simulated events at the same instant; with more, time would never pass."""

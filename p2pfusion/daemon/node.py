@@ -258,9 +258,8 @@ class Node:
         assert swarm is not None
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
-            manifest = swarm.with_model_arguments(described.arguments).manifest(
-                described.layout, founder
-            )
+            completed = swarm.completed(described.arguments, described.vocabulary)
+            manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction
             check_blocks(manifest.layout, stated, f"{self.profile.source}: [peer]")
         except P2PFusionError as error:

@@ -34,7 +34,15 @@ from p2pfusion.methods import (
 )
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
-from p2pfusion.simulation.fields import Fields, check_keys, real, table, whole
+from p2pfusion.simulation.specification import (
+    PASSED_ON,
+    REALS,
+    Fields,
+    check_keys,
+    real,
+    table,
+    whole,
+)
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
@@ -42,28 +50,18 @@ from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.store import Store, write_offer
 from p2pfusion.training.cost import StepCost, step_cost
-from p2pfusion.training.data import DataOptions, Examples, load
+from p2pfusion.training.data import DataOptions, Records, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Evaluation, Schedule
 from p2pfusion.training.request import parse
 from p2pfusion.training.trainer import (
     Setup,
     Trainer,
+    coding_of,
     describe,
     evaluate_full,
     evaluation_records,
     use_one_thread,
-)
-
-REALS = ("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip")
-PASSED_ON = (
-    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
-    *("schedule", "wire_dtype", "weighting", "label_mask"),
-)
-NEEDED = ("model", "peers", "split_fraction", "data")
-OWN = (
-    *("model_arguments", "method_arguments", "partition", "data_name"),
-    *("limit", "limit_test", "eval_every"),
 )
 
 Tell = Callable[[dict[str, object]], None]
@@ -86,14 +84,17 @@ class Experiment:
 
         ``ConfigError`` names a key that is missing, unknown or wrong.
         """
-        check_keys(fields, needed=NEEDED, known=(*OWN, *PASSED_ON, *REALS))
+        check_keys(fields)
         data = dict(table(fields, "data"))
         data["validation"] = 0.0
         limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
         data["limit"] = {k: v for k, v in limits.items() if v is not None}
         options = DataOptions.from_data({**data, "partition": None})
-        arguments, layout = describe(
-            str(fields["model"]), table(fields, "model_arguments"), options
+        described = describe(
+            str(fields["model"]),
+            table(fields, "model_arguments"),
+            options,
+            table(fields, "vocabulary"),
         )
         given = {key: fields[key] for key in PASSED_ON if key in fields}
         given |= {key: real(fields, key) for key in REALS if key in fields}
@@ -104,8 +105,9 @@ class Experiment:
         manifest = Manifest(
             name="experiment",
             model=str(fields["model"]),
-            model_arguments=arguments,
-            layout=initial_layout(method, layout),
+            model_arguments=described.arguments,
+            vocabulary=described.vocabulary,
+            layout=initial_layout(method, described.layout),
             method_arguments=table(fields, "method_arguments"),
             **given,  # type: ignore[arg-type]
         )
@@ -129,7 +131,7 @@ class Swarm:
     method: Method
     store: Store
     trainers: list[Trainer]
-    test: Examples
+    test: Records
     homes: Homes
     context: PlanContext
     sent_bytes: int = 0
@@ -146,8 +148,9 @@ class Swarm:
         check_fraction(layout, experiment.split_fraction, "split fraction")
         check_blocks(layout, experiment.split_fraction, "split fraction")
         options = DataOptions.from_data({**experiment.data, "partition": None})
-        records = load(options, "train")
-        test, _ = evaluation_records(options)
+        coding = coding_of(manifest.model_arguments, manifest.vocabulary)
+        records = load(options, "train", coding)
+        test, _ = evaluation_records(options, coding)
         trainers = [
             Trainer(experiment_setup(experiment, number), records=records)
             for number in range(experiment.peers)
@@ -186,6 +189,7 @@ class Swarm:
                     "loss": loss,
                     "accuracy": result.accuracy,
                     "test_loss": result.loss,
+                    **perplexity(result),
                 }
                 self.curve.append(point)
                 tell({"event": "round", "rounds": manifest.rounds, **point})
@@ -290,6 +294,7 @@ class Swarm:
             "seed": manifest.seed,
             "accuracy": last["accuracy"],
             "loss": last["test_loss"],
+            **{key: last[key] for key in ("perplexity",) if key in last},
             "curve": self.curve,
             "ever_trained_fraction": self.homes.ever_trained_fraction(manifest.layout),
             "bytes_per_peer_round": self.sent_bytes / peer_rounds,
@@ -298,6 +303,11 @@ class Swarm:
             "full_model_parameters": manifest.layout.size,
             "seconds": seconds,
         }
+
+
+def perplexity(result: Evaluation) -> dict[str, object]:
+    """What is said of running text beside the rest."""
+    return {} if result.perplexity is None else {"perplexity": result.perplexity}
 
 
 def _reduce(
@@ -337,6 +347,8 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
     return Setup(
         model=manifest.model,
         arguments=manifest.model_arguments,
+        vocabulary=manifest.vocabulary,
+        augment=manifest.augment,
         layout=manifest.layout,
         seed=manifest.seed,
         schedule=Schedule(

@@ -61,12 +61,15 @@ class Width(nn.Module):
     A layer without a norm after it sums over its inputs; with w of K inputs present the
     sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to the
     activations). Where a norm follows, ``scaled`` is False, because the norm undoes any
-    factor.
+    factor. ``dim``: the dimension of the activations that follows the axis.
     """
 
-    def __init__(self, axis: str, *, size: int, full_size: int, scaled: bool) -> None:
+    def __init__(
+        self, axis: str, *, size: int, full_size: int, scaled: bool, dim: int = 1
+    ) -> None:
         super().__init__()
         self.axis = axis
+        self.dim = dim
         self.factor = full_size / size if scaled else 1.0
 
     def forward(self, activations: Tensor) -> Tensor:  # (B, w, ...)
@@ -104,13 +107,29 @@ def check_fit(model: Model, arguments: Mapping[str, object], traits: Traits) -> 
 
 def image_shape(traits: Traits, model: str) -> tuple[int, int, int]:
     """(C, H, W) of the images that a model shall be for; ``DataError`` for others."""
-    if traits.task != "image":
-        raise DataError(
-            f"model {model!r} is for images, and the data is {traits.task}",
-            hint="choose a model for that kind of data",
-        )
+    check_task(traits, "image", model)
     channels, height, width = traits.shape
     return channels, height, width
+
+
+def check_task(traits: Traits, task: str, model: str) -> None:
+    """``DataError`` if the data is for another task than the model."""
+    if traits.task != task:
+        raise DataError(
+            f"model {model!r} is for data of the kind {task!r}, and this data is of "
+            f"the kind {traits.task!r}",
+            hint="choose a model for that kind of data",
+        )
+
+
+def check_group(width: int, group: int, argument: str) -> None:
+    """``ConfigError`` if a width is not made of whole norm groups."""
+    if width % group:
+        raise ConfigError(
+            f"model argument {argument!r}: {width} is not a multiple of the norm "
+            f"group, {group} channels",
+            hint="choose multiples of group, or another group",
+        )
 
 
 def whole(arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH) -> int:

@@ -19,10 +19,10 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.training.models.base import (
     Width,
+    check_group,
     cut_width,
     image_shape,
     settle,
@@ -149,11 +149,6 @@ class Cnn:
         settled = settle(self, arguments)
         channels, group = wholes(settled, "channels"), whole(settled, "group")
         for width in channels:
-            if width % group:
-                raise ConfigError(
-                    f"model argument 'channels': {width} is not a multiple of the norm "
-                    f"group, {group} channels",
-                    hint="choose multiples of group, or another group",
-                )
+            check_group(width, group, "channels")
         classes = whole(settled, "classes", 1 << 20)
         return whole(settled, "in_channels"), channels, group, classes

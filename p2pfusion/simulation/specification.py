@@ -1,22 +1,32 @@
-"""An experiment's specification as plain fields, taken out with a check."""
+"""The keys of an experiment's specification, taken out with a check of their kind."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from p2pfusion.errors import ConfigError
+
+REALS = ("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip")
+PASSED_ON = (
+    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
+    *("schedule", "wire_dtype", "weighting", "label_mask"),
+    *("augment",),
+)
+NEEDED = ("model", "peers", "split_fraction", "data")
+OWN = (
+    *("model_arguments", "method_arguments", "vocabulary", "partition", "data_name"),
+    *("limit", "limit_test", "eval_every"),
+)
 
 Fields = Mapping[str, object]
 
 
-def check_keys(
-    fields: Fields, *, needed: Collection[str], known: Collection[str]
-) -> None:
-    """``ConfigError`` names a key that is missing, or one that nobody knows."""
-    for key in needed:
+def check_keys(fields: Fields) -> None:
+    """``ConfigError`` names a key that is missing or unknown."""
+    for key in NEEDED:
         if key not in fields:
             raise ConfigError(f"the experiment lacks the key {key!r}")
-    unknown = sorted(set(fields) - {*needed, *known})
+    unknown = sorted(set(fields) - {*NEEDED, *OWN, *PASSED_ON, *REALS})
     if unknown:
         raise ConfigError(f"unknown key {unknown[0]!r} of the experiment")
 
@@ -30,7 +40,7 @@ def real(fields: Fields, key: str) -> float:
 
 
 def table(fields: Fields, key: str) -> dict[str, object]:
-    """A table; an empty one if there is none."""
+    """A table; a missing one is empty."""
     value = fields.get(key) or {}
     if not isinstance(value, Mapping):
         raise ConfigError(f"key {key!r} of the experiment must be a table")
@@ -38,7 +48,7 @@ def table(fields: Fields, key: str) -> dict[str, object]:
 
 
 def whole(fields: Fields, key: str) -> int:
-    """A positive whole number."""
+    """A whole number above 0."""
     value = fields[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
