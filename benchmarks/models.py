@@ -50,6 +50,7 @@ LARGE = {
     "heads": 8,
     "layers": 6,
     "inner": 2048,
+    "group": 32,
 }
 AT_MOST = 1.1
 RATE, SEED = 0.01, 0
