@@ -60,11 +60,11 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, T, stream) to the same. ``seen``: which tokens may be looked at."""
         queries, keys, values = (
-            part.unflatten(LAST, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, head)
+            part.unflatten(LAST, (self.heads, -1)).transpose(1, 2)
             for part in self.qkv(tokens).chunk(QKV, LAST)
         )
         found = functional.scaled_dot_product_attention(
-            self.queries(queries),
+            self.queries(queries),  # (B, heads, T, head)
             keys,
             values,
             attn_mask=seen,
