@@ -59,9 +59,9 @@ class Width(nn.Module):
     """Marks the activations of one axis, and keeps their sum's scale when it is cut.
 
     A layer without a norm after it sums over its inputs; with w of K inputs present the
-    sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to the
-    activations). Where a norm follows, ``scaled`` is False, because the norm undoes any
-    factor. ``dim``: the dimension of the activations that follows the axis.
+    sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to its inputs).
+    Where a norm follows, ``scaled`` is False, because the norm undoes any factor.
+    ``dim``: the dimension of the activations that follows the axis.
     """
 
     def __init__(

@@ -59,10 +59,12 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, T, stream) to the same. ``seen``: which tokens may be looked at."""
-        parts = self.qkv(tokens).unflatten(LAST, (QKV, self.heads, -1))
-        queries, keys, values = parts.permute(2, 0, 3, 1, 4)  # (B, heads, T, head)
+        queries, keys, values = (
+            part.unflatten(LAST, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(tokens).chunk(QKV, LAST)
+        )
         found = functional.scaled_dot_product_attention(
-            self.queries(queries),
+            self.queries(queries),  # (B, heads, T, head)
             keys,
             values,
             attn_mask=seen,

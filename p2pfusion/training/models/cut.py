@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
+from p2pfusion.split.layout import Axis, Dimension, Initial, ParameterSpec
 from p2pfusion.training.models.base import Width, cut_width
 
 LAST = -1
@@ -85,11 +85,6 @@ class Cut:
 
     axes: Mapping[str, Axis]
     sizes: Mapping[str, int]
-
-    @classmethod
-    def of(cls, layout: Layout, sizes: Mapping[str, int]) -> Cut:
-        """The axes of the layout, cut to these widths."""
-        return cls({axis.name: axis for axis in layout.axes}, sizes)
 
     def __getitem__(self, name: str) -> int:
         """The width of an axis; ``ConfigError`` if it cannot be built."""
