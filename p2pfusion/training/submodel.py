@@ -41,26 +41,16 @@ def build(
             f"and {expected}",
             hint="all peers need the same version of the model's code",
         )
-    _leave_silent_sums_alone(module, layout)
+    if layout.blocks > 1:
+        _leave_silent_sums_alone(module)
     return module
 
 
-def _leave_silent_sums_alone(module: nn.Module, layout: Layout) -> None:
-    """No scaler where a cut sum is as large as the whole one.
-
-    What reads an axis only within blocks sums, in the whole model as well, over the
-    entries of one block: the others begin silent.
-    """
-    if layout.blocks == 1:
-        return
-    read_whole = {
-        dimension.axis
-        for parameter in layout.parameters
-        for dimension in parameter.dimensions[1:]
-        if parameter.initial.blocks == 1
-    }
+def _leave_silent_sums_alone(module: nn.Module) -> None:
+    """No scaler where a cut sum is as large as the whole one: all blocks but one begin
+    silent in the whole model as well."""
     for part in module.modules():
-        if isinstance(part, Width) and part.axis not in read_whole:
+        if isinstance(part, Width) and not part.across:
             part.factor = 1.0
 
 

@@ -19,6 +19,7 @@ IMAGES = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 CASES: list[tuple[str, Mapping[str, object]]] = [
     ("mlp", {"hidden": [16, 12, 8]}),
     ("cnn", {"channels": [16, 8, 16], "group": 2}),
+    ("resnet18", {"in_channels": 1, "width": 8, "group": 2}),
 ]
 
 

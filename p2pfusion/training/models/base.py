@@ -61,15 +61,25 @@ class Width(nn.Module):
     A layer without a norm after it sums over its inputs; with w of K inputs present the
     sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to its inputs).
     Where a norm follows, ``scaled`` is False, because the norm undoes any factor.
-    ``dim``: the dimension of the activations that follows the axis.
+    ``dim``: the dimension of the activations that follows the axis. ``across``: what
+    reads them sums over all blocks of the axis, also in a model that begins silent
+    between them; elsewhere a sum over one block is then as large as the whole.
     """
 
     def __init__(
-        self, axis: str, *, size: int, full_size: int, scaled: bool, dim: int = 1
+        self,
+        axis: str,
+        *,
+        size: int,
+        full_size: int,
+        scaled: bool,
+        dim: int = 1,
+        across: bool = False,
     ) -> None:
         super().__init__()
         self.axis = axis
         self.dim = dim
+        self.across = across
         self.factor = full_size / size if scaled else 1.0
 
     def forward(self, activations: Tensor) -> Tensor:  # (B, w, ...)

@@ -51,7 +51,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.causal = heads, causal
         self.qkv = nn.Linear(cut[STREAM], QKV * heads * cut[axis])
-        self.queries = cut.reading(axis)
+        self.queries = cut.reading(axis, across=True)  # a score is of whole heads
         self.found = cut.reading(axis)
         # The full model's, also in a sub-model: what a sum lacks, the scaler makes up.
         self.temperature = self.queries.factor / sqrt(cut.axes[axis].size)
@@ -132,9 +132,9 @@ class Stack:
             axes.append(Axis(f"inner{n}", self.inner))
         return {axis.name: axis for axis in axes}
 
-    def norm(self, cut: Cut) -> AlignedNorm:
+    def norm(self, cut: Cut, *, across: bool = False) -> AlignedNorm:
         """A norm through which the stream is read."""
-        return cut.norm(STREAM, group=self.group, dim=LAST)
+        return cut.norm(STREAM, group=self.group, dim=LAST, across=across)
 
     def blocks(self, cut: Cut, *, causal: bool) -> nn.ModuleList:
         """The blocks' modules."""

@@ -64,6 +64,7 @@ class CnnNetwork(nn.Module):
                     size=width,
                     full_size=full_channels[n],
                     scaled=n == len(channels) - 1,
+                    across=True,
                 )
             )
         self.classifier = nn.Linear(channels[-1], classes)

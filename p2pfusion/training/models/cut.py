@@ -33,10 +33,22 @@ class AlignedNorm(Width):
     """
 
     def __init__(
-        self, axis: Axis, *, size: int, scaled: bool, group: int, dim: int
+        self,
+        axis: Axis,
+        *,
+        size: int,
+        scaled: bool,
+        group: int,
+        dim: int,
+        across: bool,
     ) -> None:
         super().__init__(
-            axis.name, size=size, full_size=axis.size, scaled=scaled, dim=dim
+            axis.name,
+            size=size,
+            full_size=axis.size,
+            scaled=scaled,
+            dim=dim,
+            across=across,
         )
         self.weight = nn.Parameter(torch.ones(size))
         self.bias = nn.Parameter(torch.zeros(size))
@@ -91,17 +103,34 @@ class Cut:
         axis = self.axes[name]
         return cut_width(self.sizes, name, axis.size, axis.unit)
 
-    def reading(self, name: str) -> Reading:
+    def reading(self, name: str, *, across: bool = False) -> Reading:
         """Marks where an axis of tokens is read by a sum that no norm follows."""
-        full = self.axes[name].size
-        return Reading(name, size=self[name], full_size=full, scaled=True, dim=LAST)
+        return Reading(
+            name,
+            size=self[name],
+            full_size=self.axes[name].size,
+            scaled=True,
+            dim=LAST,
+            across=across,
+        )
 
     def norm(
-        self, name: str, *, group: int, scaled: bool = True, dim: int = 1
+        self,
+        name: str,
+        *,
+        group: int,
+        scaled: bool = True,
+        dim: int = 1,
+        across: bool = False,
     ) -> AlignedNorm:
         """The norm through which an axis is read."""
         return AlignedNorm(
-            self.axes[name], size=self[name], scaled=scaled, group=group, dim=dim
+            self.axes[name],
+            size=self[name],
+            scaled=scaled,
+            group=group,
+            dim=dim,
+            across=across,
         )
 
 

@@ -33,7 +33,13 @@ class MlpNetwork(nn.Module):
         hidden = range(1, len(widths) - 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.widths = nn.ModuleList(
-            Width(f"h{n}", size=widths[n], full_size=full_widths[n], scaled=True)
+            Width(
+                f"h{n}",
+                size=widths[n],
+                full_size=full_widths[n],
+                scaled=True,
+                across=n == hidden[-1],
+            )
             for n in hidden
         )
 

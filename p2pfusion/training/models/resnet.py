@@ -101,7 +101,7 @@ class ResNetNetwork(nn.Module):
         last = places[-1].target
         self.stem = _convolution(in_channels, cut[places[0].source])
         self.blocks = nn.ModuleList(Block(place, cut, group) for place in places)
-        self.norm = cut.norm(last, group=group)
+        self.norm = cut.norm(last, group=group, across=True)
         self.classifier = nn.Linear(cut[last], classes)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)

@@ -32,7 +32,7 @@ class TextClassifierNetwork(nn.Module):
         self.embedding = nn.Embedding(vocabulary, cut[STREAM])
         self.positions = nn.Embedding(length, cut[STREAM])
         self.blocks = stack.blocks(cut, causal=False)
-        self.norm = stack.norm(cut)
+        self.norm = stack.norm(cut, across=True)
         self.classifier = nn.Linear(cut[STREAM], classes)
         self.width = stack.width
 

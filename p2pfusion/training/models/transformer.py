@@ -39,7 +39,7 @@ class TransformerNetwork(nn.Module):
         self.embedding = nn.Embedding(vocabulary, cut[STREAM])
         self.positions = nn.Embedding(length, cut[STREAM])
         self.blocks = stack.blocks(cut, causal=True)
-        self.norm = stack.norm(cut)
+        self.norm = stack.norm(cut, across=True)
         self.width = stack.width
 
     def forward(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, vocabulary)

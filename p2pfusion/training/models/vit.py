@@ -56,7 +56,7 @@ class VitNetwork(nn.Module):
         self.patches = nn.Conv2d(patches.in_channels, width, side, side)
         self.positions = nn.Embedding(patches.count, width)
         self.blocks = stack.blocks(cut, causal=False)
-        self.norm = stack.norm(cut)
+        self.norm = stack.norm(cut, across=True)
         self.classifier = nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
