@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
@@ -59,6 +59,21 @@ class Method(Protocol):
     def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
         """The split of the member with this rank; a function of its arguments alone."""
         ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A method that also says how the model begins, in place of the model's own way."""
+
+    def initial(self, layout: Layout) -> Layout:
+        """The same model with other initial-value rules; ``ConfigError`` if it cannot
+        begin so."""
+        ...
+
+
+def initial_layout(method: Method, layout: Layout) -> Layout:
+    """The layout of the manifest of a swarm that is founded with this method."""
+    return method.initial(layout) if isinstance(method, Beginning) else layout
 
 
 def split_fraction(value: object, where: str) -> Fraction:

@@ -18,7 +18,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from p2pfusion.limits import CONTROL_SEND_QUEUE_MESSAGES, DATA_SEND_QUEUE_MESSAGES
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Introduced, KnockFailed
 from p2pfusion.protocol.messages import Hello, Message
@@ -26,6 +25,10 @@ from p2pfusion.protocol.wire import Frame, decode, encode
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Machine, State
 from p2pfusion.simulation.network import Link
+from p2pfusion.transport.bounds import (
+    CONTROL_SEND_QUEUE_MESSAGES,
+    DATA_SEND_QUEUE_MESSAGES,
+)
 
 if TYPE_CHECKING:
     from p2pfusion.simulation.world import World
