@@ -13,11 +13,12 @@ ifneq ($(wildcard ../shared/data),)
 export P2PFUSION_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help .venv demo test lint format bench sim clean
+.PHONY: help .venv demo test soak lint format bench sim clean
 
 help:
 	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
 	@echo "make test    the whole test suite (ARGS=\"-m 'not slow'\" for the quick part)"
+	@echo "make soak    the tests that take minutes each"
 	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
 	@echo "make sim     a thousand simulated swarms in which things go wrong"
 	@echo "make bench   every script in benchmarks/"
@@ -41,6 +42,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadscope \
 	  --no-loadscope-reorder $(ARGS)
+
+# What takes minutes each: churn with real processes, fuzzing at length.
+soak: $(STAMP)
+	@$(ONE_THREAD) $(BIN)/python -m pytest --soak -n 2 --dist loadscope $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --target-version py311 --select $(RUFF_RULES) .

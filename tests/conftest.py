@@ -34,7 +34,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``pytest tests/golden --rewrite-golden``, then look at the difference."""
+    """``pytest tests/golden --rewrite-golden``, then look at the difference.
+
+    ``--soak`` runs what takes minutes, and nothing else.
+    """
+    parser.addoption(
+        "--soak", action="store_true", help="run the tests marked soak, and only them"
+    )
     parser.addoption(
         "--rewrite-golden",
         action="store_true",
@@ -48,9 +54,16 @@ def rewrites_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--rewrite-golden"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Put slow tests after the quick ones, and those that are alone last of all: the
     other process has nothing left to do then."""
+    soaks = bool(config.getoption("--soak"))
+    left_out = [item for item in items if _is(item, "soak") is not soaks]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if _is(item, "soak") is soaks]
     items.sort(key=lambda item: [_is(item, "alone"), _is(item, "slow")])
 
 

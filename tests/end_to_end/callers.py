@@ -12,7 +12,7 @@ from zmq.utils import z85
 
 from p2pfusion.transport import Keys
 
-PATIENCE_S = 40.0
+PATIENCE_S = 240.0
 
 LET_IN = zmq.EVENT_HANDSHAKE_SUCCEEDED
 HUNG_UP_ON = zmq.EVENT_DISCONNECTED

@@ -24,7 +24,7 @@ from tests.end_to_end.programs import Program
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share
 
 PEERS = 6
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """For what takes many rounds: one machine does the work of seven."""
 
 STOPPED_S = 20.0

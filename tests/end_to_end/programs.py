@@ -16,7 +16,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "cli.py")]
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 MARK = "P2PFUSION_TEST_MARK"
 """Variable that every process of one test inherits, however deep."""
 

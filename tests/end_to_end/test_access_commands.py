@@ -25,7 +25,7 @@ from tests.end_to_end.programs import (
 
 pytestmark = pytest.mark.slow
 
-WAIT = ("--timeout", "50")
+WAIT = ("--timeout", "240")
 SWARM = """
 name = "pair"
 model = "mlp"

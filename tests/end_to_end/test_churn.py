@@ -16,6 +16,7 @@ LEAST_ACCURACY = 0.92
 """Undisturbed, such swarms reach 0.96; a tenth of the digits is guessed by chance."""
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_swarm_that_is_killed_frozen_and_joined_learns_and_names_the_missing(

@@ -62,7 +62,7 @@ def test_a_swarm_of_two_from_first_start_to_evaluation(
 
     ready = first.run("start", founder, "--name", "ann", "--detach", "--json").data
     assert ready["name"] == "ann"
-    assert first.run("wait", "--for", "joined", "--timeout", "50").code == 0
+    assert first.run("wait", "--for", "joined", "--timeout", "240").code == 0
     assert first.run("status", "--check").code == 0
 
     other = second.run("start", member, "--name", "bob", "--detach")
@@ -73,7 +73,7 @@ def test_a_swarm_of_two_from_first_start_to_evaluation(
     assert second.run("join", ticket).code == 10
 
     for program in programs:
-        done = program.run("wait", "--for", "done", "--timeout", "50")
+        done = program.run("wait", "--for", "done", "--timeout", "240")
         assert done.code == 0, done
     status = first.run("status", "--json").data
     assert status["round"]["phase"] == "done"  # type: ignore[index]

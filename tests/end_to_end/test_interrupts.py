@@ -91,7 +91,7 @@ def while_it_trains(swarm: Swarm) -> Daemon:
 
 def while_it_exchanges(swarm: Swarm) -> Daemon:
     """Its training is done; it waits for another's, who is slow."""
-    founder, other = swarm.start(2, **{**SETTINGS, "local_epochs": 50})
+    founder, other = swarm.start(2, **{**SETTINGS, "local_epochs": 5})
     founder.wait("round=1")
     os.kill(other.trainer.pid, signal.SIGSTOP)
     founder.until(lambda: phase(founder) == "exchange")
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_a_daemon_at_any_moment_and_it_starts_again(
     code, line = daemon.ended()
     assert code == 0, line
     assert "Traceback" not in daemon.errors()
-    assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert psutil.wait_procs(children, timeout=PATIENCE_S)[1] == []
     assert not (daemon.home / "control.sock").exists()
     daemon.start()
     assert daemon.ask("status")["daemon"]

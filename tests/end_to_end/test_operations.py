@@ -30,7 +30,7 @@ rounds = 5000
 min_peers = 2
 learning_rate = 0.1
 """
-WAIT = ("--timeout", "50")
+WAIT = ("--timeout", "240")
 
 
 def sections(share: int, *, founder: bool = False) -> dict[str, str]:

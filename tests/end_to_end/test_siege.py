@@ -42,7 +42,7 @@ from tests.end_to_end.swarm import Daemon, Swarm, swarms
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-PATIENCE_S = 40.0
+PATIENCE_S = 240.0
 ENDLESS = 100_000
 """Rounds of a swarm that ends with the test."""
 

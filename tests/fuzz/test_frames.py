@@ -15,18 +15,21 @@ from tests.fuzz.targets import Credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 
-COUNT = 30_000
+COUNT, LONG_COUNT = 6_000, 60_000
 
 MOST_GROWTH_BYTES = 64 << 20
 """A peer with a full roster of the small world and its facts twice has some MiB; what
 grows with the number of frames reaches this soon, and the full run does not."""
 
 
-def test_thousands_of_mutated_frames_are_refused_or_understood() -> None:
+@pytest.mark.parametrize(
+    "count", [COUNT, pytest.param(LONG_COUNT, marks=pytest.mark.soak)]
+)
+def test_thousands_of_mutated_frames_are_refused_or_understood(count: int) -> None:
     """In a process of its own, whose memory nobody else has grown before."""
     seed = "0" if os.environ.get("CI") else str(os.getpid())
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.frames", f"--count={COUNT}", "--seed", seed],
+        [sys.executable, "-m", "tests.fuzz.frames", f"--count={count}", "--seed", seed],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -34,7 +37,7 @@ def test_thousands_of_mutated_frames_are_refused_or_understood() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert found["frames"] == COUNT and found["findings"] == 0
+    assert found["frames"] == count and found["findings"] == 0
     assert found["peak_memory_growth_bytes"] < MOST_GROWTH_BYTES
     assert found["targets"].keys() == frames.SHARES.keys()
     for name, target in found["targets"].items():
