@@ -7,7 +7,7 @@ a minute. For each size: the bytes of values that a peer sends per round, beside
 it would send if everybody exchanged whole sub-models with everybody, and the control
 traffic. Then the storm: eight tenths of the peers are members and start at once, the
 others join, and when they all know each other one in ten crashes. ``joined`` and
-``rid``: after how many seconds all know all newcomers, and have put out all who crashed.
+``rid``: after how many seconds all know all newcomers, and all who crashed are out.
 """
 
 from __future__ import annotations
