@@ -126,7 +126,7 @@ class Course:
         """When ``progress`` must be looked at even if nothing happens."""
         instants = [self.pause.deadline(), self.draining.deadline()]
         own = self._own
-        if own is not None and self._returning and not self._is_out:
+        if own and self._returning and not (self._is_out or self.pause.is_held):
             instants.append(None if own.lacks_quorum else own.alone_at)
         return min((at for at in instants if at is not None), default=None)
 
