@@ -124,7 +124,7 @@ class Course:
     def deadline(self) -> float | None:
         """When ``progress`` must be looked at even if nothing happens."""
         own, instants = self._own, [self.pause.deadline(), self.draining.deadline()]
-        if own is not None and self._returning and not self._is_out:
+        if own and self._returning and not (self._is_out or self.pause.is_held):
             instants.append(None if own.lacks_quorum else own.alone_at)
         due = [at for at in instants if at is not None]
         return min(due, default=None)

@@ -82,11 +82,12 @@ class Pause:
         """This process did not run for a while: it hears the others before it judges.
 
         What has waited on the way arrives at once, and is old. Half an interval later
-        there are answers to what was asked now.
+        there are answers to what was asked now. A machine that is too busy may sleep
+        again before that: what was heard between counts.
         """
-        interval_s = self._gossip.detector.timing.interval_s
-        self._heard_since, self.is_held = now + interval_s / 2, True
-        self._settled_at = now + self.settling_s
+        if self._heard_since is None:
+            self._heard_since = now + self._gossip.detector.timing.interval_s / 2
+        self._settled_at, self.is_held = now + self.settling_s, True
 
     def _listens_on(self, now: float) -> bool:
         """Whether somebody online has not been heard since this peer woke."""

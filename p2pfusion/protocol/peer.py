@@ -159,7 +159,9 @@ class Peer:
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
         soon = self.gossip.deadline()
-        for instant in (self.exchange.deadline(soon), self.course.deadline()):
+        # With a twin there is no progress that could be due.
+        course = None if self.twin.address else self.course.deadline()
+        for instant in (self.exchange.deadline(soon), course):
             if instant is not None and instant < soon:
                 soon = instant
         return soon

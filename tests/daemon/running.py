@@ -28,7 +28,8 @@ from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.protocol.access import JoinBy
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
+"""Only a failure waits so long."""
 Data = dict[str, object]
 
 ALONE = {
@@ -106,7 +107,7 @@ def running(**tables: Mapping[str, object]) -> Iterator[Running]:
         yield Running(node, home, pool, reader, writer)
 
 
-SLOW = {**ALONE, "rounds": 400, "local_epochs": 20, "min_peers": 2}
+SLOW = {**ALONE, "rounds": 400, "local_epochs": 10, "min_peers": 2}
 
 
 @contextlib.contextmanager

@@ -271,7 +271,7 @@ def test_the_daemon_answers_while_its_trainer_works(swarm: Swarm) -> None:
 def test_a_killed_peer_is_missed_by_name_and_comes_back(
     swarm: Swarm, tmp_path: Path
 ) -> None:
-    daemons = swarm.start(3, rounds=40, local_epochs=3, deadline_max_s=6.0)
+    daemons = swarm.start(3, rounds=40, local_epochs=3)
     first, _, victim = daemons
     victim.wait("round=2")
     victim.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p2pfusion.protocol import events as e
+from p2pfusion.protocol.course import ALONE_AFTER_S
 from p2pfusion.protocol.messages import Facts, Pong
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.standing import Standing
@@ -49,6 +50,21 @@ def test_both_stand_still_and_fall_silent_about_it() -> None:
     reports, more = told(old, answer[0])
     assert len(reports) == 1 and more == []  # noted for the next start, and no more
     assert told(old, answer[0]) == ([], []) and told(new, said[0]) == ([], [])
+
+
+def test_one_that_is_back_after_a_restart_does_not_wake_again_and_again() -> None:
+    swarm = started(3, rounds=12)
+    swarm.run_to(5.0)
+    swarm.kill("p2")
+    swarm.cut = lambda a, b, message: True
+    swarm.restart("p2")
+    peer = swarm.hosts["p2"].peer
+    newer = replace(peer.gossip.record, incarnation=9, port=77)
+    twin = membership(newer, swarm.manifest.swarm_id)
+    swarm.event("p2", e.Received("p0", Facts((twin,))))
+    assert peer.twin.address == "127.0.0.1:77"
+    swarm.run_to(swarm.now + ALONE_AFTER_S + 1.0)
+    assert peer.deadline() > swarm.now
 
 
 def test_two_copies_that_start_at_once_are_told_apart_by_their_bytes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfusion.protocol.course import ALONE_AFTER_S
 from p2pfusion.protocol.phases import Phase
 from tests.protocol.stage import Host
 from tests.protocol.test_suspicion import Sleepy, alive, reach, running
@@ -75,3 +76,24 @@ def test_who_died_meanwhile_is_missed_all_the_same() -> None:
     number = swarm.hosts["p2"].peer.course.round_index
     reach(swarm, number + 2)
     assert {entry["peer"] for entry in missed(swarm, "p2")} == {"p3"}  # type: ignore[index]
+
+
+def test_who_sleeps_right_after_its_restart_does_not_wake_again_and_again() -> None:
+    swarm = running(3)
+    swarm.kill("p2")
+    swarm.run_to(swarm.now + 0.1)
+    swarm.cut = lambda a, b, m: "p2" in (a, b)
+    swarm.restart("p2")
+    swarm.run_to(swarm.now + 0.1)
+    sleep(swarm, "p2", ALONE_AFTER_S + 1.0, lost=True)
+    peer = swarm.hosts["p2"].peer
+    assert peer.exchange.pause.is_listening and peer.deadline() > swarm.now
+
+
+def test_who_sleeps_again_and_again_goes_on_all_the_same() -> None:
+    swarm = running(3)
+    number = swarm.hosts["p0"].peer.course.round_index
+    for _ in range(12):
+        sleep(swarm, "p2", 1.1, lost=False)
+        swarm.run_to(swarm.now + 0.2)
+    assert swarm.hosts["p2"].peer.course.round_index > number + 1
