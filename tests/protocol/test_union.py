@@ -242,7 +242,7 @@ def lines_run(act: Callable[[], object]) -> int:
 
 def test_a_piece_of_news_costs_the_same_in_a_small_set_and_in_a_large_one() -> None:
     costs: list[int] = []
-    for size in (40, 400):
+    for size in (40, 40, 400):
         names = [f"x{number:03}" for number in range(size)]
         facts = merged([swarm_of("p0", *names), lost("x001", epoch=3)])
         assert facts.members() and facts.roster(7) and not facts.revoked
@@ -260,5 +260,5 @@ def test_a_piece_of_news_costs_the_same_in_a_small_set_and_in_a_large_one() -> N
                 assert facts.accusers("x007") is not None
 
         costs.append(lines_run(hear))
-    # What was hashed before is remembered, which may save the one or the other a few.
-    assert abs(costs[0] - costs[1]) < 40
+    # What was read and hashed is remembered, so the first time is a dearer one.
+    assert abs(costs[1] - costs[2]) < 40
