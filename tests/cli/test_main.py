@@ -56,8 +56,9 @@ OPTIONS = {
     "evaluate": "FILE --data --model --model-arguments",
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
     "--policy --method --method-arguments --model --model-arguments --data --limit "
-    "--limit-test --alpha "
-    "--batch --local-epochs --learning-rate --momentum --eval-every",
+    "--limit-test --vocabulary --augment --partition --alpha "
+    "--batch --local-epochs --learning-rate --momentum --outer-momentum --label-mask "
+    "--eval-every",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from
