@@ -362,11 +362,12 @@ def _dimension(value: object) -> Dimension:
 
 def _initial(value: object) -> Initial:
     what = "initial-value rule"
-    kind, bound, *blocks = _rows(value, what) if value else [None, None]
+    row = _rows(value, what)
+    if len(row) not in (2, 3) or row[2:] == [1]:
+        raise LayoutError(f"malformed {what} in a layout")
+    kind, bound, *blocks = row
     if not isinstance(bound, float):
         bound = float(_count(bound, what))
-    if len(blocks) > 1 or blocks == [1]:
-        raise LayoutError(f"malformed {what} in a layout")
     return Initial(_text(kind, what), bound, *(_count(each, what) for each in blocks))
 
 

@@ -141,7 +141,7 @@ class Fed:
         exchange = self._peer.exchange
         pulls = sorted(exchange.pulls._pulls)
         self.author.pulls = pulls[:9] or [1]
-        facts = self.peer.gossip.facts
+        facts = self._peer.gossip.facts
         self.author.names = [name for at in range(64) for name in facts.names(at)]
         if exchange.round is not None:
             self.author.digests = [bytes(16), exchange.round.plan.digest]

@@ -79,7 +79,7 @@ def test_a_method_without_arguments_says_so() -> None:
 
 def test_a_bad_value_names_method_and_argument() -> None:
     with pytest.raises(ConfigError, match="'msfusion': dwell") as caught:
-        build_method("msfusion", {"dwell": 0})
+        build_method("msfusion", {"dwell": -1})
     assert caught.value.exit_code == 8
 
 

@@ -55,7 +55,7 @@ def starts(method: MSfusion, context: PlanContext, round_index: int) -> list[int
         ({"step": True}, "step"),
         ({"step": 1.0}, "step"),
         ({"step": "third"}, "step"),
-        ({"dwell": 0}, "dwell"),
+        ({"dwell": -1}, "dwell"),
         ({"dwell": "4"}, "dwell"),
         ({"dwell": 10**9}, "dwell"),
         ({"shift": "skewed", "step": 2}, "step"),
