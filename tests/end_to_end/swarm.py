@@ -56,8 +56,8 @@ QUICK = {
     "deadline_min_s": 20.0,
     "deadline_max_s": 120.0,
 }
-"""A swarm whose rounds take a tenth of a second each. Nobody is given up for being slow:
-that the machine is busy otherwise changes no result."""
+"""A swarm whose rounds take a tenth of a second each. Nobody is given up for being
+slow: that the machine is busy otherwise changes no result."""
 
 
 @dataclass
