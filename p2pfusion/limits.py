@@ -43,7 +43,26 @@ accusations that it answered by the time it is put together with its successor."
 
 DIGEST_BUCKETS = 64
 """Parts of the facts that are compared when two sets differ: sums of eight bytes each
-fit a small message, and one new fact makes a sixty-fourth of the set travel."""
+fit a small message, and one new fact makes a sixty-fourth of the names travel."""
+
+FACT_ID_BYTES = 8
+"""Of a fact's hash, by which it is named: none of a million facts has another's name by
+accident, and whoever looks for one on purpose signs 2^64 statements."""
+
+MAX_NAMED_FACTS = 4_096
+"""Names in one message: half of a control frame, and what a swarm of the largest size
+says of itself in one and three other ones."""
+
+MAX_FORMER_FACTS = 4_096
+"""Names of facts that others have taken the place of: nobody asks for them again. Of
+the largest swarm everybody's four newest."""
+
+MAX_FACTS_ASKED_FOR = 2 * MAX_NAMED_FACTS
+"""Facts that somebody was asked for and that have not come. Further ones wait for the
+next comparison."""
+
+MAX_UNTOLD_FACTS = 2 * MAX_NAMED_FACTS
+"""News that waits to be told. What is dropped the others learn by comparing."""
 
 KEPT_ROSTERS = 32
 """Rosters of different epochs that are remembered while the facts do not change."""
@@ -62,6 +81,12 @@ MAX_MANIFEST_BYTES = 16 << 20
 
 SEAL_BYTES = 64
 """What sealing may add to a frame of the data plane: a counter and a tag, with room."""
+
+MAX_VOCABULARY = 1 << 16
+"""Tokens of a swarm: twice the usual benchmark's, and each still fits two bytes."""
+
+MAX_VOCABULARY_BYTES = 1 << 20
+"""All their texts, which travel in the manifest: sixteen bytes each."""
 
 MAX_NAME_CHARACTERS = 64
 """Names of peers and swarms, so that tables stay tables."""
@@ -174,15 +199,13 @@ DATA_SEND_BYTES = 16 << 20
 """Bytes that wait for one peer's data connection: two streams' credits."""
 
 DATA_WRITE_BYTES = 2 * CHUNK_BYTES
-"""Bytes offered to the kernel at once for one data connection, and no more in one poll,
-so that a fast receiver does not keep the others waiting."""
+"""Bytes offered to the kernel in one poll for one connection; then others."""
 
 MAX_ACCEPTS_PER_POLL = 64
 """Connections accepted at once; more wait in the kernel for the next poll."""
 
 ACCEPT_PAUSE_MS = 100
-"""How long nobody is accepted after the system had no descriptor left for it. The
-waiting connection would wake the loop again at once, and for nothing."""
+"""How long nobody is accepted after descriptors ran out: who waits would wake us."""
 
 MAX_LOOKUPS = 4
 """Host names looked up at once, each in a thread: a name whose server does not answer
@@ -197,8 +220,8 @@ MAX_FLOODED = 64
 """Members up to which news goes from each to all. In larger swarms each tells a few,
 because everybody telling everybody costs the square of their number."""
 
-FAN_OUT = 3
-"""Others that are told in a larger swarm: nineteen of twenty members hear it so, and
+FAN_OUT = 4
+"""Others that are told in a larger swarm: forty-nine of fifty members hear it so, and
 the rest by comparing digests."""
 
 MAX_RELAYED_PROBES = 1_024
@@ -207,15 +230,13 @@ MAX_RELAYED_PROBES = 1_024
 # --- Identities and tickets ----------------------------------------------------------
 
 REPLAY_WINDOW = 8_192
-"""Sequence numbers behind the newest of an origin that are remembered one by one; older
-statements are refused."""
+"""Sequence numbers behind the newest that are remembered; older ones are refused."""
 
 MAX_STATEMENT_BYTES = 2_304
 """One signed statement: names and addresses are bounded, and so is their sum."""
 
 MAX_START_BYTES = 48 * 1024
-"""The founder's list of first members, or an admin's of lost ones: as many ids as a
-roster has."""
+"""The founder's list of first members, or an admin's of lost ones: a roster's ids."""
 
 MAX_CHAIN_BYTES = 2_048
 """A chain of admissions: four links of two keys, swarm, invitation and signature."""
@@ -263,90 +284,6 @@ MAX_EVENTS_FILE_BYTES = 2 << 20
 
 MAX_COUNTED_REASONS = 64
 """Reasons of refusal that are counted apart: some name who was lied about."""
-
-# --- Transport -----------------------------------------------------------------------
-
-MAX_PEER_ID_CHARACTERS = 64
-"""A sender's name on a connection: the base32 of a hash with check characters fits."""
-
-MAX_FRAMES_PER_MESSAGE = 16
-"""Frames of one message. The protocol uses two: a header and a chunk."""
-
-CONTROL_SEND_QUEUE_MESSAGES = 256
-"""Control messages that wait for one peer: a flood of news about every member of a
-medium swarm fits, and a peer that never answers costs at most 16 MiB."""
-
-CONTROL_RECEIVE_QUEUE_MESSAGES = 64
-"""Control messages of one peer that wait for us, before TCP holds the peer back."""
-
-DATA_SEND_QUEUE_MESSAGES = 64
-"""Chunks that wait for one peer: twice the credits of four streams, because ZeroMQ
-gives room back by halves. A full queue means a peer that does not read."""
-
-KNOCK_QUEUE_MESSAGES = 4
-"""Knocks that wait for an address where nobody answers; more say nothing new."""
-
-MAX_KNOCKS = 16
-"""Addresses that are knocked at simultaneously; the oldest gives way."""
-
-KNOCK_LIFETIME_S = 60.0
-"""A connection that nobody knocks with any more is closed: guests' places are few."""
-
-KNOCK_HANDSHAKE_MS = 4_000
-"""How long a knock waits in the handshake: less than the other side does, so that who
-waited there in vain was not hung up on, and does not think so."""
-
-MAX_CONTROL_MESSAGES_PER_POLL = 64
-"""Control messages handed over at once, so that timers and data get their turn."""
-
-MAX_DATA_MESSAGES_PER_POLL = 16
-"""Chunks handed over at once: 16 MiB, some ten milliseconds of work."""
-
-MAX_SOCKET_EVENTS_PER_POLL = 1_024
-"""Connections begun or ended, and handshakes, that are looked at at once."""
-
-PORT_TRIES = 32
-"""Free ports that are tried until one is found whose successor is free as well."""
-
-MAX_COUNTED_PEERS = 2 * MAX_ROSTER
-"""Names with traffic counters of their own, since a sender chooses its name itself."""
-
-RECONNECT_INTERVAL_MS = 100
-"""First pause before a lost connection is tried again."""
-
-RECONNECT_CEILING_MS = 2_000
-"""Longest such pause: a peer that comes back is reached within two seconds, and a dead
-one costs one packet per second."""
-
-LOST_LINK_S = 1.0
-"""A connection that ended and is not tried again for this long has been refused; ZeroMQ
-tries others again at once, after their pause."""
-
-CONNECT_TIMEOUT_MS = 5_000
-"""How long one attempt to connect may take: several packet losses on a slow line."""
-
-HANDSHAKE_TIMEOUT_MS = 5_000
-"""How long an accepted connection may stay silent before it is dropped."""
-
-PEER_SILENCE_MS = 30_000
-"""Unacknowledged data or keepalive probes for this long end a connection."""
-
-KEEPALIVE_IDLE_S = 10
-"""Silence after which the kernel asks whether the other side is still there."""
-
-KEEPALIVE_PROBES = 2
-"""Unanswered questions that end a connection: with the silence before, 30 s."""
-
-LAST_WORD_LINGER_MS = 3_000
-"""How long the last message to a peer that is forgotten may try to leave: to one that
-was never connected, that takes a handshake of several round trips."""
-
-LISTEN_BACKLOG = 1_024
-"""Connections that the kernel holds until they are accepted: every member of a swarm
-that starts at once. Linux's own limit is 4,096."""
-
-CLOSE_LINGER_MS = 500
-"""How long closing may take so that the last words still leave."""
 
 # --- Local sockets -------------------------------------------------------------------
 
@@ -396,5 +333,4 @@ MAX_VIOLATIONS = 100
 """Violations of one simulation that are kept: one mistake tends to show often."""
 
 MAX_EVENTS_AT_ONCE = 1_000_000
-"""Simulated events that lead to others at the same instant. With more, time would never
-pass: two peers answer each other without end."""
+"""Simulated events at the same instant; with more, time would never pass."""

@@ -8,23 +8,40 @@ from pathlib import Path
 from p2pfusion.daemon.config import DataSettings
 from p2pfusion.errors import DataError
 
+ENDINGS = {".npz": "npz", ".txt": "text", ".tsv": "tsv", ".csv": "csv"}
+"""File names that show their kind, also before ``.gz``, which numpy's have not."""
+
+INSIDE = (
+    ("*-idx?-ubyte*", "idx"),
+    ("*_batch*.bin*", "cifar"),
+    ("images.npy", "npz"),
+    ("train.tsv*", "tsv"),
+    ("train.csv*", "csv"),
+    ("*.txt*", "text"),
+)
+"""What a directory holds, by the first pattern that one of its files has."""
+
 
 def named_data(text: str) -> DataSettings:
     """The data that a name or a path on the command line stands for.
 
-    A directory holds the four IDX files, a ``.npz`` file holds arrays. Anything that
-    does not look like a path is a kind; the trainer says if it knows none of that name.
+    Anything that does not look like a path is a kind; the trainer says if it knows none
+    of that name.
     """
     path = Path(text).expanduser()
     if path.is_dir():
-        return DataSettings(kind="idx", path=str(path.absolute()))
-    if path.suffix == ".npz":
-        return DataSettings(kind="npz", path=str(path.absolute()))
+        found = [kind for pattern, kind in INSIDE if any(path.glob(pattern))]
+        return DataSettings(
+            kind=found[0] if found else "idx", path=str(path.absolute())
+        )
+    kind = ENDINGS.get(Path(path.name.removesuffix(".gz")).suffix)
+    if kind is not None and path.exists():
+        return DataSettings(kind=kind, path=str(path.absolute()))
     if path.exists() or os.sep in text or path.suffix:
         raise DataError(
             f"{text}: "
             + ("not a data file of a known kind" if path.exists() else "no such file"),
-            hint="give a kind (digits, fashion-mnist), a directory with the four IDX "
-            "files, or a .npz file",
+            hint="give a kind (digits, wikitext-2), a directory with the files of one "
+            f"kind, or a file that ends in {', '.join(ENDINGS)}",
         )
     return DataSettings(kind=text)

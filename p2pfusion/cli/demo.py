@@ -71,7 +71,7 @@ class Plan:
     def profile(self, rank: int) -> dict[str, Data]:
         """The profile of the peer of this rank; the first founds the swarm."""
         data = named_data(self.data).to_data()
-        share = {"rule": "dirichlet", "alpha": ALPHA, "share": f"{rank}/{self.peers}"}
+        share = {"alpha": ALPHA, "share": f"{rank}/{self.peers}"}
         profile: dict[str, Data] = {
             "peer": {"split_fraction": float(self.split_fraction)},
             "data": {**data, "partition": share, "validation": VALIDATION},

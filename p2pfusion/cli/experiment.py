@@ -36,14 +36,17 @@ from p2pfusion.cli.simulate import (
     run_simulation,
     show_outcome,
 )
-from p2pfusion.cli.text import duration, number, percent, size
+from p2pfusion.cli.text import duration, number, percent, perplexity, size
+from p2pfusion.daemon.config import PARTITION_RULES
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
+from p2pfusion.protocol.manifest import AUGMENTATIONS
 
 TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
 PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
 ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
+PARTITION_HELP = "Default: dirichlet; by-document for running text."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
 
 RUNNER = "p2pfusion.simulation.experiment"
@@ -71,11 +74,16 @@ END_TIMEOUT_S = 3.0
 @click.option("--data", default="digits", metavar="NAME|PATH", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Deal out so many examples.")
 @click.option("--limit-test", type=click.IntRange(1), help="Evaluate on so many.")
+@click.option("--vocabulary", type=JsonTable(), default="{}", metavar="JSON")
+@click.option("--augment", type=click.Choice(AUGMENTATIONS), default="none")
+@click.option("--partition", type=click.Choice(PARTITION_RULES), help=PARTITION_HELP)
 @click.option("--alpha", type=click.FloatRange(1e-3), default=0.5, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--local-epochs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
 @click.option("--momentum", type=float, default=0.9, show_default=True)
+@click.option("--outer-momentum", type=float, default=0.0, show_default=True)
+@click.option("--label-mask/--no-label-mask", default=True, show_default=True)
 @click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
 @click.pass_context
 def sim(
@@ -144,7 +152,7 @@ def specification(options: Data) -> Data:
         "data": named_data(str(options["data"])).to_data(),
         "data_name": options["data"],
         "split_fraction": str(fraction),
-        "partition": {"rule": "dirichlet", "alpha": options["alpha"]},
+        "partition": {"rule": options["partition"], "alpha": options["alpha"]},
     }
 
 
@@ -211,6 +219,7 @@ def round_text(message: Data) -> str:
         f"Round {message.get('round')} of {message.get('rounds')}: "
         f"loss {number(message.get('loss'), 'not measured')}, "
         f"accuracy {percent(_real(message.get('accuracy')), 'not measured')}"
+        f"{perplexity(message.get('perplexity'))}"
     )
 
 
@@ -221,9 +230,10 @@ def result_text(result: Data) -> str:
         return _real(result.get(key))
 
     flops = real("train_flops_per_peer_round")
+    accuracy = percent(real("accuracy")) + perplexity(result.get("perplexity"))
     return "\n".join(
         (
-            f"Accuracy  {percent(real('accuracy'))}  ({result.get('method')} on "
+            f"Accuracy  {accuracy}  ({result.get('method')} on "
             f"{result.get('model')}, {result.get('data')})",
             f"Swarm     {result.get('peers')} peers, split fraction "
             f"{result.get('split_fraction')}, {result.get('rounds')} rounds, seed "

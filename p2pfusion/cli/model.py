@@ -16,7 +16,14 @@ from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.splits import Swarm, report
-from p2pfusion.cli.text import is_terminal, number, percent, screen_width, size
+from p2pfusion.cli.text import (
+    is_terminal,
+    number,
+    percent,
+    perplexity,
+    screen_width,
+    size,
+)
 from p2pfusion.cli.windows import split_screen
 from p2pfusion.errors import (
     ConfigError,
@@ -158,17 +165,25 @@ def export(file: Path) -> None:
 def evaluate(
     file: Path, data_name: str, model: str | None, model_arguments: Data | None
 ) -> None:
-    """Measure the accuracy of an exported model on held-out data."""
+    """Measure how good an exported model is on held-out data."""
     data = evaluate_file(file, data_name, model=model, model_arguments=model_arguments)
-    kept = "held-out examples" if data.get("held_out") else "examples, NOT held out"
-    show(
-        data,
-        lambda: (
-            f"Accuracy {percent(_number(data, 'accuracy'))} on {data.get('samples')} "
-            f"{kept} (chance: {percent(_number(data, 'chance_accuracy'))}), "
-            f"loss {number(_number(data, 'loss'), 'not finite')}"
-        ),
+    show(data, lambda: evaluation_text(data))
+
+
+def evaluation_text(data: Data) -> str:
+    """How good a model is, and how good guessing would be."""
+    chance = _number(data, "chance_perplexity")
+    what = "examples" if chance is None else "tokens"
+    kept = f"held-out {what}" if data.get("held_out") else f"{what}, NOT held out"
+    text = (
+        f"Accuracy {percent(_number(data, 'accuracy'))} on {data.get('samples')} "
+        f"{kept} (chance: {percent(_number(data, 'chance_accuracy'))}), "
+        f"loss {number(_number(data, 'loss'), 'not finite')}"
     )
+    if chance is None:
+        return text
+    found = perplexity(data.get("perplexity")) or ", perplexity not finite"
+    return f"{text}{found} (by frequency alone: {chance:.4g})"
 
 
 def evaluate_file(
@@ -195,6 +210,7 @@ def evaluate_file(
             "do": "evaluate",
             "model": name,
             "arguments": dict(arguments),
+            "vocabulary": json.loads(metadata.get("vocabulary", "{}")),
             "file": str(file.absolute()),
             "data": named_data(data_name).to_data(),
         }

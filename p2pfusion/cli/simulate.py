@@ -10,7 +10,7 @@ from __future__ import annotations
 import click
 
 from p2pfusion.cli.output import Data, Failure, show
-from p2pfusion.cli.text import duration, percent, size
+from p2pfusion.cli.text import duration, percent, perplexity, size
 from p2pfusion.errors import P2PFusionError
 from p2pfusion.methods import split_fraction
 
@@ -94,6 +94,7 @@ def outcome_text(data: Data) -> str:
     ]
     if "accuracy" in data:
         learned = percent(real(data["accuracy"]), "nobody could export a model")
+        learned += perplexity(data.get("perplexity"))
         lines.append(f"Accuracy  {learned} ({data['model']} on {data['data']})")
     found = rows(data, "violations")
     for violation in found[:SHOWN_VIOLATIONS]:

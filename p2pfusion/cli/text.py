@@ -48,6 +48,11 @@ def duration(seconds: float | None, unknown: str = "unknown") -> str:
     return f"{whole // 86_400}d{whole % 86_400 // 3600:02}h"
 
 
+def perplexity(value: object) -> str:
+    """What is said of running text beside the accuracy; nothing of other data."""
+    return f", perplexity {value:.4g}" if isinstance(value, (int, float)) else ""
+
+
 def number(value: object, unknown: str = "unknown", digits: int = 3) -> str:
     """A number of any kind, or text as it is."""
     if value is None:

@@ -34,10 +34,11 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Described:
-    """The layout of the founder's model, and its arguments, completed."""
+    """The layout of the founder's model, its arguments and vocabulary, completed."""
 
     layout: Layout
     arguments: Fields
+    vocabulary: Fields
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,14 @@ class Apprentice:
         """What the loop waits on."""
         return self._link.descriptors()
 
-    def describe(self, model: str, arguments: Fields) -> None:
-        """Asks for a model's layout; the data tells what the arguments leave open."""
+    def describe(self, model: str, arguments: Fields, vocabulary: Fields) -> None:
+        """Asks for a model's layout; the data tells what the rest leaves open."""
         data = self._data.to_data()
         self._describe = {
             "do": "describe",
             "model": model,
             "arguments": dict(arguments),
+            "vocabulary": dict(vocabulary),
             "data": data,
         }
         self._link.send(self._describe)
@@ -148,6 +150,8 @@ class Apprentice:
             "do": "setup",
             "model": manifest.model,
             "arguments": manifest.model_arguments,
+            "vocabulary": manifest.vocabulary,
+            "augment": manifest.augment,
             "layout": manifest.layout.to_data(),
             "seed": manifest.seed,
             "objective": {"label_mask": manifest.label_mask},
@@ -156,6 +160,7 @@ class Apprentice:
                 "weight_decay": manifest.weight_decay,
                 "clip": manifest.clip,
             },
+            "outer_momentum": manifest.outer_momentum,
             "batch": manifest.batch,
             "local_epochs": manifest.local_epochs,
             "local_steps": manifest.local_steps or None,
@@ -220,9 +225,10 @@ class Apprentice:
     def _done(self, message: Fields) -> list[Outcome]:
         self.state = "ready"
         if message["done"] == "describe":
-            arguments = message["arguments"]
-            assert isinstance(arguments, dict)
-            return [Described(Layout.from_data(message["layout"]), arguments)]
+            arguments, vocabulary = message["arguments"], message["vocabulary"]
+            assert isinstance(arguments, dict) and isinstance(vocabulary, dict)
+            layout = Layout.from_data(message["layout"])
+            return [Described(layout, arguments, vocabulary)]
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
             return []

@@ -146,7 +146,8 @@ def _begin(node: Node, manifest: Manifest | None) -> None:
         _resume(node, manifest)
     elif swarm is not None:
         # Its layout is lacking yet; node then founds the swarm, or joins this one only.
-        node.apprentice.describe(swarm.model, swarm.model_arguments)
+        arguments, vocabulary = swarm.model_arguments, swarm.vocabulary
+        node.apprentice.describe(swarm.model, arguments, vocabulary)
         return
     for join in node.joins:
         node.handle(join)

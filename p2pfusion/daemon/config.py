@@ -22,7 +22,7 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_NAME_CHARACTERS, MAX_ROSTER
 
 SECTIONS = ("peer", "data", "swarm")
-PARTITION_RULES = ("dirichlet", "shards", "iid")
+PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
 MAX_EVERY = 1_000_000
 
@@ -63,9 +63,10 @@ class PeerSettings:
 class PartitionSettings:
     """``[data] partition``: this peer's share of files that all peers have."""
 
-    rule: str = "dirichlet"
+    rule: str | None = None
     """``dirichlet`` draws every class' shares, ``shards`` gives each peer few classes,
-    ``iid`` deals evenly. The default is what non-IID results are usually given for."""
+    ``iid`` deals evenly, ``by-document`` is for running text. The default is that for
+    running text and else ``dirichlet``, for which non-IID results are usually given."""
     alpha: float = 0.5
     """Concentration of ``dirichlet``: smaller is more skewed; 0.5 is the usual test."""
     shards: int = 2
@@ -238,7 +239,7 @@ def _data(table: Table, source: str) -> DataSettings:
 
 
 def _check_partition(partition: PartitionSettings, where: Place) -> None:
-    if partition.rule not in PARTITION_RULES:
+    if partition.rule is not None and partition.rule not in PARTITION_RULES:
         raise ConfigError(
             f"{where('rule')} is {partition.rule!r}: it must be one of "
             + ", ".join(PARTITION_RULES),

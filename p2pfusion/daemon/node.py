@@ -52,6 +52,7 @@ from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.messages import Chunk, Pong
 from p2pfusion.protocol.peer import Peer
+from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.transport import Arrival, Incoming
 
@@ -258,9 +259,10 @@ class Node:
         assert swarm is not None
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
-            manifest = swarm.with_model_arguments(described.arguments).manifest(
-                described.layout, founder
-            )
+            completed = swarm.completed(described.arguments, described.vocabulary)
+            manifest = completed.manifest(described.layout, founder)
+            stated = self.profile.peer.split_fraction
+            check_blocks(manifest.layout, stated, f"{self.profile.source}: [peer]")
         except P2PFusionError as error:
             self.ending.fail(error)
             return

@@ -14,9 +14,12 @@ from typing import get_type_hints
 
 from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
 from p2pfusion.errors import ConfigError
-from p2pfusion.methods import build_method
+from p2pfusion.methods import build_method, initial_layout
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
+
+COMPLETED = ("model_arguments", "vocabulary")
+"""Keys whose tables the trainer completes when the swarm is founded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +43,20 @@ class SwarmSettings:
         assert isinstance(found, Mapping)
         return found
 
-    def with_model_arguments(self, arguments: Mapping[str, object]) -> SwarmSettings:
-        """The same swarm with all arguments of the model, as the trainer told them."""
-        values = {**self.values, "model_arguments": dict(arguments)}
-        return dataclasses.replace(self, values=values)
+    @property
+    def vocabulary(self) -> Mapping[str, object]:
+        """What the file states about tokens; the trainer completes it."""
+        found = self.values.get("vocabulary", {})
+        assert isinstance(found, Mapping)
+        return found
+
+    def completed(
+        self, arguments: Mapping[str, object], vocabulary: Mapping[str, object]
+    ) -> SwarmSettings:
+        """The same swarm with all arguments of the model and its vocabulary, as the
+        trainer told them."""
+        told = {"model_arguments": dict(arguments), "vocabulary": dict(vocabulary)}
+        return dataclasses.replace(self, values={**self.values, **told})
 
     def manifest(self, layout: Layout, founder: bytes = b"") -> Manifest:
         """The manifest of the swarm, once the trainer has told the layout."""
@@ -53,7 +66,9 @@ class SwarmSettings:
                 layout=layout,
                 founder=founder.hex(),
             )
-            build_method(manifest.method, manifest.method_arguments)
+            method = build_method(manifest.method, manifest.method_arguments)
+            begins = initial_layout(method, layout)
+            manifest = dataclasses.replace(manifest, layout=begins)
         except ConfigError as error:
             raise ConfigError(f"{self.source}: {error}", hint=error.hint) from None
         return manifest
@@ -62,8 +77,8 @@ class SwarmSettings:
         """The first stated key that this manifest contradicts, or None."""
         for key in sorted(self.values):
             stated, found = self.values[key], getattr(manifest, key)
-            if key == "model_arguments":  # the trainer completed them
-                found = {inner: found.get(inner) for inner in self.model_arguments}
+            if key in COMPLETED:
+                found = {inner: found.get(inner) for inner in stated}  # type: ignore[attr-defined]
             if stated != found:
                 return key
         return None

@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.methods.base import Member, Method, PlanContext, split_fraction
+from p2pfusion.methods.base import (
+    Member,
+    Method,
+    PlanContext,
+    initial_layout,
+    split_fraction,
+)
 from p2pfusion.methods.fedavg import FedAvg
 from p2pfusion.methods.federated_dropout import FederatedDropout
 from p2pfusion.methods.fedrolex import FedRolex
@@ -26,6 +32,7 @@ __all__ = [
     "Method",
     "PlanContext",
     "build_method",
+    "initial_layout",
     "split_fraction",
 ]
 

@@ -7,10 +7,11 @@ split and nobody needs to send one. Integers only: no tensors, no clock, no stat
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
@@ -40,6 +41,17 @@ class PlanContext:
         """The split fraction of every rank."""
         return tuple(member.split_fraction for member in self.roster)
 
+    @cached_property
+    def narrowest(self) -> Fraction:
+        """The smallest split fraction."""
+        return min(self.fractions)
+
+    @cached_property
+    def kept(self) -> dict[Hashable, object]:
+        """What a method has found out for one rank and needs again for the next, under
+        names that it chooses: with a thousand members nobody computes it for each."""
+        return {}
+
 
 class Method(Protocol):
     """Chooses every member's split in every round."""
@@ -47,6 +59,21 @@ class Method(Protocol):
     def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
         """The split of the member with this rank; a function of its arguments alone."""
         ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A method that also says how the model begins, in place of the model's own way."""
+
+    def initial(self, layout: Layout) -> Layout:
+        """The same model with other initial-value rules; ``ConfigError`` if it cannot
+        begin so."""
+        ...
+
+
+def initial_layout(method: Method, layout: Layout) -> Layout:
+    """The layout of the manifest of a swarm that is founded with this method."""
+    return method.initial(layout) if isinstance(method, Beginning) else layout
 
 
 def split_fraction(value: object, where: str) -> Fraction:

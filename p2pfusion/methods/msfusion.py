@@ -9,6 +9,12 @@ reconstructed, and ``docs/methods.md`` says from what.
 - ``skewed``: axes that meet in a tensor move against each other, so that every entry
   is trained within a cycle. Excepted are tensors that follow one axis twice or three
   axes at once: no two moving windows reach all of these.
+- ``blocks`` (ours): every axis is cut into the same number of blocks, and a peer trains
+  the same ones of all axes, for ``dwell`` rounds or for good.
+
+And how the model begins: ``dense`` (as the model says, the faithful reading) or
+``silent`` (ours): entries that join different blocks begin as zero, so that what nobody
+trains is silence in the whole model, and not noise.
 
 Differs: windows move by grid cells. The paper's step is unread; half a window per shift
 is the default because it measured best (``docs/results.md``), and the pace matters.
@@ -25,8 +31,9 @@ from functools import cached_property
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_CELLS_PER_AXIS
 from p2pfusion.methods.base import PlanContext
+from p2pfusion.split.blocks import block_window, part_of_block, silenced
 from p2pfusion.split.indices import IndexSet
-from p2pfusion.split.layout import Axis
+from p2pfusion.split.layout import Axis, Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import (
     Overlap,
@@ -41,7 +48,8 @@ from p2pfusion.split.windows import (
     window_width,
 )
 
-SHIFTS = ("tied", "skewed")
+SHIFTS = ("tied", "skewed", "blocks")
+STARTS = ("dense", "silent")
 MAX_DWELL = 1_000_000
 """Rounds per shift: longer than any run, so a longer one is a slip of the pen."""
 
@@ -51,7 +59,7 @@ class MSfusion:
     """Doubly shifted windows."""
 
     shift: str = "tied"
-    """How axes move: ``tied`` or ``skewed``."""
+    """How axes move: ``tied``, ``skewed`` or ``blocks``."""
 
     overlap: str | Mapping[str, object] = "auto"
     """How much neighbours' windows overlap over the run: see ``Overlap``. Tied only."""
@@ -65,33 +73,55 @@ class MSfusion:
     """
 
     dwell: int = 1
-    """Rounds that windows stay before they shift."""
+    """Rounds that windows stay before they shift; 0: they never do."""
+
+    start: str = "dense"
+    """How entries between blocks begin: ``dense`` or ``silent``."""
+
+    blocks: int = 4
+    """Blocks per axis, where windows are blocks or the start is silent. A peer trains
+    as many whole ones as its split fraction has room for."""
 
     def __post_init__(self) -> None:
         if self.shift not in SHIFTS:
-            raise ConfigError(f"shift: {self.shift!r} is neither tied nor skewed")
+            known = ", ".join(SHIFTS)
+            raise ConfigError(f"shift: {self.shift!r} is none of {known}")
+        if self.start not in STARTS:
+            raise ConfigError(f"start: {self.start!r} is neither dense nor silent")
+        if not _within(self.blocks, MAX_CELLS_PER_AXIS):
+            raise ConfigError(f"blocks: not a number from 1 to {MAX_CELLS_PER_AXIS}")
         object.__setattr__(self, "overlap", str(Overlap.parse(self.overlap, "overlap")))
         if self.step != "half" and not _within(self.step, MAX_CELLS_PER_AXIS):
             raise ConfigError(
                 f'step: neither a number from 1 to {MAX_CELLS_PER_AXIS} nor "half"'
             )
-        if not _within(self.dwell, MAX_DWELL):
-            raise ConfigError(f"dwell: not a number of rounds from 1 to {MAX_DWELL}")
-        if self.shift == "skewed" and (self.overlap, self.step) != ("auto", "half"):
+        if not _within(self.dwell, MAX_DWELL, least=0):
+            raise ConfigError(f"dwell: not a number of rounds from 0 to {MAX_DWELL}")
+        if self.shift != "tied" and (self.overlap, self.step) != ("auto", "half"):
             raise ConfigError(
-                "overlap and step: skewed windows are evenly spaced and have their own "
-                "step",
+                f"overlap and step: {self.shift} windows are evenly spaced and have "
+                "their own step",
                 hint='leave both out, or use shift = "tied"',
             )
 
     def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
         """The member's window on every axis."""
+        if self.shift == "blocks":
+            return self._blocks(context, round_index, rank)
         if self.shift == "skewed":
             return self._skewed(context, round_index, rank)
         return self._tied(context, round_index, rank)
 
+    def initial(self, layout: Layout) -> Layout:
+        """The model as the swarm begins with it."""
+        return silenced(layout, self.blocks) if self.start == "silent" else layout
+
     def cycle_rounds(self, context: PlanContext) -> int:
         """Rounds after which windows that keep their spacing begin again."""
+        if not self.dwell:
+            return 1
+        if self.shift == "blocks":
+            return self.blocks * self.dwell
         if self.shift == "skewed":
             skew = _skew(context, skew_constants(context.layout))
             return skew.cycle_steps * self.dwell
@@ -103,6 +133,28 @@ class MSfusion:
     def _schedule(self) -> Overlap:
         return Overlap.parse(self.overlap, "overlap")
 
+    def _shifts(self, round_index: int) -> int:
+        """How often the windows have moved before a round."""
+        return round_index // self.dwell if self.dwell else 0
+
+    def _blocks(self, context: PlanContext, round_index: int, rank: int) -> Split:
+        """As many whole blocks as fit, one after the other over the ranks.
+
+        Who has no room for one trains a part of it.
+        """
+        blocks = self.blocks
+        counts = [math.floor(f * blocks) for f in context.fractions[: rank + 1]]
+        count = counts.pop()
+        first = sum(max(1, c) for c in counts) + self._shifts(round_index)
+        fraction = context.roster[rank].split_fraction
+
+        def window(axis: Axis) -> IndexSet:
+            if count:
+                return block_window(axis, first, count, blocks)
+            return part_of_block(axis, first, blocks, window_cells(axis, fraction))
+
+        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
+
     def _skewed(self, context: PlanContext, round_index: int, rank: int) -> Split:
         fraction = context.roster[rank].split_fraction
         constants = skew_constants(context.layout)
@@ -112,7 +164,7 @@ class MSfusion:
             start_cell = skew.start_cell(
                 axis.cell_count,
                 constant=constants[axis.name],
-                step_index=round_index // self.dwell,
+                step_index=self._shifts(round_index),
                 rank=rank,
             )
             return rolling_window(axis, window_cells(axis, fraction), start_cell)
@@ -123,11 +175,10 @@ class MSfusion:
         fraction = context.roster[rank].split_fraction
         overlap = self._overlap_at(context, round_index)
         finest_cells = _finest_cells(context)
-        shift_cells = (
-            round_index // self.dwell * self._step_cells(context, finest_cells)
-        )
+        step_cells = self._step_cells(context, finest_cells)
+        shift_cells = self._shifts(round_index) * step_cells
         offsets = {
-            count: peer_offsets(count, context.fractions, overlap)[rank]
+            count: _offsets(context, count, overlap)[rank]
             for count in {axis.cell_count for axis in context.layout.axes}
         }
 
@@ -147,7 +198,7 @@ class MSfusion:
 
     def _step_cells(self, context: PlanContext, cell_count: int) -> int:
         """The step on an axis of so many cells; not one that leaves all as it was."""
-        narrowest = window_width(cell_count, min(context.fractions))
+        narrowest = window_width(cell_count, context.narrowest)
         step_cells = (
             overlapping_step(narrowest, Fraction(1, 2))
             if isinstance(self.step, str)
@@ -166,9 +217,20 @@ class MSfusion:
         self, context: PlanContext, cell_count: int, round_index: int
     ) -> list[tuple[int, int]]:
         overlap = self._overlap_at(context, round_index)
-        offsets = peer_offsets(cell_count, context.fractions, overlap)
+        offsets = _offsets(context, cell_count, overlap)
         widths = (window_width(cell_count, f) for f in context.fractions)
         return list(zip(offsets, widths, strict=True))
+
+
+def _offsets(
+    context: PlanContext, cell_count: int, overlap: Fraction | None
+) -> tuple[int, ...]:
+    """Every rank's, from the first one that asks."""
+    kept, name = context.kept, ("offsets", cell_count, overlap)
+    if name not in kept:
+        kept[name] = peer_offsets(cell_count, context.fractions, overlap)
+    found: tuple[int, ...] = kept[name]  # type: ignore[assignment]
+    return found
 
 
 def _skew(context: PlanContext, constants: Mapping[str, int]) -> Skew:
@@ -179,7 +241,7 @@ def _finest_cells(context: PlanContext) -> int:
     return max((axis.cell_count for axis in context.layout.axes), default=1)
 
 
-def _within(value: object, largest: int) -> bool:
+def _within(value: object, largest: int, least: int = 1) -> bool:
     if isinstance(value, bool) or not isinstance(value, int):
         return False
-    return 1 <= value <= largest
+    return least <= value <= largest

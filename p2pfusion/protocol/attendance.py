@@ -7,6 +7,8 @@ others are ready; ``lateness.py`` says how long it is.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.transfer import Pull
@@ -46,7 +48,9 @@ class Attendance:
         if peer in self.offers or peer not in self.expected:
             return
         self.offers[peer] = (now, offer)
-        self._base = None
+        base = None if self._base is None else self._base[0]
+        if base is None or now < base:  # else half of the others were there before it
+            self._base = None
         if self.offered_at is not None:
             self._note_lateness(now, offer)
 
@@ -75,6 +79,13 @@ class Attendance:
         self.offers = {p: (at + seconds, o) for p, (at, o) in self.offers.items()}
         self._base = None
 
+    def is_minority(self, digest: bytes) -> bool:
+        """Whether more of those who have offered made another plan than the one of this
+        digest, which is ours; ties go to one side."""
+        digests = Counter(offer.digest for _, offer in self.offers.values())
+        digests[digest] += 1
+        return digest != max(digests, key=lambda each: (digests[each], each))
+
     # --- Instants --------------------------------------------------------------------
 
     def base(self) -> float | None:
@@ -88,11 +99,15 @@ class Attendance:
         return self._base[0]
 
     def _found_base(self) -> float | None:
+        if self._trains and self.offered_at is None:
+            return None
         others = self.expected - self.lost - self.elsewhere
-        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
         half = (len(others) + 1) // 2
+        if half > len(self.offers):
+            return None
+        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
         own = [] if self.offered_at is None else [self.offered_at]
-        if half > len(times) or (self._trains and not own):
+        if half > len(times):
             return None
         return max([*times[half - 1 : half], *own], default=self._started_at)
 
@@ -111,7 +126,7 @@ class Attendance:
 
     def may_be_due(self, before: float) -> bool:
         """False if certainly nothing is due before an instant."""
-        base = self.base()
+        base = self._base[0] if self._base is not None else self.base()
         begins_at = self.offered_at if base is None else base
         minimum_s = self._pace.lateness.minimum_s
         return begins_at is not None and begins_at + minimum_s < before

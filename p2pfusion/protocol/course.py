@@ -11,7 +11,6 @@ itself in the minority catches up like a newcomer.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from p2pfusion.errors import LayoutError
@@ -124,11 +123,11 @@ class Course:
 
     def deadline(self) -> float | None:
         """When ``progress`` must be looked at even if nothing happens."""
-        instants = [self.pause.deadline(), self.draining.deadline()]
-        own = self._own
+        own, instants = self._own, [self.pause.deadline(), self.draining.deadline()]
         if own and self._returning and not (self._is_out or self.pause.is_held):
             instants.append(None if own.lacks_quorum else own.alone_at)
-        return min((at for at in instants if at is not None), default=None)
+        due = [at for at in instants if at is not None]
+        return min(due, default=None)
 
     @property
     def _is_out(self) -> bool:
@@ -155,6 +154,8 @@ class Course:
 
     def progress(self, now: float) -> list[Effect]:
         """Whatever can be done about rounds at this moment."""
+        if self._is_settled:
+            return []
         if self._standing is Standing.NO_SWARM or self._is_out:
             return []
         effects: list[Effect] = []
@@ -172,6 +173,19 @@ class Course:
             following = self.exchange.round
             round_ = following if following is not round_ else None
         return effects + self._drain(now)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether the round waits for something, and nothing else is under way: then
+        ``progress`` has nothing to do. It is so after nearly every event."""
+        round_ = self.exchange.round
+        if round_ is None or not round_.waits or self.pause.is_held:
+            return False
+        if self.tables.is_on or self.draining.is_wanted:
+            return False
+        if self._standing is Standing.RUNNING:
+            return self.gossip.detector.furthest < round_.number + 2
+        return self._standing is Standing.DONE
 
     def _drain(self, now: float) -> list[Effect]:
         """Where this peer shall end, or has left: says when that costs nobody much."""
@@ -258,20 +272,19 @@ class Course:
             return self._catch_up("back after a restart", now)
         if claims.all_heard(self.gossip.others(), now):
             return self._enter_own(self._own, now)
-        number = self._own.next_round
-        reaches = number >= self.manifest.rounds or self.pause.reaches_quorum(
-            number, now
-        )
-        if reaches and self._own.lacks_quorum:
+        own, number = self._own, self._own.next_round
+        if now < own.alone_at and not own.lacks_quorum:
+            return []
+        is_last = number >= self.manifest.rounds
+        reaches = is_last or self.pause.reaches_quorum(number, now)
+        if reaches and own.lacks_quorum:
             # Others that come back at the same time are heard as well.
-            own = replace(self._own, lacks_quorum=False, alone_at=now + ALONE_AFTER_S)
-            self._own = own
-        if now < self._own.alone_at:
+            self._own = replace(own, lacks_quorum=False, alone_at=now + ALONE_AFTER_S)
             return []
         if not reaches:
-            self._own = replace(self._own, lacks_quorum=True)
+            self._own = replace(own, lacks_quorum=True)
             return []
-        return self._enter_own(self._own, now)
+        return self._enter_own(own, now)
 
     def _enter_own(self, own: Own, now: float) -> list[Effect]:
         """Goes on from what this peer has, without the others' table."""
@@ -280,8 +293,7 @@ class Course:
 
     def _is_behind(self, now: float) -> bool:
         round_ = self.exchange.round
-        done = self._standing is Standing.DONE
-        if done or round_ is None:
+        if round_ is None or self._standing is Standing.DONE:
             return False
         return self.gossip.claims.are_at(round_.number + 2, now)
 
@@ -305,15 +317,12 @@ class Course:
         return self.tables.ask(seen, self.schedule.target(seen, self._number), now)
 
     def _enter_with(self, table: bytes, now: float) -> list[Effect]:
+        own = self.exchange.round
         try:
             homes = Homes.from_bytes(self.manifest.layout, table)
-        except LayoutError as error:
-            return [Report("protocol-error", {"reason": f"table of homes: {error}"})]
-        own = self.exchange.round
-        if own is not None and own.number >= self.tables.target:
-            return []
-        self.schedule.expect(self.tables.target, anew=True)
-        try:
+            if own is not None and own.number >= self.tables.target:
+                return []
+            self.schedule.expect(self.tables.target, anew=True)
             return self._enter(self.tables.target, homes, now=now, catches_up=True)
         except LayoutError as error:
             return [Report("protocol-error", {"reason": f"table of homes: {error}"})]
@@ -378,7 +387,7 @@ class Course:
             Seal(round_.number + 1, homes),
             Report("round-sealed", round_details(round_, now)),
         ]
-        if self._in_minority(round_):
+        if round_.attendance.is_minority(round_.plan.digest):
             # The others need so long, at most, to be in the next round as well.
             alone_at = now + self.pace.lateness.maximum_s + TABLE_PATIENCE_S
             self._own = Own(round_.number + 1, homes, round_.number, alone_at)
@@ -388,11 +397,3 @@ class Course:
             self._standing = Standing.DRAINED
             return effects
         return effects + self._enter(round_.number + 1, homes, now=now)
-
-    @staticmethod
-    def _in_minority(round_: Round) -> bool:
-        """Whether more peers made another plan than ours; ties go to one side."""
-        digests = Counter(offer.digest for _, offer in round_.offers.values())
-        digests[round_.plan.digest] += 1
-        winner = max(digests, key=lambda digest: (digests[digest], digest))
-        return winner != round_.plan.digest

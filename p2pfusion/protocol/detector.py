@@ -83,10 +83,10 @@ class Detector:
 
     def heard(self, peer: str, now: float) -> bool:
         """Notes a sign of life; True if the peer was not online before."""
-        contact = self.watch(peer, now)
-        was_up = self.is_online(peer, now)
+        contact = self.contacts.get(peer) or self.watch(peer, now)
+        was_up = peer in self._up and self.is_online(peer, now)
         contact.heard_at, contact.alive_until = now, now + self.timing.silence_s
-        if was_up and peer in self._up:
+        if was_up:
             return False
         contact.said_goodbye = contact.is_gone = False
         self._connecting.discard(peer)
@@ -136,8 +136,10 @@ class Detector:
 
     def in_round(self, peer: str, round_index: int, now: float) -> None:
         """The peer says that it is in this round."""
-        self.watch(peer, now).round_index = round_index
-        self.furthest = max(self.furthest, round_index)
+        contact = self.contacts.get(peer) or self.watch(peer, now)
+        contact.round_index = round_index
+        if round_index > self.furthest:
+            self.furthest = round_index
 
     def slept(self, seconds: float) -> None:
         """This process did not run for so long: who sleeps does not hear others."""
@@ -248,6 +250,11 @@ class Detector:
         """Whether the peer is observed, or is not known at all."""
         contact = self.contacts.get(peer)
         return contact is None or contact.observed
+
+    def has_news(self, now: float) -> bool:
+        """Whether ``newly_silent`` is worth a call."""
+        may_end = bool(self._ends) and self._ends[0][0] < now + ROUNDING_S
+        return may_end or bool(self._news)
 
     def newly_silent(self, now: float) -> list[str]:
         """Peers that went silent since the last call, sorted."""

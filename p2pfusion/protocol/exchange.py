@@ -64,7 +64,6 @@ class Exchange:
         self.round: Round | None = None
         """The round that this peer is in."""
         self.homes: dict[int, Homes] = {}
-        self._looked: dict[int, int] = {}
         self._early: dict[str, tuple[float, Offer]] = {}
         self.exports = Exports(self.pulls)
         self.pause = Pause(gossip)
@@ -108,13 +107,20 @@ class Exchange:
     def deadline(self, before: float = float("inf")) -> float | None:
         """When ``tick`` may have something to do; None also if not before."""
         soonest = self.pulls.deadline()
-        held = self.pause.is_held
-        for number in [] if held else self.pulls.open_rounds():
+        if self.pause.is_held:
+            return soonest
+        for number in self.pulls.open_rounds():
             round_ = self.rounds.get(number)
             instant = None if round_ is None else round_.deadline(before)
             if instant is not None and (soonest is None or instant < soonest):
                 soonest = instant
         return soonest
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether ``act_on_silence`` is due: for silence, or a round that is over."""
+        is_over = self.round is not None and self.round.is_over
+        return is_over or self.pause.is_disturbed
 
     def act_on_silence(self, silent: Iterable[str], now: float) -> list[Effect]:
         """Goes on without those that have been silent for a moment, or stands still."""
@@ -153,7 +159,6 @@ class Exchange:
         effects: list[Effect] = self.serves.drop_where(before=before)
         for number in [n for n in self.rounds if n < before]:
             del self.rounds[number], self.homes[number]
-            self._looked.pop(number, None)
             for pull in self.pulls.of_round(number):
                 if pull.stream.hop != TABLE:
                     effects += self._fail(pull, "overtaken", now)
@@ -187,9 +192,9 @@ class Exchange:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
         for number, round_ in self.rounds.items():
-            if self._looked.get(number) == round_.changes:
+            if round_.looked_at == round_.changes:
                 continue  # nothing has become ready
-            self._looked[number] = round_.changes
+            round_.looked_at = round_.changes
             for serve in self.serves.waiting(number):
                 effects += self._serve(serve, now)
         return effects

@@ -13,12 +13,11 @@ always has the records of all whom it names so, and so has what it passes on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import (
-    DIGEST_BUCKETS,
     KEPT_ROSTERS,
     MAX_CHAIN_LINKS,
     MAX_RECOVERIES,
@@ -32,6 +31,7 @@ from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.memberships import Found, Memberships, Standing, trained
 from p2pfusion.protocol.messages import (
     BEFORE_START,
+    NEVER,
     Facts,
     Membership,
     PeerRecord,
@@ -45,7 +45,7 @@ from p2pfusion.protocol.statements import (
     read_accusation,
     read_start,
 )
-from p2pfusion.protocol.tally import Tally, bucket
+from p2pfusion.protocol.tally import Tally
 from p2pfusion.security import Scheme
 
 
@@ -76,6 +76,7 @@ class FactSet:
         Raises ``RemoteProtocolError`` for what no honest peer can have passed on;
         nothing of the message is then kept.
         """
+        self._tally.added = []
         decrees = self._decrees
         members = [found for m in facts.members if (found := self._members.read(m))]
         start = self._new_start(facts.start)
@@ -103,13 +104,13 @@ class FactSet:
             changed |= self._ended
             self._ended = {*self.revoked, *self.lost}
             changed |= self._ended
-        is_news = False
+        since = NEVER
         for peer in changed & self.records.keys():
-            is_news |= self._fold.stays(peer, self._stay(self.records[peer]))
+            since = min(since, self._fold.stays(peer, self._stay(self.records[peer])))
         for peer in accused | (changed & self._accusations.about.keys()):
-            is_news |= self._fold.accused(peer, self.accusers(peer))
-        if is_news:
-            self._rosters.clear()
+            since = min(since, self._fold.accused(peer, self.accusers(peer)))
+        if since < NEVER:
+            self._rosters = {e: kept for e, kept in self._rosters.items() if e < since}
 
     def _check_room(
         self, members: list[Found], verdicts: list[Verdict], losses: list[Loss]
@@ -133,7 +134,7 @@ class FactSet:
         kept = self._members.keep(found)
         if kept is not None:
             is_other = self._members.standings[peer] != before
-            if older is None or trained(older) != trained(self.records[peer]):
+            if older is not None and trained(older) != trained(self.records[peer]):
                 self._rosters.clear()
             self._decrees.members_changed(admissions=is_other)
             if is_other:
@@ -329,23 +330,41 @@ class FactSet:
         """Eight bytes for each part of the set, to find the parts that differ."""
         return self._tally.buckets
 
-    def in_buckets(self, indices: Collection[int]) -> Facts:
-        """The facts in some of these parts, everything about one peer in one."""
-        wanted = frozenset(indices)
-        here = [p for p in self._members.sorted if bucket(p.encode()) in wanted]
-        verdicts = sorted(self.revocations.items())
-        losses = sorted(self.recoveries.items())
-        return Facts(
-            tuple(self._members.signed[peer] for peer in here),
-            self._signed_start if bucket(b"") in wanted else None,
-            tuple(v.revocation for p, v in verdicts if bucket(p[1].encode()) in wanted),
-            self._accusations.about_all(here),
-            tuple(x.recovery for place, x in losses if bucket(place) in wanted),
-        )
+    @property
+    def added(self) -> Sequence[bytes]:
+        """The names of what the last merging brought."""
+        return self._tally.added
+
+    def names(self, bucket: int) -> Collection[bytes]:
+        """The names of the facts in one part of the set."""
+        return self._tally.names(bucket)
+
+    def has(self, name: bytes) -> bool:
+        """Whether the fact of this name is known."""
+        return self._tally.has(name)
+
+    def knew(self, name: bytes) -> bool:
+        """Whether it is known, or was until another one took its place."""
+        return self._tally.knew(name)
+
+    def named(self, names: Iterable[bytes]) -> Facts:
+        """Of the facts of these names those that are known."""
+        return self._tally.named(names)
+
+    def besides(self, buckets: Iterable[int], names: Collection[bytes]) -> Facts:
+        """The facts in some parts of the set whose names are others than these."""
+        return self._tally.besides(buckets, names)
 
     def all(self) -> Facts:
-        """The whole set."""
-        return self.in_buckets(range(DIGEST_BUCKETS))
+        """The whole set, in an order that follows from it."""
+        here = self._members.sorted
+        return Facts(
+            tuple(self._members.signed[peer] for peer in here),
+            self._signed_start,
+            tuple(said.revocation for _, said in sorted(self.revocations.items())),
+            self._accusations.about_all(here),
+            tuple(said.recovery for _, said in sorted(self.recoveries.items())),
+        )
 
     def messages(self) -> list[Facts]:
         """The whole set, in messages that fit a control frame."""

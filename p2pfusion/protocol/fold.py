@@ -71,11 +71,12 @@ class Fold:
 
     # --- Changes ---------------------------------------------------------------------
 
-    def stays(self, peer: str, stay: Stay | None) -> bool:
-        """For how long a peer is in by its own word; whether that is news."""
+    def stays(self, peer: str, stay: Stay | None) -> int:
+        """For how long a peer is in by its own word; from which epoch on rosters may be
+        others now, ``NEVER`` if that is no news."""
         before = self._stays.get(peer)
         if stay == before:
-            return False
+            return NEVER
         if before is not None:
             _remove(self._ranked, (before.from_epoch, peer))
             _remove(self._around, (place(self._swarm, peer), peer))
@@ -85,19 +86,27 @@ class Fold:
             insort(self._around, (place(self._swarm, peer), peer))
             self._stays[peer] = stay
         self._note_steady(peer)
-        self._changed()
-        return True
+        return self._changed(self._differs_from(before, stay))
 
-    def accused(self, peer: str, said: Mapping[str, int]) -> bool:
-        """Who accuses a peer, and since when; whether that may change any roster."""
+    def _differs_from(self, one: Stay | None, other: Stay | None) -> int:
+        """The first epoch for which it makes a difference which of two stays it is."""
+        begins = [NEVER if stay is None else stay.from_epoch for stay in (one, other)]
+        ends = [NEVER if stay is None else stay.until_epoch for stay in (one, other)]
+        if begins[0] == begins[1]:
+            return min(ends)
+        # Whether a word is one of a former stay depends on when the present one begins.
+        return 0 if self._words else min(begins)
+
+    def accused(self, peer: str, said: Mapping[str, int]) -> int:
+        """Who accuses a peer, and since when; from which epoch on rosters may be others
+        now, ``NEVER`` if none can."""
         before = self._words.pop(peer, NOTHING)
         if said:
             self._words[peer] = said
         self._note_steady(peer)
         if said == before or self._is_all_the_same(peer, before, said):
-            return False
-        self._changed()
-        return True
+            return NEVER
+        return self._changed(min(since for _, since in said.items() ^ before.items()))
 
     def _note_steady(self, peer: str) -> None:
         """Who is accused, or ends its stay itself, may be missing in some epoch."""
@@ -108,10 +117,12 @@ class Fold:
         else:
             self._unsteady.add(peer)
 
-    def _changed(self) -> None:
+    def _changed(self, since: int) -> int:
+        """From an epoch on something may be different; before it nothing is."""
         self._evicted = None if self._words else {}
-        self._present.clear()
-        self._circles.clear()
+        self._present = {e: kept for e, kept in self._present.items() if e < since}
+        self._circles = {e: kept for e, kept in self._circles.items() if e < since}
+        return since
 
     def _is_all_the_same(
         self, peer: str, before: Mapping[str, int], said: Mapping[str, int]

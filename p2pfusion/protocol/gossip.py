@@ -2,15 +2,15 @@
 
 A newcomer knocks until a member answers (``joining.py``); an admin decides about it
 (``door.py``); its answer brings the manifest, a credential and the facts. From then on
-every peer dials every other. News is flooded at once to all and every probe carries a
-digest of the sender's facts, so two peers that differ notice within a second and send
-each other what they have. The facts merge by union: no message needs an answer, an
-order or a single delivery.
+every peer dials every other. News is told to all (``spread.py``), and every probe
+carries a digest of the sender's facts, so two peers that differ notice it soon and send
+each other what they lack. The facts merge by union: no message needs an order or a
+single delivery.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from p2pfusion.errors import RemoteProtocolError, VerificationError
@@ -63,6 +63,8 @@ class Gossip:
     ) -> None:
         self.signer = signer
         self.scheme = scheme
+        self.me = record.peer
+        """The own peer id."""
         self.record = record
         self.signed: Signed = sign_record(record, signer)
         self.credential = b""
@@ -79,11 +81,6 @@ class Gossip:
         """Unix time less the ``now`` of events; for people, and the ends of tickets."""
         self._incarnations: dict[str, int] = {}
         self._restarted: list[str] = []
-
-    @property
-    def me(self) -> str:
-        """The own peer id."""
-        return self.record.peer
 
     @property
     def swarm_id(self) -> str:
@@ -140,7 +137,7 @@ class Gossip:
         facts.standing_of(self.record.key, credential)
         self.manifest, self.credential = manifest, credential
         self.spread.facts = facts
-        self.detector.timing = TIMINGS[manifest.network]
+        self.detector.timing = self.spread.timing = TIMINGS[manifest.network]
         self.claims.last_round = manifest.rounds
         self.joining.manifests.clear()
         self._renew(swarm=manifest.swarm_id)
@@ -215,8 +212,13 @@ class Gossip:
         new = self.facts.merge(facts)
         if new == Facts():
             return []
-        told = self.news.told(self.facts, new, before)
-        return [self.saved(), *self._flood(new, out), *told]
+        return [self.saved(), *self._flood(new, out), *self._told(new, before)]
+
+    def _told(self, new: Facts, before: Mapping[str, PeerRecord]) -> list[Effect]:
+        """For people. In a large swarm a crash brings words in hundreds of messages:
+        what they amount to is looked at from time to time, in ``tick``."""
+        at_once = not self.spread.is_large
+        return self.news.told(self.facts, new, before, at_once=at_once)
 
     def _records(self, facts: Facts) -> dict[str, PeerRecord]:
         """What is known of those whom this brings news of."""
@@ -224,9 +226,11 @@ class Gossip:
         known = self.facts.records
         return {peer: known[peer] for peer in peers if peer in known}
 
-    def _flood(self, new: Facts, out: set[str], *, but: str = "") -> list[Effect]:
+    def _flood(
+        self, new: Facts, out: set[str], *, but: str = "", now: float | None = None
+    ) -> list[Effect]:
         """News to others; whoever is put out by it hears it as the last word."""
-        effects = self.spread.tell(new, but=but)
+        effects = self.spread.tell(new, but=but, now=now)
         newly_out = self._newly_out(out)
         for message in in_frames(new):
             effects += [Send(p, message) for p in newly_out if p not in (but, self.me)]
@@ -258,7 +262,9 @@ class Gossip:
         for way in self.joining.due(now):
             knows = bool(way.key)
             effects.append(self._knock(way) if knows else Ask(way.host, way.port))
-        return effects + self.spread.save_due(now)
+        if now >= self.probing.next_at:
+            effects += self.news.evictions(self.facts)
+        return effects + self.spread.tick(now)
 
     def _knock(self, way: Way) -> Knock:
         if self.manifest is None:
@@ -271,8 +277,8 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        soon = min(self.probing.next_at, self.joining.deadline())
-        return min(soon, self.spread.deadline)
+        soon = min(self.probing.next_at, self.spread.deadline)
+        return min(soon, self.joining.deadline()) if self.joining.knocking else soon
 
     # --- Messages --------------------------------------------------------------------
 
@@ -316,8 +322,8 @@ class Gossip:
             record = self.facts.record_of(membership)
             if self.is_member(record.peer):
                 effects += self._met(record, before.get(record.peer), peer, now)
-        told = self.news.told(self.facts, new, before)
-        return effects + self._flood(new, out, but=peer) + told
+        flood = self._flood(new, out, but=peer, now=now)
+        return effects + flood + self._told(new, before)
 
     def _met(
         self, record: PeerRecord, old: PeerRecord | None, by: str, now: float

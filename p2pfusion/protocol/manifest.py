@@ -24,6 +24,8 @@ from p2pfusion.limits import (
     MAX_NAME_CHARACTERS,
     MAX_REPLICATION,
     MAX_ROSTER,
+    MAX_VOCABULARY,
+    MAX_VOCABULARY_BYTES,
 )
 from p2pfusion.split.layout import Layout
 
@@ -32,6 +34,8 @@ WEIGHTINGS = ("uniform", "samples")
 POLICIES = ("majority", "fork")
 NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
+AUGMENTATIONS = ("none", "flip-crop")
+LEVELS = ("word", "character", "byte")
 WIRE_DTYPE_BYTES = {"float32": 4, "float16": 2}
 
 _FOUNDER = re.compile(r"([0-9a-f]{64})?")
@@ -56,6 +60,9 @@ class Manifest:
     """A name in each machine's table of models."""
     model_arguments: Arguments = field(default_factory=dict)
     """Passed to the model; plain numbers, texts and lists."""
+    vocabulary: Arguments = field(default_factory=dict)
+    """How text becomes tokens: ``level`` (``word``, ``character`` or ``byte``), their
+    number at most (``size``), and ``tokens``, which the founder's text gives."""
     layout: Layout
     """The model's axes and parameters, so that a daemon plans without torch."""
     method: str = "msfusion"
@@ -84,8 +91,14 @@ class Manifest:
     """SGD weight decay."""
     clip: float = 1.0
     """Bound on the gradient's norm in a local step; 0 is none."""
+    outer_momentum: float = 0.0
+    """Of the swarm's own steps: how much of the change that the last round brought to
+    what a peer trains is added to what this round brings."""
     label_mask: bool = True
     """While training, logits of classes absent from a peer's data are set to 0."""
+    augment: str = "none"
+    """What is done to training images: ``none``, or ``flip-crop``, a random crop with
+    four blank pixels around the image, and a flip of every second one."""
     weighting: str = "uniform"
     """Weight of a contribution in the mean: ``uniform``, or ``samples``."""
     wire_dtype: str = "float32"
@@ -121,6 +134,7 @@ class Manifest:
             value = getattr(self, key)
             _check(isinstance(value, Mapping), key, value, "a table of plain values")
             _check_plain(key, value)
+        _check_vocabulary(self.vocabulary)
 
     def to_bytes(self) -> bytes:
         """Canonical msgpack: keys sorted, floats as floats, layout as plain lists."""
@@ -192,6 +206,7 @@ def _check_text(manifest: Manifest) -> None:
         _check(good and value.isprintable(), key, value, "a short printable text")
     for key, allowed in (
         ("admission", ADMISSIONS),
+        ("augment", AUGMENTATIONS),
         ("partition_policy", POLICIES),
         ("network", NETWORKS),
         ("schedule", SCHEDULES),
@@ -229,6 +244,7 @@ def _check_numbers(manifest: Manifest) -> None:
     real: dict[str, Callable[[float], bool]] = {
         "learning_rate": lambda x: 0 < x <= 1000,
         "momentum": lambda x: 0 <= x < 1,
+        "outer_momentum": lambda x: 0 <= x < 1,
         "weight_decay": lambda x: 0 <= x <= 1,
         "clip": lambda x: 0 <= x <= 1e6,
         "deadline_min_s": lambda x: 0 < x <= 86_400,
@@ -248,6 +264,30 @@ def _check_numbers(manifest: Manifest) -> None:
         value = getattr(manifest, key)
         good = isinstance(value, float) and math.isfinite(value)
         _check(good and allowed(value), key, value, "a number within its bounds")
+
+
+def _check_vocabulary(value: object) -> None:
+    """What it means is the trainer's matter; here only its form and size count."""
+
+    def check(good: bool, want: str) -> None:
+        # Not the value: it may be a megabyte.
+        _check(good, "vocabulary", "not usable", want)
+
+    check(isinstance(value, Mapping), "a table of level, size and tokens")
+    assert isinstance(value, Mapping)
+    check(set(value) <= {"level", "size", "tokens"}, "made of level, size and tokens")
+    level, size, tokens = (value.get(key) for key in ("level", "size", "tokens"))
+    check(level is None or level in LEVELS, f"of level {', '.join(LEVELS)}")
+    good_size = size is None or (type(size) is int and 4 <= size <= MAX_VOCABULARY)
+    check(good_size, f"of a size from 4 to {MAX_VOCABULARY}")
+    tokens = () if tokens is None else tokens
+    listed = isinstance(tokens, (list, tuple)) and len(tokens) <= MAX_VOCABULARY
+    check(
+        listed
+        and all(isinstance(token, str) for token in tokens)
+        and sum(len(token.encode()) for token in tokens) <= MAX_VOCABULARY_BYTES,
+        f"at most {MAX_VOCABULARY} texts of {MAX_VOCABULARY_BYTES} bytes in all",
+    )
 
 
 def _check_plain(key: str, value: object, depth: int = 0) -> None:

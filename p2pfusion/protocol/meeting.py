@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2pfusion.limits import OBSERVERS
+from p2pfusion.methods.base import Member
 from p2pfusion.protocol.events import Bar, Dial, Effect, Send
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import Ping, Pong, ProbeFor
@@ -14,7 +15,7 @@ class Meeting:
 
     def __init__(self, gossip: Gossip) -> None:
         self._gossip = gossip
-        self._observed_in: tuple[bytes, int] | None = None
+        self._observed_in: tuple[list[str], tuple[Member, ...]] | None = None
         self._greeted_at: dict[str, float] = {}
 
     def introduce(self, now: float) -> list[Effect]:
@@ -48,9 +49,11 @@ class Meeting:
     def _observed(self, now: float) -> list[str]:
         """Whom this peer probes, sorted; the detector learns it when it changes."""
         gossip, epoch = self._gossip, self._gossip.epoch(now)
-        seen_in = (gossip.facts.digest, epoch)
-        if seen_in != self._observed_in:
-            self._observed_in = seen_in
+        # Both are the very same objects while nothing has changed about them.
+        seen = (gossip.others(), gossip.facts.roster(epoch))
+        before = self._observed_in
+        if before is None or any(a is not b for a, b in zip(seen, before, strict=True)):
+            self._observed_in = seen
             gossip.detector.observe(self._neighbours(epoch), now)
         if len(gossip.others()) <= OBSERVERS:
             return gossip.others()
@@ -113,7 +116,9 @@ class Meeting:
             told = gossip.probing.answered(peer, probe.nonce, now)
             effects += [Send(asker, seen) for asker, seen in told]
             self._note_skew(peer, probe.clock_s, now)
-        if probe.facts_digest != digest and isinstance(probe, Ping):
+        if probe.facts_digest == digest:
+            gossip.spread.agreed(peer)
+        elif isinstance(probe, Ping) or gossip.spread.is_large:
             effects += gossip.spread.compare(peer, now)
         return effects
 

@@ -10,8 +10,10 @@ from bisect import insort
 from collections.abc import Set
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from p2pfusion.errors import ConfigError, RemoteProtocolError
+from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods.base import split_fraction
 from p2pfusion.protocol.messages import Membership, PeerRecord
 from p2pfusion.protocol.statements import author, read_record
@@ -143,12 +145,15 @@ def trained(record: PeerRecord) -> tuple[object, ...]:
 def _fractions(record: PeerRecord) -> tuple[Fraction, Fraction]:
     """How much of the model a peer trains before and after it has changed that."""
     try:
-        where = f"record of {record.name!r}"
-        present = split_fraction(record.split_fraction, where)
-        before = record.former_fraction
-        return (split_fraction(before, where) if before else present), present
+        return _read_fractions(record.former_fraction, record.split_fraction)
     except ConfigError as error:
-        raise RemoteProtocolError(str(error)) from None
+        raise RemoteProtocolError(f"record of {record.name!r}: {error}") from None
+
+
+@lru_cache(maxsize=MAX_ROSTER)
+def _read_fractions(before: str, present: str) -> tuple[Fraction, Fraction]:
+    read = split_fraction(present, "at present")
+    return (split_fraction(before, "before") if before else read), read
 
 
 def _rights(standing: Standing, membership: Membership) -> tuple[bool, int, bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -211,13 +211,28 @@ class Goodbye:
 
 @dataclass(frozen=True)
 class Digests:
-    """What the sender's facts hash to, part by part; the parts that differ are wanted.
-
-    ``is_answer``: what the other side asked for is on its way, and this ends it.
-    """
+    """What the sender's facts hash to, part by part: tell me of those that differ."""
 
     buckets: bytes
-    is_answer: bool
+
+
+@dataclass(frozen=True)
+class Known:
+    """Facts that the sender has, by the first eight bytes of their hashes.
+
+    In ``parts`` there is one bit for each part of the facts, set where no other fact is
+    known to the sender: whoever has others there sends them. Without parts it is news.
+    """
+
+    parts: bytes
+    ids: bytes
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Of what you said that you know: send me these."""
+
+    ids: bytes
 
 
 @dataclass(frozen=True)
@@ -308,6 +323,8 @@ Message = (
     | Pong
     | Goodbye
     | Digests
+    | Known
+    | Wanted
     | ProbeFor
     | Seen
     | SignedOffer

@@ -21,11 +21,18 @@ class News:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._evicted: set[str] = set()
+        self._is_due = False
 
     def told(
-        self, facts: FactSet, new: Facts, before: Mapping[str, PeerRecord]
+        self,
+        facts: FactSet,
+        new: Facts,
+        before: Mapping[str, PeerRecord],
+        *,
+        at_once: bool = True,
     ) -> list[Effect]:
-        """What is new; ``before``: the records of those whose record is."""
+        """What is new; ``before``: the records of those whose record is. Not at once:
+        who is evicted by it is told when somebody asks for ``evictions``."""
         effects: list[Effect] = []
         for membership in new.members:
             record = facts.record_of(membership)
@@ -42,9 +49,8 @@ class News:
             effects.append(Report("recovered", {**out, "reason": lost.reason}))
             for peer in lost.peers:
                 self._detector.gone(peer)
-        if new.accusations or self._evicted:
-            effects += self._evictions(facts)
-        return effects
+        self._is_due = self._is_due or bool(new.accusations or self._evicted)
+        return effects + (self.evictions(facts) if at_once else [])
 
     def _renewed(
         self, facts: FactSet, record: PeerRecord, old: PeerRecord
@@ -63,8 +69,11 @@ class News:
             effects.append(Report("rejoined", details))
         return effects
 
-    def _evictions(self, facts: FactSet) -> list[Effect]:
+    def evictions(self, facts: FactSet) -> list[Effect]:
         """Whom the accusations that are known now put out of the roster."""
+        if not self._is_due:
+            return []
+        self._is_due = False
         evicted = facts.evicted
         new = sorted(evicted.keys() - self._evicted)
         self._evicted = set(evicted)

@@ -48,6 +48,12 @@ class Pause:
         return self._heard_since is not None
 
     @property
+    def is_disturbed(self) -> bool:
+        """Whether ``review`` may have something to say, or to do."""
+        is_quiet = self._settled_at == FOREVER_S and not self._gossip.detector.silent
+        return self.is_held or self._lacked or not is_quiet
+
+    @property
     def by_majority(self) -> bool:
         """Whether this swarm wants a quorum."""
         manifest = self._gossip.manifest

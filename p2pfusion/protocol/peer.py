@@ -59,6 +59,7 @@ from p2pfusion.protocol.messages import (
     Facts,
     Goodbye,
     Hello,
+    Known,
     ManifestPart,
     Message,
     PeerRecord,
@@ -72,6 +73,7 @@ from p2pfusion.protocol.messages import (
     Signed,
     SignedOffer,
     StreamStart,
+    Wanted,
     Welcome,
 )
 from p2pfusion.protocol.planning import PLANNER, Planner
@@ -81,7 +83,7 @@ from p2pfusion.protocol.suspicion import Suspicion
 from p2pfusion.protocol.twin import Twin
 from p2pfusion.security import ED25519, ReplayWindow, Scheme, Signer
 
-MEMBERSHIP = (Hello, Welcome, ManifestPart, Refused, Facts)
+MEMBERSHIP = frozenset({Hello, Welcome, ManifestPart, Refused, Facts})
 
 KNOCK_FAILURES = {
     "refused": ("the peer there does not know this ticket", True),
@@ -138,10 +140,16 @@ class Peer:
         """What to do about an event. Never raises for anything that a peer sent."""
         slept_s = self.gossip.probing.awake(now)
         effects = self._woke(slept_s, now) if slept_s else []
-        effects += self._dispatch(event, now)
-        if not isinstance(event, Received) or isinstance(event.message, MEMBERSHIP):
+        if isinstance(event, Received):
+            effects += self._received(event.peer, event.message, now)
+            may_bar = type(event.message) in MEMBERSHIP
+        else:
+            effects += self._dispatch(event, now)
+            may_bar = True
+        if may_bar:
             effects += self._lose_barred(effects, now)
-        effects += self._notice_silence(now)
+        if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
+            effects += self._notice_silence(now)
         if not self.twin.address:
             effects += self.course.progress(now)
         effects += self.exchange.serve_waiting(now)
@@ -159,9 +167,8 @@ class Peer:
         return soon
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
+        """What to do about anything but a message."""
         match event:
-            case Received(peer, message):
-                return self._received(peer, message, now)
             case Misbehaved(peer, reason):
                 return self._misbehaved(peer, reason, now)
             case Tick():
@@ -239,9 +246,9 @@ class Peer:
 
     def _received(self, peer: str, message: Message, now: float) -> list[Effect]:
         try:
-            is_member = self.gossip.is_member(peer)
+            is_member = self.gossip.spread.is_member(peer)
             effects = self._heard(peer, now) if is_member else []
-            if isinstance(message, MEMBERSHIP):
+            if type(message) in MEMBERSHIP:
                 effects += self._about_membership(peer, message, now)
             elif is_member:
                 effects += self._from_member(peer, message, now)
@@ -266,16 +273,20 @@ class Peer:
                 return self.exchange.data(peer, message, now)
             case Request():
                 return self.exchange.asked(peer, message, now)
+            case SignedOffer(statement):
+                return self._offered(peer, statement, now)
             case Ping() | Pong():
                 return self.meeting.on_probe(peer, message, now)
             case Digests():
                 return self.gossip.spread.compared(peer, message, now)
+            case Known():
+                return self.gossip.spread.known(peer, message, now)
+            case Wanted():
+                return self.gossip.spread.wanted(peer, message)
             case ProbeFor():
                 return self.meeting.on_probe_for(peer, message, now)
             case Seen():
                 self.gossip.probing.seen(message, now)
-            case SignedOffer(statement):
-                return self._offered(peer, statement, now)
             case Credit():
                 return self.exchange.credited(peer, message)
             case Refusal():
@@ -330,13 +341,11 @@ class Peer:
 
     def _is_news(self, peer: str, said: OfferFact) -> bool:
         """Whether a statement is not a repetition of an earlier one."""
-        incarnation, window = self._replays.get(peer, (-1, ReplayWindow()))
-        if said.incarnation < incarnation:
-            return False
-        if said.incarnation > incarnation:
-            window = ReplayWindow()
-            self._replays[peer] = (said.incarnation, window)
-        return window.accept(said.sequence)
+        known = self._replays.get(peer)
+        if known is None or said.incarnation > known[0]:
+            known = self._replays[peer] = (said.incarnation, ReplayWindow())
+        incarnation, window = known
+        return said.incarnation == incarnation and window.accept(said.sequence)
 
     # --- Beginnings and silences -----------------------------------------------------
 

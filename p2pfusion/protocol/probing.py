@@ -28,7 +28,8 @@ class Probing:
     def __init__(self, me: str, detector: Detector) -> None:
         self.me = me
         self.detector = detector
-        self._next_at = 0.0
+        self.next_at = 0.0
+        """When the next probes are due; silence is noticed then, too."""
         self._nonce = 0
         self._sent_at: dict[int, float] = {}
         self._pinged_at: dict[str, float] = {}
@@ -41,21 +42,16 @@ class Probing:
 
     # --- Time ------------------------------------------------------------------------
 
-    @property
-    def next_at(self) -> float:
-        """When the next probes are due; silence is noticed then, too."""
-        return self._next_at
-
     def awake(self, now: float) -> float:
         """Called first of all; how long this process has slept before, if it did.
 
         It should have had a turn at ``next_at``. Who comes much later was stopped, and
         takes what it did not hear meanwhile as a sign of nothing.
         """
-        late = now - self._next_at
-        if not self._next_at or late <= self.detector.timing.interval_s:
+        late = now - self.next_at
+        if not self.next_at or late <= self.detector.timing.interval_s:
             return 0.0
-        self._next_at = now
+        self.next_at = now
         self.detector.slept(late)
         self.detector.health.worse()
         self._pinged_at.clear()
@@ -63,10 +59,10 @@ class Probing:
 
     def due(self, now: float) -> bool:
         """Whether it is time to probe; if so, the next time is set."""
-        if now < self._next_at:
+        if now < self.next_at:
             return False
         detector = self.detector
-        self._next_at = now + detector.health.interval_s(detector.timing)
+        self.next_at = now + detector.health.interval_s(detector.timing)
         return True
 
     # --- Own probes ------------------------------------------------------------------

@@ -66,6 +66,8 @@ class Round:
     """Whether the others have gone on without this peer: nothing counts any more."""
     changes: int = 0
     """Rises whenever something may have become ready to be served."""
+    looked_at: int = -1
+    """How many changes there were when those who wait were looked at."""
 
     def __post_init__(self) -> None:
         self.number = self.plan.round_index
@@ -128,9 +130,14 @@ class Round:
             effects += self._close_if_done(reduction, now)
         return effects
 
+    @property
+    def waits(self) -> bool:
+        """Whether it certainly cannot be sealed now."""
+        return self.phase is not Phase.EXCHANGE or bool(self.needs)
+
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
-        if self.phase is not Phase.EXCHANGE or self.needs or self.held:
+        if self.waits or self.held:
             return False
         if not all(self.reductions[name].closed for name in self.required):
             return False
@@ -222,10 +229,7 @@ class Round:
         return [pull for pull in pulls if pull.stream.hop in ROUND_HOPS]
 
     def deadline(self, before: float = float("inf")) -> float | None:
-        """The earliest instant at which something becomes overdue.
-
-        None also if that is certainly not before some other instant.
-        """
+        """When something becomes overdue; None also if not before some instant."""
         if not self.attendance.may_be_due(before):
             return None
         dues = [self.attendance.due(pull) for pull in self._awaited()]
@@ -261,12 +265,8 @@ class Round:
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""
-        elements = self.plan.stream_elements(
-            Hop(stream.hop),
-            source=stream.source,
-            target=stream.target,
-            instead_of=stream.instead_of or None,
-        )
+        ends = (stream.source, stream.target)
+        elements = self.plan.elements(stream.hop, *ends, stream.instead_of)
         return elements * self.pace.bytes_per_element
 
     def _pull(self, stream: StreamKey, now: float) -> list[Effect]:

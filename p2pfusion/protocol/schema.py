@@ -39,9 +39,13 @@ def unpack(packed: bytes | memoryview) -> list[Any]:
     return parts
 
 
+PACKER = msgpack.Packer()
+"""One for all: it packs without a break, and making it costs more than its work."""
+
+
 def pack(values: Sequence[object]) -> bytes:
     """The bytes of a list of plain values."""
-    packed: bytes = msgpack.packb(list(values))
+    packed: bytes = PACKER.pack(list(values))
     return packed
 
 
@@ -96,6 +100,19 @@ def raw(most: int, *, least: int = 0) -> Check:
     def check(value: Any) -> bytes:
         if type(value) is not bytes or not least <= len(value) <= most:
             raise bad("bytes of wrong length")
+        return value
+
+    return check
+
+
+def pieces(length: int, most: int) -> Check:
+    """Bytes that are up to ``most`` values of so many bytes each."""
+
+    def check(value: Any) -> bytes:
+        if type(value) is not bytes or len(value) % length:
+            raise bad("bytes of wrong length")
+        if len(value) > most * length:
+            raise bad("too many values in one")
         return value
 
     return check

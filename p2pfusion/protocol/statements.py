@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
@@ -31,6 +32,10 @@ from p2pfusion.protocol.messages import (
 from p2pfusion.security import CIPHERS, Scheme, Signer
 
 KEY_BYTES = 32
+
+KEPT_READ = 4 * MAX_ROSTER
+"""Records and accusations that are remembered as they were read: each is looked at
+more than once, when it comes, when it is told to people, when it is shown again."""
 
 _peer = schema.text(MAX_NAME_CHARACTERS, least=1)
 _name = schema.text(MAX_NAME_CHARACTERS)
@@ -136,6 +141,7 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
     )
 
 
+@lru_cache(maxsize=KEPT_READ)
 def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     """The record that a peer signed."""
     key, values = _read("record/v1", RECORD, signed, scheme)
@@ -215,6 +221,7 @@ def sign_accusation(swarm: str, said: AccusationFact, signer: Signer) -> Signed:
     return _sign("accusation/v1", ACCUSATION, values, signer)
 
 
+@lru_cache(maxsize=KEPT_READ)
 def read_accusation(signed: Signed, scheme: Scheme, *, swarm: str) -> AccusationFact:
     """Who accuses whom; whether they are members is not known here."""
     key, (theirs, peer, incarnation, sequence, epoch) = _read(

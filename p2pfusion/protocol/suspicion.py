@@ -83,6 +83,9 @@ class Suspicion:
         if not suspects or not self.is_sure(now):
             return []
         epoch = gossip.epoch(now)
+        suspects = [peer for peer in suspects if self._may_accuse(peer, epoch)]
+        if not suspects:
+            return []
         roster = {member.peer for member in gossip.facts.roster(epoch)}
         if gossip.me not in roster or not self.has_quorum(now):
             return []
@@ -91,7 +94,7 @@ class Suspicion:
         said = tuple(
             AccusationFact(gossip.me, peer, gossip.facts.records[peer].age, from_epoch)
             for peer in suspects
-            if peer in coming and self._may_accuse(peer, epoch)
+            if peer in coming
         )
         if not said:
             return []

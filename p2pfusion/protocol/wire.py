@@ -16,10 +16,12 @@ from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
     CHUNK_BYTES,
     DIGEST_BUCKETS,
+    FACT_ID_BYTES,
     MAX_CHAIN_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_NAME_CHARACTERS,
+    MAX_NAMED_FACTS,
     MAX_RECOVERIES,
     MAX_REFUSED_CHARACTERS,
     MAX_ROSTER,
@@ -35,6 +37,7 @@ from p2pfusion.protocol.messages import (
     Facts,
     Goodbye,
     Hello,
+    Known,
     ManifestPart,
     Membership,
     Message,
@@ -50,6 +53,7 @@ from p2pfusion.protocol.messages import (
     Signed,
     SignedOffer,
     StreamStart,
+    Wanted,
     Welcome,
 )
 from p2pfusion.protocol.schema import Check
@@ -72,6 +76,7 @@ _signature = schema.raw(64, least=64)
 _signed = schema.group(Signed, schema.raw(MAX_STATEMENT_BYTES, least=32), _signature)
 _list = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
 _chain = schema.raw(MAX_CHAIN_BYTES)
+_ids = schema.pieces(FACT_ID_BYTES, MAX_NAMED_FACTS)
 
 SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
     Hello: (1, (_number, _name, _signed, _chain, _name, schema.raw_or_nothing(32))),
@@ -103,12 +108,11 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
         (_number, _number, _number, schema.raw(MAX_ABSENT_BYTES), _number),
     ),
     Chunk: (14, (_number, _number)),
-    Digests: (
-        15,
-        (schema.raw(BUCKETS_BYTES, least=BUCKETS_BYTES), schema.yes_or_no),
-    ),
+    Digests: (15, (schema.raw(BUCKETS_BYTES, least=BUCKETS_BYTES),)),
     ProbeFor: (16, (_number, _name)),
     Seen: (17, (_number, _name)),
+    Known: (18, (schema.raw_or_nothing(DIGEST_BUCKETS // 8), _ids)),
+    Wanted: (19, (_ids,)),
 }
 _BY_CODE = {code: (kind, checks) for kind, (code, checks) in SCHEMAS.items()}
 _DATA_CODES = frozenset(SCHEMAS[kind][0] for kind in (StreamStart, Chunk))
@@ -135,18 +139,18 @@ def _plain(value: object) -> object:
 
 def encode(message: Message) -> list[Frame]:
     """The frames of a message; ``LocalProtocolError`` if it breaks a bound."""
-    code, checks = SCHEMAS[type(message)]
-    values = [getattr(message, name) for name in _FIELDS[type(message)]]
-    payload: list[Frame] = [values.pop()] if isinstance(message, Chunk) else []
-    nested = type(message) in _NESTED
-    plain = [_plain(value) for value in values] if nested else values
+    kind = type(message)
+    code, checks = SCHEMAS[kind]
+    values = [getattr(message, name) for name in _FIELDS[kind]]
+    payload: list[Frame] = [values.pop()] if kind is Chunk else []
+    plain = [_plain(value) for value in values] if kind in _NESTED else values
     try:
         schema.checked(checks, plain)
     except RemoteProtocolError as error:
-        raise LocalProtocolError(f"{type(message).__name__}: {error}") from None
+        raise LocalProtocolError(f"{kind.__name__}: {error}") from None
     head = schema.pack([code, *plain])
     if len(head) > MAX_CONTROL_FRAME_BYTES:
-        raise LocalProtocolError(f"{type(message).__name__} is too long for a frame")
+        raise LocalProtocolError(f"{kind.__name__} is too long for a frame")
     return [head, *payload]
 
 

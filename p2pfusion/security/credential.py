@@ -15,6 +15,7 @@ is for the caller to ask, of ``Credential.issuers``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgpack
 
@@ -23,12 +24,16 @@ from p2pfusion.limits import (
     MAX_CHAIN_BYTES,
     MAX_CHAIN_LINKS,
     MAX_NAME_CHARACTERS,
+    MAX_ROSTER,
 )
 from p2pfusion.security.identity import KEY_BYTES, Scheme, Signer
 
 ROLES = ("member", "admin")
 
 _DOMAIN = "admission/v1"
+
+KEPT_CHECKED = 2 * MAX_ROSTER
+"""Chains that are remembered as good: a member shows its own with every word."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def issue(
     return chain
 
 
+@lru_cache(maxsize=KEPT_CHECKED)
 def check(chain: bytes, *, swarm: str, founder: bytes, scheme: Scheme) -> Credential:
     """What a chain from a peer says.
 

@@ -71,6 +71,9 @@ class Scheme(Protocol):
     ) -> bool:
         """Whether the owner of ``public`` signed this; never raises."""
 
+    def __hash__(self) -> int:
+        """What was checked by one scheme is remembered for that scheme."""
+
 
 class DeviceKey:
     """The key that a peer keeps for life: a ``Signer`` and the root of other keys."""

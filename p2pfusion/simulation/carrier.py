@@ -18,7 +18,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from p2pfusion.limits import CONTROL_SEND_QUEUE_MESSAGES, DATA_SEND_QUEUE_MESSAGES
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Introduced, KnockFailed
 from p2pfusion.protocol.messages import Hello, Message
@@ -26,6 +25,10 @@ from p2pfusion.protocol.wire import Frame, decode, encode
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Machine, State
 from p2pfusion.simulation.network import Link
+from p2pfusion.transport.bounds import (
+    CONTROL_SEND_QUEUE_MESSAGES,
+    DATA_SEND_QUEUE_MESSAGES,
+)
 
 if TYPE_CHECKING:
     from p2pfusion.simulation.world import World
@@ -62,7 +65,10 @@ class Carrier:
     def __init__(self, world: World, *, exact: bool) -> None:
         self._world = world
         self._exact = exact
-        self._encoded: tuple[Message | None, list[Frame], int] = (None, [], 0)
+        self._encoded: tuple[Message | None, list[Frame], int, str] = (None, [], 0, "")
+        """The last message, its frames, their bytes, and the head in hex."""
+        self._arriving = self._arrive
+        """The method, bound once for all messages."""
         self.posted = 0
         self.lost = 0
 
@@ -78,11 +84,11 @@ class Carrier:
         parcel: Parcel | None = None,
     ) -> str:
         """Sends a message; gives its line of the log."""
-        last, frames, size = self._encoded
+        last, frames, size, head = self._encoded
         if message is not last:  # else it goes to many, and its bytes are known
             frames = encode(message)
-            size = sum(map(len, frames))
-            self._encoded = (message, frames, size)
+            size, head = sum(map(len, frames)), frames[0].hex()
+            self._encoded = (message, frames, size, head)
         self.posted += 1
         number = self.posted
         on_data = parcel is not None
@@ -95,10 +101,9 @@ class Carrier:
             life.machine.control_bytes += size
         if self._exact:
             message = decode(frames, data_plane=on_data)
-        name = life.machine.signer.peer
-        link = self._world.network.link(name, peer, on_data=on_data)
-        head = frames[0].hex()
-        target = self._world.machines.get(peer)
+        name, world = life.name, self._world
+        link = world.network.link(name, peer, on_data=on_data)
+        target = world.machines.get(peer)
         if link.cut or target is None:
             self.lost += 1
             return f"> {peer} #{number} {head} cut"
@@ -115,7 +120,7 @@ class Carrier:
             parcel,
         )
         for instant in link.arrivals(life.clock, size):
-            self._world.at(instant, self._arrive, envelope)
+            world.at(instant, self._arriving, envelope)
         return f"> {peer} #{number} {head}"
 
     # --- Arriving --------------------------------------------------------------------

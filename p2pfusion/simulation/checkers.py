@@ -30,7 +30,7 @@ from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.waiting import NOTHING_TO_DO, waiting_for
 from p2pfusion.simulation.gaps import KNOWN_GAPS
-from p2pfusion.simulation.holdings import Parcel
+from p2pfusion.simulation.holdings import Parcel, stream_elements
 from p2pfusion.simulation.machine import Life, Sink
 from p2pfusion.simulation.witness import Witness
 from p2pfusion.split.plan import ExchangePlan
@@ -247,7 +247,7 @@ class Checks:
         if parcel is None or plan is None:
             self.violated("coordinates", life.name, f"a stream from nowhere: {stream}")
             return None
-        elements = self._world.geometry.view(plan).elements(plan, stream)
+        elements = stream_elements(plan, stream)
         good = (
             parcel.stream == stream
             and parcel.plan_digest == plan.digest
@@ -314,12 +314,12 @@ class Checks:
 
     def after(self, life: Life, event: e.Event, source: Envelope | None) -> None:
         """The peer can say what it waits for; at ticks, its tables are small."""
+        peer = life.peer
         if life.machine.signer.accusations:
             self._witness.accusing(life)
-        if life.peer.twin.address:
+        if peer.twin.address:
             return  # it stands still, and has said so
-        round_ = life.peer.exchange.round
-        standing = life.peer.course.standing
+        round_, standing = peer.exchange.round, peer.course.standing
         if round_ is not None and standing is Standing.RUNNING:
             if round_.phase is Phase.TRAIN:
                 good = life.is_training(round_.number)

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from p2pfusion.protocol import access as a
 from p2pfusion.protocol import events as e
 
+HASHED_AT_ONCE = 1024
+"""Lines: encoding and hashing each event's few by themselves would cost more."""
+
 Watch = Callable[[str], None]
 """Gets every line, for people."""
 
@@ -25,19 +28,28 @@ class EventLog:
         self.watch = watch
         self.lines = 0
         self._hash = hashlib.blake2b(digest_size=16)
+        self._waiting: list[str] = []
 
     def add(self, lines: list[str]) -> None:
         """What happened at once: an event and its effects, or a fault."""
         self.lines += len(lines)
-        lines.append("")
-        self._hash.update("\n".join(lines).encode())
+        self._waiting += lines
+        if len(self._waiting) >= HASHED_AT_ONCE:
+            self._flush()
         if self.watch is not None:
-            for line in lines[:-1]:
+            for line in lines:
                 self.watch(line)
+
+    def _flush(self) -> None:
+        """Hashes what waits; every line ends with a line feed."""
+        self._waiting.append("")
+        self._hash.update("\n".join(self._waiting).encode())
+        self._waiting.clear()
 
     @property
     def digest(self) -> str:
         """The hash of all lines so far, in hex."""
+        self._flush()
         return self._hash.hexdigest()
 
 

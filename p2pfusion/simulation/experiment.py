@@ -22,42 +22,48 @@ from fractions import Fraction
 from pathlib import Path
 
 from p2pfusion.daemon.payloads import Payloads
-from p2pfusion.errors import ConfigError, P2PFusionError
+from p2pfusion.errors import P2PFusionError
 from p2pfusion.limits import CHUNK_BYTES
-from p2pfusion.methods import Member, Method, PlanContext, build_method, split_fraction
+from p2pfusion.methods import (
+    Member,
+    Method,
+    PlanContext,
+    build_method,
+    initial_layout,
+    split_fraction,
+)
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+from p2pfusion.simulation.specification import (
+    PASSED_ON,
+    REALS,
+    Fields,
+    check_keys,
+    real,
+    table,
+    whole,
+)
+from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.store import Store, write_offer
 from p2pfusion.training.cost import StepCost, step_cost
-from p2pfusion.training.data import DataOptions, Examples, load
+from p2pfusion.training.data import DataOptions, Records, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Evaluation, Schedule
 from p2pfusion.training.request import parse
 from p2pfusion.training.trainer import (
     Setup,
     Trainer,
+    coding_of,
     describe,
     evaluate_full,
     evaluation_records,
     use_one_thread,
 )
 
-REALS = ("learning_rate", "momentum", "weight_decay", "clip")
-PASSED_ON = (
-    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
-    *("schedule", "wire_dtype", "weighting", "label_mask"),
-)
-NEEDED = ("model", "peers", "split_fraction", "data")
-OWN = (
-    *("model_arguments", "method_arguments", "partition", "data_name"),
-    *("limit", "limit_test", "eval_every"),
-)
-
-Fields = Mapping[str, object]
 Tell = Callable[[dict[str, object]], None]
 
 
@@ -78,33 +84,41 @@ class Experiment:
 
         ``ConfigError`` names a key that is missing, unknown or wrong.
         """
-        _check_keys(fields)
-        data = dict(_table(fields, "data"))
+        check_keys(fields)
+        data = dict(table(fields, "data"))
         data["validation"] = 0.0
         limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
         data["limit"] = {k: v for k, v in limits.items() if v is not None}
         options = DataOptions.from_data({**data, "partition": None})
-        arguments, layout = describe(
-            str(fields["model"]), _table(fields, "model_arguments"), options
+        described = describe(
+            str(fields["model"]),
+            table(fields, "model_arguments"),
+            options,
+            table(fields, "vocabulary"),
         )
         given = {key: fields[key] for key in PASSED_ON if key in fields}
-        given |= {key: _real(fields, key) for key in REALS if key in fields}
+        given |= {key: real(fields, key) for key in REALS if key in fields}
+        method = build_method(
+            str(fields.get("method", Manifest.method)),
+            table(fields, "method_arguments"),
+        )
         manifest = Manifest(
             name="experiment",
             model=str(fields["model"]),
-            model_arguments=arguments,
-            layout=layout,
-            method_arguments=_table(fields, "method_arguments"),
+            model_arguments=described.arguments,
+            vocabulary=described.vocabulary,
+            layout=initial_layout(method, described.layout),
+            method_arguments=table(fields, "method_arguments"),
             **given,  # type: ignore[arg-type]
         )
-        data["partition"] = _table(fields, "partition")
+        data["partition"] = table(fields, "partition")
         return cls(
             manifest=manifest,
-            peers=_whole(fields, "peers"),
+            peers=whole(fields, "peers"),
             split_fraction=split_fraction(fields["split_fraction"], "split fraction"),
             data=data,
             data_name=str(fields.get("data_name", data.get("kind"))),
-            eval_every=_whole(fields, "eval_every") if "eval_every" in fields else 1,
+            eval_every=whole(fields, "eval_every") if "eval_every" in fields else 1,
         )
 
 
@@ -117,7 +131,7 @@ class Swarm:
     method: Method
     store: Store
     trainers: list[Trainer]
-    test: Examples
+    test: Records
     homes: Homes
     context: PlanContext
     sent_bytes: int = 0
@@ -132,9 +146,11 @@ class Swarm:
         manifest = experiment.manifest
         layout = manifest.layout
         check_fraction(layout, experiment.split_fraction, "split fraction")
+        check_blocks(layout, experiment.split_fraction, "split fraction")
         options = DataOptions.from_data({**experiment.data, "partition": None})
-        records = load(options, "train")
-        test, _ = evaluation_records(options)
+        coding = coding_of(manifest.model_arguments, manifest.vocabulary)
+        records = load(options, "train", coding)
+        test, _ = evaluation_records(options, coding)
         trainers = [
             Trainer(experiment_setup(experiment, number), records=records)
             for number in range(experiment.peers)
@@ -173,6 +189,7 @@ class Swarm:
                     "loss": loss,
                     "accuracy": result.accuracy,
                     "test_loss": result.loss,
+                    **perplexity(result),
                 }
                 self.curve.append(point)
                 tell({"event": "round", "rounds": manifest.rounds, **point})
@@ -277,6 +294,7 @@ class Swarm:
             "seed": manifest.seed,
             "accuracy": last["accuracy"],
             "loss": last["test_loss"],
+            **{key: last[key] for key in ("perplexity",) if key in last},
             "curve": self.curve,
             "ever_trained_fraction": self.homes.ever_trained_fraction(manifest.layout),
             "bytes_per_peer_round": self.sent_bytes / peer_rounds,
@@ -285,6 +303,11 @@ class Swarm:
             "full_model_parameters": manifest.layout.size,
             "seconds": seconds,
         }
+
+
+def perplexity(result: Evaluation) -> dict[str, object]:
+    """What is said of running text beside the rest."""
+    return {} if result.perplexity is None else {"perplexity": result.perplexity}
 
 
 def _reduce(
@@ -315,7 +338,7 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
     """What the trainer of one of an experiment's peers is told."""
     manifest = experiment.manifest
     share = f"{number}/{experiment.peers}"
-    partition = {**_table(experiment.data, "partition"), "share": share}
+    partition = {**table(experiment.data, "partition"), "share": share}
     optimiser = {
         "momentum": manifest.momentum,
         "weight_decay": manifest.weight_decay,
@@ -324,6 +347,8 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
     return Setup(
         model=manifest.model,
         arguments=manifest.model_arguments,
+        vocabulary=manifest.vocabulary,
+        augment=manifest.augment,
         layout=manifest.layout,
         seed=manifest.seed,
         schedule=Schedule(
@@ -333,42 +358,13 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
         ),
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
         optimiser=Optimiser.from_data(optimiser),
+        outer_momentum=manifest.outer_momentum,
         objective={"label_mask": manifest.label_mask},
     )
 
 
 def _name(number: int) -> str:
     return f"peer-{number:04}"
-
-
-def _check_keys(fields: Fields) -> None:
-    for key in NEEDED:
-        if key not in fields:
-            raise ConfigError(f"the experiment lacks the key {key!r}")
-    unknown = sorted(set(fields) - {*NEEDED, *OWN, *PASSED_ON, *REALS})
-    if unknown:
-        raise ConfigError(f"unknown key {unknown[0]!r} of the experiment")
-
-
-def _real(fields: Fields, key: str) -> float:
-    value = fields[key]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ConfigError(f"key {key!r} of the experiment must be a number")
-    return float(value)
-
-
-def _table(fields: Fields, key: str) -> dict[str, object]:
-    value = fields.get(key) or {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"key {key!r} of the experiment must be a table")
-    return dict(value)
-
-
-def _whole(fields: Fields, key: str) -> int:
-    value = fields[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
-    return value
 
 
 def run(fields: Fields, tell: Tell) -> dict[str, object]:

@@ -17,9 +17,9 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
 from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
-from p2pfusion.simulation.holdings import Parcel
+from p2pfusion.simulation.holdings import Parcel, stream_elements
 from p2pfusion.simulation.machine import Life, Reduction, Sink
-from p2pfusion.split.grid import Counts, Mask
+from p2pfusion.split.grid import Mask
 from p2pfusion.split.plan import ExchangePlan, Hop
 
 if TYPE_CHECKING:
@@ -264,11 +264,10 @@ class Hands:
             size = len(life.homes[stream.round_index].to_bytes())
             return Parcel(stream, b"", size)
         plan = life.plans[stream.round_index]
-        view = self._world.geometry.view(plan)
-        size = view.elements(plan, stream) * FLOAT_BYTES
+        size = stream_elements(plan, stream) * FLOAT_BYTES
         parcel = Parcel(stream, plan.digest, size)
         if stream.hop == Hop.FUSED:
-            self._mark_absent(life, plan, parcel, view.fused_ranges(plan, stream))
+            self._mark_absent(life, plan, parcel)
         elif stream.hop == Hop.CONTRIBUTION:
             inside = life.late.get(stream.round_index)
             if inside is not None:
@@ -285,11 +284,10 @@ class Hands:
             life.holdings.from_home(plan, parcel)
         return parcel
 
-    def _mark_absent(
-        self, life: Life, plan: ExchangePlan, parcel: Parcel, ranges: Counts
-    ) -> None:
+    def _mark_absent(self, life: Life, plan: ExchangePlan, parcel: Parcel) -> None:
         stream = parcel.stream
         present = life.fused[stream.round_index, stream.instead_of]
+        ranges = self._world.geometry.view(plan).fused_ranges(plan, stream)
         if present is None:
             parcel.absent = bytes(-(-ranges.size // 8))
             return

@@ -81,19 +81,7 @@ class PlanCells:
     """(peers, cells): what each gets from homes."""
     expected: Versions
     """The version of each cell when the round has gone as planned."""
-    _streams: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
     _fused: dict[tuple[str, str, str], Counts] = field(default_factory=dict)
-
-    def elements(self, plan: ExchangePlan, stream: StreamKey) -> int:
-        """Elements of a stream of this plan."""
-        source, target, failed = stream.source, stream.target, stream.instead_of
-        key = (stream.hop, source, target, failed)
-        found = self._streams.get(key)
-        if found is None:
-            found = self._streams[key] = plan.stream_elements(
-                Hop(stream.hop), source=source, target=target, instead_of=failed or None
-            )
-        return found
 
     def fused_ranges(self, plan: ExchangePlan, stream: StreamKey) -> Counts:
         """The ranges of a stream of fused values."""
@@ -124,6 +112,12 @@ class PlanCells:
             np.concatenate(pulled, axis=1),
             after.astype(np.int32),
         )
+
+
+def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
+    """Elements of a stream of this plan."""
+    ends = (stream.source, stream.target)
+    return plan.elements(stream.hop, *ends, stream.instead_of)
 
 
 @dataclass

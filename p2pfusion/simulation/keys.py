@@ -8,8 +8,12 @@ sign for it, so a simulation must not have forgers among its peers.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 KEY_BYTES = 32
+
+REMEMBERED = 4096
+"""Signatures: what one has signed many others check soon afterwards."""
 
 
 class NamedKey:
@@ -42,6 +46,7 @@ class Names:
 NAMES = Names()
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _signature(public: bytes, domain: str, payload: bytes) -> bytes:
     return hashlib.sha512(public + domain.encode() + payload).digest()
 

@@ -140,10 +140,9 @@ class Life:
     """Rounds in which an earlier one is offered: which ranges of the plan it has."""
     next_training: tuple[int, Split] | None = None
 
-    @property
-    def name(self) -> str:
+    def __post_init__(self) -> None:
+        self.name = self.machine.name
         """The peer's id."""
-        return self.machine.name
 
     @property
     def is_current(self) -> bool:
@@ -194,10 +193,9 @@ class Machine:
     ended_at: float = 0.0
     """When its last life ended."""
 
-    @property
-    def name(self) -> str:
+    def __post_init__(self) -> None:
+        self.name = self.signer.peer
         """The peer's id."""
-        return self.signer.peer
 
     @property
     def has_run(self) -> bool:

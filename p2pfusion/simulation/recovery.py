@@ -38,6 +38,7 @@ OVER = (Standing.DONE, Standing.LEFT)
 
 MIN_SILENCE_S = 4.0
 EXPORT_S = 30.0
+"""So long an export may take."""
 
 
 class Recovery:
@@ -148,7 +149,9 @@ class Recovery:
         here = world.geometry.flat(homes.home) == (-2 if me is None else me)
         lacks = life.holdings.cells().claimed < world.geometry.flat(homes.version)
         world.give(life, ExportRequested(1, bool((here & lacks).any())))
-        world.run(world.now + EXPORT_S)
+        ends_at = world.now + EXPORT_S
+        while 1 not in life.assembled and world.now < ends_at:
+            world.run(min(world.now + LOOK_EVERY_S, ends_at))
         missing = life.assembled.get(1)
         if missing is None:
             world.checks.violated("lost", life.name, "an export does not end")

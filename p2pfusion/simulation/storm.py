@@ -150,7 +150,7 @@ def grown(peers: int, minutes: int = CALM_MINUTES) -> Storm:
     run_minutes(world, meter, 1)
     found.starting_median = float(np.median(meter.begin()))
     run_minutes(world, meter, minutes - 1)
-    found.converged_s = 0.0 if is_agreed(world) else None
+    found.joined_s = found.converged_s = 0.0 if is_agreed(world) else None
     return finished(world, meter, found)
 
 

@@ -18,18 +18,21 @@ from pathlib import Path
 
 from p2pfusion.simulation.experiment import (
     Experiment,
-    Fields,
     Tell,
     experiment_setup,
+    perplexity,
     serve,
 )
 from p2pfusion.simulation.numbers import Numbers, Read, Train, Trained
 from p2pfusion.simulation.run import Outcome, Setting, simulate
+from p2pfusion.simulation.specification import Fields
 from p2pfusion.simulation.world import World
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.loop import Evaluation
 from p2pfusion.training.trainer import (
     Trainer,
+    coding_of,
     evaluate_full,
     evaluation_records,
     use_one_thread,
@@ -47,7 +50,8 @@ class School:
         self._manifest = manifest_of.manifest()
         self._directory = directory
         options = DataOptions.from_data({**experiment.data, "partition": None})
-        self._records = load(options, "train")
+        coding = coding_of(self._manifest.model_arguments, self._manifest.vocabulary)
+        self._records = load(options, "train", coding)
         self._trainers: dict[str, Trainer] = {}
 
     def equip(self, name: str) -> Numbers:
@@ -79,11 +83,11 @@ def simulate_training(
     faults: str,
     network: str = "local",
     policy: str = "majority",
-) -> tuple[Outcome, float | None]:
+) -> tuple[Outcome, Evaluation | None]:
     """A swarm as an experiment's specification says, under faults.
 
-    The outcome of the simulation, and the accuracy of the exported model on held-out
-    data; None if nobody could export it.
+    The outcome of the simulation, and how the exported model does on held-out data;
+    None if nobody could export it.
     """
     use_one_thread()
     experiment = Experiment.of(fields)
@@ -102,14 +106,14 @@ def simulate_training(
     with tempfile.TemporaryDirectory(prefix="p2pfusion-sim-") as directory:
         school = School(experiment, seats, setting, Path(directory))
         outcome = simulate(setting, equip=school.equip, on_world=worlds.append)
-    accuracy = _accuracy(experiment, worlds[0])
-    return outcome, accuracy
+    return outcome, _evaluated(experiment, worlds[0])
 
 
-def _accuracy(experiment: Experiment, world: World) -> float | None:
+def _evaluated(experiment: Experiment, world: World) -> Evaluation | None:
     manifest = experiment.manifest
     options = DataOptions.from_data({**experiment.data, "partition": None})
-    test, _ = evaluation_records(options)
+    coding = coding_of(manifest.model_arguments, manifest.vocabulary)
+    test, _ = evaluation_records(options, coding)
     for life in world.alive():
         if life.numbers is None or life.numbers.export is None:
             continue
@@ -119,7 +123,7 @@ def _accuracy(experiment: Experiment, world: World) -> float | None:
             life.numbers.export.values(),
             test,
         )
-        return found.result.accuracy
+        return found.result
     return None
 
 
@@ -130,7 +134,7 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
     faults, network, policy = (
         str(rest.pop(key)) for key in ("faults", "network", "policy")
     )
-    outcome, accuracy = simulate_training(
+    outcome, found = simulate_training(
         rest, faults=faults, network=network, policy=policy
     )
     return {
@@ -138,7 +142,8 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
         "method": rest.get("method"),
         "model": rest["model"],
         "data": rest.get("data_name"),
-        "accuracy": accuracy,
+        "accuracy": None if found is None else found.accuracy,
+        **({} if found is None else perplexity(found)),
         "seconds": time.monotonic() - started,
     }
 

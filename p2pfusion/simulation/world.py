@@ -309,7 +309,7 @@ class World:
     def _handle(self, life: Life, event: e.Event, source: Envelope | None) -> None:
         life.clock, self.current = self.now, source
         text = event_line(event) if source is None else f"< #{source.number}"
-        lines = [f"{self.now!r} {life.machine.signer.peer} {text}"]
+        lines = [f"{self.now!r} {life.name} {text}"]
         try:
             effects = life.peer.handle(event, self.now)
         except Exception as error:  # whatever it is, it must not happen
@@ -317,7 +317,8 @@ class World:
             self.checks.raised(life, event, error)
             self.kill(life.name)
             return
-        self._hands.perform(life, effects, lines)
+        if effects:
+            self._hands.perform(life, effects, lines)
         life.busy_until = life.clock + self.handling_s
         self.log.add(lines)
         self.checks.after(life, event, source)

@@ -46,8 +46,10 @@ def cells_to_keep(
 
 def keepers(plan: ExchangePlan, cells: Cells, among: Collection[str]) -> list[str]:
     """Few of these peers that have all of the cells newest which any of them has."""
-    rest = {peer: held_by(plan, cells, peer) for peer in plan.peers if peer in among}
     chosen: list[str] = []
+    if not any(mask.any() for mask in cells):
+        return chosen  # as in nearly every round
+    rest = {peer: held_by(plan, cells, peer) for peer in plan.peers if peer in among}
     while rest:
         sizes = {peer: _count(held) for peer, held in rest.items()}
         best = max(sorted(sizes), key=lambda peer: sizes[peer])

@@ -125,17 +125,27 @@ class Dimension:
 class Initial:
     """Rule for a parameter's value before anybody trained it.
 
-    ``uniform`` draws from (-bound, bound), seeded per parameter by the manifest.
+    ``uniform`` draws from (-bound, bound), seeded per parameter by the manifest. With
+    ``blocks`` above 1, entries that join different blocks of two axes are zero
+    (``blocks.py``).
     """
 
     kind: str
     bound: float = 0.0
+    blocks: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in INITIAL_KINDS:
             raise LayoutError(f"unknown initial-value rule {self.kind!r}")
         if not (math.isfinite(self.bound) and self.bound >= 0):
             raise LayoutError(f"initial-value bound {self.bound} is not a finite width")
+        if not 1 <= self.blocks <= MAX_CELLS_PER_AXIS:
+            raise LayoutError(f"initial values in {self.blocks} blocks")
+
+    def to_data(self) -> list[object]:
+        """A plain list, the shortest that says all."""
+        blocks = [self.blocks] if self.blocks > 1 else []
+        return [self.kind, self.bound, *blocks]
 
 
 @dataclass(frozen=True)
@@ -263,6 +273,17 @@ class Layout:
         return tuple(Signature(axes, tuple(found)) for axes, found in groups.items())
 
     @cached_property
+    def blocks(self) -> int:
+        """How many blocks begin without a connection between them; 1 if all is one."""
+        return max((p.initial.blocks for p in self.parameters), default=1)
+
+    def has_structure_of(self, other: Layout) -> bool:
+        """Whether both are the same model, however its values begin."""
+        return self.axes == other.axes and [
+            (p.name, p.dimensions, p.layer) for p in self.parameters
+        ] == [(p.name, p.dimensions, p.layer) for p in other.parameters]
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical data."""
         text = json.dumps(self.to_data(), sort_keys=True, separators=(",", ":"))
@@ -276,7 +297,7 @@ class Layout:
                 [
                     p.name,
                     [[d.size, d.axis, d.outer, d.inner] for d in p.dimensions],
-                    [p.initial.kind, p.initial.bound],
+                    p.initial.to_data(),
                     p.layer,
                 ]
                 for p in self.parameters
@@ -340,10 +361,13 @@ def _dimension(value: object) -> Dimension:
 
 
 def _initial(value: object) -> Initial:
-    kind, bound = _row(value, 2, "initial-value rule")
+    what = "initial-value rule"
+    kind, bound, *blocks = _rows(value, what) if value else [None, None]
     if not isinstance(bound, float):
-        bound = float(_count(bound, "initial-value rule"))
-    return Initial(_text(kind, "initial-value rule"), bound)
+        bound = float(_count(bound, what))
+    if len(blocks) > 1 or blocks == [1]:
+        raise LayoutError(f"malformed {what} in a layout")
+    return Initial(_text(kind, what), bound, *(_count(each, what) for each in blocks))
 
 
 def _parameter(value: object) -> ParameterSpec:

@@ -119,12 +119,27 @@ class ExchangePlan:
         silent = self._positions.get(instead_of, len(self.peers))
         return np.where(self.reducer == silent, self.backup, -1)
 
-    def _elements(self, hop: Hop, source: str, target: str) -> int:
+    def _whole(self, hop: Hop, source: str, target: str) -> int:
         _, member, acting = self._ends(hop, source, target)
         one, other = self._positions.get(member), self._positions.get(acting)
         if one is None or other is None or one == other:
             return 0
         return self._flow(hop, one)[other]
+
+    def elements(self, hop: str, source: str, target: str, instead_of: str = "") -> int:
+        """``stream_elements`` by a stream's name; of a planned one counted once."""
+        ends = {"source": source, "target": target}
+        if instead_of:
+            return self.stream_elements(Hop(hop), **ends, instead_of=instead_of)
+        found = self._sizes.get((hop, source, target))
+        if found is None:
+            found = self.stream_elements(Hop(hop), **ends)
+            self._sizes[hop, source, target] = found
+        return found
+
+    @cached_property
+    def _sizes(self) -> dict[tuple[str, str, str], int]:
+        return {}
 
     @cached_property
     def _flows(self) -> dict[tuple[Hop, int], list[int]]:
@@ -256,7 +271,7 @@ class ExchangePlan:
         """Number of elements in a stream."""
         if hop in (Hop.CONTRIBUTION, Hop.FUSED):
             if instead_of is None:
-                return self._elements(hop, source, target)
+                return self._whole(hop, source, target)
             numbers = self.ranges(
                 hop, source=source, target=target, instead_of=instead_of
             )

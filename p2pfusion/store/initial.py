@@ -11,6 +11,7 @@ Element ``i`` of a parameter takes 32-bit word ``i`` of that parameter's stream:
 SHA-256 makes of the seed and the parameter's name. Its top 24 bits, as an integer
 centred on zero, times ``bound / 2**23``, is the value: one rounding, in float32, hence
 the same on every machine, and never less than ``-bound`` nor as much as ``bound``.
+In a layout that begins silent (``split/blocks.py``) what joins two blocks is zero.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.errors import LocalProtocolError
+from p2pfusion.split.blocks import block_of_cells
 from p2pfusion.split.indices import IndexSet
-from p2pfusion.split.layout import Initial, Layout
+from p2pfusion.split.layout import Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Segment
 from p2pfusion.store.files import Floats
 from p2pfusion.store.rectangles import BLOCK_ELEMENTS, pick, row_blocks
@@ -55,7 +57,30 @@ def initial_values(
     for start in range(0, values.size, BLOCK_ELEMENTS):
         block = values[start : start + BLOCK_ELEMENTS]
         _fill(block, parameter.initial, key, start_row * row_size + start)
-    return values.reshape(stop_row - start_row, *row_shape)
+    rows = values.reshape(stop_row - start_row, *row_shape)
+    if parameter.initial.blocks > 1:
+        _silence(rows, layout, parameter, start_row)
+    return rows
+
+
+def _silence(
+    rows: Floats, layout: Layout, parameter: ParameterSpec, start_row: int
+) -> None:
+    """Zeroes what joins different blocks of two axes; the rest stays as drawn."""
+    first: NDArray[np.int64] | None = None
+    for place, dimension in enumerate(parameter.dimensions):
+        if dimension.axis is None:
+            continue
+        axis = layout.axis(dimension.axis)
+        blocks = np.array(block_of_cells(axis, parameter.initial.blocks))
+        start, size = (0, dimension.size) if place else (start_row, len(rows))
+        indices = np.arange(start, start + size) // dimension.inner % axis.size
+        found = blocks[indices // axis.cell_size]
+        found = found.reshape(-1, *[1] * (rows.ndim - place - 1))
+        if first is None:
+            first = found
+        else:
+            np.copyto(rows, 0.0, where=first != found)
 
 
 def fill_initial(

@@ -1,6 +1,6 @@
 """One round of training, and evaluation: plain loops over batches.
 
-A round is a pure function of the module's values, the examples, the settings and the
+A round is a pure function of the module's values, the records, the settings and the
 generator that orders the batches: run twice on one machine it gives the same bits. The
 optimiser is fresh in every round, because the next round trains other coordinates.
 """
@@ -16,13 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from p2pfusion.errors import NonFiniteError
-from p2pfusion.training.data.examples import Examples
+from p2pfusion.training.data.augment import Augmentation
 from p2pfusion.training.data.partition import generator as random_stream
+from p2pfusion.training.data.records import NO_ANSWER, Records
 from p2pfusion.training.descent import Descent, Optimiser
 from p2pfusion.training.objectives import Objective
 
 EVALUATION_BATCH = 512
-"""Examples per forward pass without gradients: enough to be fast, small in memory."""
+"""Records per forward pass without gradients: enough to be fast, small in memory."""
+
+EVALUATION_LOGITS = 1 << 24
+"""Logits of such a pass, at most: a vocabulary makes many of them for every token."""
 
 BATCH_STREAM = 4
 """Key of the random stream that orders batches; data/partition.py has the others."""
@@ -45,7 +49,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """``loss``: mean training loss over all examples that the round's steps saw."""
+    """``loss``: mean training loss over all answers that the round's steps saw."""
 
     loss: float
     steps: int
@@ -53,11 +57,14 @@ class RoundResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy and fraction of right answers over ``samples`` examples."""
+    """Mean cross-entropy and fraction of right answers, of ``samples`` answers in all:
+    one for each image or text, and one for each token foretold."""
 
     loss: float
     accuracy: float
     samples: int
+    perplexity: float | None = None
+    """Of running text, exp(loss): among how many tokens a guess would do as well."""
 
 
 def batch_generator(seed: int, round_index: int, share_index: int) -> torch.Generator:
@@ -68,7 +75,7 @@ def batch_generator(seed: int, round_index: int, share_index: int) -> torch.Gene
 
 def train_round(
     module: nn.Module,
-    examples: Examples,
+    records: Records,
     *,
     objective: Objective,
     optimiser: Optimiser,
@@ -76,6 +83,7 @@ def train_round(
     learning_rate: float,
     generator: torch.Generator,
     device: torch.device,
+    augment: Augmentation | None = None,
     on_progress: Progress | None = None,
 ) -> RoundResult:
     """Trains the module in place; ``NonFiniteError`` if it diverges.
@@ -85,19 +93,22 @@ def train_round(
     """
     module.train()
     descent = Descent(list(module.parameters()), optimiser)
-    steps = schedule.step_count(len(examples))
-    batches = _batches(len(examples), schedule.batch, generator)
+    steps = schedule.step_count(len(records))
+    batches = _batches(len(records), schedule.batch, generator)
     loss_sum, seen = 0.0, 0
     for step in range(1, steps + 1):
-        images, labels = examples.batch(next(batches), device)
-        loss = objective.loss(module, images, labels)
+        inputs, targets = records.batch(next(batches), device)
+        if augment is not None:
+            inputs = augment(inputs, generator)
+        loss = objective.loss(module, inputs, targets)
         value = loss.item()
         if not math.isfinite(value):
             raise _diverged(f"the loss of step {step} of {steps} is {value}")
         loss.backward()  # type: ignore[no-untyped-call]
         descent.step(learning_rate)
-        loss_sum += value * len(labels)
-        seen += len(labels)
+        answers = int((targets != NO_ANSWER).sum())
+        loss_sum += value * answers
+        seen += answers
         if on_progress is not None:
             on_progress(step, steps, value)
     for name, parameter in module.named_parameters():
@@ -109,26 +120,47 @@ def train_round(
 @torch.inference_mode()
 def evaluate(
     module: nn.Module,
-    examples: Examples,
+    records: Records,
     device: torch.device,
     *,
     absent: Tensor | None = None,
 ) -> Evaluation:
-    """Loss and accuracy of the module on the examples.
+    """Loss and accuracy of the module on the records.
 
     ``absent`` classes are not among the possible answers: a sub-model whose training
     leaves their logits alone says nothing of them.
     """
     module.eval()
-    loss_sum, right = 0.0, 0
-    for chosen in torch.arange(len(examples)).split(EVALUATION_BATCH):
-        images, labels = examples.batch(chosen, device)
-        logits = module(images)
+    loss_sum, right, answers = 0.0, 0, 0
+    for chosen in torch.arange(len(records)).split(_evaluation_batch(records)):
+        inputs, targets = records.batch(chosen, device)
+        logits = module(inputs)
         if absent is not None:
             logits = logits.masked_fill(absent, -math.inf)
-        loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        right += int((logits.argmax(1) == labels).sum())
-    return Evaluation(loss_sum / len(examples), right / len(examples), len(examples))
+        loss_sum += float(
+            functional.cross_entropy(
+                logits.flatten(0, -2),
+                targets.flatten(),
+                ignore_index=NO_ANSWER,
+                reduction="sum",
+            )
+        )
+        right += int((logits.argmax(-1) == targets).sum())
+        answers += int((targets != NO_ANSWER).sum())
+    loss = loss_sum / answers
+    perplexity = _perplexity(loss) if records.traits.task == "language" else None
+    return Evaluation(loss, right / answers, answers, perplexity)
+
+
+def _evaluation_batch(records: Records) -> int:
+    traits = records.traits
+    places = traits.shape[0] if traits.task == "language" else 1
+    return max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // (places * traits.classes)))
+
+
+def _perplexity(loss: float) -> float:
+    # exp of a double overflows at 710; NaN stays what it is.
+    return math.inf if loss > 700 else math.exp(loss)
 
 
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

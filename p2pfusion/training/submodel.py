@@ -17,7 +17,7 @@ from torch import nn
 from p2pfusion.errors import IncompatibleError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.training.models.base import Model
+from p2pfusion.training.models.base import Model, Width
 
 Read = Callable[[Segment], np.ndarray]
 """Gives the values of a segment, shaped like it: ``Store.read``."""
@@ -41,7 +41,17 @@ def build(
             f"and {expected}",
             hint="all peers need the same version of the model's code",
         )
+    if layout.blocks > 1:
+        _leave_silent_sums_alone(module)
     return module
+
+
+def _leave_silent_sums_alone(module: nn.Module) -> None:
+    """No scaler where a cut sum is as large as the whole one: all blocks but one begin
+    silent in the whole model as well."""
+    for part in module.modules():
+        if isinstance(part, Width) and not part.across:
+            part.factor = 1.0
 
 
 def cut(read: Read, layout: Layout, split: Split) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ segments and gets arrays.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,15 @@ from p2pfusion.errors import (
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training import submodel
-from p2pfusion.training.data import DataOptions, Examples, load, own_records
+from p2pfusion.training.data import (
+    NO_CODING,
+    Coding,
+    DataOptions,
+    Records,
+    load,
+    own_records,
+)
+from p2pfusion.training.data.augment import augmentation
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import (
     Evaluation,
@@ -35,6 +44,7 @@ from p2pfusion.training.loop import (
 )
 from p2pfusion.training.models import check_fit, find_model, settle
 from p2pfusion.training.objectives import create_objective
+from p2pfusion.training.outer import OuterMomentum, Start
 
 
 @dataclass(frozen=True)
@@ -49,12 +59,27 @@ class Setup:
     arguments: Mapping[str, object] = field(default_factory=dict)
     optimiser: Optimiser = field(default_factory=Optimiser)
     objective: Mapping[str, object] = field(default_factory=dict)
+    vocabulary: Mapping[str, object] = field(default_factory=dict)
+    """What tokens mean in the swarm; empty for images."""
+    augment: str = "none"
     device: str = "cpu"
+    outer_momentum: float = 0.0
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a founder's manifest says of the model: all arguments, the layout, and, for
+    text, the vocabulary."""
+
+    arguments: dict[str, object]
+    layout: Layout
+    vocabulary: dict[str, object]
 
 
 @dataclass(frozen=True)
 class TrainedRound:
-    """A round's outcome. ``arrays``: the split's values, in the layout's order."""
+    """A round's outcome. ``arrays``: the split's values, in the layout's order, with
+    the outer momentum; everything else is of the training alone."""
 
     arrays: list[np.ndarray]
     samples: int
@@ -72,44 +97,60 @@ class FullEvaluation:
     result: Evaluation
     chance_accuracy: float
     """The accuracy of always answering the commonest class."""
+    chance_perplexity: float | None
+    """Of running text, the perplexity of who only knows how often each token occurs."""
     held_out: bool
 
 
 class Trainer:
     """Trains one peer's splits on its own records."""
 
-    def __init__(self, setup: Setup, *, records: Examples | None = None) -> None:
+    def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
         """``records``: the whole training part, if the caller has loaded it already."""
         self._setup = setup
         self._model = find_model(setup.model)
-        if self._model.layout(setup.arguments).digest != setup.layout.digest:
+        if not self._model.layout(setup.arguments).has_structure_of(setup.layout):
             raise IncompatibleError(
                 f"model {setup.model!r} has another layout here than in the manifest",
                 hint="all peers need the same version of the model's code",
             )
         self.device = find_device(setup.device)
         if records is None:
-            records = load(setup.data, "train")
-        if records is None:
-            raise DataError(f"data kind {setup.data.kind!r} has no records to train on")
-        class_count = int(records.labels.max()) + 1
-        check_fit(self._model, setup.arguments, records.shape, class_count)
-        self._examples, self._validation = own_records(records, setup.data, setup.seed)
+            records = self._load()
+        check_fit(self._model, setup.arguments, records.traits)
+        self._records, self._validation = own_records(records, setup.data, setup.seed)
+        self._augment = augmentation(setup.augment, records)
         self.class_counts = self._count_classes()
+        self._outer = OuterMomentum(setup.layout, setup.outer_momentum)
         self._objective = create_objective(
             setup.objective, self.class_counts, self.device
         )
 
+    def _load(self) -> Records:
+        setup = self._setup
+        coding = coding_of(setup.arguments, setup.vocabulary)
+        records = load(setup.data, "train", coding)
+        if records is None:
+            raise DataError(f"data kind {setup.data.kind!r} has no records to train on")
+        if records.vocabulary is not None and coding.vocabulary is None:
+            raise IncompatibleError(
+                "the data is text, and the swarm has no vocabulary",
+                hint="use data of the kind that the swarm was founded for",
+            )
+        return records
+
     def _count_classes(self) -> list[int]:
-        """Training records per class of the model, also of classes without any."""
-        classes = settle(self._model, self._setup.arguments)["classes"]
+        """Training answers per class of the model, also of classes without any."""
+        settled = settle(self._model, self._setup.arguments)
+        classes = settled.get("classes", settled.get("vocabulary"))
         assert isinstance(classes, int)
-        return self._examples.labels.bincount(minlength=classes).tolist()
+        counts: list[int] = self._records.answer_counts(classes).tolist()
+        return counts
 
     @property
     def samples(self) -> int:
         """Records that this peer trains on."""
-        return len(self._examples)
+        return len(self._records)
 
     @property
     def validation_samples(self) -> int:
@@ -135,7 +176,7 @@ class Trainer:
         share = setup.data.partition
         result = train_round(
             module,
-            self._examples,
+            self._records,
             objective=self._objective,
             optimiser=setup.optimiser,
             schedule=setup.schedule,
@@ -144,6 +185,7 @@ class Trainer:
                 setup.seed, round_index, share.index if share else 0
             ),
             device=self.device,
+            augment=self._augment,
             on_progress=on_progress,
         )
         accuracy = None
@@ -152,47 +194,63 @@ class Trainer:
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
         arrays = submodel.extract(module)
+        norm = submodel.update_norm(before, arrays)
+        self._outer.push(Start(round_index, split, before), arrays)
         return TrainedRound(
             arrays=arrays,
             samples=self.samples,
             loss=result.loss,
             accuracy=accuracy,
-            norm=submodel.update_norm(before, arrays),
+            norm=norm,
             seconds=time.monotonic() - started_s,
             steps=result.steps,
         )
 
 
 def describe(
-    name: str, arguments: Mapping[str, object], data: DataOptions | None = None
-) -> tuple[dict[str, object], Layout]:
-    """All arguments of a model, and its layout.
+    name: str,
+    arguments: Mapping[str, object],
+    data: DataOptions | None = None,
+    vocabulary: Mapping[str, object] | None = None,
+) -> Description:
+    """What follows from a model's name and arguments, and from the founder's data.
 
-    With data, arguments that are not given take the values that the data needs.
+    With data, arguments that are not given take the values that the data needs, and a
+    vocabulary that is not given in full is made of the training text.
     """
     model = find_model(name)
     suited: dict[str, object] = {}
+    completed = dict(vocabulary or {})
     if data is not None:
-        records = load(data, "train")
+        records = load(data, "train", coding_of(arguments, completed))
         assert records is not None, "every loader has a training part"
-        suited = model.suited(records.shape, int(records.labels.max()) + 1)
+        suited = model.suited(records.traits)
+        if records.vocabulary is not None:
+            completed |= records.vocabulary.to_data()
     settled = settle(model, {**suited, **arguments})
-    return settled, model.layout(settled)
+    return Description(settled, model.layout(settled), completed)
+
+
+def coding_of(
+    arguments: Mapping[str, object], vocabulary: Mapping[str, object]
+) -> Coding:
+    """How text becomes records: as long as the model's arguments say, if they do."""
+    return Coding.from_data(vocabulary, length=arguments.get("length"))
 
 
 def evaluate_full(
     name: str,
     arguments: Mapping[str, object],
     values: Mapping[str, np.ndarray],
-    examples: Examples,
+    records: Records,
     *,
     device: str = "cpu",
     held_out: bool = True,
 ) -> FullEvaluation:
-    """The whole model with these values, by parameter name, on these examples."""
+    """The whole model with these values, by parameter name, on these records."""
     model = find_model(name)
     layout = model.layout(arguments)
-    check_fit(model, arguments, examples.shape, int(examples.labels.max()) + 1)
+    check_fit(model, arguments, records.traits)
     for parameter in layout.parameters:
         found = values.get(parameter.name)
         if found is None or found.shape != parameter.shape:
@@ -204,20 +262,30 @@ def evaluate_full(
     module = submodel.build(model, arguments, layout, Split.full(layout))
     submodel.load(module, (values[p.name] for p in layout.parameters))
     target = find_device(device)
-    result = evaluate(module.to(target), examples, target)
-    commonest = int(examples.labels.bincount().max())
-    return FullEvaluation(result, commonest / len(examples), held_out)
+    result = evaluate(module.to(target), records, target)
+    counts = records.answer_counts(records.traits.classes)
+    shares = counts[counts > 0] / counts.sum()
+    surprise = float(-(shares * np.log(shares)).sum())
+    return FullEvaluation(
+        result,
+        chance_accuracy=float(shares.max()),
+        chance_perplexity=None if result.perplexity is None else math.exp(surprise),
+        held_out=held_out,
+    )
 
 
-def evaluation_records(data: DataOptions) -> tuple[Examples, bool]:
+def evaluation_records(
+    data: DataOptions,
+    coding: Coding = NO_CODING,
+) -> tuple[Records, bool]:
     """The records to evaluate on, and whether they are held out.
 
     A file without a test part is evaluated whole; the result says so.
     """
-    found = load(data, "test")
+    found = load(data, "test", coding)
     if found is not None:
         return found, True
-    records = load(data, "train")
+    records = load(data, "train", coding)
     assert records is not None, "every loader has a training part"
     return records, False
 

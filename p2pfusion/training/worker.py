@@ -2,10 +2,10 @@
 
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
-    describe   -> {"done": "describe", "layout", "arguments"}
+    describe   -> {"done": "describe", "layout", "arguments", "vocabulary"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
-    evaluate   -> {"done": "evaluate", "accuracy", "loss", "samples", ...}
+    evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
 Values never pass through the channel: they are read from the store, which is opened
@@ -41,6 +41,7 @@ from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.trainer import (
     Setup,
     Trainer,
+    coding_of,
     describe,
     evaluate_full,
     evaluation_records,
@@ -72,14 +73,19 @@ class Worker:
         self._offers = Path()
 
     def describe(self, request: Request) -> Fields:
-        """A model's layout; with data, its arguments are completed to suit the data."""
+        """A model's layout; with data, arguments and vocabulary that suit it."""
         data = request.fields.get("data")
-        arguments, layout = describe(
+        found = describe(
             request.text("model"),
             request.table("arguments"),
             None if data is None else DataOptions.from_data(request.table("data")),
+            request.table("vocabulary"),
         )
-        return {"layout": layout.to_data(), "arguments": arguments}
+        return {
+            "layout": found.layout.to_data(),
+            "arguments": found.arguments,
+            "vocabulary": found.vocabulary,
+        }
 
     def setup(self, request: Request) -> Fields:
         """Everything that stays the same over the rounds; loads the data."""
@@ -99,7 +105,10 @@ class Worker:
                 steps=None if steps is None else request.whole("local_steps", least=1),
             ),
             data=DataOptions.from_data(request.table("data")),
+            vocabulary=request.table("vocabulary"),
+            augment=request.text("augment"),
             device=request.text("device"),
+            outer_momentum=request.number("outer_momentum"),
         )
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer
@@ -141,24 +150,32 @@ class Worker:
     def evaluate(self, request: Request) -> Fields:
         """An assembled model, from a safetensors file, on the test part of the data."""
         values, _ = read_checkpoint(Path(request.text("file")))
+        arguments = request.table("arguments")
         records, held_out = evaluation_records(
-            DataOptions.from_data(request.table("data"))
+            DataOptions.from_data(request.table("data")),
+            coding_of(arguments, request.table("vocabulary")),
         )
         found = evaluate_full(
             request.text("model"),
-            request.table("arguments"),
+            arguments,
             values,
             records,
             held_out=held_out,
         )
         return {
             "accuracy": found.result.accuracy,
-            # JSON has no name for what is not finite; unknown is null.
-            "loss": found.result.loss if math.isfinite(found.result.loss) else None,
+            "loss": _finite(found.result.loss),
+            "perplexity": _finite(found.result.perplexity),
             "samples": found.result.samples,
             "chance_accuracy": found.chance_accuracy,
+            "chance_perplexity": found.chance_perplexity,
             "held_out": found.held_out,
         }
+
+
+def _finite(value: float | None) -> float | None:
+    # JSON has no name for what is not finite; unknown is null.
+    return value if value is not None and math.isfinite(value) else None
 
 
 class _Throttle:

@@ -11,6 +11,7 @@ import struct
 
 from p2pfusion import limits
 from p2pfusion.errors import ConfigError, RemoteProtocolError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address, Banner, KnockFailed, check_banner
 from p2pfusion.transport.dialing import Dial, Resolver
 from p2pfusion.transport.watch import READ, Budget, Watch
@@ -62,7 +63,7 @@ class Asks:
         is under way, there is one answer for both."""
         if address in self._questions:
             return
-        if len(self._questions) == limits.MAX_KNOCKS:
+        if len(self._questions) == bounds.MAX_KNOCKS:
             next(iter(self._questions.values())).fail()
         question = _Question(self, address, self._watch, self._resolver)
         self._questions[address] = question
@@ -157,4 +158,4 @@ class _Question:
     def _connected(self, channel: socket.socket) -> None:
         self._channel = channel
         self._watch.set(self, channel, READ)
-        self._watch.remind(self, limits.HANDSHAKE_TIMEOUT_MS / 1_000)
+        self._watch.remind(self, bounds.HANDSHAKE_TIMEOUT_MS / 1_000)

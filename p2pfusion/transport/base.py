@@ -27,10 +27,12 @@ from p2pfusion.limits import (
     MAX_ADDRESS_CHARACTERS,
     MAX_BANNER_BYTES,
     MAX_CONTROL_FRAME_BYTES,
+    SEAL_BYTES,
+)
+from p2pfusion.transport.bounds import (
     MAX_COUNTED_PEERS,
     MAX_FRAMES_PER_MESSAGE,
     MAX_PEER_ID_CHARACTERS,
-    SEAL_BYTES,
 )
 
 Frame = bytes | memoryview

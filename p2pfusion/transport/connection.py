@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from p2pfusion import limits
 from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import FRAME_LIMITS_BYTES, TOKEN_BYTES, Frame, Plane
 from p2pfusion.transport.watch import Budget
 
@@ -34,11 +35,11 @@ def prepare(channel: socket.socket) -> None:
     channel.setblocking(False)
     channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    idle_s = limits.KEEPALIVE_IDLE_S
+    idle_s = bounds.KEEPALIVE_IDLE_S
     if sys.platform == "linux":
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, idle_s)
-        silence_ms = limits.PEER_SILENCE_MS
+        silence_ms = bounds.PEER_SILENCE_MS
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_ms)
 
 
@@ -186,7 +187,7 @@ class SendQueue:
         """Whether another message has to wait outside. The last one may be longer than
         the room that there was."""
         return (
-            len(self._messages) >= limits.DATA_SEND_QUEUE_MESSAGES
+            len(self._messages) >= bounds.DATA_SEND_QUEUE_MESSAGES
             or self._waiting_bytes >= limits.DATA_SEND_BYTES
         )
 

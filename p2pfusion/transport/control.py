@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from p2pfusion import limits
 from p2pfusion.errors import LocalProtocolError, ResourceError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import (
     GUEST,
     KEY_BYTES,
@@ -69,7 +70,7 @@ class ControlPlane:
         self._member_rate = TokenBuckets(
             per_second=limits.CONTROL_MESSAGES_PER_SECOND,
             burst=limits.CONTROL_MESSAGE_BURST,
-            most_keys=limits.MAX_COUNTED_PEERS,
+            most_keys=bounds.MAX_COUNTED_PEERS,
         )
         self._guest_rate = TokenBuckets(
             per_second=limits.HANDSHAKES_PER_SECOND,
@@ -123,7 +124,7 @@ class ControlPlane:
 
     def disconnect(self, peer: str) -> None:
         """Forgets ``peer``; what waits for it still leaves if it can soon."""
-        self._drop_line(peer, linger_ms=limits.LAST_WORD_LINGER_MS)
+        self._drop_line(peer, linger_ms=bounds.LAST_WORD_LINGER_MS)
 
     def knock(
         self,
@@ -146,7 +147,7 @@ class ControlPlane:
             knock.close()
             knock = None
         if knock is None:
-            if len(self._knocks) == limits.MAX_KNOCKS:
+            if len(self._knocks) == bounds.MAX_KNOCKS:
                 self._knocks.pop(next(iter(self._knocks))).close()
             knock = Knock(self._context, address, keys=keys, key=key)
         self._knocks[address] = knock
@@ -195,7 +196,7 @@ class ControlPlane:
     def close(self) -> None:
         """Lets the last messages leave for a bounded time and frees everything."""
         for peer in list(self._lines):
-            self._drop_line(peer, linger_ms=limits.CLOSE_LINGER_MS)
+            self._drop_line(peer, linger_ms=bounds.CLOSE_LINGER_MS)
         for knock in self._knocks.values():
             knock.close()
         self._knocks.clear()
@@ -228,7 +229,7 @@ class ControlPlane:
             reason = knock.failure(now)
             if reason is not None and knock.awaits_news:
                 failed.append(KnockFailed(address, reason))
-            is_old = now - knock.knocked_at > limits.KNOCK_LIFETIME_S
+            is_old = now - knock.knocked_at > bounds.KNOCK_LIFETIME_S
             if reason is not None or is_old:
                 knock.close()
                 del self._knocks[address]
@@ -243,9 +244,9 @@ class ControlPlane:
             arrived = self._accept(message, now)
             if arrived is not None:
                 arrivals.append(arrived)
-            if count == limits.MAX_CONTROL_MESSAGES_PER_POLL:
+            if count == bounds.MAX_CONTROL_MESSAGES_PER_POLL:
                 break
-        drained = count < limits.MAX_CONTROL_MESSAGES_PER_POLL
+        drained = count < bounds.MAX_CONTROL_MESSAGES_PER_POLL
         self._guard.received(count, all_of_them=drained)
         return arrivals
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from p2pfusion import limits
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address
 from p2pfusion.transport.connection import prepare
 from p2pfusion.transport.watch import READ, WRITE, Budget, Watch
@@ -167,7 +168,7 @@ class Dial:
             if channel is not None:
                 self._channel = channel
                 self._watch.set(self, channel, WRITE)
-                self._watch.remind(self, limits.CONNECT_TIMEOUT_MS / 1_000)
+                self._watch.remind(self, bounds.CONNECT_TIMEOUT_MS / 1_000)
                 return
         self._failed()
 

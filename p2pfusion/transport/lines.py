@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-from p2pfusion import limits
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address, Frame, Keys
 from p2pfusion.transport.zeromq import Context, Event, Outgoing
 
@@ -39,18 +39,18 @@ class Line:
             address,
             key=key,
             own=keys,
-            queue_messages=limits.CONTROL_SEND_QUEUE_MESSAGES,
-            handshake_ms=limits.HANDSHAKE_TIMEOUT_MS,
+            queue_messages=bounds.CONTROL_SEND_QUEUE_MESSAGES,
+            handshake_ms=bounds.HANDSHAKE_TIMEOUT_MS,
             events=(Event.ENDED, Event.RETRIED),
         )
 
     def is_lost(self, now: float) -> bool:
         """Whether the connection has ended, and the library does not try another."""
-        if now - self._looked_at >= limits.LOST_LINK_S:
+        if now - self._looked_at >= bounds.LOST_LINK_S:
             self._looked_at = now
             for event, _ in self._outgoing.events():
                 self._lost_at = now if event is Event.ENDED else None
-        return self._lost_at is not None and now - self._lost_at >= limits.LOST_LINK_S
+        return self._lost_at is not None and now - self._lost_at >= bounds.LOST_LINK_S
 
     def send(self, frames: Sequence[Frame]) -> bool:
         """Queues a message, or returns False if the queue is full."""
@@ -86,8 +86,8 @@ class Knock:
             address,
             key=key,
             own=keys,
-            queue_messages=limits.KNOCK_QUEUE_MESSAGES,
-            handshake_ms=limits.KNOCK_HANDSHAKE_MS,
+            queue_messages=bounds.KNOCK_QUEUE_MESSAGES,
+            handshake_ms=bounds.KNOCK_HANDSHAKE_MS,
             events=(
                 *(Event.CONNECTED, Event.READY, Event.ENDED),
                 *(Event.REFUSED, Event.UNFINISHED),
@@ -123,7 +123,7 @@ class Knock:
         It hangs up at once then, and again the next time. Who has no room does not
         answer, and who ends in this moment will be back."""
         waited_ms = 1_000 * (now - self._connected_at)
-        if waited_ms < limits.KNOCK_HANDSHAKE_MS / 2 and error in HANGING_UP:
+        if waited_ms < bounds.KNOCK_HANDSHAKE_MS / 2 and error in HANGING_UP:
             self._times_hung_up += 1
         return self._times_hung_up == 2
 

@@ -13,7 +13,7 @@ import random
 import socket
 from collections.abc import Sequence
 
-from p2pfusion import limits
+from p2pfusion.transport import bounds
 from p2pfusion.transport.asking import BANNER_LIMIT_BYTES
 from p2pfusion.transport.base import Address, Frame, Traffic
 from p2pfusion.transport.connection import SendQueue, abort
@@ -37,7 +37,7 @@ class Link:
         self._connected_at = 0.0
         self._banner_bytes = 0
         self._resting = False
-        self._rest_ms = limits.RECONNECT_INTERVAL_MS
+        self._rest_ms = bounds.RECONNECT_INTERVAL_MS
 
     @property
     def is_leaving(self) -> bool:
@@ -75,7 +75,7 @@ class Link:
         self._hang_up()
         self._queue.clear()
         self._resting = False
-        self._rest_ms = limits.RECONNECT_INTERVAL_MS
+        self._rest_ms = bounds.RECONNECT_INTERVAL_MS
         self._watch.remind(self, None)
 
     def close(self, *, deliver: bool) -> None:
@@ -131,8 +131,8 @@ class Link:
 
     def _lose(self) -> None:
         held_s = self._watch.clock() - self._connected_at
-        if held_s * 1_000 >= limits.RECONNECT_CEILING_MS:
-            self._rest_ms = limits.RECONNECT_INTERVAL_MS
+        if held_s * 1_000 >= bounds.RECONNECT_CEILING_MS:
+            self._rest_ms = bounds.RECONNECT_INTERVAL_MS
         self._hang_up()
         self._rest()
 
@@ -141,7 +141,7 @@ class Link:
         self._resting = True
         # Not to the millisecond, or all peers of one that is back come at once.
         self._watch.remind(self, self._rest_ms * random.uniform(0.5, 1.0) / 1_000)
-        self._rest_ms = min(2 * self._rest_ms, limits.RECONNECT_CEILING_MS)
+        self._rest_ms = min(2 * self._rest_ms, bounds.RECONNECT_CEILING_MS)
 
     def _hang_up(self, *, at_once: bool = False) -> None:
         if self._dial is not None:

@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from p2pfusion import limits
 from p2pfusion.errors import ConflictError, LocalProtocolError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import (
     TOKEN_BYTES,
     Address,
@@ -48,12 +48,12 @@ FIRST_PORT = 49_152
 """
 
 SEND_QUEUE = {
-    Plane.CONTROL: limits.CONTROL_SEND_QUEUE_MESSAGES,
-    Plane.DATA: limits.DATA_SEND_QUEUE_MESSAGES,
+    Plane.CONTROL: bounds.CONTROL_SEND_QUEUE_MESSAGES,
+    Plane.DATA: bounds.DATA_SEND_QUEUE_MESSAGES,
 }
 PER_POLL = {
-    Plane.CONTROL: limits.MAX_CONTROL_MESSAGES_PER_POLL,
-    Plane.DATA: limits.MAX_DATA_MESSAGES_PER_POLL,
+    Plane.CONTROL: bounds.MAX_CONTROL_MESSAGES_PER_POLL,
+    Plane.DATA: bounds.MAX_DATA_MESSAGES_PER_POLL,
 }
 
 Parts = tuple[bytes, ...]
@@ -247,10 +247,10 @@ class MemoryTransport:
             self._hub.shut(link, deliver=True)
             link = None
         if link is None:
-            if len(self._knocks) == limits.MAX_KNOCKS:
+            if len(self._knocks) == bounds.MAX_KNOCKS:
                 oldest = self._knocks.pop(next(iter(self._knocks)))
                 self._hub.shut(oldest, deliver=False)
-            link = self._hub.open(name, address, limits.KNOCK_QUEUE_MESSAGES)
+            link = self._hub.open(name, address, bounds.KNOCK_QUEUE_MESSAGES)
         self._knocks[address] = link
         self._post(link, str(address), Plane.CONTROL, frames)
 

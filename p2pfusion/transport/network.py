@@ -11,8 +11,8 @@ import selectors
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from p2pfusion import limits
 from p2pfusion.errors import ConfigError, ConflictError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import (
     Address,
     Arrival,
@@ -130,7 +130,7 @@ def _listen(
             f"cannot listen on {listen}: the port above it is needed as well",
             hint="listen on a port between 1024 and 65534",
         )
-    tries = 1 if listen.port else limits.PORT_TRIES
+    tries = 1 if listen.port else bounds.PORT_TRIES
     while True:
         tries -= 1
         control = ControlPlane(peer, listen, keys, traffic)

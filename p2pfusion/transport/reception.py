@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from p2pfusion import limits
 from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Incoming, Plane, Traffic, size_bytes
 from p2pfusion.transport.connection import BufferPool, Frames, Receiver, prepare
 from p2pfusion.transport.watch import READ, Budget, Watch
@@ -165,7 +166,7 @@ class Reception:
         self._connections.add(accepted)
         self._half_open[accepted] = None
         self._watch.set(accepted, channel, READ)
-        self._watch.remind(accepted, limits.HANDSHAKE_TIMEOUT_MS / 1_000)
+        self._watch.remind(accepted, bounds.HANDSHAKE_TIMEOUT_MS / 1_000)
 
     def _make_room(self, origin: _Origin) -> bool:
         """Whether one more may come, after the oldest stranger has left if need be."""

@@ -24,6 +24,7 @@ from p2pfusion.errors import (
     LocalProtocolError,
     ResourceError,
 )
+from p2pfusion.transport import bounds
 from p2pfusion.transport.asking import Asks, write_banner
 from p2pfusion.transport.base import (
     TOKEN_BYTES,
@@ -170,7 +171,7 @@ class DataPlane:
         """Hangs up. What is queued may leave for a bounded time."""
         self._reception.close()
         self._asks.close()
-        end = time.monotonic() + limits.CLOSE_LINGER_MS / 1_000
+        end = time.monotonic() + bounds.CLOSE_LINGER_MS / 1_000
         while any(link.is_leaving for link in self._links.values()):
             left_s = end - time.monotonic()
             if left_s <= 0:
@@ -189,7 +190,7 @@ class DataPlane:
 
 
 def _budget() -> Budget:
-    count = limits.MAX_DATA_MESSAGES_PER_POLL
+    count = bounds.MAX_DATA_MESSAGES_PER_POLL
     return Budget(bytes_left=count * limits.CHUNK_BYTES, messages_left=count)
 
 
@@ -213,7 +214,7 @@ def _listen(address: Address) -> tuple[socket.socket, Address]:
             # As on the control plane, :: means every interface, whatever it speaks.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(place)
-        listener.listen(limits.LISTEN_BACKLOG)
+        listener.listen(bounds.LISTEN_BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

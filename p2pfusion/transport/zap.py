@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from p2pfusion import limits
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import GUEST, KEY_BYTES, is_peer_id
 from p2pfusion.transport.budget import TokenBuckets, source_of
 
@@ -172,7 +173,7 @@ class Door:
         """How long to park. A stranger that only lacks room is never refused: it will
         try again by itself."""
         if self._strangers:
-            return limits.HANDSHAKE_TIMEOUT_MS / 1_000
+            return bounds.HANDSHAKE_TIMEOUT_MS / 1_000
         return limits.UNKNOWN_KEY_PATIENCE_S
 
     def _judge(self, handshake: Handshake, now: float) -> Verdict:

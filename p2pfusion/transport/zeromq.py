@@ -31,6 +31,7 @@ import zmq
 
 from p2pfusion import limits
 from p2pfusion.errors import ConfigError, ConflictError, ResourceError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address, Frame, Keys
 from p2pfusion.transport.zap import DOMAIN
 
@@ -123,7 +124,7 @@ class Listener:
         self._accepted: _Monitor | None = None
         try:
             pull.set(zmq.AFFINITY, IO_THREAD)
-            pull.set(zmq.RCVHWM, limits.CONTROL_RECEIVE_QUEUE_MESSAGES)
+            pull.set(zmq.RCVHWM, bounds.CONTROL_RECEIVE_QUEUE_MESSAGES)
             pull.set(zmq.RCVBUF, limits.CONTROL_BUFFER_BYTES)
             if keys is not None:
                 self._zap = _socket(context, zmq.ROUTER)
@@ -150,7 +151,7 @@ class Listener:
 
     def questions(self) -> Iterator[list[bytes]]:
         """What the library asks about proven keys: ZAP requests."""
-        for _ in range(limits.MAX_SOCKET_EVENTS_PER_POLL):
+        for _ in range(bounds.MAX_SOCKET_EVENTS_PER_POLL):
             if self._zap is None or not (frames := _receive(self._zap)):
                 return
             yield [frame.bytes for frame in frames]
@@ -259,7 +260,7 @@ class _Monitor:
 
     def take(self) -> Iterator[tuple[Event, int]]:
         """Events in their order, with their values."""
-        for _ in range(limits.MAX_SOCKET_EVENTS_PER_POLL):
+        for _ in range(bounds.MAX_SOCKET_EVENTS_PER_POLL):
             if not (frames := _receive(self.socket)):
                 return
             number, value = _EVENT.unpack(frames[0].bytes)
@@ -295,17 +296,17 @@ def _socket(context: Context, kind: int) -> Socket:
     # What sealing adds counts; without it, the message is refused when it is read.
     made.set(zmq.MAXMSGSIZE, limits.MAX_CONTROL_FRAME_BYTES + limits.SEAL_BYTES)
     made.set(zmq.LINGER, 0)
-    made.set(zmq.RECONNECT_IVL, limits.RECONNECT_INTERVAL_MS)
-    made.set(zmq.RECONNECT_IVL_MAX, limits.RECONNECT_CEILING_MS)
-    made.set(zmq.CONNECT_TIMEOUT, limits.CONNECT_TIMEOUT_MS)
-    made.set(zmq.HANDSHAKE_IVL, limits.HANDSHAKE_TIMEOUT_MS)
+    made.set(zmq.RECONNECT_IVL, bounds.RECONNECT_INTERVAL_MS)
+    made.set(zmq.RECONNECT_IVL_MAX, bounds.RECONNECT_CEILING_MS)
+    made.set(zmq.CONNECT_TIMEOUT, bounds.CONNECT_TIMEOUT_MS)
+    made.set(zmq.HANDSHAKE_IVL, bounds.HANDSHAKE_TIMEOUT_MS)
     made.set(zmq.TCP_KEEPALIVE, 1)
-    made.set(zmq.TCP_KEEPALIVE_IDLE, limits.KEEPALIVE_IDLE_S)
-    made.set(zmq.TCP_KEEPALIVE_INTVL, limits.KEEPALIVE_IDLE_S)
-    made.set(zmq.TCP_KEEPALIVE_CNT, limits.KEEPALIVE_PROBES)
+    made.set(zmq.TCP_KEEPALIVE_IDLE, bounds.KEEPALIVE_IDLE_S)
+    made.set(zmq.TCP_KEEPALIVE_INTVL, bounds.KEEPALIVE_IDLE_S)
+    made.set(zmq.TCP_KEEPALIVE_CNT, bounds.KEEPALIVE_PROBES)
     # The kernel asks, not the library (HEARTBEAT_IVL): libzmq ends the process when a
     # heartbeat falls due on a connection that broke while its queue here was full.
-    made.set(zmq.TCP_MAXRT, limits.PEER_SILENCE_MS)
+    made.set(zmq.TCP_MAXRT, bounds.PEER_SILENCE_MS)
     return made
 
 

@@ -23,12 +23,43 @@ def test_paths_show_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert named_data("mine.npz") == expected
 
 
-@pytest.mark.parametrize("text", ["no/such/place", "data.zip", "there.txt"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train-images-idx3-ubyte.gz", "idx"),
+        ("data_batch_1.bin", "cifar"),
+        ("images.npy", "npz"),
+        ("train.tsv.gz", "tsv"),
+        ("train.csv", "csv"),
+        ("mine.txt", "text"),
+        ("elsewhere", "idx"),
+    ],
+)
+def test_a_directory_shows_its_kind_by_what_it_holds(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert named_data(str(tmp_path)) == DataSettings(kind=kind, path=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.txt.gz", "text"), ("b.tsv", "tsv"), ("c.csv.gz", "csv"), ("d.txt", "text")],
+)
+def test_a_file_shows_its_kind_by_its_ending(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    found = named_data(str(tmp_path / name))
+    assert found == DataSettings(kind=kind, path=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["no/such/place", "data.zip", "there.pdf"])
 def test_anything_else_is_an_error_that_lists_what_works(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "there.txt").write_text("")
+    (tmp_path / "there.pdf").write_text("")
     with pytest.raises(DataError) as caught:
         named_data(text)
     assert caught.value.message.startswith(f"{text}: ")

@@ -40,13 +40,17 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "rounds": 20,
         "seed": 0,
         "split_fraction": "1/10",
-        "partition": {"rule": "dirichlet", "alpha": 0.5},
+        "vocabulary": {},
+        "augment": "none",
+        "partition": {"rule": None, "alpha": 0.5},
         "limit": 9,
         "limit_test": None,
         "batch": 32,
         "local_epochs": 1,
         "learning_rate": 0.05,
         "momentum": 0.9,
+        "outer_momentum": 0.0,
+        "label_mask": True,
         "eval_every": 1,
     }
 
@@ -78,6 +82,9 @@ def test_what_goes_wrong_is_one_line(
 def test_texts() -> None:
     done = {"round": 3, "rounds": 20, "loss": None, "accuracy": 0.5}
     assert round_text(done) == "Round 3 of 20: loss not measured, accuracy 50.0 %"
+    assert round_text({**done, "perplexity": 12.3456}).endswith(
+        "accuracy 50.0 %, perplexity 12.35"
+    )
     result = {
         "accuracy": 0.9,
         "method": "msfusion",

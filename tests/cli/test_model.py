@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from p2pfusion.cli.main import main
+from p2pfusion.cli.model import evaluation_text
 from p2pfusion.daemon.control import Request
 from p2pfusion.protocol.manifest import Manifest
 from tests.cli.stub import answering
@@ -148,3 +149,17 @@ def test_a_file_that_does_not_name_its_model_needs_the_option(
     arguments = ["evaluate", str(file), "--data", "digits", "--model", "mlp"]
     assert main(arguments) == 11
     assert "no parameter" in capsys.readouterr().err
+
+
+def test_what_evaluation_found_in_words() -> None:
+    found = {"accuracy": 0.5, "samples": 40, "chance_accuracy": 0.1, "loss": 1.25}
+    assert evaluation_text({**found, "held_out": True, "perplexity": None}) == (
+        "Accuracy 50.0 % on 40 held-out examples (chance: 10.0 %), loss 1.250"
+    )
+    language = {**found, "chance_perplexity": 700.1234, "perplexity": 123.456}
+    assert evaluation_text(language) == (
+        "Accuracy 50.0 % on 40 tokens, NOT held out (chance: 10.0 %), loss 1.250, "
+        "perplexity 123.5 (by frequency alone: 700.1)"
+    )
+    unknown = {**language, "loss": None, "perplexity": None}
+    assert "loss not finite, perplexity not finite (by" in evaluation_text(unknown)

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from p2pfusion.errors import P2PFusionError
-from p2pfusion.training.data import DATASETS, DataOptions, load
+from p2pfusion.training.data import (
+    DATASETS,
+    IMAGES,
+    Coding,
+    DataOptions,
+    Records,
+    load,
+)
+from p2pfusion.training.data.records import NO_ANSWER
 from tests.training.samples import images_and_labels, write_idx_directory
 
 
@@ -37,14 +45,92 @@ def npz_file(directory: Path) -> str:
     return str(path)
 
 
+def cifar_directory(directory: Path) -> str:
+    for name, seed in (("data_batch_1", 1), ("data_batch_2", 2), ("test_batch", 3)):
+        random = np.random.default_rng(seed)
+        records = random.integers(0, 256, (12, 3073), np.uint8)
+        records[:, 0] = np.arange(12) % 3
+        (directory / f"{name}.bin").write_bytes(records.tobytes())
+    return str(directory)
+
+
+def cifar_archives(*names: str) -> Callable[[Path], str]:
+    def write(directory: Path) -> str:
+        for seed, name in enumerate(names):
+            images, labels = images_and_labels(12, seed)
+            colours = np.repeat(images[..., None], 3, axis=3)
+            np.savez(directory / name, images=colours, labels=labels)
+        return str(directory)
+
+    return write
+
+
+def table_directory(ending: str, between: str) -> Callable[[Path], str]:
+    def write(directory: Path) -> str:
+        for part, text in (("train", "a good film"), ("test", "film a good")):
+            rows = [f"{text} {number}{between}{number % 2}" for number in range(12)]
+            written = "\n".join([f"text{between}label", *rows]) + "\n"
+            (directory / f"{part}.{ending}").write_text(written)
+        return str(directory)
+
+    return write
+
+
+def text_file(directory: Path) -> str:
+    path = directory / "mine.txt"
+    path.write_text("".join(f"line {n} of some text\n" for n in range(200)))
+    return str(path)
+
+
+def articles(directory: Path) -> str:
+    for part, first in (("train", 0), ("test", 50)):
+        text = "".join(
+            f" \n = Article {n} = \n \n Some words about {n} . \n"
+            for n in range(first, first + 30)
+        )
+        (directory / f"{part}.txt").write_text(text)
+    return str(directory)
+
+
 SAMPLES: dict[str, Callable[[Path], str | None]] = {
+    "cifar": cifar_directory,
+    "cifar10-exact": cifar_archives(
+        "cifar10_exact_train8068.npz", "cifar10_exact_test1017.npz"
+    ),
+    "cifar10-jpeg": cifar_archives(
+        "cifar10_jpeg_train20k.npz", "cifar10_jpeg_test10k.npz"
+    ),
+    "csv": table_directory("csv", ","),
     "digits": no_file,
     "fashion-mnist": idx_directory,
     "idx": idx_directory,
     "npz": npz_file,
+    "sst2": table_directory("tsv", "\t"),
+    "text": text_file,
+    "tiny-shakespeare": text_file,
+    "tsv": table_directory("tsv", "\t"),
+    "wikitext-2": articles,
 }
 
+CPU = torch.device("cpu")
+TASKS = {True: {"image"}, False: {"text", "language"}}
+
 kinds = pytest.mark.parametrize("kind", DATASETS)
+
+
+def both_parts(kind: str, directory: Path) -> tuple[Records, Records]:
+    """The test part is read with the vocabulary of the training part, as in a swarm."""
+    options = DataOptions(kind, SAMPLES[kind](directory))
+    train = load(options, "train")
+    assert train is not None
+    length = train.traits.shape[0] if train.vocabulary else None
+    test = load(options, "test", Coding(train.vocabulary, length=length))
+    assert test is not None
+    return train, test
+
+
+def batch_of(records: Records) -> tuple[torch.Tensor, torch.Tensor]:
+    return records.batch(torch.arange(len(records)), CPU)
 
 
 def test_every_kind_has_a_sample() -> None:
@@ -52,29 +138,73 @@ def test_every_kind_has_a_sample() -> None:
 
 
 @kinds
-def test_both_parts_are_compact_images_with_labels(kind: str, tmp_path: Path) -> None:
-    options = DataOptions(kind, SAMPLES[kind](tmp_path))
-    train, test = load(options, "train"), load(options, "test")
-    assert train is not None and test is not None
-    assert train.shape == test.shape
-    for part in (train, test):
-        assert part.images.dtype == torch.uint8
-        assert part.images.dim() == 4
-        assert part.labels.dtype == torch.int64
-        assert part.labels.shape == (len(part),)
-        assert part.labels.min() >= 0
-        batch, _ = part.batch(torch.arange(len(part)), torch.device("cpu"))
-        assert batch.min() >= -1 and batch.max() <= 1
-    assert set(test.labels.tolist()) <= set(train.labels.tolist())
+def test_both_parts_ask_the_same_of_a_model(kind: str, tmp_path: Path) -> None:
+    train, test = both_parts(kind, tmp_path)
+    one, other = train.traits, test.traits
+    assert (one.task, one.shape) == (other.task, other.shape)
+    assert one.task in TASKS[kind in IMAGES]
+    assert other.classes <= one.classes
+    assert one.vocabulary == other.vocabulary
+    assert (train.vocabulary is None) == (one.vocabulary == 0)
+
+
+@kinds
+def test_a_batch_is_what_a_model_of_the_task_takes(kind: str, tmp_path: Path) -> None:
+    for part in both_parts(kind, tmp_path):
+        traits, (inputs, targets) = part.traits, batch_of(part)
+        assert inputs.shape == (len(part), *traits.shape)
+        assert targets.dtype == torch.int64
+        if traits.task == "image":
+            assert inputs.dtype == torch.float32
+            assert inputs.min() >= -1 and inputs.max() <= 1
+        else:
+            assert inputs.dtype == torch.int64
+            assert inputs.min() >= 0 and inputs.max() < traits.vocabulary
+        answers = targets[targets != NO_ANSWER]
+        assert answers.min() >= 0 and answers.max() < traits.classes
+        expected = inputs.shape if traits.task == "language" else (len(part),)
+        assert targets.shape == expected
+
+
+@kinds
+def test_records_have_either_classes_or_documents(kind: str, tmp_path: Path) -> None:
+    for part in both_parts(kind, tmp_path):
+        if part.labels is None:
+            assert part.documents is not None and part.traits.task == "language"
+            assert part.documents.shape == (len(part),)
+            assert (np.diff(part.documents) >= 0).all()
+        else:
+            assert part.documents is None
+            assert part.labels.dtype == torch.int64
+            assert part.labels.shape == (len(part),)
+
+
+@kinds
+def test_answers_are_counted(kind: str, tmp_path: Path) -> None:
+    for part in both_parts(kind, tmp_path):
+        _, targets = batch_of(part)
+        counts = part.answer_counts(part.traits.classes + 3)
+        expected = targets[targets != NO_ANSWER].bincount(minlength=len(counts))
+        assert counts.tolist() == expected.tolist()
+
+
+@kinds
+def test_a_selection_has_the_records_that_were_chosen(
+    kind: str, tmp_path: Path
+) -> None:
+    part, _ = both_parts(kind, tmp_path)
+    chosen = np.array([3, 0, 2])
+    for found, whole in zip(batch_of(part.select(chosen)), batch_of(part), strict=True):
+        assert torch.equal(found, whole[chosen])
+    twice = part.select(np.arange(1, 4)).select(np.array([2, 1]))
+    assert torch.equal(batch_of(twice)[0], batch_of(part)[0][[3, 2]])
 
 
 @kinds
 def test_no_test_record_is_trained_on(kind: str, tmp_path: Path) -> None:
-    options = DataOptions(kind, SAMPLES[kind](tmp_path))
-    train, test = load(options, "train"), load(options, "test")
-    assert train is not None and test is not None
-    seen = {image.numpy().tobytes() for image in train.images}
-    assert not any(image.numpy().tobytes() in seen for image in test.images)
+    train, test = both_parts(kind, tmp_path)
+    seen = {each.numpy().tobytes() for each in batch_of(train)[0]}
+    assert not any(each.numpy().tobytes() in seen for each in batch_of(test)[0])
 
 
 @kinds
@@ -82,8 +212,9 @@ def test_loading_twice_gives_the_same(kind: str, tmp_path: Path) -> None:
     options = DataOptions(kind, SAMPLES[kind](tmp_path))
     one, other = load(options, "train"), load(options, "train")
     assert one is not None and other is not None
-    assert torch.equal(one.images, other.images)
-    assert torch.equal(one.labels, other.labels)
+    assert one.vocabulary == other.vocabulary
+    for first, second in zip(batch_of(one), batch_of(other), strict=True):
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("kind", [k for k, s in SAMPLES.items() if s is not no_file])

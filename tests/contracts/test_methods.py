@@ -11,12 +11,12 @@ from fractions import Fraction
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from p2pfusion.methods import METHODS, Member, Method, PlanContext, build_method
 from p2pfusion.methods.msfusion import MSfusion
-from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
+from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
 from tests.strategies import contexts
 
@@ -26,6 +26,7 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("msfusion", {"overlap": {"linear": [0.5, 0]}, "step": 8, "dwell": 4}),
     ("msfusion", {"shift": "skewed"}),
     ("msfusion", {"shift": "skewed", "dwell": 3}),
+    ("msfusion", {"dwell": 0, "start": "silent", "blocks": 2}),
 ]
 WITHOUT_WINDOWS = {"fedavg"}
 
@@ -109,6 +110,43 @@ def test_any_peer_can_be_missing(
         smaller = replace(context, roster=rest)
         for rank, split in enumerate(all_splits(method, smaller, round_index)):
             check_split(name, smaller, rank, split)
+
+
+BLOCKS = MSfusion(shift="blocks", blocks=3, dwell=2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(context=contexts(), round_index=round_indices)
+def test_blocks_are_no_wider_than_a_peer_may_train(
+    context: PlanContext, round_index: int
+) -> None:
+    assume(all(axis.cell_count >= BLOCKS.blocks for axis in context.layout.axes))
+    for rank, split in enumerate(all_splits(BLOCKS, context, round_index)):
+        assert Split.from_data(split.to_data(), context.layout) == split
+        fraction = context.roster[rank].split_fraction
+        for axis in context.layout.axes:
+            cells = axis.cells_in(split[axis.name])
+            assert 1 <= len(cells) <= math.ceil(fraction * axis.cell_count)
+            if fraction == 1:
+                assert len(cells) == axis.cell_count
+
+
+def test_blocks_go_around_the_peers_and_move_when_they_have_dwelt() -> None:
+    layout = Layout((Axis("a", 12),), ())
+    roster = tuple(Member(f"p{n}", Fraction(1, 3)) for n in range(4))
+    context = PlanContext(0, 9, layout, roster)
+
+    def starts(method: MSfusion, round_index: int) -> list[int]:
+        splits = all_splits(method, context, round_index)
+        return [split["a"].ranges[0][0] // 4 for split in splits]
+
+    assert [starts(BLOCKS, t) for t in (0, 1, 2)] == [
+        [0, 1, 2, 0],
+        [0, 1, 2, 0],
+        [1, 2, 0, 1],
+    ]
+    still = MSfusion(shift="blocks", blocks=3, dwell=0)
+    assert starts(still, 8) == starts(still, 0) == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize("arguments", [{"shift": "skewed"}, {"shift": "tied"}])

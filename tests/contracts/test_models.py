@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,20 +11,66 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from p2pfusion.errors import DataError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
+from p2pfusion.split.windows import check_fraction
 from p2pfusion.training.models import MODELS, Model, check_fit, settle
 from p2pfusion.training.models.base import Width
+from p2pfusion.training.traits import Traits
 
-SHAPE, CLASSES = (2, 8, 8), 7
-IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1))
+COUNT, SHAPE, CLASSES, VOCABULARY, LENGTH = 5, (2, 8, 8), 7, 11, 6
+TRAITS = (
+    Traits("image", SHAPE, CLASSES),
+    Traits("text", (LENGTH,), CLASSES, VOCABULARY),
+    Traits("language", (LENGTH,), CLASSES, CLASSES),
+)
+STACK = {"width": 12, "heads": 3, "layers": 2, "inner": 5, "group": 3}
+SMALL: dict[str, dict[str, object]] = {
+    "resnet18": {"width": 8, "group": 2, "blocks": [1, 1, 1]},
+    "resnet34": {"width": 4, "group": 2, "blocks": [2, 1]},
+    "transformer": STACK,
+    "transformer-classifier": STACK,
+    "vit": STACK,
+}
+"""What makes models small whose defaults are large."""
 
 models = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 
 
+def traits(model: Model) -> Traits:
+    """Data that the model is for: of exactly one kind."""
+    (found,) = [t for t in TRAITS if suits(model, t)]
+    return found
+
+
+def suits(model: Model, found: Traits) -> bool:
+    try:
+        return bool(model.suited(found))
+    except DataError:
+        return False
+
+
 def arguments(model: Model) -> dict[str, object]:
-    return model.suited(SHAPE, CLASSES)
+    name = next(name for name, other in MODELS.items() if other is model)
+    return {**model.suited(traits(model)), **SMALL.get(name, {})}
+
+
+def inputs(model: Model) -> Tensor:
+    """Random images in float32, or random tokens; 0 is padding, where there is any."""
+    found, random = traits(model), torch.Generator().manual_seed(1)
+    if found.task == "image":
+        return torch.randn(COUNT, *found.shape, generator=random)
+    tokens = torch.randint(found.vocabulary, (COUNT, LENGTH), generator=random)
+    if found.task == "text":
+        tokens[1, LENGTH // 2 :] = 0
+        tokens[2] = 0
+    return tokens
+
+
+def exact(values: Tensor) -> Tensor:
+    return values.double() if values.is_floating_point() else values
 
 
 @st.composite
@@ -50,7 +97,7 @@ def test_defaults_make_a_layout(model: Model) -> None:
 
 @models
 def test_suited_arguments_fit_their_data(model: Model) -> None:
-    check_fit(model, arguments(model), SHAPE, CLASSES)
+    check_fit(model, arguments(model), traits(model))
     assert set(arguments(model)) <= set(model.defaults)
     assert settle(model, arguments(model))["classes"] == CLASSES
 
@@ -61,13 +108,19 @@ def test_the_full_module_is_the_layout(model: Model) -> None:
     full = model.build(arguments(model), Split.full(layout).sizes())
     assert shapes(full) == [(p.name, p.shape) for p in layout.parameters]
     assert not list(full.buffers()), "a buffer would not travel with the parameters"
-    assert full(IMAGES).shape == (len(IMAGES), CLASSES)
+    each = (LENGTH,) if traits(model).task == "language" else ()
+    assert full(inputs(model)).shape == (COUNT, *each, CLASSES)
 
 
 @models
 def test_layers_count_from_the_input(model: Model) -> None:
     layers = [parameter.layer for parameter in model.layout({}).parameters]
     assert set(layers) == set(range(max(layers) + 1))
+
+
+@models
+def test_an_eighth_of_every_axis_can_be_trained(model: Model) -> None:
+    check_fraction(model.layout({}), Fraction(1, 8), "the smallest sub-model in use")
 
 
 @models
@@ -100,7 +153,7 @@ def test_a_sub_module_computes_the_silenced_full_model(
     small = small_module(model, layout, split, full)
     silence(full, small, layout, split)
     # In float64, so that a different order of sums does not hide a real difference.
-    expected, found = full(IMAGES.double()), small(IMAGES.double())
+    expected, found = full(exact(inputs(model))), small(exact(inputs(model)))
     torch.testing.assert_close(found, expected)
     for logits in (expected, found):
         logits.square().mean().backward()
@@ -140,21 +193,27 @@ def positions(layout: Layout, split: Split, index: int) -> tuple[Tensor, ...]:
 
 def silence(full: nn.Module, small: nn.Module, layout: Layout, split: Split) -> None:
     """Zeroes the full model's hidden units outside the split, and scales the others."""
-    factors = {m.axis: m.factor for m in small.modules() if isinstance(m, Width)}
-    assert set(factors) == {axis.name for axis in layout.axes}
-    for module in full.modules():
-        if isinstance(module, Width):
-            size = layout.axis(module.axis).size
-            kept = list(split[module.axis])
-            assert factors[module.axis] in (1.0, size / len(kept))
-            mask = torch.zeros(size, dtype=torch.float64)
-            mask[kept] = factors[module.axis]
-            module.register_forward_hook(masking(mask))
+    wide, narrow = widths(full), widths(small)
+    assert {module.axis for module in wide} == {axis.name for axis in layout.axes}
+    for module, cut in zip(wide, narrow, strict=True):
+        size = layout.axis(module.axis).size
+        kept = list(split[module.axis])
+        assert (cut.axis, cut.dim, module.factor) == (module.axis, module.dim, 1.0)
+        assert cut.factor in (1.0, size / len(kept))
+        mask = torch.zeros(size, dtype=torch.float64)
+        mask[kept] = cut.factor
+        module.register_forward_hook(masking(mask))
 
 
-def masking(mask: Tensor) -> Callable[[nn.Module, object, Tensor], Tensor]:
-    def hook(module: nn.Module, given: object, output: Tensor) -> Tensor:
-        return output * mask.reshape(1, -1, *[1] * (output.dim() - 2))
+def widths(module: nn.Module) -> list[Width]:
+    return [found for found in module.modules() if isinstance(found, Width)]
+
+
+def masking(mask: Tensor) -> Callable[[Width, object, Tensor], Tensor]:
+    def hook(module: Width, given: object, output: Tensor) -> Tensor:
+        shape = [1] * output.dim()
+        shape[module.dim] = len(mask)
+        return output * mask.reshape(shape)
 
     return hook
 
@@ -173,4 +232,4 @@ def test_initial_values_keep_the_scale_of_signals(model: Model) -> None:
                 parameter.uniform_(-bound, bound, generator=random)
             else:
                 parameter.fill_(1.0 if spec.initial.kind == "ones" else 0.0)
-    assert 0.05 < module(IMAGES).std().item() < 3.0
+    assert 0.05 < module(inputs(model)).std().item() < 3.0

@@ -22,13 +22,8 @@ from zmq.utils import z85
 from p2pfusion.errors import ConflictError, LocalProtocolError
 from p2pfusion.limits import (
     CHUNK_BYTES,
-    CONTROL_SEND_QUEUE_MESSAGES,
     MAX_BANNER_BYTES,
     MAX_CONTROL_FRAME_BYTES,
-    MAX_CONTROL_MESSAGES_PER_POLL,
-    MAX_FRAMES_PER_MESSAGE,
-    MAX_KNOCKS,
-    MAX_PEER_ID_CHARACTERS,
     SEAL_BYTES,
 )
 from p2pfusion.transport import (
@@ -47,6 +42,13 @@ from p2pfusion.transport import (
     Transport,
 )
 from p2pfusion.transport.base import TOKEN_BYTES
+from p2pfusion.transport.bounds import (
+    CONTROL_SEND_QUEUE_MESSAGES,
+    MAX_CONTROL_MESSAGES_PER_POLL,
+    MAX_FRAMES_PER_MESSAGE,
+    MAX_KNOCKS,
+    MAX_PEER_ID_CHARACTERS,
+)
 from p2pfusion.transport.memory import Hub
 
 PATIENCE_S = 20.0
@@ -611,7 +613,7 @@ def test_expelling_somebody_unknown_does_nothing(swarm: Swarm) -> None:
 def test_banner_is_told_to_who_asks(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pfusion.limits.HANDSHAKE_TIMEOUT_MS", 300)
+    monkeypatch.setattr("p2pfusion.transport.bounds.HANDSHAKE_TIMEOUT_MS", 300)
     a, b = swarm.open("a"), swarm.open("b")
     address = b.addresses[CONTROL]
     banner = os.urandom(MAX_BANNER_BYTES)

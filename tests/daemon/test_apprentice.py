@@ -53,7 +53,7 @@ def outcomes(apprentice: Apprentice, count: int = 1) -> list[Outcome]:
 
 def set_up(apprentice: Apprentice, root: Path) -> Manifest:
     """Describes the model, makes the store, and tells the trainer."""
-    apprentice.describe("mlp", ARGUMENTS)
+    apprentice.describe("mlp", ARGUMENTS, {})
     (described,) = outcomes(apprentice)
     assert isinstance(described, Described)
     manifest = Manifest(
@@ -171,7 +171,7 @@ def test_a_trainer_that_never_gets_ready_is_fatal(apprentice: Apprentice) -> Non
 def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
     apprentice: Apprentice, tmp_path: Path
 ) -> None:
-    apprentice.describe("nope", {})
+    apprentice.describe("nope", {}, {})
     (fatal,) = outcomes(apprentice)
     assert isinstance(fatal, Fatal) and type(fatal.error) is ConfigError
     assert "nope" in fatal.error.message
@@ -180,7 +180,7 @@ def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
     data = DataSettings(kind="npz", path=str(tmp_path / "bad.npz"))
     other = Apprentice(tmp_path / "other.log", PeerSettings(), data)
     try:
-        other.describe("mlp", {})
+        other.describe("mlp", {}, {})
         (fatal,) = outcomes(other)
         assert isinstance(fatal, Fatal) and type(fatal.error) is DataError
         assert "bad.npz" in fatal.error.message

@@ -37,11 +37,15 @@ def test_every_key_of_the_manifest_but_the_layout_is_a_key() -> None:
 
 
 def test_completed_arguments_of_the_model_belong_to_the_same_swarm() -> None:
-    stated = settings(model_arguments={"hidden": [8]})
-    completed = stated.with_model_arguments({"hidden": [8], "classes": 10})
+    stated = settings(model_arguments={"hidden": [8]}, vocabulary={"size": 9})
+    told = {"size": 9, "level": "word", "tokens": ["<pad>", "<unk>", "<eos>", "a"]}
+    completed = stated.completed({"hidden": [8], "classes": 10}, told)
     manifest = completed.manifest(resnet18())
     assert manifest.model_arguments == {"hidden": [8], "classes": 10}
+    assert manifest.vocabulary == told
     assert stated.differs_from(manifest) is None
+    other = settings(vocabulary={"level": "byte"})
+    assert other.differs_from(manifest) == "vocabulary"
 
 
 @pytest.mark.parametrize(

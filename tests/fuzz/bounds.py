@@ -5,15 +5,19 @@ from __future__ import annotations
 from p2pfusion.limits import (
     KEPT_ROSTERS,
     MAX_ACCUSERS,
+    MAX_FACTS_ASKED_FOR,
+    MAX_FORMER_FACTS,
     MAX_INVITES,
     MAX_PARKED_REQUESTS_PER_PEER,
     MAX_PENDING,
     MAX_RECOVERIES,
     MAX_RELAYED_PROBES,
     MAX_ROSTER,
+    MAX_UNTOLD_FACTS,
 )
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
 from p2pfusion.protocol.peer import Peer
+from p2pfusion.protocol.rumours import MAX_OPEN_ANSWERS
 
 
 def bounded(peer: Peer) -> None:
@@ -37,6 +41,9 @@ def bounded(peer: Peer) -> None:
         gossip._incarnations,
         gossip.spread._asked_at,
         gossip.spread._answered_at,
+        gossip.spread._asked_of,
+        gossip.spread._differs_since,
+        gossip.spread.rumours._shown,
         gossip.probing._pinged_at,
         gossip.probing._failed,
         gossip.probing._asked_at,
@@ -44,6 +51,11 @@ def bounded(peer: Peer) -> None:
         exchange._early,
     ):
         assert len(per_member) <= members
+    rumours = gossip.spread.rumours
+    assert len(rumours._fresh) <= MAX_UNTOLD_FACTS
+    assert len(rumours._asked_at) <= MAX_FACTS_ASKED_FOR
+    assert all(0 <= n <= MAX_OPEN_ANSWERS for n in rumours._shown.values())
+    assert len(facts._tally._former) <= MAX_FORMER_FACTS
     assert len(gossip.probing._for_others) <= MAX_RELAYED_PROBES
     assert len(gossip.joining.manifests) <= MANIFESTS_AT_ONCE
     assert len(admission.invites) <= MAX_INVITES

@@ -24,6 +24,9 @@ MEMBERS = ("p0", "p1", "p2", "me", "m1", "m2")
 STRANGERS = tuple(f"s{number}" for number in range(200))
 INVITES = tuple(invitation(number, uses=number % 3) for number in range(1, 5))
 
+PARTS = (b"", bytes(8), b"\xff" * 8)
+"""Which parts of the facts a list is all of."""
+
 HUGE = (2**31, 2**62, 2**63 - 1)
 
 Signed = list[Plain]
@@ -42,6 +45,8 @@ class Author:
         self.damage = damage
         self.digests = [bytes(16)]
         self.pulls = [1]
+        self.names: list[bytes] = []
+        """Of facts that somebody has."""
         self.speaker = "p0"
         """Who should send what was written last, if all were right."""
         self._writers: dict[str, Callable[[], list[Plain]]] = {
@@ -60,6 +65,8 @@ class Author:
             "StreamStart": lambda: [self._pull(), *self._sizes(2), b""],
             "Chunk": lambda: [self._pull(), self._size()],
             "Digests": self._digests,
+            "Known": lambda: [self.rng.choice(PARTS), self._names()],
+            "Wanted": lambda: [self._names()],
             "ProbeFor": lambda: [self._size(), self.anybody()],
             "Seen": lambda: [self._size(), self.anybody()],
         }
@@ -241,7 +248,15 @@ class Author:
     def _digests(self) -> list[Plain]:
         rng = self.rng
         buckets = b"".join(rng.choice((bytes(8), b"x" * 8)) for _ in range(64))
-        return [rng.choice((buckets, b"")), rng.random() < 0.5]
+        return [rng.choice((buckets, b""))]
+
+    def _names(self) -> bytes:
+        """Of facts that there may be, and of others."""
+        rng = self.rng
+        made = [bytes([rng.choice((0, 7, 63, 64, 255))]) + rng.randbytes(7)]
+        known = rng.sample(self.names, min(len(self.names), rng.choice((0, 1, 9))))
+        names = b"".join((known + made) * rng.choice((0, 1, 1, 2)))
+        return names + bytes(rng.choice((0, 0, 0, 1)))
 
     def _request(self) -> list[Plain]:
         instead = self.rng.choice(("", "", self.anybody()))

@@ -52,7 +52,7 @@ DATA = frozenset(CODES[kind.__name__] for kind in (StreamStart, Chunk))
 
 JOINING = ("Hello", "Welcome", "ManifestPart", "Facts", "Refused")
 MEETING = ("Hello", "Hello", "Facts", "Facts", "SignedOffer", "Ping", "Pong")
-MEETING += ("Digests", "ProbeFor", "Seen")
+MEETING += ("Digests", "Known", "Wanted", "ProbeFor", "Seen")
 TRAINING = ("SignedOffer", "Request", "Credit", "StreamStart", "Chunk", "Refusal")
 
 
@@ -141,6 +141,8 @@ class Fed:
         exchange = self._peer.exchange
         pulls = sorted(exchange.pulls._pulls)
         self.author.pulls = pulls[:9] or [1]
+        facts = self.peer.gossip.facts
+        self.author.names = [name for at in range(64) for name in facts.names(at)]
         if exchange.round is not None:
             self.author.digests = [bytes(16), exchange.round.plan.digest]
 

@@ -55,6 +55,7 @@ pulls = st.integers((1 << 32) + 1, (1 << 32) + 30) | st.integers(0, 2**63 - 1)
 sizes = st.integers(0, 5000) | st.sampled_from([2**20, 2**23, 2**62, 2**63 - 1])
 few = st.integers(0, 3) | st.just(2**63 - 1)
 digests = st.sampled_from([bytes(16), b"x" * 16])
+ids = st.lists(st.sampled_from([bytes(8), b"\x40" * 8, b"x" * 8])).map(b"".join)
 reals = st.floats(allow_nan=False, allow_infinity=False)
 chains = st.one_of(
     st.sampled_from([b"", b"nonsense"]),
@@ -134,7 +135,9 @@ attacks = st.one_of(
     st.builds(m.Ping, pulls, rounds, digests),
     st.builds(m.Pong, pulls, rounds, digests, st.floats(-1e300, 1e300)),
     st.builds(m.Goodbye),
-    st.builds(m.Digests, st.sampled_from([bytes(512), b"x" * 512]), st.booleans()),
+    st.builds(m.Digests, st.sampled_from([bytes(512), b"x" * 512])),
+    st.builds(m.Known, st.sampled_from([b"", bytes(8), b"\xff" * 8]), ids),
+    st.builds(m.Wanted, ids),
     st.builds(m.ProbeFor, pulls, peers),
     st.builds(m.Seen, pulls, peers),
     offers,

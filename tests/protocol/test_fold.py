@@ -225,19 +225,22 @@ def test_a_fold_that_is_kept_up_to_date_is_that_of_all_that_is_known(
     for victim in data.draw(st.lists(st.sampled_from(peers), max_size=4)):
         near = sorted(watching(set(stays), victim))
         news += [(victim, by, data.draw(epochs)) for by in near]
-    for peer, by, since in data.draw(st.permutations(news)):
+    rosters = [fold.present(epoch) for epoch in range(LAST)]
+    for peer, by, from_epoch in data.draw(st.permutations(news)):
         kind = data.draw(st.sampled_from(["said", "said", "said", "unsaid", "stay"]))
         if kind == "said":
-            said[peer] = {**said.get(peer, {}), by: since}
+            said[peer] = {**said.get(peer, {}), by: from_epoch}
         elif kind == "unsaid":
             said[peer] = {}
         else:
             begin = data.draw(epochs)
             known[peer] = Stay(begin, data.draw(st.sampled_from([begin + 3, NEVER])))
-        is_news = fold.stays(peer, known[peer])
-        is_news |= fold.accused(peer, said.get(peer, {}))
+        since = fold.stays(peer, known[peer])
+        since = min(since, fold.accused(peer, said.get(peer, {})))
+        assert rosters[:since] == [fold.present(e) for e in range(min(since, LAST))]
         anew = Fold(SWARM, known, {p: each for p, each in said.items() if each})
-        if data.draw(st.booleans()) or not is_news:
+        rosters = [anew.present(epoch) for epoch in range(LAST)]
+        if data.draw(st.booleans()) or since == NEVER:
             assert fold.evicted == anew.evicted
             for epoch in range(LAST):
                 assert fold.present(epoch) == anew.present(epoch)
@@ -249,8 +252,22 @@ def test_too_few_accusers_are_no_news_of_rosters_and_neither_are_those_after() -
     by = sorted(watching(peers, "p0"))
     fold = Fold(SWARM, dict.fromkeys(peers, Stay(0)))
     changes = [fold.accused("p0", dict.fromkeys(by[:n], 3)) for n in range(1, 9)]
-    assert changes == [False] * 8 and fold.evicted == {}
-    assert fold.accused("p0", dict.fromkeys(by[:9], 3)) and fold.evicted == {"p0": 3}
+    assert changes == [NEVER] * 8 and fold.evicted == {}
+    assert fold.accused("p0", dict.fromkeys(by[:9], 3)) == 3
+    assert fold.evicted == {"p0": 3}
     later = dict.fromkeys(by[:9], 3) | dict.fromkeys(by[9:], 4)
-    assert not fold.accused("p0", later) and fold.evicted == {"p0": 3}
-    assert fold.accused("p0", {}) and fold.evicted == {}
+    assert fold.accused("p0", later) == NEVER and fold.evicted == {"p0": 3}
+    assert fold.accused("p0", {}) == 3 and fold.evicted == {}
+
+
+def test_rosters_of_epochs_before_a_change_are_kept_as_they_are() -> None:
+    fold = Fold(SWARM, {f"p{n}": Stay(0) for n in range(4)})
+    rosters = [fold.present(epoch) for epoch in range(8)]
+    assert fold.stays("new", Stay(6)) == 6
+    assert all(fold.present(epoch) is rosters[epoch] for epoch in range(6))
+    assert fold.present(6) == (*rosters[6], "new")
+    assert fold.stays("p1", Stay(0, 4)) == 4
+    assert all(fold.present(epoch) is rosters[epoch] for epoch in range(4))
+    assert fold.accused("p2", dict.fromkeys(("p0", "p1", "p3"), 3)) == 3
+    assert fold.present(2) is rosters[2] and "p2" not in fold.present(3)
+    assert fold.stays("late", Stay(7)) == 0, "its own words may be from a former stay"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import VerificationError
-from p2pfusion.limits import MAX_CONTROL_FRAME_BYTES
+from p2pfusion.limits import MAX_CONTROL_FRAME_BYTES, MAX_FLOODED
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.facts import FactSet
@@ -29,6 +29,7 @@ from p2pfusion.protocol.wire import encode
 from tests.protocol.names import (
     NAMES,
     NamedKey,
+    accusation,
     credential,
     founder,
     membership,
@@ -167,6 +168,29 @@ def test_who_is_put_out_hears_it_as_the_last_word() -> None:
     assert effects.index(e.Send("b", facts)) < effects.index(e.Bar("b"))
     assert not gossip.is_member("b") and "b" not in gossip.detector.contacts
     assert gossip.why_absent("b", 0.0) == "put out"
+
+
+@pytest.mark.parametrize("count", [MAX_FLOODED - 1, MAX_FLOODED + 9])
+def test_evictions_are_told_at_once_or_in_a_large_swarm_with_the_next_probes(
+    count: int,
+) -> None:
+    names = [f"m{number:02d}" for number in range(count)]
+    gossip = member()
+    gossip.on_facts("x", of(*(record(name, join_epoch=0) for name in names)), 0.0)
+    gossip.probing.due(0.0)
+    watching = gossip.facts.observers("m00", 4)
+    said = [accusation("m00", SWARM, by=by, epoch=4) for by in watching]
+    heard = gossip.on_facts("m01", Facts(accusations=tuple(said)), 1.0)
+    later = gossip.tick(gossip.probing.next_at)
+    told = [reports(effects, "evicted") for effects in (heard, later)]
+    evicted = [{"peer": "m00", "epoch": 4}]
+    assert told == ([[], evicted] if gossip.spread.is_large else [evicted, []])
+    assert gossip.spread.is_large is (count > MAX_FLOODED)
+    assert reports(gossip.tick(99.0), "evicted") == []
+
+
+def reports(effects: list[e.Effect], kind: str) -> list[object]:
+    return [x.details for x in effects if isinstance(x, e.Report) and x.kind == kind]
 
 
 def test_differing_digests_are_compared_at_most_once_a_second() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import ConfigError, RemoteProtocolError
+from p2pfusion.limits import MAX_VOCABULARY, MAX_VOCABULARY_BYTES
 from p2pfusion.protocol.manifest import Manifest
 from tests.protocol.swarm import small_manifest
 
@@ -20,6 +21,12 @@ def test_bytes_and_back() -> None:
     packed = manifest.to_bytes()
     assert Manifest.from_bytes(packed) == manifest
     assert Manifest.from_bytes(packed).to_bytes() == packed
+
+
+def test_a_whole_vocabulary_fits() -> None:
+    tokens = [f"token-{number:010}" for number in range(MAX_VOCABULARY)]
+    manifest = small_manifest(vocabulary={"level": "word", "tokens": tokens})
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
 
 def test_the_order_of_arguments_does_not_change_the_id() -> None:
@@ -38,6 +45,8 @@ def test_every_field_changes_the_id() -> None:
         "label_mask": False,
         "wire_dtype": "float16",
         "method": "heterofl",
+        "augment": "flip-crop",
+        "vocabulary": {"level": "word", "tokens": ["<pad>"]},
         "method_arguments": {"x": 1},
         "admission": "pending",
         "founder": "ab" * 32,
@@ -70,6 +79,16 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
         ("model_arguments", {"x": None}),
         ("model_arguments", []),
         ("method_arguments", 5),
+        ("augment", "flip"),
+        ("vocabulary", []),
+        ("vocabulary", {"level": "sentence"}),
+        ("vocabulary", {"words": []}),
+        ("vocabulary", {"size": 3}),
+        ("vocabulary", {"size": True}),
+        ("vocabulary", {"tokens": "abc"}),
+        ("vocabulary", {"tokens": [1]}),
+        ("vocabulary", {"tokens": ["x"] * (MAX_VOCABULARY + 1)}),
+        ("vocabulary", {"tokens": ["x" * (MAX_VOCABULARY_BYTES + 1)]}),
         ("admission", "closed"),
         ("founder", "ab" * 31),
         ("founder", "AB" * 32),

@@ -54,6 +54,10 @@ CHECKS: dict[str, tuple[schema.Check, Callable[[object], bool]]] = {
         schema.raw_or_nothing(3),
         lambda v: is_raw(v, 0, 0) or is_raw(v, 3, 3),
     ),
+    "pieces": (
+        schema.pieces(2, 2),
+        lambda v: is_raw(v, 0, 0) or is_raw(v, 2, 2) or is_raw(v, 4, 4),
+    ),
     "one of": (
         schema.one_of(frozenset({"a", "b"})),
         lambda v: type(v) is str and v in ("a", "b"),

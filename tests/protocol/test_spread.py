@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion.limits import FAN_OUT, MAX_FLOODED
+from p2pfusion.limits import DIGEST_BUCKETS, FACT_ID_BYTES, FAN_OUT, MAX_FLOODED
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol import spread
 from p2pfusion.protocol.facts import FactSet
-from p2pfusion.protocol.messages import Digests, Facts, Message
-from p2pfusion.protocol.spread import EXCHANGE_PAUSE_S, SAVE_PAUSE_S, Spread
+from p2pfusion.protocol.messages import Digests, Facts, Known, Message, Wanted
+from p2pfusion.protocol.spread import (
+    CALM_INTERVALS,
+    EXCHANGE_PAUSE_S,
+    PATIENCE_INTERVALS,
+    SAVE_PAUSE_S,
+    Spread,
+)
 from tests.protocol.names import NAMES, membership, record
 from tests.protocol.swarm import Swarm, small_manifest, started
 
@@ -47,11 +53,18 @@ def talk(one: Spread, two: Spread, now: float) -> list[Message]:
         by, message = waiting.pop(0)
         said.append(message)
         to = two.me if by == one.me else one.me
-        if isinstance(message, Digests):
-            answers = messages(sides[to].compared(by, message, now))
-            waiting += [(to, answer) for answer in answers]
-        elif isinstance(message, Facts):
-            sides[to].facts.merge(message)
+        side = sides[to]
+        match message:
+            case Digests():
+                answers = side.compared(by, message, now)
+            case Known():
+                answers = side.known(by, message, now)
+            case Wanted():
+                answers = side.wanted(by, message)
+            case Facts():
+                side.facts.merge(message)
+                answers = []
+        waiting += [(to, answer) for answer in messages(answers)]
     return said
 
 
@@ -65,17 +78,23 @@ def test_one_comparison_makes_two_equal(mine: set[str], theirs: set[str]) -> Non
         each.facts.merge(of("a", "b"))
     said = talk(one, two, 1.0)
     assert one.facts.digest == two.facts.digest
-    assert sum(isinstance(message, Digests) for message in said) <= 2
+    assert sum(isinstance(message, Digests) for message in said) == 1
+    sent = [m for facts in said if isinstance(facts, Facts) for m in facts.members]
+    assert len(sent) == len(mine ^ theirs), "each fact that one lacks, once"
 
 
-def test_only_the_parts_that_differ_travel() -> None:
+def test_only_facts_that_differ_travel_and_names_of_the_parts_that_do() -> None:
     peers = [f"m{number}" for number in range(40)]
     one, two = knowing("a", "b", *peers), knowing("b", "a", *peers)
     assert len(talk(one, two, 0.0)) == 1, "nothing differs"
     two.facts.merge(of("m7", sequence=1))
-    sent = [m for m in talk(one, two, 2.0) if isinstance(m, Facts)]
-    named = [one.facts.record_of(m).peer for facts in sent for m in facts.members]
-    assert "m7" in named and len(named) < 10
+    asked, listed, *sent = talk(one, two, 2.0)
+    assert isinstance(asked, Digests) and isinstance(listed, Known)
+    assert len(listed.ids) < 10 * FACT_ID_BYTES
+    assert sent[1:] == [Wanted(listed.ids), of("m7", sequence=1)] or (
+        len(listed.ids) > FACT_ID_BYTES and sent[2] == of("m7", sequence=1)
+    )
+    assert sent[0] == of("m7"), "the old record goes the other way"
 
 
 def test_comparing_and_answering_are_rare() -> None:
@@ -98,10 +117,52 @@ def test_news_goes_to_all_of_a_small_swarm_and_to_a_few_of_a_large_one() -> None
     assert len(counts) == len(peers) and "a" not in counts
 
 
-def test_a_large_swarm_compares_with_one_at_a_time() -> None:
+def test_a_large_swarm_tells_names_to_a_few_and_sends_what_is_asked_for() -> None:
+    crowd = [f"m{number:02d}" for number in range(MAX_FLOODED)]
+    one, two = knowing("a", "b", *crowd), knowing("b", "a", *crowd)
+    news = one.facts.merge(of("new"))
+    assert one.tell(news, now=1.0) == [] and one.tick(1.0) == []
+    at = one.rumours.deadline()
+    told = [x for x in one.tick(at) if isinstance(x, e.Send)]
+    assert len({x.peer for x in told}) == FAN_OUT
+    (known,) = {x.message for x in told}
+    assert isinstance(known, Known) and known.parts == b""
+    (wanted,) = messages(two.known("a", known, at))
+    assert isinstance(wanted, Wanted)
+    assert two.known(crowd[0], known, at) == [], "it was asked for already"
+    asker = told[0].peer
+    assert messages(one.wanted(asker, wanted)) == [news]
+    assert one.wanted(asker, wanted) == [], "once for each time that it was told"
+    assert one.wanted("nobody", wanted) == []
+
+
+def test_who_was_not_asked_for_its_list_is_sent_nothing_for_it() -> None:
+    one, two = knowing("a", "b", "c"), knowing("b", "a")
+    everything = Known(b"\xff" * 8, b"")
+    assert two.known("a", everything, 0.0) == one.known("b", everything, 0.0) == []
+    one.compare("b", 0.0)
+    mine = one.facts.besides(range(DIGEST_BUCKETS), ())
+    assert messages(one.known("b", everything, 0.0)) == [mine]
+    assert one.known("b", everything, 0.0) == [], "each part once"
+
+
+def test_a_large_swarm_compares_when_it_is_calm_or_after_long() -> None:
     large = knowing("a", *(f"m{number:02d}" for number in range(MAX_FLOODED)))
-    assert large.compare("m01", 0.0) and not large.compare("m02", 0.5)
-    assert large.compare("m02", EXCHANGE_PAUSE_S)
+    calm_s = max(EXCHANGE_PAUSE_S, CALM_INTERVALS * large.timing.interval_s)
+    long_s = PATIENCE_INTERVALS * large.timing.interval_s
+    assert not large.compare("m01", 0.0) and not large.compare("m01", calm_s / 2)
+    assert large.compare("m01", calm_s)
+    assert not large.compare("m02", calm_s) and not large.compare("m02", 1.9 * calm_s)
+    large.agreed("m02")
+    assert not large.compare("m02", 2 * calm_s), "the difference is a new one"
+    assert large.compare("m02", 3 * calm_s)
+    at = 10.0
+    assert not large.compare("m03", at)
+    while at < 10.0 + long_s:
+        large.rumours.learned([], at)
+        assert not large.compare("m03", at)
+        at += calm_s / 4
+    assert large.compare("m03", at)
 
 
 def test_news_of_others_is_saved_soon_and_not_each_time() -> None:

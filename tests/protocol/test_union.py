@@ -183,15 +183,19 @@ def test_the_digest_that_is_kept_up_to_date_is_that_of_the_set(
 
 
 @given(news, news)
-def test_exchanging_the_buckets_that_differ_makes_two_sets_equal(
+def test_exchanging_what_the_names_say_is_lacking_makes_two_sets_equal(
     a: list[Facts], b: list[Facts]
 ) -> None:
     one, other = known(a), known(b)
     pairs = zip(one.buckets(), other.buckets(), strict=True)
     differ = [at for at, (mine, theirs) in enumerate(pairs) if mine != theirs]
-    mine, theirs = one.in_buckets(differ), other.in_buckets(differ)
-    one.merge(theirs)
-    other.merge(mine)
+    mine = {name for at in differ for name in one.names(at)}
+    theirs = {name for at in differ for name in other.names(at)}
+    told, asked = one.besides(differ, theirs), other.named(sorted(theirs - mine))
+    for fact in (*told.members, *told.accusations, *told.revocations):
+        assert fact not in (*other.all().members, *other.all().accusations)
+    one.merge(asked)
+    other.merge(told)
     assert state(one) == state(other)
 
 
@@ -200,7 +204,7 @@ def test_every_fact_is_in_one_bucket_and_all_about_a_peer_in_the_same(
     said: list[Facts],
 ) -> None:
     facts = known(said)
-    parts = [facts.in_buckets([at]) for at in range(DIGEST_BUCKETS)]
+    parts = [facts.besides([at], ()) for at in range(DIGEST_BUCKETS)]
     everything = facts.all()
     for kind in ("members", "revocations", "accusations", "recoveries"):
         found = [fact for part in parts for fact in getattr(part, kind)]
@@ -212,8 +216,7 @@ def test_every_fact_is_in_one_bucket_and_all_about_a_peer_in_the_same(
     for peer in PEERS:
         here = parts[bucket(peer.encode())]
         assert facts.membership(peer) in here.members
-    assert facts.in_buckets([]) == Facts()
-    assert facts.in_buckets([-1, DIGEST_BUCKETS]) == Facts()
+    assert facts.besides([], ()) == Facts()
 
 
 # --- What it costs -------------------------------------------------------------------

@@ -39,6 +39,7 @@ from tests.protocol.names import invitation, knocking, record
 whole = st.integers(0, 2**63 - 1)
 text = st.text(st.characters(categories=["L", "N", "P"]), max_size=30)
 digest = st.binary(min_size=16, max_size=16)
+ids = st.lists(st.binary(min_size=8, max_size=8), max_size=5).map(b"".join)
 signature = st.binary(min_size=64, max_size=64)
 signed = st.builds(m.Signed, st.binary(min_size=32, max_size=99), signature)
 start = st.builds(m.Signed, st.binary(min_size=32, max_size=9_999), signature)
@@ -67,7 +68,9 @@ messages = st.one_of(
     st.builds(m.Ping, whole, whole, digest),
     st.builds(m.Pong, whole, whole, digest, st.floats(-1e12, 1e12)),
     st.builds(m.Goodbye),
-    st.builds(m.Digests, st.binary(min_size=512, max_size=512), st.booleans()),
+    st.builds(m.Digests, st.binary(min_size=512, max_size=512)),
+    st.builds(m.Known, st.just(b"") | st.binary(min_size=8, max_size=8), ids),
+    st.builds(m.Wanted, ids),
     st.builds(m.ProbeFor, whole, text),
     st.builds(m.Seen, whole, text),
     st.builds(m.SignedOffer, signed),

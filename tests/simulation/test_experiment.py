@@ -105,6 +105,30 @@ def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
     assert last["accuracy"] > 0.15
 
 
+def test_running_text_has_a_perplexity_at_every_point(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("to be or not to be\n" * 100)
+    narrow = {"length": 8, "width": 16, "heads": 2, "layers": 1, "inner": 16}
+    found = result(
+        model="transformer",
+        model_arguments={**narrow, "group": 2},
+        data={"kind": "text", "path": str(path)},
+        vocabulary={"level": "character"},
+        partition={},
+    )
+    first, last = found["curve"]  # type: ignore[misc]
+    assert found["perplexity"] == last["perplexity"] == math.exp(last["test_loss"])
+    assert first["perplexity"] > last["perplexity"]
+    assert "perplexity" not in result()
+
+
+def test_images_are_augmented_where_the_manifest_says_so() -> None:
+    plain, again = result(), result(augment="none")
+    assert plain["curve"] == again["curve"]
+    augmented = result(augment="flip-crop")
+    assert augmented["curve"] == result(augment="flip-crop")["curve"] != plain["curve"]
+
+
 def test_half_precision_on_the_wire_halves_the_bytes() -> None:
     whole, half = result(), result(wire_dtype="float16")
     assert half["bytes_per_peer_round"] == whole["bytes_per_peer_round"] / 2  # type: ignore[operator]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from p2pfusion.protocol import spread
 from p2pfusion.simulation.crowd import acquaint
 from p2pfusion.simulation.run import Setting
 from p2pfusion.simulation.storm import (
@@ -17,6 +18,7 @@ from p2pfusion.simulation.storm import (
     is_agreed,
     main,
     prepared,
+    storm,
 )
 from p2pfusion.simulation.world import World
 
@@ -67,6 +69,17 @@ def test_a_small_storm_is_over_soon(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["20"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("20 peers: all known after ") and "never" not in out
+
+
+def test_so_is_one_of_a_swarm_that_is_too_large_for_flooding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as flooding:
+        flooding.setattr(spread, "MAX_FLOODED", 8)
+        found = storm(30)
+    assert list(faults(found)) == []
+    assert found.joined_s is not None and found.joined_s < 60.0
+    assert found.longest_queue < 8 * 30
 
 
 def test_a_storm_that_costs_too_much_is_told() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
+from p2pfusion.split.blocks import silenced
+from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.store.initial import initial_values
 
 MASK = 2**64 - 1
@@ -169,3 +171,39 @@ def test_scratch_memory_is_bounded() -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes - values.nbytes < 24 << 20
+
+
+BLOCKS = Layout(
+    (Axis("a", 12, 2), Axis("b", 4)),
+    (
+        ParameterSpec(
+            "w",
+            (Dimension(24, "b", 2, 3), Dimension(5), Dimension(24, "a", 2)),
+            Initial("uniform", 0.5),
+        ),
+    ),
+)
+
+
+@given(blocks=st.integers(2, 4), start=st.integers(0, 24), count=st.integers(0, 24))
+def test_silent_values_are_drawn_as_ever_and_then_silenced(
+    blocks: int, start: int, count: int
+) -> None:
+    """Element by element: of the block of each of its two axes."""
+    stop = min(start + count, 24)
+    layout = silenced(BLOCKS, blocks)
+    bound = layout.parameters[0].initial.bound
+    initial = Initial("uniform", bound)
+    loud = Layout(BLOCKS.axes, (replace(BLOCKS.parameters[0], initial=initial),))
+    drawn = initial_values(loud, 7, 0, start, stop)
+    found = initial_values(layout, 7, 0, start, stop)
+    for (row, middle, column), value in np.ndenumerate(found):
+        b = (start + row) // 3 % 4
+        a = column % 12 // 2
+        together = _block(4, b, blocks) == _block(6, a, blocks)
+        assert value == (drawn[row, middle, column] if together else 0.0)
+
+
+def _block(cells: int, cell: int, blocks: int) -> int:
+    """The last block that begins at or before a cell."""
+    return max(b for b in range(blocks) if b * cells // blocks <= cell)

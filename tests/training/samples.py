@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
@@ -55,3 +56,29 @@ def window(layout: Layout, *, start: int, cells: int) -> Split:
             for axis in layout.axes
         }
     )
+
+
+def torchs_layer(
+    block: nn.Module, *, width: int, heads: int, inner: int
+) -> nn.TransformerEncoderLayer:
+    """Torch's own pre-norm layer, in float64, with the values of one of our blocks."""
+    layer = nn.TransformerEncoderLayer(
+        width, heads, inner, 0.0, "gelu", batch_first=True, norm_first=True
+    ).double()
+    names = {
+        "norm1": "norm1",
+        "norm2": "norm2",
+        "up": "linear1",
+        "down": "linear2",
+        "attention.out": "self_attn.out_proj",
+    }
+    values = {
+        f"{torchs}.{kind}": block.get_parameter(f"{ours}.{kind}").data
+        for ours, torchs in names.items()
+        for kind in ("weight", "bias")
+    }
+    for kind in ("weight", "bias"):
+        projection = block.get_parameter(f"attention.qkv.{kind}").data
+        values[f"self_attn.in_proj_{kind}"] = projection
+    layer.load_state_dict(values)
+    return layer

@@ -8,6 +8,7 @@ import torch
 from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.training.models import MODELS, check_fit, find_model, settle
 from p2pfusion.training.models.base import Width, cut_width
+from p2pfusion.training.traits import Traits
 
 
 def test_unknown_models_and_arguments() -> None:
@@ -48,15 +49,15 @@ def test_wrong_values_name_their_argument(model: str, key: str, value: object) -
 
 def test_data_that_does_not_fit_says_which_argument_would() -> None:
     with pytest.raises(DataError, match="inputs = 784, the model has 64"):
-        check_fit(MODELS["mlp"], {}, (1, 28, 28), 10)
+        check_fit(MODELS["mlp"], {}, Traits("image", (1, 28, 28), 10))
     with pytest.raises(DataError, match="in_channels = 3, the model has 1"):
-        check_fit(MODELS["cnn"], {}, (3, 8, 8), 10)
+        check_fit(MODELS["cnn"], {}, Traits("image", (3, 8, 8), 10))
     with pytest.raises(DataError, match="classes = 11, the model has 10"):
-        check_fit(MODELS["cnn"], {}, (1, 8, 8), 11)
+        check_fit(MODELS["cnn"], {}, Traits("image", (1, 8, 8), 11))
 
 
 def test_a_model_may_have_more_classes_than_a_peer_has_seen() -> None:
-    check_fit(MODELS["mlp"], {}, (1, 8, 8), 4)
+    check_fit(MODELS["mlp"], {}, Traits("image", (1, 8, 8), 4))
 
 
 def test_the_scaler_keeps_the_scale_of_sums() -> None:

@@ -25,7 +25,7 @@ def test_channels_come_first(
     shape: tuple[int, ...], expected: tuple[int, int, int]
 ) -> None:
     found = examples(np.zeros(shape, np.uint8), np.arange(5), "file")
-    assert found.shape == expected
+    assert found.traits.shape == expected
     assert len(found) == 5
 
 

@@ -17,7 +17,7 @@ from tests.training.samples import IDX_NAMES, images_and_labels, write_idx_direc
 def test_every_fifth_digit_of_a_class_is_held_out() -> None:
     train, test = digits(None, "train"), digits(None, "test")
     assert (len(train), len(test)) == (1442, 355)
-    assert train.shape == test.shape == (1, 8, 8)
+    assert train.traits.shape == test.traits.shape == (1, 8, 8)
     assert train.images.max() == train.scale == 16
     classes = train.labels.bincount() + test.labels.bincount()
     assert (test.labels.bincount() == classes // 5).all()
@@ -121,4 +121,4 @@ def test_fashion_mnist_is_whole(benchmark_data: Path) -> None:
     train, test = fashion_mnist(directory, "train"), fashion_mnist(directory, "test")
     assert train.labels.bincount().tolist() == [6000] * 10
     assert test.labels.bincount().tolist() == [1000] * 10
-    assert train.shape == (1, 28, 28)
+    assert train.traits.shape == (1, 28, 28)

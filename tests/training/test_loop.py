@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from p2pfusion.errors import NonFiniteError
+from p2pfusion.training import loop
 from p2pfusion.training.data.examples import Examples
+from p2pfusion.training.data.passages import Passages, passages
+from p2pfusion.training.data.vocabulary import Vocabulary
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import (
     EVALUATION_BATCH,
@@ -138,3 +142,89 @@ def test_absent_classes_are_no_possible_answers() -> None:
     assert evaluate(module, examples, CPU).accuracy == 0.0
     absent = torch.tensor([False, True, False])
     assert evaluate(module, examples, CPU, absent=absent).accuracy == 0.75
+
+
+def bigrams(text: str, length: int) -> Passages:
+    """Running text of two characters."""
+    found = passages(np.array(["ab".index(c) for c in text]), [len(text)],
+                     Vocabulary("character", ("a", "b")), length=length)  # fmt: skip
+    assert found is not None
+    return found
+
+
+class Bigram(nn.Module):
+    """Foretells a token from the one before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(2, 2))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table[tokens]
+
+
+@pytest.mark.parametrize("length", [1, 3, 50])
+def test_perplexity_is_that_of_all_tokens_whatever_the_windows(length: int) -> None:
+    text, module = bigrams("aababbaaab" * 9, length), Bigram()
+    with torch.no_grad():
+        module.table.copy_(torch.tensor([[0.0, 1.0], [0.5, 0.0]]))
+    found = evaluate(module, text, CPU)
+    likely = module.table.detach().log_softmax(-1)
+    tokens = text.text.tolist()
+    losses = [-float(likely[a, b]) for a, b in pairwise(tokens)]
+    assert found.samples == len(losses) == 89
+    assert found.perplexity == pytest.approx(math.exp(sum(losses) / 89), rel=1e-5)
+    right = sum(b == (1 if a == 0 else 0) for a, b in pairwise(tokens))
+    assert found.accuracy == pytest.approx(right / 89)
+    assert evaluate(network(), records(), CPU).perplexity is None
+
+
+def test_running_text_is_learned_and_its_loss_is_the_mean_over_tokens() -> None:
+    text, module = bigrams("ab" * 50, 7), Bigram()
+    settings = {
+        "objective": TaskObjective(),
+        "optimiser": Optimiser(),
+        "device": CPU,
+    }
+    result = train_round(
+        module, text, schedule=Schedule(4), learning_rate=0.0,
+        generator=batch_generator(0, 0, 0), **settings,  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert result.loss == pytest.approx(math.log(2))
+    train_round(
+        module, text, schedule=Schedule(4, epochs=20), learning_rate=1.0,
+        generator=batch_generator(0, 1, 0), **settings,  # type: ignore[arg-type]
+    )  # fmt: skip
+    perplexity = evaluate(module, text, CPU).perplexity
+    assert perplexity is not None and perplexity < 1.1
+
+
+def test_a_large_vocabulary_is_evaluated_in_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text, module = bigrams("aabab" * 40, 5), Bigram()
+    whole = evaluate(module, text, CPU)
+    sizes: list[int] = []
+    module.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(loop, "EVALUATION_LOGITS", 5 * 2 * 3)
+    assert evaluate(module, text, CPU).loss == pytest.approx(whole.loss)
+    assert max(sizes) == 3
+
+
+def test_augmentation_sees_the_batches_of_the_round() -> None:
+    seen: list[torch.Tensor] = []
+
+    def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seen.append(images)
+        return torch.zeros_like(images)
+
+    module = network()
+    before = module[1].weight.detach().clone()  # type: ignore[index]
+    train_round(
+        module, records(), objective=TaskObjective(), optimiser=Optimiser(),
+        schedule=Schedule(25), learning_rate=0.1, device=CPU, augment=augment,
+        generator=batch_generator(0, 0, 0),
+    )  # fmt: skip
+    assert [len(images) for images in seen] == [25, 25]
+    # Black images leave the weights of the first layer where they are.
+    assert torch.equal(before, module[1].weight)  # type: ignore[index]

@@ -18,8 +18,9 @@ from p2pfusion.training.data.partition import (
     validation_records,
 )
 
+BY_CLASS = [rule for rule in RULES if rule != "by-document"]
 label_arrays = st.lists(st.integers(0, 5), min_size=30, max_size=200).map(np.array)
-rules = st.sampled_from(RULES)
+rules = st.sampled_from(BY_CLASS)
 seeds = st.integers(0, 2**63)
 alphas = st.sampled_from([0.001, 0.1, 0.5, 10.0, 1e6])
 
@@ -54,7 +55,7 @@ def test_the_dealing_follows_from_seed_and_labels(
 
 def test_another_seed_deals_otherwise() -> None:
     labels = np.arange(300) % 10
-    for rule in RULES:
+    for rule in BY_CLASS:
         chosen = partition(rule, 0, 4, shards=5)
         assert (deal(labels, chosen, 0) != deal(labels, chosen, 1)).any()
 
@@ -115,6 +116,60 @@ def test_too_few_records() -> None:
         deal(np.arange(3), partition("iid", 0, 4), 0)
 
 
+def by_document(documents: np.ndarray, of: int, seed: int) -> np.ndarray:
+    return deal(None, partition("by-document", 0, of), seed, documents=documents)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(1, 8), seeds)
+def test_every_share_is_a_run_of_whole_documents(
+    sizes: list[int], of: int, seed: int
+) -> None:
+    documents = np.repeat(np.arange(len(sizes)), sizes)
+    if len(sizes) < of:
+        with pytest.raises(DataError, match="cannot be dealt"):
+            by_document(documents, of, seed)
+        return
+    owners = by_document(documents, of, seed)
+    assert sorted(set(owners.tolist())) == list(range(of))
+    assert np.count_nonzero(np.diff(owners)) == of - 1
+    holders = [set(owners[documents == d].tolist()) for d in range(len(sizes))]
+    assert all(len(each) == 1 for each in holders)
+
+
+@given(st.integers(40, 200), st.integers(1, 20), seeds)
+def test_documents_of_one_record_give_equal_runs(
+    count: int, of: int, seed: int
+) -> None:
+    sizes = np.bincount(by_document(np.arange(count), of, seed))
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_which_run_a_peer_gets_is_the_seeds_choice() -> None:
+    found = {tuple(by_document(np.arange(40), 4, seed)) for seed in range(12)}
+    assert len(found) > 1
+
+
+def test_a_rule_that_the_records_do_not_allow() -> None:
+    for rule in ("dirichlet", "shards"):
+        with pytest.raises(ConfigError, match="deals by class") as caught:
+            deal(None, partition(rule, 0, 2), 0, documents=np.arange(30))
+        assert "by-document" in caught.value.hint
+    with pytest.raises(ConfigError, match="is for running text"):
+        deal(np.arange(30), partition("by-document", 0, 2), 0)
+
+
+def test_without_a_rule_the_records_say_how_they_are_dealt() -> None:
+    usual = Partition.from_data({"share": "0/2"})
+    labels = np.arange(30) % 3
+    expected = deal(labels, partition("dirichlet", 0, 2), 1)
+    assert (deal(labels, usual, 1) == expected).all()
+    documents = np.arange(30)
+    found = deal(None, usual, 1, documents=documents)
+    assert (found == by_document(documents, 2, 1)).all()
+    even = deal(None, partition("iid", 0, 2), 1, documents=documents)
+    assert np.bincount(even).tolist() == [15, 15]
+
+
 @pytest.mark.parametrize(
     ("data", "key"),
     [
@@ -141,7 +196,7 @@ def test_wrong_settings_name_their_key(data: dict[str, object], key: str) -> Non
 
 def test_missing_settings_take_their_defaults() -> None:
     found = Partition.from_data({"share": "1/3", "alpha": None, "shards": None})
-    assert found == Partition(rule="iid", index=1, of=3, alpha=0.5, shards=2)
+    assert found == Partition(rule=None, index=1, of=3, alpha=0.5, shards=2)
 
 
 @given(st.integers(1, 500), st.floats(0, 1, exclude_max=True), seeds)

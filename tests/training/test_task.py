@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.training.data.records import NO_ANSWER
 from p2pfusion.training.objectives import OBJECTIVES, create_objective
 
 CPU = torch.device("cpu")
@@ -44,6 +45,19 @@ def test_absent_classes_get_no_gradient() -> None:
         assert module.weight.grad is not None
         moved = module.weight.grad.abs().sum(1) > 0
         assert moved.tolist() == [True, not mask, True, not mask]
+
+
+def test_every_token_of_running_text_has_a_loss_but_those_without_an_answer() -> None:
+    module = classifier()
+    inputs = IMAGES.reshape(2, 3, 4)
+    targets = torch.tensor([[0, 2, NO_ANSWER], [3, NO_ANSWER, 2]])
+    objective = create_objective({"label_mask": True}, [3, 0, 3, 1], CPU)
+    loss = objective.loss(module, inputs, targets)
+    logits = module(inputs).detach()
+    logits[..., 1] = 0.0
+    likely = logits.log_softmax(-1)
+    chosen = [likely[0, 0, 0], likely[0, 1, 2], likely[1, 0, 3], likely[1, 2, 2]]
+    torch.testing.assert_close(loss.detach(), -torch.stack(chosen).mean())
 
 
 @pytest.mark.parametrize(

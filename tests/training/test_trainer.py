@@ -141,6 +141,52 @@ def test_the_mlp_learns_the_digits(tmp_path: Path) -> None:
     assert 0.1 <= found.chance_accuracy < 0.11
 
 
+def text_setup(path: Path, **changes: object) -> Setup:
+    arguments = {"vocabulary": 257, "classes": 257, "length": 8, "width": 16,
+                 "heads": 2, "layers": 1, "inner": 16, "group": 2}  # fmt: skip
+    settings: dict[str, object] = {
+        "model": "transformer",
+        "arguments": arguments,
+        "layout": MODELS["transformer"].layout(arguments),
+        "seed": 4,
+        "schedule": Schedule(8),
+        "data": DataOptions("text", str(path), validation=0.2),
+        "vocabulary": {"level": "byte"},
+        **changes,
+    }
+    return Setup(**settings)  # type: ignore[arg-type]
+
+
+def test_running_text_is_trained_on_as_the_swarm_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"abc " * 200)
+    chosen = text_setup(path)
+    trainer = Trainer(chosen)
+    # A token is its byte plus 1. Each is as long as the model's argument says.
+    assert {n for n, count in enumerate(trainer.class_counts) if count} == {
+        byte + 1 for byte in b"abc "
+    }
+    assert trainer.samples + trainer.validation_samples == 90
+    store = Store.create(tmp_path / "text", chosen.layout, 4)
+    trained = train(trainer, store, Split.full(chosen.layout))
+    assert trained.accuracy is not None
+    assert trained.loss < math.log(257)
+
+
+def test_text_without_the_swarms_vocabulary_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("to be\n" * 50)
+    for vocabulary in ({}, {"level": "word", "size": 9}):
+        with pytest.raises(IncompatibleError, match="no vocabulary"):
+            Trainer(text_setup(path, vocabulary=vocabulary))
+    with pytest.raises(DataError, match="of the kind 'image'"):
+        Trainer(text_setup(path, model="mlp", arguments=HIDDEN, layout=LAYOUT))
+    with pytest.raises(DataError, match="transformer"):
+        Trainer(text_setup(path, data=DataOptions("digits")))
+    with pytest.raises(DataError, match="augment"):
+        Trainer(text_setup(path, augment="flip-crop"))
+
+
 def test_another_layout_than_the_manifests_is_refused() -> None:
     other = Setup(
         model="mlp",
@@ -166,11 +212,12 @@ def test_describe_completes_arguments_from_the_data(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, images=images, labels=labels)
     options = DataOptions("npz", str(path))
-    settled, layout = describe("mlp", {"hidden": [8]}, options)
-    assert settled == {"inputs": 30, "hidden": [8], "classes": 3}
-    assert layout.parameters[0].shape == (8, 30)
-    assert describe("mlp", {"classes": 9}, options)[0]["classes"] == 9
-    assert describe("mlp", {})[0] == MODELS["mlp"].defaults
+    found = describe("mlp", {"hidden": [8]}, options)
+    assert found.arguments == {"inputs": 30, "hidden": [8], "classes": 3}
+    assert found.layout.parameters[0].shape == (8, 30)
+    assert found.vocabulary == {}
+    assert describe("mlp", {"classes": 9}, options).arguments["classes"] == 9
+    assert describe("mlp", {}).arguments == MODELS["mlp"].defaults
     records, held_out = evaluation_records(options)
     assert (len(records), held_out) == (12, False)
 

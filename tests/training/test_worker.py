@@ -113,12 +113,14 @@ def setup_request(home: Path) -> Fields:
         "seed": SEED,
         "objective": {"label_mask": True},
         "optimiser": {"momentum": 0.9, "weight_decay": 1e-4, "clip": 1.0},
+        "outer_momentum": 0.0,
         "batch": 16,
         "local_epochs": 2,
         "local_steps": None,
         "data": DATA,
         "store": str(home / "store"),
         "offers": str(home / "offers"),
+        "augment": "none",
         "device": "cpu",
         "threads": 1,
     }
@@ -161,6 +163,27 @@ def test_describe(process: Process) -> None:
         {"do": "describe", "model": "cnn", "arguments": {}, "data": {"kind": "digits"}}
     )
     assert data["arguments"] == {**MODELS["cnn"].defaults}
+
+
+def test_describe_makes_the_vocabulary_of_the_founders_text(
+    process: Process, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("b a b\n" * 20)
+    request = {
+        "do": "describe",
+        "model": "transformer",
+        "arguments": {"length": 4},
+        "vocabulary": {"size": 5},
+        "data": {"kind": "text", "path": str(path)},
+    }
+    done = process.ask(request)
+    tokens = ["<pad>", "<unk>", "<eos>", "b", "a"]
+    assert done["vocabulary"] == {"size": 5, "level": "word", "tokens": tokens}
+    arguments = done["arguments"]
+    assert isinstance(arguments, dict)
+    expected = {"length": 4, "vocabulary": 5, "classes": 5}
+    assert arguments.items() >= expected.items()
 
 
 def test_setup_counts_the_share(process: Process, home: Path) -> None:
@@ -299,6 +322,7 @@ def test_evaluate_an_assembled_model(process: Process, tmp_path: Path) -> None:
     done = process.ask(request)
     assert done["loss"] == pytest.approx(np.log(10))
     assert (done["samples"], done["held_out"]) == (355, True)
+    assert done["perplexity"] is done["chance_perplexity"] is None
     assert (
         0 < float(str(done["accuracy"])) <= float(str(done["chance_accuracy"])) < 0.11
     )

@@ -9,11 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion import limits
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.limits import MAX_BANNER_BYTES, MAX_KNOCKS
+from p2pfusion.limits import (
+    MAX_BANNER_BYTES,
+)
+from p2pfusion.transport import bounds
 from p2pfusion.transport.asking import MARK, read_banner, write_banner
 from p2pfusion.transport.base import Address, Banner, KnockFailed
+from p2pfusion.transport.bounds import (
+    MAX_KNOCKS,
+)
 from p2pfusion.transport.tcp import DataPlane
 from tests.transport.planes import Bench, benches
 
@@ -110,7 +115,7 @@ def test_silent_door_is_given_up_in_time(bench: Bench) -> None:
     asking.ask(address)
     bench.settle()
     assert not bench.arrived[asking]
-    bench.clock.advance(limits.HANDSHAKE_TIMEOUT_MS / 1_000)
+    bench.clock.advance(bounds.HANDSHAKE_TIMEOUT_MS / 1_000)
     assert answers(bench, asking, 1) == [no_banner(address)]
     assert asking.deadline() is None
 
@@ -161,7 +166,7 @@ def test_questions_are_bounded_and_the_oldest_gives_way(bench: Bench) -> None:
         plane.ask(control_of(data))
     assert answers(bench, plane, 1) == [no_answer(control_of(listeners[0]))]
     bench.settle()
-    bench.clock.advance(limits.HANDSHAKE_TIMEOUT_MS / 1_000)
+    bench.clock.advance(bounds.HANDSHAKE_TIMEOUT_MS / 1_000)
     answers(bench, plane, MAX_KNOCKS + 1)
 
 

@@ -13,8 +13,6 @@ from p2pfusion.limits import (
     CHUNK_BYTES,
     MAX_BANNER_BYTES,
     MAX_CONTROL_FRAME_BYTES,
-    MAX_COUNTED_PEERS,
-    MAX_FRAMES_PER_MESSAGE,
     SEAL_BYTES,
 )
 from p2pfusion.transport.base import (
@@ -29,6 +27,10 @@ from p2pfusion.transport.base import (
     is_peer_id,
     refusal,
     size_bytes,
+)
+from p2pfusion.transport.bounds import (
+    MAX_COUNTED_PEERS,
+    MAX_FRAMES_PER_MESSAGE,
 )
 
 LABEL = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?", fullmatch=True)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from p2pfusion import limits
 from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.connection import (
     HEAD_LIMIT_BYTES,
     PAYLOAD_LIMIT_BYTES,
@@ -228,7 +229,7 @@ def test_cut_drops_the_message_that_has_begun_and_no_other(
 
 def test_queue_is_bounded_in_messages_and_in_bytes() -> None:
     queue = SendQueue()
-    for _ in range(limits.DATA_SEND_QUEUE_MESSAGES):
+    for _ in range(bounds.DATA_SEND_QUEUE_MESSAGES):
         assert not queue.is_full
         queue.add(TOKEN, [b"head"])
     assert queue.is_full
@@ -295,8 +296,8 @@ def test_connections_notice_when_the_other_machine_is_gone() -> None:
                     socket.TCP_USER_TIMEOUT,
                 )
             )
-            idle_s = limits.KEEPALIVE_IDLE_S
-            assert [*numbers] == [idle_s, idle_s, limits.PEER_SILENCE_MS]
+            idle_s = bounds.KEEPALIVE_IDLE_S
+            assert [*numbers] == [idle_s, idle_s, bounds.PEER_SILENCE_MS]
 
 
 def test_aborted_connection_does_not_linger() -> None:

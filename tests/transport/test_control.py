@@ -18,7 +18,7 @@ import zmq
 
 from p2pfusion import limits
 from p2pfusion.errors import ConflictError, LocalProtocolError
-from p2pfusion.transport import zeromq
+from p2pfusion.transport import bounds, zeromq
 from p2pfusion.transport.base import (
     GUEST,
     Arrival,
@@ -212,7 +212,7 @@ def test_expelling_ends_a_parked_handshake(host: ControlPlane, others: Clients) 
 def test_line_that_was_refused_is_made_anew_while_it_is_used(
     host: ControlPlane, friend: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LOST_LINK_S", 0.1)
+    monkeypatch.setattr(bounds, "LOST_LINK_S", 0.1)
     hears(host, friend)
     before = friend._lines["host"]
     host.expel("friend")
@@ -475,7 +475,7 @@ def test_knock_whose_handshake_was_in_vain_tries_again(
     host: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who lacks room only is not answered, and has not been hung up on."""
-    monkeypatch.setattr(limits, "KNOCK_HANDSHAKE_MS", 300)
+    monkeypatch.setattr(bounds, "KNOCK_HANDSHAKE_MS", 300)
     monkeypatch.setattr(limits, "MAX_GUESTS", 0)
     host.set_door(guests=[], strangers=True)
     with closing(open_plane("guest")) as guest:
@@ -504,7 +504,7 @@ def test_knock_with_other_keys_replaces_the_one_before(host: ControlPlane) -> No
 def test_knock_is_given_up_after_a_while(
     host: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "KNOCK_LIFETIME_S", 0.0)
+    monkeypatch.setattr(bounds, "KNOCK_LIFETIME_S", 0.0)
     with closing(open_plane("guest")) as guest:
         knocks(guest, host)
         assert until(lambda: not guest._knocks, guest) == []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from p2pfusion import limits
-from p2pfusion.transport import dialing
+from p2pfusion.transport import bounds, dialing
 from p2pfusion.transport.base import Address
 from p2pfusion.transport.dialing import Dial, Resolver, Target, targets
 from p2pfusion.transport.watch import Budget, Watch
@@ -132,7 +132,7 @@ def test_silence_ends_an_attempt(desk: Desk) -> None:
                 break
         assert desk.failures == 0
         assert desk.watch.deadline() is not None
-        desk.clock.advance(limits.CONNECT_TIMEOUT_MS / 1_000)
+        desk.clock.advance(bounds.CONNECT_TIMEOUT_MS / 1_000)
         desk.turn(0.0)
         assert desk.failures == 1
         assert desk.watch.deadline() is None

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from p2pfusion import limits
 from p2pfusion.errors import ConflictError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address, Keys
 from p2pfusion.transport.lines import Knock, Line
 from p2pfusion.transport.zeromq import Context, Listener, open_context
@@ -87,7 +87,7 @@ def test_line_to_another_program_is_lost(context: Context) -> None:
 def test_line_is_not_lost_while_nobody_listens_and_not_when_somebody_does(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LOST_LINK_S", 0.4)
+    monkeypatch.setattr(bounds, "LOST_LINK_S", 0.4)
     address = free_address()
     line = Line(context, address, keys=None, key=b"")
 
@@ -99,7 +99,7 @@ def test_line_is_not_lost_while_nobody_listens_and_not_when_somebody_does(
     for _ in range(2):
         with listening(context, address) as listener:
             until(lambda listener=listener: is_heard_by(listener))
-        end = time.monotonic() + 2 * limits.LOST_LINK_S
+        end = time.monotonic() + 2 * bounds.LOST_LINK_S
         while time.monotonic() < end:
             assert not line.is_lost(time.monotonic())
     line.close(linger_ms=0)

@@ -10,12 +10,14 @@ import pytest
 from p2pfusion import limits
 from p2pfusion.limits import (
     CHUNK_BYTES,
+)
+from p2pfusion.transport.asking import write_banner
+from p2pfusion.transport.base import Address
+from p2pfusion.transport.bounds import (
     DATA_SEND_QUEUE_MESSAGES,
     RECONNECT_CEILING_MS,
     RECONNECT_INTERVAL_MS,
 )
-from p2pfusion.transport.asking import write_banner
-from p2pfusion.transport.base import Address
 from p2pfusion.transport.connection import PREFIX
 from p2pfusion.transport.tcp import DataPlane
 from tests.transport.planes import Bench, benches, is_readable, message

@@ -21,6 +21,7 @@ from p2pfusion.transport import (
     Plane,
     Remote,
     Traffic,
+    bounds,
 )
 from p2pfusion.transport import network as network_module
 from p2pfusion.transport.control import ControlPlane
@@ -156,7 +157,7 @@ def test_free_port_is_one_with_a_free_port_above(
         assert offered[:3] == [unlucky] * 3 and offered[3:]
         assert ports[1] == ports[0] + 1 and unlucky not in ports
         offered.clear()
-        monkeypatch.setattr(limits, "PORT_TRIES", 3)
+        monkeypatch.setattr(bounds, "PORT_TRIES", 3)
         with pytest.raises(ConflictError, match=f"port {unlucky + 1} "):
             NetworkTransport("a", ANY_PORT, keys)
 

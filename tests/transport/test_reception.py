@@ -12,8 +12,14 @@ from contextlib import contextmanager
 import pytest
 
 from p2pfusion import limits
-from p2pfusion.limits import CHUNK_BYTES, MAX_DATA_MESSAGES_PER_POLL
+from p2pfusion.limits import (
+    CHUNK_BYTES,
+)
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Arrival, Incoming
+from p2pfusion.transport.bounds import (
+    MAX_DATA_MESSAGES_PER_POLL,
+)
 from p2pfusion.transport.reception import _origin
 from p2pfusion.transport.tcp import DataPlane
 from tests.transport.planes import Bench, benches, is_readable, message, wait
@@ -87,11 +93,11 @@ def test_silence_and_drops_of_a_prefix_end_with_the_handshake(bench: Bench) -> N
     member.send(message(token("peer"), b"word"))
     bench.until(lambda: bench.words(plane) == [b"word"])
     for byte in range(10):
-        bench.clock.advance(limits.HANDSHAKE_TIMEOUT_MS / 1_000 / 11)
+        bench.clock.advance(bounds.HANDSHAKE_TIMEOUT_MS / 1_000 / 11)
         dripping.send(token("peer")[byte % 8 :][:1])
         bench.turn()
     assert not bench.hung_up(silent) and not bench.hung_up(dripping)
-    bench.clock.advance(limits.HANDSHAKE_TIMEOUT_MS / 1_000 / 11)
+    bench.clock.advance(bounds.HANDSHAKE_TIMEOUT_MS / 1_000 / 11)
     bench.until(lambda: bench.hung_up(silent) and bench.hung_up(dripping))
     assert bench.dropped(plane) == {"a silent connection": 2}
     assert plane.deadline() is None
@@ -448,7 +454,7 @@ def test_fast_sender_starves_nobody(bench: Bench) -> None:
 def test_one_turn_reads_a_bounded_number_of_bytes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_DATA_MESSAGES_PER_POLL", 2)
+    monkeypatch.setattr(bounds, "MAX_DATA_MESSAGES_PER_POLL", 2)
     names = [f"peer-{number}" for number in range(8)]
     plane = listening(bench, *names)
     for name in names:

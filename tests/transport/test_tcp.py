@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfusion import limits
 from p2pfusion.errors import (
     ConfigError,
     ConflictError,
@@ -23,6 +22,7 @@ from p2pfusion.errors import (
     ResourceError,
 )
 from p2pfusion.limits import CHUNK_BYTES
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import FRAME_LIMITS_BYTES, Address, Plane, Traffic
 from p2pfusion.transport.tcp import DataPlane
 from tests.transport.planes import (
@@ -205,7 +205,7 @@ def test_sender_that_is_early_with_its_session_is_heard_later(bench: Bench) -> N
     b.open_session("a", sending=b"b-to-a--", receiving=b"a-to-b--")
     bench.until(lambda: a.deadline() is not None)
     assert a.send("b", [b"in time"])
-    bench.clock.advance(limits.RECONNECT_CEILING_MS / 1_000)
+    bench.clock.advance(bounds.RECONNECT_CEILING_MS / 1_000)
     bench.until(lambda: bench.words(b) == [b"in time"])
 
 
@@ -316,7 +316,7 @@ def test_whatever_happens_messages_are_whole_in_order_and_come_once(
             turmoil.happen("renew", pair, 0)
         for name, other in itertools.permutations(NAMES, 2):
             assert turmoil.planes[name].send(other, [b"1000000"])
-        bench.clock.advance(limits.RECONNECT_CEILING_MS / 1_000)
+        bench.clock.advance(bounds.RECONNECT_CEILING_MS / 1_000)
         for plane in turmoil.planes.values():
             bench.until(lambda p=plane: bench.words(p).count(b"1000000") == 2)
 
@@ -327,7 +327,7 @@ def test_whatever_happens_messages_are_whole_in_order_and_come_once(
 def test_queued_data_leaves_before_closing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "CLOSE_LINGER_MS", 1_000 * PATIENCE_S)
+    monkeypatch.setattr(bounds, "CLOSE_LINGER_MS", 1_000 * PATIENCE_S)
     a, b = bench.pair()
     chunk = os.urandom(CHUNK_BYTES)
     for number in range(12):
@@ -443,5 +443,5 @@ def test_without_descriptors_links_wait_and_try_again(bench: Bench) -> None:
     with no_descriptors():
         assert a.send("b", [b"word"])
         assert a.deadline() is not None and not is_readable(a)
-    bench.clock.advance(limits.RECONNECT_CEILING_MS / 1_000)
+    bench.clock.advance(bounds.RECONNECT_CEILING_MS / 1_000)
     bench.until(lambda: bench.words(b) == [b"word"])

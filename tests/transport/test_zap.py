@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion import limits
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import GUEST
 from p2pfusion.transport.zap import (
     Door,
@@ -185,7 +186,7 @@ def test_stranger_without_room_is_parked_and_never_refused() -> None:
     assert door.heard(key(0)) and not door.heard(key(0))
     assert list(door.released(4.0)) == [(late, WELCOME)]
     assert door.judge(handshake(100), 4.0) is PARKED
-    assert list(door.released(4.0 + limits.HANDSHAKE_TIMEOUT_MS / 1_000)) == []
+    assert list(door.released(4.0 + bounds.HANDSHAKE_TIMEOUT_MS / 1_000)) == []
     assert door.deadline() is None
 
 

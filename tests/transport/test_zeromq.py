@@ -13,6 +13,7 @@ import zmq
 
 from p2pfusion import limits
 from p2pfusion.errors import ConfigError, ConflictError, ResourceError
+from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address, Keys
 from p2pfusion.transport.zap import Handshake, Verdict
 from p2pfusion.transport.zeromq import (
@@ -50,7 +51,7 @@ def call(
         key=key,
         own=own,
         queue_messages=10,
-        handshake_ms=limits.HANDSHAKE_TIMEOUT_MS,
+        handshake_ms=bounds.HANDSHAKE_TIMEOUT_MS,
         events=events,
     )
 

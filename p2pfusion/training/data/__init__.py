@@ -1,130 +1,110 @@
-"""Data sets: the table of loaders, and one peer's share of one of them.
+"""Data sets: the tables of loaders, and one peer's share of one of them.
 
-``DATASETS`` maps a data kind to its loader. An installed package adds kinds through the
-entry-point group ``p2pfusion.data``; its loader is imported only when it is named.
+``IMAGES`` and ``TEXTS`` map a data kind to its loader; text is read with the swarm's
+vocabulary. An installed package adds kinds through the entry-point groups
+``p2pfusion.data`` and ``p2pfusion.text``; a loader is imported only when it is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.training.data.examples import Examples
-from p2pfusion.training.data.images import Loader, digits, fashion_mnist, idx, npz
+from p2pfusion.training.data.cifar import cifar, cifar10_exact, cifar10_jpeg
+from p2pfusion.training.data.images import digits, fashion_mnist, idx, npz
+from p2pfusion.training.data.language import text, tiny_shakespeare, wikitext_2
+from p2pfusion.training.data.options import DataOptions
 from p2pfusion.training.data.partition import (
     Partition,
     limited,
     share,
     validation_records,
 )
+from p2pfusion.training.data.records import Loader, Records, TextLoader
+from p2pfusion.training.data.tables import csv, sst2, tsv
+from p2pfusion.training.data.vocabulary import Coding, Vocabulary
 
-__all__ = ["DATASETS", "DataOptions", "Examples", "Partition", "load", "own_records"]
+__all__ = [
+    "DATASETS",
+    "IMAGES",
+    "NO_CODING",
+    "TEXTS",
+    "Coding",
+    "DataOptions",
+    "Partition",
+    "Records",
+    "Vocabulary",
+    "load",
+    "own_records",
+]
 
-ENTRY_POINTS = "p2pfusion.data"
+IMAGE_ENTRY_POINTS, TEXT_ENTRY_POINTS = "p2pfusion.data", "p2pfusion.text"
 
-DATASETS: dict[str, Loader] = {
+IMAGES: dict[str, Loader] = {
+    "cifar": cifar,
+    "cifar10-exact": cifar10_exact,
+    "cifar10-jpeg": cifar10_jpeg,
     "digits": digits,
     "fashion-mnist": fashion_mnist,
     "idx": idx,
     "npz": npz,
 }
 
+TEXTS: dict[str, TextLoader] = {
+    "csv": csv,
+    "sst2": sst2,
+    "text": text,
+    "tiny-shakespeare": tiny_shakespeare,
+    "tsv": tsv,
+    "wikitext-2": wikitext_2,
+}
 
-@dataclass(frozen=True)
-class DataOptions:
-    """The ``[data]`` table of a profile, checked."""
-
-    kind: str
-    path: str | None = None
-    partition: Partition | None = None
-    validation: float = 0.0
-    """Fraction of the peer's own records that is kept for validation, below 1."""
-    limit_train: int | None = None
-    limit_test: int | None = None
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, object]) -> DataOptions:
-        """From plain data; ``ConfigError`` names the key."""
-        known = {"kind", "path", "partition", "validation", "limit"}
-        if set(data) - known:
-            raise ConfigError(f"data.{min(set(data) - known)}: unknown key")
-        kind, path, partition = (
-            data.get("kind"),
-            data.get("path"),
-            data.get("partition"),
-        )
-        if not isinstance(kind, str):
-            raise ConfigError("data.kind: missing", hint=_kinds_hint())
-        if not isinstance(path, str | None):
-            raise ConfigError(f"data.path: {path!r} is not a text")
-        if not isinstance(partition, Mapping | None):
-            raise ConfigError(f"data.partition: {partition!r} is not a table")
-        limits = data.get("limit") or {}
-        if not isinstance(limits, Mapping) or set(limits) - {"train", "test"}:
-            raise ConfigError("data.limit: not a table of train and test")
-        return cls(
-            kind,
-            path,
-            Partition.from_data(partition) if partition is not None else None,
-            _fraction(data.get("validation")),
-            _limit(limits, "train"),
-            _limit(limits, "test"),
-        )
+DATASETS = sorted((*IMAGES, *TEXTS))
 
 
-def _fraction(value: object) -> float:
-    if value is None:
-        return 0.0
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:  # type: ignore[operator]
-        raise ConfigError(f"data.validation: {value!r} is not a fraction in [0, 1)")
-    return float(value)  # type: ignore[arg-type]
+NO_CODING = Coding()
 
 
-def _limit(limits: Mapping[str, object], part: str) -> int | None:
-    value = limits.get(part)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(
-            f"data.limit.{part}: {value!r} is not a positive whole number"
-        )
-    return value
+def load(options: DataOptions, part: str, coding: Coding = NO_CODING) -> Records | None:
+    """The ``train`` or ``test`` part, limited; None if there is no test part.
 
-
-def _kinds_hint() -> str:
-    return f"known kinds: {', '.join(DATASETS)}"
-
-
-def loader(kind: str) -> Loader:
-    """The loader of that kind; ``ConfigError`` if there is none."""
-    if kind in DATASETS:
-        return DATASETS[kind]
-    for entry in entry_points(group=ENTRY_POINTS, name=kind):
-        found: Loader = entry.load()
-        return found
-    raise ConfigError(f"data.kind: {kind!r} is unknown", hint=_kinds_hint())
-
-
-def load(options: DataOptions, part: str) -> Examples | None:
-    """The ``train`` or ``test`` part, limited; None if there is no test part."""
-    found = loader(options.kind)(options.path, part)
+    ``coding``: how text becomes tokens in this swarm.
+    """
+    found = _loaded(options, part, coding)
     limit = options.limit_train if part == "train" else options.limit_test
     if found is None or limit is None or limit >= len(found):
         return found
     return found.select(limited(len(found), limit))
 
 
+def _loaded(options: DataOptions, part: str, coding: Coding) -> Records | None:
+    """The part as its loader gives it; ``ConfigError`` if there is no such kind."""
+    kind, path = options.kind, options.path
+    if kind in IMAGES:
+        return IMAGES[kind](path, part)
+    if kind in TEXTS:
+        return TEXTS[kind](path, part, coding)
+    for entry in entry_points(group=IMAGE_ENTRY_POINTS, name=kind):
+        loader: Loader = entry.load()
+        return loader(path, part)
+    for entry in entry_points(group=TEXT_ENTRY_POINTS, name=kind):
+        text_loader: TextLoader = entry.load()
+        return text_loader(path, part, coding)
+    raise ConfigError(
+        f"data.kind: {kind!r} is unknown", hint=f"known kinds: {', '.join(DATASETS)}"
+    )
+
+
 def own_records(
-    records: Examples, options: DataOptions, seed: int
-) -> tuple[Examples, Examples | None]:
-    """One peer's training examples and its validation examples (None without any)."""
+    records: Records, options: DataOptions, seed: int
+) -> tuple[Records, Records | None]:
+    """One peer's training records and its validation records (None without any)."""
     index = 0
     if options.partition is not None:
         index = options.partition.index
-        records = records.select(share(records.labels.numpy(), options.partition, seed))
+        labels = None if records.labels is None else records.labels.numpy()
+        mine = share(labels, options.partition, seed, documents=records.documents)
+        records = records.select(mine)
     held = validation_records(len(records), options.validation, seed, index)
     if not held.any():
         return records, None

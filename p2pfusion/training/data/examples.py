@@ -1,8 +1,9 @@
-"""Labelled examples in memory, and how a batch is made of them.
+"""Labelled images, and how a batch is made of them.
 
 Images stay as they were stored (one byte per pixel for the image kinds) and become
 floating point one batch at a time: the training set is the largest thing that a peer
-keeps, and four bytes per pixel would make it four times as large.
+keeps, and four bytes per pixel would make it four times as large. Images that are
+mapped from a file stay there: a share of them is a list of rows.
 """
 
 from __future__ import annotations
@@ -14,35 +15,65 @@ import torch
 from torch import Tensor
 
 from p2pfusion.errors import DataError
+from p2pfusion.training.data.mapping import as_tensor, is_mapped
+from p2pfusion.training.traits import Traits
 
 MAX_CLASSES = 1 << 20
 """Labels are below this: a class is an output of the model, not a hash."""
 
+CHECKED_AT_ONCE = 1024
+"""Float images looked at together: what is mapped may be larger than memory."""
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Images (N, C, H, W) of bytes or float32, and labels (N,) of int64.
+    """Images (N, C, H, W) of bytes or floating point, and labels of int64.
 
     ``scale`` is the largest pixel value of byte images. Float images are used as given.
+    ``rows``: the images that are meant, one for each label, where the images are mapped
+    from a file; otherwise None, and all are meant.
     """
 
     images: Tensor
     labels: Tensor
     scale: float = 1.0
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return self.images.shape[0]
+        return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+    def traits(self) -> Traits:
+        """What these images ask of a model."""
+        classes = int(self.labels.max()) + 1
+        return Traits("image", tuple(self.images.shape[1:]), classes)
+
+    @property
+    def vocabulary(self) -> None:
+        """Images have none."""
+        return None
+
+    @property
+    def documents(self) -> None:
+        """Images are of none."""
+        return None
+
+    @property
+    def blank(self) -> float:
+        """The value of a black pixel in a batch."""
+        return -1.0 if self.images.dtype == torch.uint8 else 0.0
+
+    def answer_counts(self, classes: int) -> np.ndarray:
+        """Images of each class."""
+        return np.bincount(self.labels.numpy(), minlength=classes)
 
     def select(self, indices: np.ndarray) -> Examples:
-        """The examples at these positions, in this order, as a copy."""
+        """The examples at these positions, in this order: a copy, unless mapped."""
         chosen = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
-        return Examples(self.images[chosen], self.labels[chosen], self.scale)
+        labels = self.labels[chosen]
+        if self.rows is None:
+            return Examples(self.images[chosen], labels, self.scale)
+        return Examples(self.images, labels, self.scale, self.rows[chosen])
 
     def batch(self, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """Float images (B, C, H, W) and labels (B,) on the device.
@@ -50,7 +81,8 @@ class Examples:
         Bytes are mapped to -1 ... 1, a fixed rule: a rule that looked at the data would
         differ between peers, and their models would disagree about brightness.
         """
-        images = self.images[chosen].to(device, torch.float32)
+        rows = chosen if self.rows is None else self.rows[chosen]
+        images = self.images[rows].to(device, torch.float32).contiguous()
         if self.images.dtype == torch.uint8:
             images = images.mul_(2.0 / self.scale).sub_(1.0)
         return images, self.labels[chosen].to(device)
@@ -71,12 +103,14 @@ def examples(
         )
     if not len(images):
         raise DataError(f"{where}: there are no records")
-    pixels = torch.from_numpy(_pixels(images, where))
+    pixels = as_tensor(_pixels(images, where))
     classes = torch.from_numpy(_classes(labels, where))
-    return Examples(pixels, classes, scale)
+    rows = torch.arange(len(classes)) if is_mapped(images) else None
+    return Examples(pixels, classes, scale, rows)
 
 
 def _pixels(images: np.ndarray, where: str) -> np.ndarray:
+    mapped = is_mapped(images)
     if images.ndim == 2:
         images = images[:, None, None, :]
     elif images.ndim == 3:
@@ -91,16 +125,19 @@ def _pixels(images: np.ndarray, where: str) -> np.ndarray:
     if 0 in images.shape:
         raise DataError(f"{where}: images of shape {images.shape} have no pixels")
     if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
+        return images if mapped else np.ascontiguousarray(images)
     if images.dtype.kind != "f":
         raise DataError(
             f"{where}: pixels are {images.dtype}", hint="store them as uint8 or float32"
         )
-    values = np.ascontiguousarray(images, dtype=np.float32)
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{where}: record {int(np.argmin(finite))} has a pixel that is "
-                        "not a finite number")  # fmt: skip
+    values = images if mapped else np.ascontiguousarray(images, dtype=np.float32)
+    for start in range(0, len(values), CHECKED_AT_ONCE):
+        part = values[start : start + CHECKED_AT_ONCE]
+        finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
+        if not finite.all():
+            record = start + int(np.argmin(finite))
+            raise DataError(f"{where}: record {record} has a pixel that is not a "
+                            "finite number")  # fmt: skip
     return values
 
 

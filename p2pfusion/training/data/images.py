@@ -7,20 +7,15 @@ by one, because a training peer never needs the test set.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from p2pfusion.errors import ConfigError, DataError
+from p2pfusion.errors import DataError
+from p2pfusion.training.data.benchmarks import benchmark_directory, needed
 from p2pfusion.training.data.examples import Examples, examples
 from p2pfusion.training.data.formats import read_csv, read_idx, read_npz
 
-Loader = Callable[[str | None, str], Examples | None]
-"""A kind's loader, called with the path and ``train`` or ``test``."""
-
-DATA_VARIABLE = "P2PFUSION_DATA"
 HELD_OUT_EVERY = 5
 """Of every class of the digits, every fifth record is held out: the file names no test
 set, and its classes take turns, so every fifth record alone would be a skewed one."""
@@ -50,7 +45,7 @@ def _held_out(labels: np.ndarray) -> np.ndarray:
 
 def idx(path: str | None, part: str) -> Examples:
     """A directory with the four IDX files of the MNIST family, ``.gz`` or not."""
-    directory = Path(_needed(path, "idx", "the directory of the four IDX files"))
+    directory = needed(path, "idx", "the directory of the four IDX files")
     prefix = _IDX_PREFIX[part]
     images_path = _idx_file(directory, f"{prefix}-images-idx3-ubyte")
     labels_path = _idx_file(directory, f"{prefix}-labels-idx1-ubyte")
@@ -62,8 +57,11 @@ def idx(path: str | None, part: str) -> Examples:
 
 
 def npz(path: str | None, part: str) -> Examples | None:
-    """A numpy file: ``images``, ``labels``; perhaps the same with ``test_``."""
-    file = Path(_needed(path, "npz", "the .npz file"))
+    """A numpy file: ``images``, ``labels``; perhaps the same with ``test_``.
+
+    Or a directory with a ``.npy`` file for each of them.
+    """
+    file = needed(path, "npz", "the .npz file")
     prefix = _NPZ_PREFIX[part]
     names = (f"{prefix}images", f"{prefix}labels")
     found = read_npz(file, names)
@@ -82,23 +80,8 @@ def fashion_mnist(path: str | None, part: str) -> Examples:
     """Fashion-MNIST, from ``$P2PFUSION_DATA/fashion-mnist`` or the given directory."""
     if path:
         return idx(path, part)
-    root = os.environ.get(DATA_VARIABLE, "")
-    directory = Path(root) / "fashion-mnist"
-    if not root or not directory.is_dir():
-        raise DataError(
-            f"fashion-mnist: {directory} is not a directory"
-            if root
-            else f"fashion-mnist: {DATA_VARIABLE} is not set",
-            hint=f"set {DATA_VARIABLE} to the directory that holds fashion-mnist/, or "
-            'use kind = "idx" with the path of its four files',
-        )
-    return idx(str(directory), part)
-
-
-def _needed(path: str | None, kind: str, what: str) -> str:
-    if not path:
-        raise ConfigError(f"data.path: kind {kind!r} needs a path", hint=f"give {what}")
-    return path
+    instead = 'use kind = "idx" with the path of its four files'
+    return idx(str(benchmark_directory("fashion-mnist", instead)), part)
 
 
 def _idx_file(directory: Path, stem: str) -> Path:

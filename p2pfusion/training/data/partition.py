@@ -9,10 +9,16 @@ of shares, and keeps one share: every record is in exactly one. The rules:
 - ``shards``: every share holds k classes; every class goes to nearly equally many
   shares and is cut evenly among them (HeteroFL's non-IID split, without repeated
   classes).
+- ``by-document``, for running text: every share is a run of whole documents, nearly
+  equally long; which run, the seed says.
 
-Afterwards every share has at least ``MIN_SHARE`` records, or as many as an even dealing
-gives if that is less: the largest shares hand records of their commonest class to those
-below. A peer without data could not train, and skewed draws do produce empty shares.
+Running text has documents and no classes, everything else has classes and no documents;
+without a rule, the former is dealt by document and the latter by ``dirichlet``.
+
+Dealt by class, every share afterwards has at least ``MIN_SHARE`` records, or as many as
+an even dealing gives if that is less: the largest shares hand records of their
+commonest class to those below. A peer without data could not train, and skewed draws do
+produce empty shares.
 
 Streams are numpy Generators seeded through SeedSequence. Their bits are stable, but
 numpy may change a distribution between releases: peers of one swarm that share files
@@ -30,7 +36,7 @@ import numpy as np
 from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.limits import MAX_ROSTER
 
-RULES = ("iid", "dirichlet", "shards")
+RULES = ("iid", "dirichlet", "shards", "by-document")
 MIN_SHARE = 10
 """Records that every share has at least: one small batch."""
 
@@ -42,7 +48,8 @@ DEAL_STREAM, VALIDATION_STREAM, LIMIT_STREAM = 1, 2, 3
 class Partition:
     """One peer's share of a file that several peers share."""
 
-    rule: str
+    rule: str | None
+    """None: as the records are usually dealt."""
     index: int
     of: int
     alpha: float = 0.5
@@ -54,8 +61,8 @@ class Partition:
         unknown = set(data) - {"rule", "alpha", "shards", "share"}
         if unknown:
             raise ConfigError(f"data.partition.{min(unknown)}: unknown key")
-        rule = data.get("rule", "iid")
-        if rule not in RULES:
+        rule = data.get("rule")
+        if rule is not None and rule not in RULES:
             raise ConfigError(
                 f"data.partition.rule: {rule!r} is not one of {', '.join(RULES)}"
             )
@@ -73,7 +80,7 @@ class Partition:
                 f"data.partition.shards: {shards!r} is not a positive whole number",
                 hint="it is the number of classes in every share",
             )
-        return cls(str(rule), index, of, float(alpha), shards)  # type: ignore[arg-type]
+        return cls(rule, index, of, float(alpha), shards)  # type: ignore[arg-type]
 
 
 def _share(value: object) -> tuple[int, int]:
@@ -100,28 +107,87 @@ def generator(seed: int, *stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, *stream]))
 
 
-def deal(labels: np.ndarray, partition: Partition, seed: int) -> np.ndarray:
-    """For every record, the index of the share that holds it."""
-    if len(labels) < partition.of:
+def deal(
+    labels: np.ndarray | None,
+    partition: Partition,
+    seed: int,
+    *,
+    documents: np.ndarray | None = None,
+) -> np.ndarray:
+    """For every record, the index of the share that holds it.
+
+    Records have classes (``labels``), or are of ``documents``, ascending.
+    """
+    rule = _rule(partition, by_class=labels is not None)
+    keys = labels if documents is None else documents
+    assert keys is not None
+    if len(keys) < partition.of:
         raise DataError(
-            f"{len(labels)} records cannot be dealt to {partition.of} shares",
+            f"{len(keys)} records cannot be dealt to {partition.of} shares",
             hint="use fewer shares or a larger file",
         )
     random = generator(seed, DEAL_STREAM)
-    if partition.rule == "iid":
-        owners = np.empty(len(labels), dtype=np.int64)
-        order = random.permutation(len(labels))
-        owners[order] = np.arange(len(labels)) * partition.of // len(labels)
-    elif partition.rule == "dirichlet":
-        owners = _dirichlet(labels, partition, random)
+    if rule == "by-document":
+        return _by_document(keys, partition.of, random)
+    if rule == "iid":
+        owners = np.empty(len(keys), dtype=np.int64)
+        order = random.permutation(len(keys))
+        owners[order] = np.arange(len(keys)) * partition.of // len(keys)
+        return owners
+    if rule == "dirichlet":
+        owners = _dirichlet(keys, partition, random)
     else:
-        owners = _shards(labels, partition, random)
-    return _filled(owners, labels, partition.of)
+        owners = _shards(keys, partition, random)
+    return _filled(owners, keys, partition.of)
 
 
-def share(labels: np.ndarray, partition: Partition, seed: int) -> np.ndarray:
+def share(
+    labels: np.ndarray | None,
+    partition: Partition,
+    seed: int,
+    *,
+    documents: np.ndarray | None = None,
+) -> np.ndarray:
     """The records of this peer's share, ascending."""
-    return np.flatnonzero(deal(labels, partition, seed) == partition.index)
+    owners = deal(labels, partition, seed, documents=documents)
+    return np.flatnonzero(owners == partition.index)
+
+
+def _rule(partition: Partition, *, by_class: bool) -> str:
+    rule = partition.rule or ("dirichlet" if by_class else "by-document")
+    if by_class and rule == "by-document":
+        raise ConfigError(
+            "data.partition.rule: 'by-document' is for running text, and this data has "
+            "a class for each record",
+            hint="use dirichlet, shards or iid",
+        )
+    if not by_class and rule in ("dirichlet", "shards"):
+        raise ConfigError(
+            f"data.partition.rule: {rule!r} deals by class, and running text has none",
+            hint="use by-document or iid",
+        )
+    return rule
+
+
+def _by_document(
+    documents: np.ndarray, of: int, random: np.random.Generator
+) -> np.ndarray:
+    ends = np.append(np.flatnonzero(np.diff(documents)) + 1, len(documents))
+    if len(ends) < of:
+        raise DataError(
+            f"{len(ends)} documents cannot be dealt to {of} shares",
+            hint="use fewer shares, or the rule iid",
+        )
+    # The border nearest to an even dealing that leaves a document for every share.
+    borders, last = [], -1
+    for index in range(1, of):
+        wanted = len(documents) * index / of
+        nearest = int(np.abs(ends - wanted).argmin())
+        last = min(max(nearest, last + 1), len(ends) - 1 - (of - index))
+        borders.append(ends[last])
+    runs = np.searchsorted(borders, np.arange(len(documents)), "right")
+    owners: np.ndarray = random.permutation(of)[runs]
+    return owners
 
 
 def validation_records(

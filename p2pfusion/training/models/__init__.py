@@ -12,6 +12,10 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.training.models.base import Model, check_fit, settle
 from p2pfusion.training.models.cnn import Cnn
 from p2pfusion.training.models.mlp import Mlp
+from p2pfusion.training.models.resnet import ResNet
+from p2pfusion.training.models.text_classifier import TextClassifier
+from p2pfusion.training.models.transformer import Transformer
+from p2pfusion.training.models.vit import Vit
 
 __all__ = ["MODELS", "Model", "check_fit", "find_model", "settle"]
 
@@ -20,6 +24,11 @@ ENTRY_POINTS = "p2pfusion.models"
 MODELS: dict[str, Model] = {
     "cnn": Cnn(),
     "mlp": Mlp(),
+    "resnet18": ResNet("resnet18", (2, 2, 2, 2)),
+    "resnet34": ResNet("resnet34", (3, 4, 6, 3)),
+    "transformer": Transformer(),
+    "transformer-classifier": TextClassifier(),
+    "vit": Vit(),
 }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.split.layout import Layout
+from p2pfusion.training.traits import Traits
 
 MAX_WIDTH = 1 << 16
 """Units of one hidden width, from a manifest that somebody else may have written."""
@@ -24,7 +25,8 @@ MAX_WIDTH = 1 << 16
 MAX_LAYERS = 256
 """Hidden layers, for the same reason."""
 
-Shape = tuple[int, int, int]
+ROOMY = ("classes", "vocabulary", "length")
+"""Arguments that may be larger than the data needs: the rest is never used."""
 
 
 class Model(Protocol):
@@ -35,8 +37,11 @@ class Model(Protocol):
         """Every argument with its default."""
         ...
 
-    def suited(self, shape: Shape, classes: int) -> dict[str, object]:
-        """The arguments that images of this shape (C, H, W) and these classes need."""
+    def suited(self, traits: Traits) -> dict[str, object]:
+        """The arguments that such data needs; ``DataError`` for a task it is not for.
+
+        ``classes`` is among them: how many logits there are.
+        """
         ...
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
@@ -54,14 +59,27 @@ class Width(nn.Module):
     """Marks the activations of one axis, and keeps their sum's scale when it is cut.
 
     A layer without a norm after it sums over its inputs; with w of K inputs present the
-    sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to the
-    activations). Where a norm follows, ``scaled`` is False, because the norm undoes any
-    factor.
+    sum is multiplied by K / w (HeteroFL's scaler, ICLR 2021, applied to its inputs).
+    Where a norm follows, ``scaled`` is False, because the norm undoes any factor.
+    ``dim``: the dimension of the activations that follows the axis. ``across``: what
+    reads them sums over all blocks of the axis, also in a model that begins silent
+    between them; elsewhere a sum over one block is then as large as the whole.
     """
 
-    def __init__(self, axis: str, *, size: int, full_size: int, scaled: bool) -> None:
+    def __init__(
+        self,
+        axis: str,
+        *,
+        size: int,
+        full_size: int,
+        scaled: bool,
+        dim: int = 1,
+        across: bool = False,
+    ) -> None:
         super().__init__()
         self.axis = axis
+        self.dim = dim
+        self.across = across
         self.factor = full_size / size if scaled else 1.0
 
     def forward(self, activations: Tensor) -> Tensor:  # (B, w, ...)
@@ -83,20 +101,45 @@ def settle(model: Model, arguments: Mapping[str, object]) -> dict[str, object]:
     return {**model.defaults, **arguments}
 
 
-def check_fit(
-    model: Model, arguments: Mapping[str, object], shape: Shape, classes: int
-) -> None:
-    """``DataError`` if the data does not fit the model. More classes than needed do."""
+def check_fit(model: Model, arguments: Mapping[str, object], traits: Traits) -> None:
+    """``DataError`` if the data does not fit the model. More room than needed does."""
     settled = settle(model, arguments)
-    for key, needed in model.suited(shape, classes).items():
+    for key, needed in model.suited(traits).items():
         have = settled[key]
-        enough = key == "classes" and isinstance(have, int) and have >= classes
+        enough = key in ROOMY and isinstance(have, int) and have >= needed  # type: ignore[operator]
         if have != needed and not enough:
             raise DataError(
                 f"the data needs the model argument {key} = {needed}, the model has "
                 f"{have}",
                 hint="use other data, or found the swarm with that argument",
             )
+
+
+def image_shape(traits: Traits, model: str) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a model shall be for; ``DataError`` for others."""
+    check_task(traits, "image", model)
+    channels, height, width = traits.shape
+    return channels, height, width
+
+
+def check_task(traits: Traits, task: str, model: str) -> None:
+    """``DataError`` if the data is for another task than the model."""
+    if traits.task != task:
+        raise DataError(
+            f"model {model!r} is for data of the kind {task!r}, and this data is of "
+            f"the kind {traits.task!r}",
+            hint="choose a model for that kind of data",
+        )
+
+
+def check_group(width: int, group: int, argument: str) -> None:
+    """``ConfigError`` if a width is not made of whole norm groups."""
+    if width % group:
+        raise ConfigError(
+            f"model argument {argument!r}: {width} is not a multiple of the norm "
+            f"group, {group} channels",
+            hint="choose multiples of group, or another group",
+        )
 
 
 def whole(arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH) -> int:

@@ -19,16 +19,17 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.training.models.base import (
-    Shape,
     Width,
+    check_group,
     cut_width,
+    image_shape,
     settle,
     whole,
     wholes,
 )
+from p2pfusion.training.traits import Traits
 
 _KERNEL = 3
 _STRIDED_LAYERS = 2
@@ -63,6 +64,7 @@ class CnnNetwork(nn.Module):
                     size=width,
                     full_size=full_channels[n],
                     scaled=n == len(channels) - 1,
+                    across=True,
                 )
             )
         self.classifier = nn.Linear(channels[-1], classes)
@@ -91,9 +93,10 @@ class Cnn:
         }
     )
 
-    def suited(self, shape: Shape, classes: int) -> dict[str, object]:
+    def suited(self, traits: Traits) -> dict[str, object]:
         """Any image size: the classifier sees the mean over positions."""
-        return {"in_channels": shape[0], "classes": classes}
+        channels, _, _ = image_shape(traits, "cnn")
+        return {"in_channels": channels, "classes": traits.classes}
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
         """All convolutions, all norms, the classifier: the order of the module."""
@@ -147,11 +150,6 @@ class Cnn:
         settled = settle(self, arguments)
         channels, group = wholes(settled, "channels"), whole(settled, "group")
         for width in channels:
-            if width % group:
-                raise ConfigError(
-                    f"model argument 'channels': {width} is not a multiple of the norm "
-                    f"group, {group} channels",
-                    hint="choose multiples of group, or another group",
-                )
+            check_group(width, group, "channels")
         classes = whole(settled, "classes", 1 << 20)
         return whole(settled, "in_channels"), channels, group, classes

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.training.models.base import (
-    Shape,
     Width,
     cut_width,
+    image_shape,
     settle,
     whole,
     wholes,
 )
+from p2pfusion.training.traits import Traits
 
 
 class MlpNetwork(nn.Module):
@@ -32,7 +33,13 @@ class MlpNetwork(nn.Module):
         hidden = range(1, len(widths) - 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.widths = nn.ModuleList(
-            Width(f"h{n}", size=widths[n], full_size=full_widths[n], scaled=True)
+            Width(
+                f"h{n}",
+                size=widths[n],
+                full_size=full_widths[n],
+                scaled=True,
+                across=n == hidden[-1],
+            )
             for n in hidden
         )
 
@@ -53,9 +60,10 @@ class Mlp:
         default_factory=lambda: {"inputs": 64, "hidden": [128, 128], "classes": 10}
     )
 
-    def suited(self, shape: Shape, classes: int) -> dict[str, object]:
+    def suited(self, traits: Traits) -> dict[str, object]:
         """One input per pixel."""
-        return {"inputs": prod(shape), "classes": classes}
+        shape = image_shape(traits, "mlp")
+        return {"inputs": prod(shape), "classes": traits.classes}
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
         """Two parameters per layer."""

@@ -22,8 +22,8 @@ class Objective(Protocol):
         """Classes that this peer's training leaves alone, as a mask; None: no class."""
         ...
 
-    def loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss over the batch, a scalar with gradient."""
+    def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over the batch's targets, a scalar with gradient."""
         ...
 
 

@@ -1,8 +1,9 @@
-"""The task objective: cross-entropy on the peer's own labels.
+"""The task objective: cross-entropy on the peer's own labels, or on its next tokens.
 
 With ``label_mask``, the logits of classes that this peer does not have are set to 0
 while it trains (HeteroFL, ICLR 2021, masked cross-entropy; docs/methods.md):
-they get no gradient, so a peer does not push down classes that it has never seen.
+they get no gradient, so a peer does not push down classes that it has never seen. In
+running text the classes are the tokens of the vocabulary.
 
 Differs: HeteroFL also averages the classifier's rows only over clients that have the
 class; here all holders of a row count, those without the class with the value that they
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.training.data.records import NO_ANSWER
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class TaskObjective:
         class_counts: Sequence[int],
         device: torch.device,
     ) -> TaskObjective:
-        """From the manifest's options and the peer's records per class."""
+        """From the manifest's options and the peer's answers per class."""
         masked = options.get("label_mask", False)
         if not isinstance(masked, bool):
             raise ConfigError(f"objective.label_mask: {masked!r} is not true or false")
@@ -42,9 +44,14 @@ class TaskObjective:
             return cls()
         return cls(torch.tensor(class_counts, device=device) == 0)
 
-    def loss(self, module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss over the batch, a scalar with gradient."""
-        logits: Tensor = module(images)
+    def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over the batch's targets, a scalar with gradient.
+
+        Logits are (B, classes) for targets (B,), or (B, T, classes) for (B, T).
+        """
+        logits: Tensor = module(inputs)
         if self.absent is not None:
             logits = logits.masked_fill(self.absent, 0.0)
-        return functional.cross_entropy(logits, labels)
+        return functional.cross_entropy(
+            logits.flatten(0, -2), targets.flatten(), ignore_index=NO_ANSWER
+        )

@@ -1,0 +1,55 @@
+"""The keys of an experiment's specification, taken out with a check of their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from p2pfusion.errors import ConfigError
+
+REALS = ("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip")
+PASSED_ON = (
+    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
+    *("schedule", "wire_dtype", "weighting", "label_mask"),
+    *("augment",),
+)
+NEEDED = ("model", "peers", "split_fraction", "data")
+OWN = (
+    *("model_arguments", "method_arguments", "vocabulary", "partition", "data_name"),
+    *("limit", "limit_test", "eval_every"),
+)
+
+Fields = Mapping[str, object]
+
+
+def check_keys(fields: Fields) -> None:
+    """``ConfigError`` names a key that is missing or unknown."""
+    for key in NEEDED:
+        if key not in fields:
+            raise ConfigError(f"the experiment lacks the key {key!r}")
+    unknown = sorted(set(fields) - {*NEEDED, *OWN, *PASSED_ON, *REALS})
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} of the experiment")
+
+
+def real(fields: Fields, key: str) -> float:
+    """A number."""
+    value = fields[key]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ConfigError(f"key {key!r} of the experiment must be a number")
+    return float(value)
+
+
+def table(fields: Fields, key: str) -> dict[str, object]:
+    """A table; a missing one is empty."""
+    value = fields.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"key {key!r} of the experiment must be a table")
+    return dict(value)
+
+
+def whole(fields: Fields, key: str) -> int:
+    """A whole number above 0."""
+    value = fields[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
+    return value

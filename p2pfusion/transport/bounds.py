@@ -1,0 +1,90 @@
+"""Bounds of sockets and connections, each with its reason.
+
+Those that other layers share are in ``p2pfusion/limits.py``.
+"""
+
+from __future__ import annotations
+
+from p2pfusion.limits import MAX_ROSTER
+
+MAX_PEER_ID_CHARACTERS = 64
+"""A sender's name on a connection: the base32 of a hash with check characters fits."""
+
+MAX_FRAMES_PER_MESSAGE = 16
+"""Frames of one message. The protocol uses two: a header and a chunk."""
+
+CONTROL_SEND_QUEUE_MESSAGES = 256
+"""Control messages that wait for one peer: a flood of news about every member of a
+medium swarm fits, and a peer that never answers costs at most 16 MiB."""
+
+CONTROL_RECEIVE_QUEUE_MESSAGES = 64
+"""Control messages of one peer that wait for us, before TCP holds the peer back."""
+
+DATA_SEND_QUEUE_MESSAGES = 64
+"""Chunks that wait for one peer: twice the credits of four streams, because ZeroMQ
+gives room back by halves. A full queue means a peer that does not read."""
+
+KNOCK_QUEUE_MESSAGES = 4
+"""Knocks that wait for an address where nobody answers; more say nothing new."""
+
+MAX_KNOCKS = 16
+"""Addresses that are knocked at simultaneously; the oldest gives way."""
+
+KNOCK_LIFETIME_S = 60.0
+"""A connection that nobody knocks with any more is closed: guests' places are few."""
+
+KNOCK_HANDSHAKE_MS = 4_000
+"""How long a knock waits in the handshake: less than the other side does, so that who
+waited there in vain was not hung up on, and does not think so."""
+
+MAX_CONTROL_MESSAGES_PER_POLL = 64
+"""Control messages handed over at once, so that timers and data get their turn."""
+
+MAX_DATA_MESSAGES_PER_POLL = 16
+"""Chunks handed over at once: 16 MiB, some ten milliseconds of work."""
+
+MAX_SOCKET_EVENTS_PER_POLL = 1_024
+"""Connections begun or ended, and handshakes, that are looked at at once."""
+
+PORT_TRIES = 32
+"""Free ports that are tried until one is found whose successor is free as well."""
+
+MAX_COUNTED_PEERS = 2 * MAX_ROSTER
+"""Names with traffic counters of their own, since a sender chooses its name itself."""
+
+RECONNECT_INTERVAL_MS = 100
+"""First pause before a lost connection is tried again."""
+
+RECONNECT_CEILING_MS = 2_000
+"""Longest such pause: a peer that comes back is reached within two seconds, and a dead
+one costs one packet per second."""
+
+LOST_LINK_S = 1.0
+"""A connection that ended and is not tried again for this long has been refused; ZeroMQ
+tries others again at once, after their pause."""
+
+CONNECT_TIMEOUT_MS = 5_000
+"""How long one attempt to connect may take: several packet losses on a slow line."""
+
+HANDSHAKE_TIMEOUT_MS = 5_000
+"""How long an accepted connection may stay silent before it is dropped."""
+
+PEER_SILENCE_MS = 30_000
+"""Unacknowledged data or keepalive probes for this long end a connection."""
+
+KEEPALIVE_IDLE_S = 10
+"""Silence after which the kernel asks whether the other side is still there."""
+
+KEEPALIVE_PROBES = 2
+"""Unanswered questions that end a connection: with the silence before, 30 s."""
+
+LAST_WORD_LINGER_MS = 3_000
+"""How long the last message to a peer that is forgotten may try to leave: to one that
+was never connected, that takes a handshake of several round trips."""
+
+LISTEN_BACKLOG = 1_024
+"""Connections that the kernel holds until they are accepted: every member of a swarm
+that starts at once. Linux's own limit is 4,096."""
+
+CLOSE_LINGER_MS = 500
+"""How long closing may take so that the last words still leave."""
