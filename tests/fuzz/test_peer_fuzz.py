@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -185,11 +186,28 @@ def current(swarm: Swarm, victim: str, message: m.Message) -> m.Message:
 steps = st.tuples(st.floats(0.0, 1.5), st.sampled_from(["p0", "p1"]), senders, attacks)
 
 
-@settings(max_examples=40)
-@given(st.floats(0.0, 5.0), st.lists(steps, min_size=1, max_size=ATTACKS))
+stories = st.lists(steps, min_size=1, max_size=ATTACKS)
+
+
+@settings(max_examples=12)
+@given(st.floats(0.0, 5.0), stories)
 def test_no_message_from_anybody_is_too_much(
     begin: float, story: list[tuple[float, str, str, m.Message]]
 ) -> None:
+    survives(begin, story)
+
+
+@pytest.mark.soak
+@settings(max_examples=120)
+@given(st.floats(0.0, 5.0), stories)
+def test_no_message_is_too_much_at_length(
+    begin: float, story: list[tuple[float, str, str, m.Message]]
+) -> None:
+    survives(begin, story)
+
+
+def survives(begin: float, story: list[tuple[float, str, str, m.Message]]) -> None:
+    """Others attack members of a swarm, which stays what it was."""
     swarm = started(3, rounds=32)
     assert swarm.manifest.swarm_id == SWARM
     swarm.all_honest = False
@@ -204,15 +222,29 @@ def test_no_message_from_anybody_is_too_much(
     all_bounded(swarm)
 
 
-@settings(max_examples=50)
-@given(
-    st.lists(
-        st.tuples(attacks, st.integers(0, 10**6), st.integers(1, 255)), max_size=20
-    )
-)
+flips = st.tuples(attacks, st.integers(0, 10**6), st.integers(1, 255))
+mutations = st.lists(flips, max_size=20)
+
+
+@settings(max_examples=15)
+@given(mutations)
 def test_mutated_messages_are_refused_or_survived(
     story: list[tuple[m.Message, int, int]],
 ) -> None:
+    survives_mutated(story)
+
+
+@pytest.mark.soak
+@settings(max_examples=120)
+@given(mutations)
+def test_mutated_messages_are_survived_at_length(
+    story: list[tuple[m.Message, int, int]],
+) -> None:
+    survives_mutated(story)
+
+
+def survives_mutated(story: list[tuple[m.Message, int, int]]) -> None:
+    """Messages of which one byte is another: refused, or taken as what they say."""
     swarm = started(3, rounds=32)
     swarm.all_honest = False
     swarm.run_to(0.9)

@@ -132,15 +132,21 @@ LIES: dict[str, Callable[[Swarm], Message]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def honest() -> Swarm:
+    """What happens without any lie."""
+    swarm = started(4, rounds=5)
+    swarm.run_until_done()
+    return swarm
+
+
 @pytest.mark.parametrize("name", LIES)
 @pytest.mark.parametrize("at", [0.5, 2.06, 3.5])
-def test_a_lie_changes_no_round(name: str, at: float) -> None:
+def test_a_lie_changes_no_round(name: str, at: float, honest: Swarm) -> None:
     """p3 follows the rules, but for the one message that it sends to p0 and p1.
 
     At these instants nothing of p3 is under way that would be given up with it.
     """
-    honest = started(4, rounds=5)
-    honest.run_until_done()
     swarm = running(4, at=at, rounds=5)
     for victim in ("p0", "p1"):
         swarm.event(victim, e.Received("p3", LIES[name](swarm)))
