@@ -54,10 +54,10 @@ class OuterMomentum:
 
         ``start`` is what this round began with; it is remembered for the next one.
         """
+        if not self._momentum:
+            return  # and nothing is kept: it would be a copy of the sub-model
         last, self._last = self._last, start
-        if not self._momentum or last is None:
-            return
-        if last.round_index != start.round_index - 1:
+        if last is None or last.round_index != start.round_index - 1:
             return  # several rounds have moved it meanwhile: that is no velocity
         for array, change in zip(trained, self._changes(last, start), strict=True):
             array += np.float32(self._momentum) * change
