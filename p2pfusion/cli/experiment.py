@@ -48,6 +48,11 @@ PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
 ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
 PARTITION_HELP = "Default: dirichlet; by-document for running text."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
+SHARES_HELP = "Deal the data to so many, if more than peers."
+PARTICIPANTS_HELP = "So many peers train in a round, drawn anew. Default: all."
+ENSEMBLE_HELP = "So many swarms, whose models answer together."
+FULL_FORWARD_HELP = "Compute with the whole model, train a split of it."
+CONTROLS = ("shares", "participants", "ensemble", "full_forward")
 
 RUNNER = "p2pfusion.simulation.experiment"
 SIMULATOR = "p2pfusion.simulation.trained"
@@ -83,8 +88,13 @@ END_TIMEOUT_S = 3.0
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--outer-momentum", type=float, default=0.0, show_default=True)
-@click.option("--label-mask/--no-label-mask", default=True, show_default=True)
+@click.option("--label-mask/--no-label-mask", default=False, show_default=True)
+@click.option("--logit-adjustment", type=float, default=1.0, show_default=True)
 @click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--shares", type=click.IntRange(1), help=SHARES_HELP)
+@click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)
+@click.option("--ensemble", type=click.IntRange(1), default=1, help=ENSEMBLE_HELP)
+@click.option("--full-forward", is_flag=True, help=FULL_FORWARD_HELP)
 @click.pass_context
 def sim(
     context: click.Context,
@@ -120,7 +130,7 @@ def sim(
     options["peers"] = TRAINING_PEERS if peers is None else peers
     options["rounds"] = TRAINING_ROUNDS if rounds is None else rounds
     if faults is not None:
-        _refuse(context, {"eval_every"}, "not with --faults")
+        _refuse(context, {"eval_every", *CONTROLS}, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
         show_outcome(run_experiment(specified, runner=SIMULATOR, quiet=True))

@@ -94,8 +94,11 @@ class Manifest:
     outer_momentum: float = 0.0
     """Of the swarm's own steps: how much of the change that the last round brought to
     what a peer trains is added to what this round brings."""
-    label_mask: bool = True
+    label_mask: bool = False
     """While training, logits of classes absent from a peer's data are set to 0."""
+    logit_adjustment: float = 1.0
+    """While training, so many times the logarithm of how common a class is in a peer's
+    data is added to its logit; 0 is off. Not for running text."""
     augment: str = "none"
     """What is done to training images: ``none``, or ``flip-crop``, a random crop with
     four blank pixels around the image, and a flip of every second one."""
@@ -176,6 +179,23 @@ class Manifest:
         """Public key of the founder; empty in a manifest that nobody signed for."""
         return bytes.fromhex(self.founder)
 
+    @property
+    def objective(self) -> dict[str, object]:
+        """What a trainer is told of the loss."""
+        return {
+            "label_mask": self.label_mask,
+            "logit_adjustment": self.logit_adjustment,
+        }
+
+    @property
+    def optimiser(self) -> dict[str, object]:
+        """What a trainer is told of its steps."""
+        return {
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "clip": self.clip,
+        }
+
     def learning_rate_at(self, round_index: int) -> float:
         """The rate of one round, the same at every peer."""
         if self.schedule == "constant":
@@ -245,6 +265,7 @@ def _check_numbers(manifest: Manifest) -> None:
         "learning_rate": lambda x: 0 < x <= 1000,
         "momentum": lambda x: 0 <= x < 1,
         "outer_momentum": lambda x: 0 <= x < 1,
+        "logit_adjustment": lambda x: 0 <= x <= 10,
         "weight_decay": lambda x: 0 <= x <= 1,
         "clip": lambda x: 0 <= x <= 1e6,
         "deadline_min_s": lambda x: 0 < x <= 86_400,

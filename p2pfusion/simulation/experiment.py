@@ -1,8 +1,7 @@
 """A whole swarm's training in one process, without protocol and network.
 
-Plan, methods, fusion, wire format, store and trainer are the daemon's own code: every
-contribution is cut from an offer file, encoded, decoded and summed by the same
-``Payloads``. What is left out is what cannot change a value while nobody fails:
+Plan, methods, fusion, wire format, store and trainer are the daemon's own code
+(``desks.py``). What is left out is what cannot change a value while nobody fails:
 sockets, gossip, deadlines. All peers share one store, which is the assembled model.
 
 This is the one module beside ``training`` that imports torch code; it runs as a process
@@ -16,14 +15,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.errors import P2PFusionError
-from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.methods import (
     Member,
     Method,
@@ -32,11 +29,12 @@ from p2pfusion.methods import (
     initial_layout,
     split_fraction,
 )
-from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+from p2pfusion.simulation.desks import Desks
 from p2pfusion.simulation.specification import (
     PASSED_ON,
     REALS,
+    Controls,
     Fields,
     check_keys,
     real,
@@ -45,10 +43,12 @@ from p2pfusion.simulation.specification import (
 )
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
+from p2pfusion.split.plan import plan_round
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
-from p2pfusion.store import Store, write_offer
+from p2pfusion.store import Store
+from p2pfusion.store.files import Floats
+from p2pfusion.training.controls import FullForwardTrainer, evaluate_together
 from p2pfusion.training.cost import StepCost, step_cost
 from p2pfusion.training.data import DataOptions, Records, load
 from p2pfusion.training.descent import Optimiser
@@ -59,12 +59,14 @@ from p2pfusion.training.trainer import (
     Trainer,
     coding_of,
     describe,
-    evaluate_full,
     evaluation_records,
     use_one_thread,
 )
 
 Tell = Callable[[dict[str, object]], None]
+
+SEED_BITS = 32
+"""Seeds of experiments are smaller, so no two swarms begin alike by accident."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Experiment:
     data: Fields
     data_name: str
     eval_every: int
+    controls: Controls
 
     @classmethod
     def of(cls, fields: Fields) -> Experiment:
@@ -112,9 +115,11 @@ class Experiment:
             **given,  # type: ignore[arg-type]
         )
         data["partition"] = table(fields, "partition")
+        peers = whole(fields, "peers")
         return cls(
             manifest=manifest,
-            peers=whole(fields, "peers"),
+            peers=peers,
+            controls=Controls.of(fields, peers),
             split_fraction=split_fraction(fields["split_fraction"], "split fraction"),
             data=data,
             data_name=str(fields.get("data_name", data.get("kind"))),
@@ -137,12 +142,14 @@ class Swarm:
     sent_bytes: int = 0
     flops: int = 0
     activation_bytes: int = 0
-    curve: list[dict[str, object]] = field(default_factory=list)
     _costs: dict[tuple[tuple[str, int], ...], StepCost] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, experiment: Experiment, directory: Path) -> Swarm:
-        """Loads the data once, deals it out, and makes the store."""
+    def create(cls, experiment: Experiment, directory: Path, number: int = 0) -> Swarm:
+        """Loads the data once, deals it out, and makes the store.
+
+        Swarms of one experiment with other numbers have other initial values.
+        """
         manifest = experiment.manifest
         layout = manifest.layout
         check_fraction(layout, experiment.split_fraction, "split fraction")
@@ -151,9 +158,10 @@ class Swarm:
         coding = coding_of(manifest.model_arguments, manifest.vocabulary)
         records = load(options, "train", coding)
         test, _ = evaluation_records(options, coding)
+        kind = FullForwardTrainer if experiment.controls.full_forward else Trainer
         trainers = [
-            Trainer(experiment_setup(experiment, number), records=records)
-            for number in range(experiment.peers)
+            kind(experiment_setup(experiment, peer), records=records)
+            for peer in range(experiment.peers)
         ]
         names = sorted(_name(number) for number in range(experiment.peers))
         roster = tuple(Member(name, experiment.split_fraction) for name in names)
@@ -161,7 +169,11 @@ class Swarm:
             experiment=experiment,
             directory=directory,
             method=build_method(manifest.method, manifest.method_arguments),
-            store=Store.create(directory / "store", layout, manifest.seed),
+            store=Store.create(
+                directory / f"store-{number}",
+                layout,
+                manifest.seed + (number << SEED_BITS),
+            ),
             trainers=trainers,
             test=test,
             homes=Homes.initial(layout),
@@ -169,30 +181,16 @@ class Swarm:
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
-        """Everybody's split in a round."""
-        roster = self.context.roster
+        """The splits of all who train in a round."""
+        chosen = self.experiment.controls.chosen(
+            self.experiment.manifest.seed, round_index, self.experiment.peers
+        )
         return {
-            member.peer: self.method.split(self.context, round_index, rank)
-            for rank, member in enumerate(roster)
+            self.context.roster[rank].peer: self.method.split(
+                self.context, round_index, rank
+            )
+            for rank in chosen
         }
-
-    def run(self, tell: Tell) -> None:
-        """All rounds."""
-        manifest = self.experiment.manifest
-        for round_index in range(manifest.rounds):
-            loss = self.round(round_index)
-            done = round_index + 1
-            if done % self.experiment.eval_every == 0 or done == manifest.rounds:
-                result = self.evaluate()
-                point: dict[str, object] = {
-                    "round": done,
-                    "loss": loss,
-                    "accuracy": result.accuracy,
-                    "test_loss": result.loss,
-                    **perplexity(result),
-                }
-                self.curve.append(point)
-                tell({"event": "round", "rounds": manifest.rounds, **point})
 
     def round(self, round_index: int) -> float:
         """One round of everybody; the mean training loss."""
@@ -206,31 +204,30 @@ class Swarm:
             following=self.splits(round_index + 1),
             homes=self.homes,
         )
-        desks = {peer: self._desk(peer, plan) for peer in plan.peers}
-        losses = []
+        desks = Desks(plan, self.store, self.homes, manifest.wire_dtype)
+        by_samples = manifest.weighting == "samples"
+        losses, weights = [], {}
         for number, trainer in enumerate(self.trainers):
             peer = _name(number)
-            losses.append(self._train(trainer, desks[peer], round_index, current[peer]))
-        by_samples = manifest.weighting == "samples"
-        weights = {
-            _name(number): float(trainer.samples) if by_samples else 1.0
-            for number, trainer in enumerate(self.trainers)
-        }
-        for peer in plan.peers:
-            _reduce(desks, plan, peer, weights)
+            if peer in current:
+                losses.append(
+                    self._train(trainer, desks, peer, round_index, current[peer])
+                )
+                weights[peer] = float(trainer.samples) if by_samples else 1.0
+        desks.fuse(weights)
         self.store.flush(durable=False)
         self.homes = plan.homes_after()
         elements = sum(plan.elements_sent(peer) for peer in plan.peers)
         self.sent_bytes += elements * WIRE_DTYPE_BYTES[manifest.wire_dtype]
         return sum(losses) / len(losses)
 
-    def _desk(self, peer: str, plan: ExchangePlan) -> Payloads:
-        desk = Payloads(peer, self.store, self.experiment.manifest.wire_dtype)
-        desk.enter(plan, self.homes)
-        return desk
-
     def _train(
-        self, trainer: Trainer, desk: Payloads, round_index: int, split: Split
+        self,
+        trainer: Trainer,
+        desks: Desks,
+        peer: str,
+        round_index: int,
+        split: Split,
     ) -> float:
         rate = self.experiment.manifest.learning_rate_at(round_index)
         trained = trainer.train(
@@ -239,15 +236,15 @@ class Swarm:
             learning_rate=rate,
             read=self.store.read,
         )
-        path = self.directory / f"offer-{desk.me}.f32"
-        write_offer(path, trained.arrays)
-        desk.offered(round_index, path, split)
+        desks.offer(peer, self.directory / f"{peer}.f32", trained.arrays, split)
         self._count_cost(trainer, split, trained.steps)
         return trained.loss
 
     def _count_cost(self, trainer: Trainer, split: Split, steps: int) -> None:
         """FLOPs and saved activations; windows of one width cost the same."""
         manifest = self.experiment.manifest
+        if self.experiment.controls.full_forward:
+            split = Split.full(manifest.layout)
         key = tuple(sorted(split.sizes().items()))
         if key not in self._costs:
             self._costs[key] = step_cost(
@@ -265,24 +262,59 @@ class Swarm:
         self.flops += cost.flops_per_example * seen
         self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
 
-    def evaluate(self) -> Evaluation:
-        """The assembled model on held-out data."""
-        manifest = self.experiment.manifest
-        full = Split.full(manifest.layout)
-        values = {
-            parameter.name: self.store.read(full.segment(manifest.layout, index))
-            for index, parameter in enumerate(manifest.layout.parameters)
+    def values(self) -> dict[str, Floats]:
+        """The assembled model, by parameter name."""
+        layout = self.experiment.manifest.layout
+        full = Split.full(layout)
+        return {
+            parameter.name: self.store.read(full.segment(layout, index))
+            for index, parameter in enumerate(layout.parameters)
         }
-        found = evaluate_full(
-            manifest.model, manifest.model_arguments, values, self.test
+
+
+@dataclass
+class Course:
+    """The swarms of an experiment, one unless they are an ensemble, round by round."""
+
+    swarms: list[Swarm]
+    curve: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def experiment(self) -> Experiment:
+        """What all of them are doing."""
+        return self.swarms[0].experiment
+
+    def run(self, tell: Tell) -> None:
+        """All rounds."""
+        rounds = self.experiment.manifest.rounds
+        for done in range(1, rounds + 1):
+            losses = [swarm.round(done - 1) for swarm in self.swarms]
+            if done % self.experiment.eval_every == 0 or done == rounds:
+                point: dict[str, object] = {
+                    "round": done,
+                    "loss": sum(losses) / len(losses),
+                    **self.evaluate().to_data(),
+                }
+                self.curve.append(point)
+                tell({"event": "round", "rounds": rounds, **point})
+
+    def evaluate(self) -> Evaluation:
+        """The assembled model, or all of them together, on held-out data."""
+        manifest = self.experiment.manifest
+        return evaluate_together(
+            manifest.model,
+            manifest.model_arguments,
+            [swarm.values() for swarm in self.swarms],
+            self.swarms[0].test,
         )
-        return found.result
 
     def result(self, seconds: float) -> dict[str, object]:
         """The data of ``p2pfusion sim --train``."""
         experiment, manifest = self.experiment, self.experiment.manifest
         peer_rounds = experiment.peers * manifest.rounds
-        last = self.curve[-1]
+        last, first = self.curve[-1], self.swarms[0]
+        sent_bytes = sum(swarm.sent_bytes for swarm in self.swarms)
+        flops = sum(swarm.flops for swarm in self.swarms)
         return {
             "method": manifest.method,
             "method_arguments": manifest.method_arguments,
@@ -296,54 +328,20 @@ class Swarm:
             "loss": last["test_loss"],
             **{key: last[key] for key in ("perplexity",) if key in last},
             "curve": self.curve,
-            "ever_trained_fraction": self.homes.ever_trained_fraction(manifest.layout),
-            "bytes_per_peer_round": self.sent_bytes / peer_rounds,
-            "train_flops_per_peer_round": self.flops / peer_rounds,
-            "peak_activation_bytes": self.activation_bytes,
-            "full_model_parameters": manifest.layout.size,
+            "ever_trained_fraction": first.homes.ever_trained_fraction(manifest.layout),
+            "bytes_per_peer_round": sent_bytes / peer_rounds,
+            "train_flops_per_peer_round": flops / peer_rounds,
+            "peak_activation_bytes": first.activation_bytes,
+            "full_model_parameters": manifest.layout.size * len(self.swarms),
             "seconds": seconds,
         }
-
-
-def perplexity(result: Evaluation) -> dict[str, object]:
-    """What is said of running text beside the rest."""
-    return {} if result.perplexity is None else {"perplexity": result.perplexity}
-
-
-def _reduce(
-    desks: Mapping[str, Payloads],
-    plan: ExchangePlan,
-    reducer: str,
-    weights: Mapping[str, float],
-) -> None:
-    """Sums what others send to a reducer, and its own, exactly as a daemon does."""
-    desk, number = desks[reducer], plan.round_index
-    desk.open_reduction(number, "")
-    desk.add_own(number, "", weights[reducer])
-    for pull, source in enumerate(plan.sources(Hop.CONTRIBUTION, reducer)):
-        stream = StreamKey(Hop.CONTRIBUTION.value, number, source, reducer)
-        size, absent = desks[source].start(reducer, pull, stream)
-        sink = OpenSink(pull, stream, weights[source], size, absent)
-        desk.open_sink(sink, None)
-        for offset in range(0, size, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, size - offset)
-            chunk = desks[source].chunk(reducer, pull, offset, length)
-            assert chunk is not None
-            desk.absorb(pull, chunk)
-        desk.close_sink(pull, complete=True)
-    desk.close_reduction(number, "")
 
 
 def experiment_setup(experiment: Experiment, number: int) -> Setup:
     """What the trainer of one of an experiment's peers is told."""
     manifest = experiment.manifest
-    share = f"{number}/{experiment.peers}"
+    share = f"{number}/{experiment.controls.shares}"
     partition = {**table(experiment.data, "partition"), "share": share}
-    optimiser = {
-        "momentum": manifest.momentum,
-        "weight_decay": manifest.weight_decay,
-        "clip": manifest.clip,
-    }
     return Setup(
         model=manifest.model,
         arguments=manifest.model_arguments,
@@ -357,9 +355,9 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
             steps=manifest.local_steps or None,
         ),
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
-        optimiser=Optimiser.from_data(optimiser),
+        optimiser=Optimiser.from_data(manifest.optimiser),
         outer_momentum=manifest.outer_momentum,
-        objective={"label_mask": manifest.label_mask},
+        objective=manifest.objective,
     )
 
 
@@ -372,9 +370,11 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
     started = time.monotonic()
     use_one_thread()
     with tempfile.TemporaryDirectory(prefix="p2pfusion-experiment-") as directory:
-        swarm = Swarm.create(Experiment.of(fields), Path(directory))
-        swarm.run(tell)
-        return swarm.result(time.monotonic() - started)
+        experiment = Experiment.of(fields)
+        numbers = range(experiment.controls.ensemble)
+        course = Course([Swarm.create(experiment, Path(directory), n) for n in numbers])
+        course.run(tell)
+        return course.result(time.monotonic() - started)
 
 
 def serve(run: Callable[[Fields, Tell], dict[str, object]]) -> None:

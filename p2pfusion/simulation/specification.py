@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from p2pfusion.errors import ConfigError
 
-REALS = ("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip")
+REALS = (
+    *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
+    "logit_adjustment",
+)
 PASSED_ON = (
     *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("schedule", "wire_dtype", "weighting", "label_mask"),
@@ -16,6 +21,7 @@ NEEDED = ("model", "peers", "split_fraction", "data")
 OWN = (
     *("model_arguments", "method_arguments", "vocabulary", "partition", "data_name"),
     *("limit", "limit_test", "eval_every"),
+    *("shares", "participants", "ensemble", "full_forward"),
 )
 
 Fields = Mapping[str, object]
@@ -53,3 +59,45 @@ def whole(fields: Fields, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
     return value
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How an experiment differs from a swarm: only for comparisons."""
+
+    shares: int
+    """Into so many the data is dealt: as many as peers, or more, of which some are
+    nobody's."""
+    participants: int
+    """So many peers train in a round, drawn anew for each."""
+    ensemble: int
+    """So many whole swarms with the same data, of other initial values each. Their
+    models answer together, by the mean of their logits."""
+    full_forward: bool
+    """Peers compute with the whole model, and train their splits of it."""
+
+    @classmethod
+    def of(cls, fields: Fields, peers: int) -> Controls:
+        """From a specification; missing keys change nothing. ``ConfigError``."""
+
+        def count(key: str, default: int) -> int:
+            return default if fields.get(key) is None else whole(fields, key)
+
+        shares, participants = count("shares", peers), count("participants", peers)
+        if shares < peers:
+            raise ConfigError(f"{shares} shares of the data are too few for {peers}")
+        if participants > peers:
+            raise ConfigError(f"only {peers} peers can train, not {participants}")
+        full_forward = fields.get("full_forward", False)
+        if not isinstance(full_forward, bool):
+            raise ConfigError("key 'full_forward' of the experiment is no truth value")
+        return cls(shares, participants, count("ensemble", 1), full_forward)
+
+    def chosen(self, seed: int, round_index: int, peers: int) -> list[int]:
+        """The ranks of those who train in a round, in order."""
+        if self.participants == peers:
+            return list(range(peers))
+        drawn = random.Random(f"{seed} {round_index}").sample(
+            range(peers), self.participants
+        )
+        return sorted(drawn)

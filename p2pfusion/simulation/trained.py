@@ -20,7 +20,6 @@ from p2pfusion.simulation.experiment import (
     Experiment,
     Tell,
     experiment_setup,
-    perplexity,
     serve,
 )
 from p2pfusion.simulation.numbers import Numbers, Read, Train, Trained
@@ -46,7 +45,8 @@ class School:
         self, experiment: Experiment, seats: int, manifest_of: Setting, directory: Path
     ) -> None:
         """``seats``: machines that may ever take part; the data is dealt to all."""
-        self._experiment = replace(experiment, peers=seats)
+        controls = replace(experiment.controls, shares=seats)
+        self._experiment = replace(experiment, peers=seats, controls=controls)
         self._manifest = manifest_of.manifest()
         self._directory = directory
         options = DataOptions.from_data({**experiment.data, "partition": None})
@@ -142,8 +142,7 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
         "method": rest.get("method"),
         "model": rest["model"],
         "data": rest.get("data_name"),
-        "accuracy": None if found is None else found.accuracy,
-        **({} if found is None else perplexity(found)),
+        **({"accuracy": None} if found is None else found.to_data()),
         "seconds": time.monotonic() - started,
     }
 

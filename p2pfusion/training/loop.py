@@ -66,6 +66,13 @@ class Evaluation:
     perplexity: float | None = None
     """Of running text, exp(loss): among how many tokens a guess would do as well."""
 
+    def to_data(self) -> dict[str, object]:
+        """What an experiment says of it. Perplexity, where there is one."""
+        data: dict[str, object] = {"accuracy": self.accuracy, "test_loss": self.loss}
+        if self.perplexity is not None:
+            data["perplexity"] = self.perplexity
+        return data
+
 
 def batch_generator(seed: int, round_index: int, share_index: int) -> torch.Generator:
     """What orders one peer's batches in one round, the same in every run."""

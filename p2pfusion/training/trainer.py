@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import nn
 
 from p2pfusion.errors import (
     ConfigError,
@@ -122,9 +123,11 @@ class Trainer:
         self._augment = augmentation(setup.augment, records)
         self.class_counts = self._count_classes()
         self._outer = OuterMomentum(setup.layout, setup.outer_momentum)
-        self._objective = create_objective(
-            setup.objective, self.class_counts, self.device
-        )
+        objective = dict(setup.objective)
+        if records.traits.task == "language":
+            # How common a token is belongs to what is learnt of running text.
+            objective["logit_adjustment"] = 0.0
+        self._objective = create_objective(objective, self.class_counts, self.device)
 
     def _load(self) -> Records:
         setup = self._setup
@@ -157,6 +160,17 @@ class Trainer:
         """Records that this peer keeps for validation."""
         return 0 if self._validation is None else len(self._validation)
 
+    def _module(self, split: Split, read: submodel.Read) -> nn.Module:
+        """What a round trains, with its values."""
+        setup = self._setup
+        module = submodel.build(self._model, setup.arguments, setup.layout, split)
+        submodel.load(module, submodel.cut(read, setup.layout, split))
+        return module
+
+    def _arrays(self, module: nn.Module, split: Split) -> list[np.ndarray]:
+        """The split's dense arrays, out of such a module."""
+        return submodel.extract(module)
+
     def train(
         self,
         *,
@@ -169,9 +183,8 @@ class Trainer:
         """One round on one split; ``NonFiniteError`` if training diverges."""
         started_s = time.monotonic()
         setup = self._setup
-        module = submodel.build(self._model, setup.arguments, setup.layout, split)
-        submodel.load(module, submodel.cut(read, setup.layout, split))
-        before = [array.copy() for array in submodel.extract(module)]
+        module = self._module(split, read)
+        before = [array.copy() for array in self._arrays(module, split)]
         module.to(self.device)
         share = setup.data.partition
         result = train_round(
@@ -193,7 +206,7 @@ class Trainer:
             absent = self._objective.absent
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
-        arrays = submodel.extract(module)
+        arrays = self._arrays(module, split)
         norm = submodel.update_norm(before, arrays)
         self._outer.push(Start(round_index, split, before), arrays)
         return TrainedRound(

@@ -50,8 +50,13 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "learning_rate": 0.05,
         "momentum": 0.9,
         "outer_momentum": 0.0,
-        "label_mask": True,
+        "label_mask": False,
+        "logit_adjustment": 1.0,
         "eval_every": 1,
+        "shares": None,
+        "participants": None,
+        "ensemble": 1,
+        "full_forward": False,
     }
 
 

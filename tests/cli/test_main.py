@@ -58,7 +58,8 @@ OPTIONS = {
     "--policy --method --method-arguments --model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
     "--batch --local-epochs --learning-rate --momentum --outer-momentum --label-mask "
-    "--eval-every",
+    "--logit-adjustment --eval-every "
+    "--shares --participants --ensemble --full-forward",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from

@@ -156,6 +156,50 @@ def test_every_record_is_dealt_to_one_peer(tmp_path: Path) -> None:
     assert len(swarm.test) == 200
 
 
+def test_one_peer_of_many_shares_trains_on_its_own_only(tmp_path: Path) -> None:
+    whole = Swarm.create(Experiment.of(SPECIFICATION), tmp_path)
+    alone = Experiment.of({**SPECIFICATION, "peers": 1, "shares": 3})
+    (trainer,) = Swarm.create(alone, tmp_path, 1).trainers
+    assert trainer.samples == whole.trainers[0].samples
+    assert trainer.class_counts == whole.trainers[0].class_counts
+
+
+def test_participants_are_drawn_anew_for_each_round_and_cost_nothing_else(
+    tmp_path: Path,
+) -> None:
+    chosen = {**SPECIFICATION, "participants": 2, "rounds": 20}
+    swarm = Swarm.create(Experiment.of(chosen), tmp_path)
+    drawn = [frozenset(swarm.splits(number)) for number in range(20)]
+    assert {len(peers) for peers in drawn} == {2}
+    assert len(set(drawn)) == 3
+    everybody, some = result(method="fedavg"), result(method="fedavg", participants=1)
+    # One of three trains in a round; shares differ in size, so the ratio is no third.
+    ratio = some["train_flops_per_peer_round"] / everybody["train_flops_per_peer_round"]  # type: ignore[operator]
+    assert 0 < ratio < 0.8 and some["curve"] != everybody["curve"]
+
+
+def test_an_ensemble_costs_as_much_as_its_members() -> None:
+    one = result(method="fedavg", local_epochs=2)
+    three = result(method="fedavg", local_epochs=2, ensemble=3)
+    for key in ("bytes_per_peer_round", "train_flops_per_peer_round"):
+        assert three[key] == 3 * one[key]  # type: ignore[operator]
+    single = result(method="fedavg", local_epochs=2, ensemble=1)
+    assert single["curve"] == one["curve"] != three["curve"]
+
+
+def test_a_full_forward_pass_of_the_full_split_is_the_plain_training() -> None:
+    plain = result(method="fedavg")
+    control = result(method="fedavg", full_forward=True)
+    assert plain["curve"] == control["curve"]
+
+
+def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
+    cost = "train_flops_per_peer_round"
+    whole, control = result(method="fedavg"), result(full_forward=True)
+    assert control[cost] == whole[cost] > result()[cost]  # type: ignore[operator]
+    assert control["bytes_per_peer_round"] == result()["bytes_per_peer_round"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -176,6 +220,10 @@ def test_every_record_is_dealt_to_one_peer(tmp_path: Path) -> None:
         ({"eval_every": 0}, "eval_every"),
         ({"learning_rat": 0.1}, "learning_rat"),
         ({"partition": {"rule": "nope"}}, "nope"),
+        ({"shares": 2}, "too few for 3"),
+        ({"participants": 4}, "only 3 peers"),
+        ({"ensemble": 0}, "ensemble"),
+        ({"full_forward": "yes"}, "full_forward"),
     ],
 )
 def test_a_bad_specification_names_what_is_wrong(changes: Data, told: str) -> None:

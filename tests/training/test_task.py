@@ -47,6 +47,25 @@ def test_absent_classes_get_no_gradient() -> None:
         assert moved.tolist() == [True, not mask, True, not mask]
 
 
+def test_an_adjusted_logit_is_as_much_larger_as_its_class_is_more_common() -> None:
+    module = classifier()
+    objective = create_objective({"logit_adjustment": 0.5}, [3, 0, 3, 0], CPU)
+    loss = objective.loss(module, IMAGES, LABELS)
+    shares = torch.tensor([4.0, 1.0, 4.0, 1.0]) / 10
+    logits = module(IMAGES).detach() + 0.5 * shares.log()
+    by_hand = -logits.log_softmax(1)[torch.arange(6), LABELS].mean()
+    torch.testing.assert_close(loss.detach(), by_hand)
+
+
+def test_with_classes_alike_an_adjustment_changes_nothing() -> None:
+    module = classifier()
+    plain = create_objective({}, [5, 5, 5, 5], CPU)
+    adjusted = create_objective({"logit_adjustment": 1}, [5, 5, 5, 5], CPU)
+    torch.testing.assert_close(
+        plain.loss(module, IMAGES, LABELS), adjusted.loss(module, IMAGES, LABELS)
+    )
+
+
 def test_every_token_of_running_text_has_a_loss_but_those_without_an_answer() -> None:
     module = classifier()
     inputs = IMAGES.reshape(2, 3, 4)
@@ -65,6 +84,8 @@ def test_every_token_of_running_text_has_a_loss_but_those_without_an_answer() ->
     [
         ({"name": "contrast"}, "objective.name"),
         ({"label_mask": "yes"}, "objective.label_mask"),
+        ({"logit_adjustment": "yes"}, "objective.logit_adjustment"),
+        ({"logit_adjustment": True}, "objective.logit_adjustment"),
         ({"mask": True}, "objective.mask"),
     ],
 )

@@ -36,7 +36,7 @@ def create_objective(
     options: Mapping[str, object], class_counts: Sequence[int], device: torch.device
 ) -> Objective:
     """The objective that the manifest's options name (``task`` without a name)."""
-    unknown = set(options) - {"name", "label_mask"}
+    unknown = set(options) - {"name", "label_mask", "logit_adjustment"}
     if unknown:
         raise ConfigError(f"objective.{min(unknown)}: unknown key")
     name = options.get("name", "task")

@@ -5,6 +5,13 @@ while it trains (HeteroFL, ICLR 2021, masked cross-entropy; docs/methods.md):
 they get no gradient, so a peer does not push down classes that it has never seen. In
 running text the classes are the tokens of the vocabulary.
 
+With ``logit_adjustment`` t, t times the logarithm of how common a class is at this peer
+is added to its logit while training (Menon et al., ICLR 2021, equation 10, with the
+peer's own classes, as Zhang et al., ICML 2022, do for label skew). What the network
+itself has to learn then is the same at every peer, however its labels are mixed, and
+means of sub-models or of their logits are means of like things. A class counts one
+example more than there are, so that absent ones have a logarithm.
+
 Differs: HeteroFL also averages the classifier's rows only over clients that have the
 class; here all holders of a row count, those without the class with the value that they
 received (and weight decay, where it is on).
@@ -13,7 +20,7 @@ received (and weight decay, where it is on).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +32,11 @@ from p2pfusion.training.data.records import NO_ANSWER
 
 @dataclass(frozen=True)
 class TaskObjective:
-    """Cross-entropy; ``absent`` marks the classes whose logits are masked."""
+    """Cross-entropy; ``absent`` marks the classes whose logits are masked, and
+    ``prior`` is added to the logits."""
 
     absent: Tensor | None = None
+    prior: Tensor | None = None
 
     @classmethod
     def create(
@@ -40,9 +49,15 @@ class TaskObjective:
         masked = options.get("label_mask", False)
         if not isinstance(masked, bool):
             raise ConfigError(f"objective.label_mask: {masked!r} is not true or false")
-        if not masked:
-            return cls()
-        return cls(torch.tensor(class_counts, device=device) == 0)
+        counts = torch.tensor(class_counts, device=device)
+        objective = cls(counts == 0) if masked else cls()
+        strength = options.get("logit_adjustment", 0.0)
+        if not isinstance(strength, (int, float)) or isinstance(strength, bool):
+            raise ConfigError(f"objective.logit_adjustment: {strength!r} is no number")
+        if not strength:
+            return objective
+        shares = (counts + 1) / (counts + 1).sum()
+        return replace(objective, prior=strength * shares.log())
 
     def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over the batch's targets, a scalar with gradient.
@@ -52,6 +67,8 @@ class TaskObjective:
         logits: Tensor = module(inputs)
         if self.absent is not None:
             logits = logits.masked_fill(self.absent, 0.0)
+        if self.prior is not None:
+            logits = logits + self.prior
         return functional.cross_entropy(
             logits.flatten(0, -2), targets.flatten(), ignore_index=NO_ANSWER
         )

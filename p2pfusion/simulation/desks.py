@@ -1,0 +1,59 @@
+"""How the peers of an experiment exchange: the daemon's own code, and no network.
+
+A desk is what a daemon's ``Payloads`` is to it. Contributions are cut from offer files,
+encoded, decoded and summed exactly as between daemons, one stream after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.limits import CHUNK_BYTES
+from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.segment import Split
+from p2pfusion.store import Store, write_offer
+from p2pfusion.store.files import Floats
+
+
+class Desks:
+    """Everybody's desk in one round. All share one store, the assembled model."""
+
+    def __init__(
+        self, plan: ExchangePlan, store: Store, homes: Homes, wire_dtype: str
+    ) -> None:
+        self._plan = plan
+        self._of = {peer: Payloads(peer, store, wire_dtype) for peer in plan.peers}
+        for desk in self._of.values():
+            desk.enter(plan, homes)
+
+    def offer(self, peer: str, path: Path, arrays: list[Floats], split: Split) -> None:
+        """What a peer has trained; the file stays until it is written again."""
+        write_offer(path, arrays)
+        self._of[peer].offered(self._plan.round_index, path, split)
+
+    def fuse(self, weights: Mapping[str, float]) -> None:
+        """Sums everything, at every reducer; who has no weight has offered nothing."""
+        for reducer in self._plan.peers:
+            self._reduce(reducer, weights)
+
+    def _reduce(self, reducer: str, weights: Mapping[str, float]) -> None:
+        desk, number = self._of[reducer], self._plan.round_index
+        desk.open_reduction(number, "")
+        if reducer in weights:
+            desk.add_own(number, "", weights[reducer])
+        for pull, source in enumerate(self._plan.sources(Hop.CONTRIBUTION, reducer)):
+            stream = StreamKey(Hop.CONTRIBUTION.value, number, source, reducer)
+            size, absent = self._of[source].start(reducer, pull, stream)
+            sink = OpenSink(pull, stream, weights[source], size, absent)
+            desk.open_sink(sink, None)
+            for offset in range(0, size, CHUNK_BYTES):
+                length = min(CHUNK_BYTES, size - offset)
+                chunk = self._of[source].chunk(reducer, pull, offset, length)
+                assert chunk is not None
+                desk.absorb(pull, chunk)
+            desk.close_sink(pull, complete=True)
+        desk.close_reduction(number, "")

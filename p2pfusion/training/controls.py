@@ -1,0 +1,91 @@
+"""Training and evaluation that no daemon does: what experiments compare with.
+
+A control isolates one cause (docs/methods.md). ``FullForwardTrainer``: is it the
+missing part of the model, or that fewer peers train each entry, that costs a sub-model
+its accuracy? ``evaluate_together``: are several small models as good together?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.store.rectangles import numbers
+from p2pfusion.training import submodel
+from p2pfusion.training.data import Records
+from p2pfusion.training.loop import Evaluation, evaluate
+from p2pfusion.training.models import find_model
+from p2pfusion.training.trainer import Trainer
+
+
+class FullForwardTrainer(Trainer):
+    """Computes with the whole model, and trains only what is in the peer's split.
+
+    Everything outside the split keeps the values that the round began with. Costs what
+    the whole model costs.
+    """
+
+    def _module(self, split: Split, read: submodel.Read) -> nn.Module:
+        layout = self._setup.layout
+        module = super()._module(Split.full(layout), read)
+        for parameter, mask in zip(
+            module.parameters(), _masks(layout, split), strict=True
+        ):
+            parameter.register_hook(lambda gradient, mask=mask: gradient * mask)
+        return module
+
+    def _arrays(self, module: nn.Module, split: Split) -> list[np.ndarray]:
+        layout = self._setup.layout
+        return [
+            np.ascontiguousarray(array[np.ix_(*map(numbers, segment.sets))])
+            for array, segment in zip(
+                submodel.extract(module), split.segments(layout), strict=True
+            )
+        ]
+
+
+def _masks(layout: Layout, split: Split) -> list[Tensor]:
+    """One where the split is, zero elsewhere: of each parameter."""
+    masks = []
+    for parameter, segment in zip(
+        layout.parameters, split.segments(layout), strict=True
+    ):
+        mask = np.zeros(parameter.shape, np.float32)
+        mask[np.ix_(*map(numbers, segment.sets))] = 1
+        masks.append(torch.from_numpy(mask))
+    return masks
+
+
+class MeanOfLogits(nn.Module):
+    """Several models of one kind that answer together."""
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The mean of their logits."""
+        return torch.stack([model(inputs) for model in self.models]).mean(0)
+
+
+def evaluate_together(
+    name: str,
+    arguments: Mapping[str, object],
+    each: Sequence[Mapping[str, np.ndarray]],
+    records: Records,
+) -> Evaluation:
+    """Whole models with these values, by parameter name, on these records; together
+    they say the mean of their logits."""
+    model = find_model(name)
+    layout = model.layout(arguments)
+    modules = []
+    for values in each:
+        module = submodel.build(model, arguments, layout, Split.full(layout))
+        submodel.load(module, (values[p.name] for p in layout.parameters))
+        modules.append(module)
+    return evaluate(MeanOfLogits(modules), records, torch.device("cpu"))
