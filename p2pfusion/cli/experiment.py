@@ -41,7 +41,7 @@ from p2pfusion.daemon.config import PARTITION_RULES
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
-from p2pfusion.protocol.manifest import AUGMENTATIONS
+from p2pfusion.protocol.manifest import AUGMENTATIONS, OPTIMISERS
 
 TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
 PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
@@ -86,6 +86,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--local-epochs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
+@click.option("--optimiser", type=click.Choice(OPTIMISERS), default="sgd")
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--outer-momentum", type=float, default=0.0, show_default=True)
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)

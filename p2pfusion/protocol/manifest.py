@@ -30,6 +30,7 @@ from p2pfusion.limits import (
 from p2pfusion.split.layout import Layout
 
 SCHEDULES = ("constant", "cosine")
+OPTIMISERS = ("sgd", "adamw")
 WEIGHTINGS = ("uniform", "samples")
 POLICIES = ("majority", "fork")
 NETWORKS = ("local", "lan", "wan")
@@ -85,10 +86,13 @@ class Manifest:
     """Rate of the first round."""
     schedule: str = "cosine"
     """How the rate moves over the rounds: ``constant``, or ``cosine`` down to zero."""
+    optimiser: str = "sgd"
+    """Of local steps: ``sgd``, or ``adamw``, which transformers need. It starts afresh
+    each round (the baselines' rule)."""
     momentum: float = 0.9
-    """SGD momentum; the optimiser starts afresh each round (the baselines' rule)."""
+    """Of SGD; of AdamW the first coefficient."""
     weight_decay: float = 0.0
-    """SGD weight decay."""
+    """Part of the gradient in SGD, decoupled from it in AdamW."""
     clip: float = 1.0
     """Bound on the gradient's norm in a local step; 0 is none."""
     outer_momentum: float = 0.0
@@ -180,7 +184,7 @@ class Manifest:
         return bytes.fromhex(self.founder)
 
     @property
-    def objective(self) -> dict[str, object]:
+    def loss_settings(self) -> dict[str, object]:
         """What a trainer is told of the loss."""
         return {
             "label_mask": self.label_mask,
@@ -188,9 +192,10 @@ class Manifest:
         }
 
     @property
-    def optimiser(self) -> dict[str, object]:
+    def step_settings(self) -> dict[str, object]:
         """What a trainer is told of its steps."""
         return {
+            "rule": self.optimiser,
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
             "clip": self.clip,
@@ -229,6 +234,7 @@ def _check_text(manifest: Manifest) -> None:
         ("augment", AUGMENTATIONS),
         ("partition_policy", POLICIES),
         ("network", NETWORKS),
+        ("optimiser", OPTIMISERS),
         ("schedule", SCHEDULES),
         ("weighting", WEIGHTINGS),
         ("wire_dtype", tuple(WIRE_DTYPE_BYTES)),

@@ -355,9 +355,9 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
             steps=manifest.local_steps or None,
         ),
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
-        optimiser=Optimiser.from_data(manifest.optimiser),
+        optimiser=Optimiser.from_data(manifest.step_settings),
         outer_momentum=manifest.outer_momentum,
-        objective=manifest.objective,
+        objective=manifest.loss_settings,
     )
 
 

@@ -14,7 +14,7 @@ REALS = (
 )
 PASSED_ON = (
     *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
-    *("schedule", "wire_dtype", "weighting", "label_mask"),
+    *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
     *("augment",),
 )
 NEEDED = ("model", "peers", "split_fraction", "data")

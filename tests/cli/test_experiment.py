@@ -48,6 +48,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "batch": 32,
         "local_epochs": 1,
         "learning_rate": 0.05,
+        "optimiser": "sgd",
         "momentum": 0.9,
         "outer_momentum": 0.0,
         "label_mask": False,

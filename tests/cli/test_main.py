@@ -57,7 +57,8 @@ OPTIONS = {
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
     "--policy --method --method-arguments --model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
-    "--batch --local-epochs --learning-rate --momentum --outer-momentum --label-mask "
+    "--batch --local-epochs --learning-rate --optimiser --momentum --outer-momentum "
+    "--label-mask "
     "--logit-adjustment --eval-every "
     "--shares --participants --ensemble --full-forward",
     "version": "",

@@ -42,6 +42,7 @@ def test_every_field_changes_the_id() -> None:
         "seed": 1,
         "rounds": 7,
         "learning_rate": 0.1,
+        "optimiser": "adamw",
         "label_mask": True,
         "logit_adjustment": 0.5,
         "wire_dtype": "float16",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.training.descent import Descent, Optimiser
+from p2pfusion.training.descent import RULES, SQUARES_DECAY, Descent, Optimiser
 
 
 def network() -> nn.Module:
@@ -18,18 +18,18 @@ def network() -> nn.Module:
 
 
 @given(
+    rule=st.sampled_from(RULES),
     momentum=st.sampled_from([0.0, 0.5, 0.9]),
     weight_decay=st.sampled_from([0.0, 0.01]),
     clip=st.sampled_from([None, 0.0, 0.1, 100.0]),
 )
-def test_steps_equal_torch_optim_sgd(
-    momentum: float, weight_decay: float, clip: float | None
+def test_steps_equal_those_of_torch(
+    rule: str, momentum: float, weight_decay: float, clip: float | None
 ) -> None:
     ours, theirs = network(), network()
-    descent = Descent(list(ours.parameters()), Optimiser(momentum, weight_decay, clip))
-    reference = torch.optim.SGD(
-        theirs.parameters(), lr=1.0, momentum=momentum, weight_decay=weight_decay
-    )
+    settings = Optimiser(momentum, weight_decay, clip, rule)
+    descent = Descent(list(ours.parameters()), settings)
+    reference = reference_of(rule, theirs, momentum, weight_decay)
     for step in range(4):
         rate = 0.1 / (step + 1)
         images = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
@@ -43,6 +43,19 @@ def test_steps_equal_torch_optim_sgd(
         reference.zero_grad()
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def reference_of(
+    rule: str, module: nn.Module, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Torch's own."""
+    parameters = module.parameters()
+    if rule == "adamw":
+        betas = (momentum, SQUARES_DECAY)
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=1.0, momentum=momentum, weight_decay=weight_decay
+    )
 
 
 def test_a_parameter_without_gradient_only_decays() -> None:
@@ -66,6 +79,7 @@ def test_gradients_are_forgotten() -> None:
         ({"momentum": -0.1}, "momentum"),
         ({"weight_decay": "none"}, "weight_decay"),
         ({"clip": float("nan")}, "clip"),
+        ({"rule": "lion"}, "rule"),
         ({"nesterov": True}, "nesterov"),
     ],
 )
