@@ -77,7 +77,8 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     apprentice: Apprentice, tmp_path: Path
 ) -> None:
     manifest = set_up(apprentice, tmp_path)
-    assert manifest.model_arguments == {**ARGUMENTS, "inputs": 64, "classes": 10}
+    expected = {**ARGUMENTS, "inputs": 64, "classes": 10, "projection": 0}
+    assert manifest.model_arguments == expected
     split = Split.full(manifest.layout)
     # Asked before the set-up is done: it waits, and a newer round replaces it.
     assert apprentice.train(0, split, 0.1) == []

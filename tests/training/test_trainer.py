@@ -213,7 +213,8 @@ def test_describe_completes_arguments_from_the_data(tmp_path: Path) -> None:
     np.savez(path, images=images, labels=labels)
     options = DataOptions("npz", str(path))
     found = describe("mlp", {"hidden": [8]}, options)
-    assert found.arguments == {"inputs": 30, "hidden": [8], "classes": 3}
+    expected = {"inputs": 30, "hidden": [8], "classes": 3, "projection": 0}
+    assert found.arguments == expected
     assert found.layout.parameters[0].shape == (8, 30)
     assert found.vocabulary == {}
     assert describe("mlp", {"classes": 9}, options).arguments["classes"] == 9
