@@ -154,7 +154,7 @@ class Apprentice:
             "augment": manifest.augment,
             "layout": manifest.layout.to_data(),
             "seed": manifest.seed,
-            "objective": {"label_mask": manifest.label_mask},
+            "objective": manifest.objective_options,
             "optimiser": {
                 "momentum": manifest.momentum,
                 "weight_decay": manifest.weight_decay,

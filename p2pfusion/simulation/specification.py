@@ -8,14 +8,14 @@ from p2pfusion.errors import ConfigError
 
 REALS = ("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip")
 PASSED_ON = (
-    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
+    *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("schedule", "wire_dtype", "weighting", "label_mask"),
     *("augment",),
 )
 NEEDED = ("model", "peers", "split_fraction", "data")
 OWN = (
-    *("model_arguments", "method_arguments", "vocabulary", "partition", "data_name"),
-    *("limit", "limit_test", "eval_every"),
+    *("model_arguments", "method_arguments", "objective_arguments", "vocabulary"),
+    *("partition", "data_name", "limit", "limit_test", "eval_every"),
 )
 
 Fields = Mapping[str, object]
@@ -45,6 +45,13 @@ def table(fields: Fields, key: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"key {key!r} of the experiment must be a table")
     return dict(value)
+
+
+def data_table(fields: Fields) -> dict[str, object]:
+    """What is said of the data, with nothing held back and the parts' limits."""
+    limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
+    limit = {key: value for key, value in limits.items() if value is not None}
+    return {**table(fields, "data"), "validation": 0.0, "limit": limit}
 
 
 def whole(fields: Fields, key: str) -> int:

@@ -88,6 +88,8 @@ class TrainedRound:
     norm: float
     seconds: float
     steps: int
+    frozen: tuple[Split, ...] = ()
+    """What ran beside the split in every step, without being trained."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Trainer:
         self.class_counts = self._count_classes()
         self._outer = OuterMomentum(setup.layout, setup.outer_momentum)
         self._objective = create_objective(
-            setup.objective, self.class_counts, self.device
+            setup.objective, self.class_counts, self.device, setup.layout
         )
 
     def _load(self) -> Records:
@@ -174,6 +176,7 @@ class Trainer:
         before = [array.copy() for array in submodel.extract(module)]
         module.to(self.device)
         share = setup.data.partition
+        frozen = self._objective.begin(module, split)
         result = train_round(
             module,
             self._records,
@@ -188,6 +191,7 @@ class Trainer:
             augment=self._augment,
             on_progress=on_progress,
         )
+        self._objective.end(module, split)
         accuracy = None
         if self._validation is not None:
             absent = self._objective.absent
@@ -204,6 +208,7 @@ class Trainer:
             norm=norm,
             seconds=time.monotonic() - started_s,
             steps=result.steps,
+            frozen=frozen,
         )
 
 

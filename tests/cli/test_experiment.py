@@ -26,6 +26,8 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
     assert told == {
         "method": "fedavg",
         "method_arguments": {},
+        "objective": "task",
+        "objective_arguments": {},
         "model": "mlp",
         "model_arguments": {},
         "data": {
@@ -55,6 +57,22 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
     }
 
 
+def told(capsys: Capture, *arguments: str) -> dict[str, object]:
+    assert main(["sim", "--train", "--json", *arguments]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)["data"]["told"]
+    return found
+
+
+def test_the_objective_is_told(capsys: Capture) -> None:
+    found = told(
+        capsys,
+        *("--method", "fedavg", "--objective", "contrastive"),
+        *("--objective-arguments", '{"weight": 5}'),
+    )
+    assert found["objective"] == "contrastive"
+    assert found["objective_arguments"] == {"weight": 5}
+
+
 def test_progress_goes_beside_the_result(capsys: Capture) -> None:
     assert main(["sim", "--train", "--method", "fedavg"]) == 0
     out, err = capsys.readouterr()
@@ -63,7 +81,7 @@ def test_progress_goes_beside_the_result(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "code", "told"),
+    ("method", "code", "words"),
     [
         ("heterofl", 8, "no data; get some"),
         ("fedrolex", 8, "'hello from a library'"),
@@ -72,11 +90,11 @@ def test_progress_goes_beside_the_result(capsys: Capture) -> None:
     ],
 )
 def test_what_goes_wrong_is_one_line(
-    method: str, code: int, told: str, capsys: Capture
+    method: str, code: int, words: str, capsys: Capture
 ) -> None:
     assert main(["sim", "--train", "--method", method]) == code
     err = capsys.readouterr().err
-    assert told in err and err.count("\n") == 1
+    assert words in err and err.count("\n") == 1
 
 
 def test_texts() -> None:
