@@ -8,6 +8,7 @@ import pytest
 
 from p2pfusion.cli.experiment import result_text, round_text
 from p2pfusion.cli.main import main
+from p2pfusion.daemon.presets import PRESETS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -71,6 +72,38 @@ def test_the_objective_is_told(capsys: Capture) -> None:
     )
     assert found["objective"] == "contrastive"
     assert found["objective_arguments"] == {"weight": 5}
+
+
+def test_a_preset_is_written_out_beside_what_is_stated(capsys: Capture) -> None:
+    stated = ["--model-arguments", '{"hidden": [8]}', "--outer-momentum", "0"]
+    found = told(capsys, "--preset", "paper", "--rounds", "3", *stated)
+    assert found.items() >= PRESETS["paper"].items()
+    assert found["model_arguments"] == {"projection": 64, "hidden": [8]}
+    assert found["rounds"] == 3 and "preset" not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "paper", "--no-label-mask"], "label_mask = True, and False"),
+        (["--preset", "paper", "--objective", "task"], "objective = 'contrastive'"),
+        (
+            ["--preset", "paper", "--method-arguments", '{"dwell": 4}'],
+            "method_arguments.dwell = 1, and 4",
+        ),
+        (["--objective-arguments", '{"weight": 1}'], "no argument 'weight'"),
+        (
+            ["--objective", "contrastive", "--objective-arguments", '{"weight": -1}'],
+            "weight is -1",
+        ),
+    ],
+)
+def test_contradictions_are_named(
+    arguments: list[str], words: str, capsys: Capture
+) -> None:
+    assert main(["sim", "--train", *arguments]) == 8
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
 
 
 def test_progress_goes_beside_the_result(capsys: Capture) -> None:
