@@ -285,6 +285,17 @@ MAX_EVENTS_FILE_BYTES = 2 << 20
 MAX_COUNTED_REASONS = 64
 """Reasons of refusal that are counted apart: some name who was lied about."""
 
+# --- Training ------------------------------------------------------------------------
+
+MAX_CONTRAST_WEIGHT = 1_000.0
+"""Of the contrastive term: beside it the task counts for nothing."""
+
+MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE = 0.001, 1_000.0
+"""Below, only the nearest counts; above, all are alike."""
+
+MAX_CONTRAST_PREVIOUS = 16
+"""Past sub-models that a peer compares with: each is a copy in the trainer's memory."""
+
 # --- Local sockets -------------------------------------------------------------------
 
 MAX_SOCKET_PATH_BYTES = 100

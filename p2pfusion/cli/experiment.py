@@ -38,15 +38,19 @@ from p2pfusion.cli.simulate import (
 )
 from p2pfusion.cli.text import duration, number, percent, perplexity, size
 from p2pfusion.daemon.config import PARTITION_RULES
+from p2pfusion.daemon.presets import PRESETS, expanded
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
 from p2pfusion.protocol.manifest import AUGMENTATIONS, OPTIMISERS
+from p2pfusion.protocol.objectives import OBJECTIVES, check_objective
+from p2pfusion.split.layout import Layout
 
 TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
 PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
 ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
 PARTITION_HELP = "Default: dirichlet; by-document for running text."
+PRESET_HELP = "Values of many options at once; docs/methods.md has them."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
 SHARES_HELP = "Deal the data to so many, if more than peers."
 PARTICIPANTS_HELP = "So many peers train in a round, drawn anew. Default: all."
@@ -74,6 +78,9 @@ END_TIMEOUT_S = 3.0
 @click.option("--train", is_flag=True, help="Really train.")
 @click.option("--method", default="msfusion", metavar="NAME", show_default=True)
 @click.option("--method-arguments", type=JsonTable(), default="{}", metavar="JSON")
+@click.option("--objective", type=click.Choice(sorted(OBJECTIVES)), default="task")
+@click.option("--objective-arguments", type=JsonTable(), default="{}", metavar="JSON")
+@click.option("--preset", type=click.Choice(sorted(PRESETS)), help=PRESET_HELP)
 @click.option("--model", default="mlp", metavar="NAME", show_default=True)
 @click.option("--model-arguments", type=JsonTable(), default="{}", metavar="JSON")
 @click.option("--data", default="digits", metavar="NAME|PATH", show_default=True)
@@ -128,6 +135,10 @@ def sim(
             policy=policy,
         )
         return
+    preset = options.pop("preset")
+    if preset is not None:
+        stated = {name: options[name] for name in options if _given(context, name)}
+        options |= expanded(preset, stated)
     options["peers"] = TRAINING_PEERS if peers is None else peers
     options["rounds"] = TRAINING_ROUNDS if rounds is None else rounds
     if faults is not None:
@@ -145,10 +156,13 @@ def sim(
 def _refuse(context: click.Context, names: set[str], why: str) -> None:
     """Options that would be ignored are a mistake."""
     for name in context.params:
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name in names:
+        if name in names and _given(context, name):
             option = "--" + name.replace("_", "-")
             raise click.BadOptionUsage(option, f"Option '{option}' works {why}")
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def specification(options: Data) -> Data:
@@ -157,6 +171,9 @@ def specification(options: Data) -> Data:
     arguments = options["method_arguments"]
     assert isinstance(arguments, dict)
     build_method(str(options["method"]), arguments)
+    objective_arguments = options["objective_arguments"]
+    assert isinstance(objective_arguments, dict)
+    check_objective(options["objective"], objective_arguments, Layout((), ()))
     given = {key: value for key, value in options.items() if key != "alpha"}
     return {
         **given,

@@ -154,7 +154,7 @@ class Apprentice:
             "augment": manifest.augment,
             "layout": manifest.layout.to_data(),
             "seed": manifest.seed,
-            "objective": manifest.loss_settings,
+            "objective": manifest.objective_options,
             "optimiser": manifest.step_settings,
             "outer_momentum": manifest.outer_momentum,
             "batch": manifest.batch,

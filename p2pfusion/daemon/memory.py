@@ -12,6 +12,8 @@ import os
 import re
 from fractions import Fraction
 
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.objectives import frozen_copies
 from p2pfusion.split.coverage import TRAINING_ELEMENT_BYTES, training_bytes
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
@@ -22,7 +24,8 @@ BARE_TRAINER_BYTES = 320 << 20
 """A trainer that has imported torch and holds a small data set."""
 
 COPIES = 3
-"""Beside values and gradients: momentum, the values before the round, and the offer."""
+"""Beside values and gradients: momentum, the values before the round, and the offer.
+What the manifest asks for beside them, ``copies_of`` counts."""
 
 SAVED_PER_WIDTH = 4
 """Activations that training saves per example and index of an axis, for the layers on
@@ -50,7 +53,20 @@ def machine_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def fitting_fraction(layout: Layout, batch: int, memory_bytes: int) -> Fraction:
+def copies_of(manifest: Manifest) -> int:
+    """Copies of a sub-model beside values and gradients, in this swarm.
+
+    The outer momentum keeps what the last round began with. The contrastive objective
+    keeps sub-models of past rounds, and the present one as it was received.
+    """
+    last_start = 1 if manifest.outer_momentum else 0
+    frozen = frozen_copies(manifest.objective, manifest.objective_arguments)
+    return COPIES + last_start + frozen
+
+
+def fitting_fraction(
+    layout: Layout, batch: int, memory_bytes: int, *, copies: int = COPIES
+) -> Fraction:
     """The largest split fraction that so much memory suffices for, or one cell."""
     finest = max((axis.cell_count for axis in layout.axes), default=1)
     fewest = min((axis.cell_count for axis in layout.axes), default=1)
@@ -58,12 +74,14 @@ def fitting_fraction(layout: Layout, batch: int, memory_bytes: int) -> Fraction:
         fraction = Fraction(cells, finest)
         if fraction * fewest < 1:
             break
-        if predicted_bytes(layout, fraction, batch) <= memory_bytes:
+        if predicted_bytes(layout, fraction, batch, copies=copies) <= memory_bytes:
             return fraction
     return Fraction(1, fewest)
 
 
-def predicted_bytes(layout: Layout, fraction: Fraction, batch: int) -> int:
+def predicted_bytes(
+    layout: Layout, fraction: Fraction, batch: int, *, copies: int = COPIES
+) -> int:
     """What a trainer will need for a sub-model of this fraction."""
     sets = {
         axis.name: axis.cells(IndexSet.span(0, window_cells(axis, fraction)))
@@ -73,5 +91,5 @@ def predicted_bytes(layout: Layout, fraction: Fraction, batch: int) -> int:
     activations = batch * widths * SAVED_PER_WIDTH * TRAINING_ELEMENT_BYTES
     split = Split.of(sets)
     return BARE_TRAINER_BYTES + training_bytes(
-        layout, split, optimiser_copies=COPIES, activation_bytes=activations
+        layout, split, optimiser_copies=copies, activation_bytes=activations
     )

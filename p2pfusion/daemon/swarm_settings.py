@@ -2,7 +2,8 @@
 
 Meaning and default of every key stand in ``protocol.manifest.Manifest``; all of its
 fields are keys, but ``layout``, which follows from the model, and ``founder``. Values
-are checked when the file is read, not when the swarm is founded.
+are checked when the file is read, not when the swarm is founded. The key ``preset`` is
+none of the manifest's: it stands for several others (``presets.py``).
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import get_type_hints
 
+from p2pfusion.daemon.presets import expanded
 from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import build_method, initial_layout
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
+
+PRESET = "preset"
 
 COMPLETED = ("model_arguments", "vocabulary")
 """Keys whose tables the trainer completes when the swarm is founded."""
@@ -27,7 +31,7 @@ class SwarmSettings:
     """The keys of a ``[swarm]`` section, checked."""
 
     values: Mapping[str, object]
-    """The keys that the file states."""
+    """The keys that the file states, a preset's among them."""
     source: str
     """The file, for errors."""
 
@@ -89,7 +93,7 @@ def read_swarm(table: Table, source: str) -> SwarmSettings:
     hints = get_type_hints(Manifest)
     known = [f for f in fields(Manifest) if f.name not in ("layout", "founder")]
     place = Place(source, "swarm")
-    reject_unknown(table, [f.name for f in known], place)
+    reject_unknown(table, [*(f.name for f in known), PRESET], place)
     for f in known:
         required = f.default is MISSING and f.default_factory is MISSING
         if required and f.name not in table:
@@ -97,7 +101,14 @@ def read_swarm(table: Table, source: str) -> SwarmSettings:
                 f"{source}: [swarm] lacks the key {f.name!r}",
                 hint="a founder names at least the swarm and the model",
             )
-    values = {key: typed(hints[key], table[key], place, key) for key in table}
+    values = {
+        key: typed(hints[key], table[key], place, key) for key in table if key != PRESET
+    }
+    if PRESET in table:
+        try:
+            values = expanded(table[PRESET], values)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: [swarm] {error}", hint=error.hint) from None
     settings = SwarmSettings(values=values, source=source)
     settings.manifest(Layout((), ()))  # checks all values; the layout comes later
     return settings

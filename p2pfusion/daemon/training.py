@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.health import CHECK_LOG, Trouble
-from p2pfusion.daemon.memory import fitting_fraction, machine_bytes, parse_size
+from p2pfusion.daemon.memory import (
+    copies_of,
+    fitting_fraction,
+    machine_bytes,
+    parse_size,
+)
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.protocol import events
 from p2pfusion.protocol.manifest import Manifest
@@ -85,7 +90,12 @@ class Training:
         wish = wish_of(profile)
         if not profile.auto_fraction or node.state.load_fraction(wish) is not None:
             return
-        fraction = fitting_fraction(manifest.layout, manifest.batch, memory_of(profile))
+        fraction = fitting_fraction(
+            manifest.layout,
+            manifest.batch,
+            memory_of(profile),
+            copies=copies_of(manifest),
+        )
         node.state.save_fraction(fraction, wish=wish)
         if fraction != Fraction(node.peer.gossip.record.split_fraction):
             node.handle(events.ChangeFraction(str(fraction)))

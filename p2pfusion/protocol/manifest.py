@@ -27,6 +27,7 @@ from p2pfusion.limits import (
     MAX_VOCABULARY,
     MAX_VOCABULARY_BYTES,
 )
+from p2pfusion.protocol.objectives import check_objective, objective_options
 from p2pfusion.split.layout import Layout
 
 SCHEDULES = ("constant", "cosine")
@@ -70,6 +71,12 @@ class Manifest:
     """Who trains what: a name in the table of methods."""
     method_arguments: Arguments = field(default_factory=dict)
     """Passed to the method."""
+    objective: str = "task"
+    """What every peer minimises: ``task``, the loss on its own answers, or
+    ``contrastive``, which adds a comparison with what it received and what it had."""
+    objective_arguments: Arguments = field(default_factory=dict)
+    """Passed to the objective: of ``contrastive`` ``weight``, ``temperature``, and
+    ``previous``, the number of own past sub-models to compare with."""
     rounds: int = 20
     """The swarm is done after this many."""
     rounds_per_epoch: int = 5
@@ -137,11 +144,12 @@ class Manifest:
     def __post_init__(self) -> None:
         _check_text(self)
         _check_numbers(self)
-        for key in ("model_arguments", "method_arguments"):
+        for key in ("model_arguments", "method_arguments", "objective_arguments"):
             value = getattr(self, key)
             _check(isinstance(value, Mapping), key, value, "a table of plain values")
             _check_plain(key, value)
         _check_vocabulary(self.vocabulary)
+        check_objective(self.objective, self.objective_arguments, self.layout)
 
     def to_bytes(self) -> bytes:
         """Canonical msgpack: keys sorted, floats as floats, layout as plain lists."""
@@ -184,12 +192,11 @@ class Manifest:
         return bytes.fromhex(self.founder)
 
     @property
-    def loss_settings(self) -> dict[str, object]:
-        """What a trainer is told of the loss."""
-        return {
-            "label_mask": self.label_mask,
-            "logit_adjustment": self.logit_adjustment,
-        }
+    def objective_options(self) -> dict[str, object]:
+        """What a trainer is told of the objective."""
+        told = objective_options(self.objective, self.objective_arguments)
+        masks = {"label_mask": self.label_mask}
+        return {**told, **masks, "logit_adjustment": self.logit_adjustment}
 
     @property
     def step_settings(self) -> dict[str, object]:

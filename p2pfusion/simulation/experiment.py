@@ -37,6 +37,7 @@ from p2pfusion.simulation.specification import (
     Controls,
     Fields,
     check_keys,
+    data_table,
     real,
     table,
     whole,
@@ -64,6 +65,8 @@ from p2pfusion.training.trainer import (
 )
 
 Tell = Callable[[dict[str, object]], None]
+Widths = tuple[tuple[str, int], ...]
+"""How many indices of each axis a split has."""
 
 SEED_BITS = 32
 """Seeds of experiments are smaller, so no two swarms begin alike by accident."""
@@ -88,10 +91,7 @@ class Experiment:
         ``ConfigError`` names a key that is missing, unknown or wrong.
         """
         check_keys(fields)
-        data = dict(table(fields, "data"))
-        data["validation"] = 0.0
-        limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
-        data["limit"] = {k: v for k, v in limits.items() if v is not None}
+        data = data_table(fields)
         options = DataOptions.from_data({**data, "partition": None})
         described = describe(
             str(fields["model"]),
@@ -112,6 +112,7 @@ class Experiment:
             vocabulary=described.vocabulary,
             layout=initial_layout(method, described.layout),
             method_arguments=table(fields, "method_arguments"),
+            objective_arguments=table(fields, "objective_arguments"),
             **given,  # type: ignore[arg-type]
         )
         data["partition"] = table(fields, "partition")
@@ -142,7 +143,7 @@ class Swarm:
     sent_bytes: int = 0
     flops: int = 0
     activation_bytes: int = 0
-    _costs: dict[tuple[tuple[str, int], ...], StepCost] = field(default_factory=dict)
+    _costs: dict[tuple[Widths, ...], StepCost] = field(default_factory=dict)
 
     @classmethod
     def create(cls, experiment: Experiment, directory: Path, number: int = 0) -> Swarm:
@@ -237,15 +238,17 @@ class Swarm:
             read=self.store.read,
         )
         desks.offer(peer, self.directory / f"{peer}.f32", trained.arrays, split)
-        self._count_cost(trainer, split, trained.steps)
+        self._count_cost(trainer, trained.steps, split, trained.frozen)
         return trained.loss
 
-    def _count_cost(self, trainer: Trainer, split: Split, steps: int) -> None:
+    def _count_cost(
+        self, trainer: Trainer, steps: int, split: Split, frozen: tuple[Split, ...]
+    ) -> None:
         """FLOPs and saved activations; windows of one width cost the same."""
         manifest = self.experiment.manifest
         if self.experiment.controls.full_forward:
             split = Split.full(manifest.layout)
-        key = tuple(sorted(split.sizes().items()))
+        key = tuple(tuple(sorted(s.sizes().items())) for s in (split, *frozen))
         if key not in self._costs:
             self._costs[key] = step_cost(
                 manifest.model,
@@ -254,6 +257,7 @@ class Swarm:
                 split,
                 self.test,
                 manifest.batch,
+                frozen,
             )
         cost = self._costs[key]
         by_steps = steps * manifest.batch
@@ -318,6 +322,7 @@ class Course:
         return {
             "method": manifest.method,
             "method_arguments": manifest.method_arguments,
+            "objective": manifest.objective,
             "model": manifest.model,
             "data": experiment.data_name,
             "peers": experiment.peers,
@@ -357,7 +362,7 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
         optimiser=Optimiser.from_data(manifest.step_settings),
         outer_momentum=manifest.outer_momentum,
-        objective=manifest.loss_settings,
+        objective=manifest.objective_options,
     )
 
 

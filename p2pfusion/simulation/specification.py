@@ -13,14 +13,14 @@ REALS = (
     "logit_adjustment",
 )
 PASSED_ON = (
-    *("method", "rounds", "seed", "batch", "local_epochs", "local_steps"),
+    *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
     *("augment",),
 )
 NEEDED = ("model", "peers", "split_fraction", "data")
 OWN = (
-    *("model_arguments", "method_arguments", "vocabulary", "partition", "data_name"),
-    *("limit", "limit_test", "eval_every"),
+    *("model_arguments", "method_arguments", "objective_arguments", "vocabulary"),
+    *("partition", "data_name", "limit", "limit_test", "eval_every"),
     *("shares", "participants", "ensemble", "full_forward"),
 )
 
@@ -51,6 +51,13 @@ def table(fields: Fields, key: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"key {key!r} of the experiment must be a table")
     return dict(value)
+
+
+def data_table(fields: Fields) -> dict[str, object]:
+    """What is said of the data, with nothing held back and the parts' limits."""
+    limits = {"train": fields.get("limit"), "test": fields.get("limit_test")}
+    limit = {key: value for key, value in limits.items() if value is not None}
+    return {**table(fields, "data"), "validation": 0.0, "limit": limit}
 
 
 def whole(fields: Fields, key: str) -> int:

@@ -28,6 +28,8 @@ OVERLAP_KINDS = {"auto": 0, "constant": 1, "linear": 2, "cosine": 2}
 FULL = "full"
 """Stands for the largest overlap that still covers every index each round."""
 
+_CAPPED = re.compile(r"min\((.{1,50}),full\)")
+
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|[0-9]{1,20}/[0-9]{1,20}")
 """No exponents: the text ``1e999999999`` would be expanded before it is refused."""
 
@@ -157,19 +159,40 @@ def full_overlap(fractions: Sequence[Fraction]) -> Fraction:
 
 
 @dataclass(frozen=True)
+class OverlapEnd:
+    """An overlap at one end of a run: a number, ``full_overlap`` (without a number), or
+    the smaller of the two (``capped``)."""
+
+    overlap: Fraction | None = None
+    capped: bool = False
+
+    def __str__(self) -> str:
+        if self.overlap is None:
+            return FULL
+        return f"min({self.overlap},{FULL})" if self.capped else str(self.overlap)
+
+    def at(self, full: Fraction) -> Fraction:
+        """The overlap where so much is full."""
+        if self.overlap is None:
+            return full
+        return min(self.overlap, full) if self.capped else self.overlap
+
+
+@dataclass(frozen=True)
 class Overlap:
     """How much neighbouring peers' windows overlap, over the rounds of a run.
 
-    ``ends`` are the overlaps at the start and at the end of the run, rising or falling;
-    ``None`` stands for ``full_overlap``. ``auto`` has none: windows are evenly spaced.
+    ``ends`` are the overlaps at the start and at the end of the run, rising or falling.
+    ``auto`` has none: windows are evenly spaced.
     """
 
     kind: str = "auto"
-    ends: tuple[Fraction | None, ...] = ()
+    ends: tuple[OverlapEnd, ...] = ()
 
     @classmethod
     def parse(cls, value: object, where: str) -> Overlap:
-        """From ``"auto"``, ``"cosine 0.25 full"`` or ``{"cosine": [0.25, "full"]}``."""
+        """From ``"auto"``, ``"cosine 0.25 full"``, ``"cosine min(0.25,full) full"`` or
+        ``{"cosine": [0.25, "full"]}``."""
         kind, values = _schedule(value)
         if OVERLAP_KINDS.get(kind) != len(values):
             raise ConfigError(
@@ -179,14 +202,14 @@ class Overlap:
         return cls(kind, tuple(_overlap_end(end, where) for end in values))
 
     def __str__(self) -> str:
-        ends = (FULL if end is None else str(end) for end in self.ends)
-        return " ".join((self.kind, *ends))
+        return " ".join((self.kind, *map(str, self.ends)))
 
     def at(self, progress: Fraction, fractions: Sequence[Fraction]) -> Fraction | None:
         """The overlap after this part (0 to 1) of the run; ``None`` for ``auto``."""
         if not self.ends:
             return None
-        ends = [full_overlap(fractions) if e is None else e for e in self.ends]
+        full = full_overlap(fractions)
+        ends = [end.at(full) for end in self.ends]
         progress = min(progress, Fraction(1))
         if self.kind == "cosine":
             progress = (1 - cosine(progress)) / 2
@@ -204,19 +227,23 @@ def _schedule(value: object) -> tuple[str, Sequence[object]]:
     return "", ()
 
 
-def _overlap_end(value: object, where: str) -> Fraction | None:
+def _overlap_end(value: object, where: str) -> OverlapEnd:
     if value == FULL:
-        return None
+        return OverlapEnd()
+    capped = _CAPPED.fullmatch(value) if isinstance(value, str) else None
+    if capped is not None:
+        value = capped[1]
     try:
         overlap = exact_fraction(value)
     except ValueError:
         overlap = Fraction(-1)
     if not 0 <= overlap < 1:
         raise ConfigError(
-            f'{where}: an overlap is a number at least 0 and below 1, or "{FULL}"',
+            f"{where}: an overlap is a number at least 0 and below 1, or "
+            f'"{FULL}", or "min(number,{FULL})"',
             hint="0.5 lets neighbouring windows share half of their cells",
         )
-    return overlap
+    return OverlapEnd(overlap, capped is not None)
 
 
 def cosine(half_turns: Fraction) -> Fraction:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store.rectangles import numbers
@@ -20,7 +21,7 @@ from p2pfusion.training import submodel
 from p2pfusion.training.data import Records
 from p2pfusion.training.loop import Evaluation, evaluate
 from p2pfusion.training.models import find_model
-from p2pfusion.training.trainer import Trainer
+from p2pfusion.training.trainer import Setup, Trainer
 
 
 class FullForwardTrainer(Trainer):
@@ -29,6 +30,12 @@ class FullForwardTrainer(Trainer):
     Everything outside the split keeps the values that the round began with. Costs what
     the whole model costs.
     """
+
+    def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
+        """``ConfigError`` for an objective that remembers sub-models."""
+        if setup.objective.get("name", "task") != "task":
+            raise ConfigError("a full forward pass is for the objective 'task' only")
+        super().__init__(setup, records=records)
 
     def _module(self, split: Split, read: submodel.Read) -> nn.Module:
         layout = self._setup.layout

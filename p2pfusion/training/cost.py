@@ -3,14 +3,16 @@
 FLOPs count two per multiply-add of convolutions and matrix products, and a backward
 pass as two forward passes; norms and activations are not counted. Attention counts as
 two matrix products over all pairs of tokens, also where half of them are not looked at.
-Saved activations are the distinct tensors that autograd keeps for the backward pass,
-parameters excluded.
+A frozen sub-model that runs beside the trained one costs its forward pass up to the
+projection; the trained one then has the projection, too. Saved activations are the
+distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
+frozen pass these are its projected features.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +24,8 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
+from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.objectives.contrastive import contrast, projected
 from p2pfusion.training.submodel import build
 
 BACKWARD_FORWARDS = 2
@@ -62,25 +66,57 @@ def step_cost(
     split: Split,
     records: Records,
     batch: int,
+    frozen: Sequence[Split] = (),
 ) -> StepCost:
-    """What a step costs on the sub-model of a split, with these records."""
-    module = build(find_model(model), arguments, layout, split)
+    """What a step costs on the sub-model of a split, with these records.
+
+    ``frozen``: the splits of the sub-models that run beside it.
+    """
+    found = find_model(model)
+    module = build(found, arguments, layout, split)
+    others = [build(found, arguments, layout, other) for other in frozen]
     chosen = torch.arange(min(batch, len(records)))
     inputs, _ = records.batch(chosen, torch.device("cpu"))
-    flops = training_flops(module, inputs) // len(chosen)
-    return StepCost(flops, saved_activation_bytes(module, inputs))
+    flops = training_flops(module, inputs, others) // len(chosen)
+    return StepCost(flops, saved_activation_bytes(module, inputs, others))
 
 
-def training_flops(module: nn.Module, inputs: Tensor) -> int:
-    """FLOPs of a forward and a backward pass over these inputs."""
+def training_flops(
+    module: nn.Module, inputs: Tensor, frozen: Sequence[nn.Module] = ()
+) -> int:
+    """FLOPs of a forward and a backward pass over these inputs, and of the frozen
+    sub-models' forward passes."""
+    forward = _flops(lambda: _outputs(module, inputs, contrasts=bool(frozen)))
+    beside = _flops(lambda: _features(frozen, inputs))
+    return (1 + BACKWARD_FORWARDS) * forward + beside
+
+
+@torch.no_grad()
+def _flops(run: Callable[[], object]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
-    with counter, torch.no_grad():
-        module(inputs)
-    return (1 + BACKWARD_FORWARDS) * int(counter.get_total_flops())
+    with counter:
+        run()
+    return int(counter.get_total_flops())
 
 
-def saved_activation_bytes(module: nn.Module, inputs: Tensor) -> int:
+def _outputs(module: nn.Module, inputs: Tensor, *, contrasts: bool) -> list[Tensor]:
+    """Logits, and the projected features where they count."""
+    if not contrasts:
+        return [module(inputs)]
+    assert isinstance(module, Projecting)
+    last = module.last(inputs)
+    return [module.logits(last), module.project(last)]
+
+
+def _features(frozen: Sequence[nn.Module], inputs: Tensor) -> list[Tensor]:
+    return [projected(m, inputs) for m in frozen if isinstance(m, Projecting)]
+
+
+def saved_activation_bytes(
+    module: nn.Module, inputs: Tensor, frozen: Sequence[nn.Module] = ()
+) -> int:
     """Bytes that autograd keeps between the two passes over these inputs."""
+    others = _features(frozen, inputs)
     own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, int] = {}
 
@@ -92,7 +128,9 @@ def saved_activation_bytes(module: nn.Module, inputs: Tensor) -> int:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         # The output is held until the end: freed storages would be counted as one.
-        output = module(inputs)
+        output = _outputs(module, inputs, contrasts=bool(frozen))
+        if others:
+            output.append(contrast(output[-1], others, 1.0))
     total = sum(kept.values())
     del output
     return total

@@ -89,6 +89,8 @@ class TrainedRound:
     norm: float
     seconds: float
     steps: int
+    frozen: tuple[Split, ...] = ()
+    """What ran beside the split in every step, without being trained."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class Trainer:
         if records.traits.task == "language":
             # How common a token is belongs to what is learnt of running text.
             objective["logit_adjustment"] = 0.0
-        self._objective = create_objective(objective, self.class_counts, self.device)
+        self._objective = create_objective(
+            objective, self.class_counts, self.device, setup.layout
+        )
 
     def _load(self) -> Records:
         setup = self._setup
@@ -187,6 +191,7 @@ class Trainer:
         before = [array.copy() for array in self._arrays(module, split)]
         module.to(self.device)
         share = setup.data.partition
+        frozen = self._objective.begin(module, split)
         result = train_round(
             module,
             self._records,
@@ -201,6 +206,7 @@ class Trainer:
             augment=self._augment,
             on_progress=on_progress,
         )
+        self._objective.end(module, split)
         accuracy = None
         if self._validation is not None:
             absent = self._objective.absent
@@ -217,6 +223,7 @@ class Trainer:
             norm=norm,
             seconds=time.monotonic() - started_s,
             steps=result.steps,
+            frozen=frozen,
         )
 
 

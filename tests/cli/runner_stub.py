@@ -19,6 +19,8 @@ if __name__ == "__main__":
         case "fedavg":
             say(event="round", round=1, rounds=2, loss=0.5, accuracy=None)
             say(result={"method": "fedavg", "told": specification})
+        case "msfusion" if specification["objective"] == "contrastive":
+            say(result={"method": "msfusion", "told": specification})
         case "heterofl":
             say(failed={"name": "bad-data", "message": "no data", "hint": "get some"})
         case "fedrolex":

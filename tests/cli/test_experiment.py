@@ -8,6 +8,7 @@ import pytest
 
 from p2pfusion.cli.experiment import result_text, round_text
 from p2pfusion.cli.main import main
+from p2pfusion.daemon.presets import PRESETS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -26,6 +27,8 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
     assert told == {
         "method": "fedavg",
         "method_arguments": {},
+        "objective": "task",
+        "objective_arguments": {},
         "model": "mlp",
         "model_arguments": {},
         "data": {
@@ -61,6 +64,54 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
     }
 
 
+def told(capsys: Capture, *arguments: str) -> dict[str, object]:
+    assert main(["sim", "--train", "--json", *arguments]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)["data"]["told"]
+    return found
+
+
+def test_the_objective_is_told(capsys: Capture) -> None:
+    found = told(
+        capsys,
+        *("--method", "fedavg", "--objective", "contrastive"),
+        *("--objective-arguments", '{"weight": 5}'),
+    )
+    assert found["objective"] == "contrastive"
+    assert found["objective_arguments"] == {"weight": 5}
+
+
+def test_a_preset_is_written_out_beside_what_is_stated(capsys: Capture) -> None:
+    stated = ["--model-arguments", '{"hidden": [8]}', "--outer-momentum", "0"]
+    found = told(capsys, "--preset", "paper", "--rounds", "3", *stated)
+    assert found.items() >= PRESETS["paper"].items()
+    assert found["model_arguments"] == {"projection": 64, "hidden": [8]}
+    assert found["rounds"] == 3 and "preset" not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "paper", "--no-label-mask"], "label_mask = True, and False"),
+        (["--preset", "paper", "--objective", "task"], "objective = 'contrastive'"),
+        (
+            ["--preset", "paper", "--method-arguments", '{"dwell": 4}'],
+            "method_arguments.dwell = 1, and 4",
+        ),
+        (["--objective-arguments", '{"weight": 1}'], "no argument 'weight'"),
+        (
+            ["--objective", "contrastive", "--objective-arguments", '{"weight": -1}'],
+            "weight is -1",
+        ),
+    ],
+)
+def test_contradictions_are_named(
+    arguments: list[str], words: str, capsys: Capture
+) -> None:
+    assert main(["sim", "--train", *arguments]) == 8
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
 def test_progress_goes_beside_the_result(capsys: Capture) -> None:
     assert main(["sim", "--train", "--method", "fedavg"]) == 0
     out, err = capsys.readouterr()
@@ -69,7 +120,7 @@ def test_progress_goes_beside_the_result(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "code", "told"),
+    ("method", "code", "words"),
     [
         ("heterofl", 8, "no data; get some"),
         ("fedrolex", 8, "'hello from a library'"),
@@ -78,11 +129,11 @@ def test_progress_goes_beside_the_result(capsys: Capture) -> None:
     ],
 )
 def test_what_goes_wrong_is_one_line(
-    method: str, code: int, told: str, capsys: Capture
+    method: str, code: int, words: str, capsys: Capture
 ) -> None:
     assert main(["sim", "--train", "--method", method]) == code
     err = capsys.readouterr().err
-    assert told in err and err.count("\n") == 1
+    assert words in err and err.count("\n") == 1
 
 
 def test_texts() -> None:

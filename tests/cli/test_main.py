@@ -55,7 +55,8 @@ OPTIONS = {
     "checkpoint create": "",
     "evaluate": "FILE --data --model --model-arguments",
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
-    "--policy --method --method-arguments --model --model-arguments --data --limit "
+    "--policy --method --method-arguments --objective --objective-arguments --preset "
+    "--model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
     "--batch --local-epochs --learning-rate --optimiser --momentum --outer-momentum "
     "--label-mask "

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from p2pfusion.errors import DataError
+from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.training.models import MODELS, Model, check_fit, settle
 from p2pfusion.training.models.base import Width
+from p2pfusion.training.models.projection import Projecting
 from p2pfusion.training.traits import Traits
 
 COUNT, SHAPE, CLASSES, VOCABULARY, LENGTH = 5, (2, 8, 8), 7, 11, 6
@@ -36,7 +37,10 @@ SMALL: dict[str, dict[str, object]] = {
 }
 """What makes models small whose defaults are large."""
 
+PROJECTION = 4
+
 models = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+projections = pytest.mark.parametrize("projection", [0, PROJECTION])
 
 
 def traits(model: Model) -> Traits:
@@ -52,9 +56,10 @@ def suits(model: Model, found: Traits) -> bool:
         return False
 
 
-def arguments(model: Model) -> dict[str, object]:
+def arguments(model: Model, projection: int = 0) -> dict[str, object]:
     name = next(name for name, other in MODELS.items() if other is model)
-    return {**model.suited(traits(model)), **SMALL.get(name, {})}
+    found = {**model.suited(traits(model)), **SMALL.get(name, {})}
+    return {**found, "projection": projection}
 
 
 def inputs(model: Model) -> Tensor:
@@ -103,13 +108,41 @@ def test_suited_arguments_fit_their_data(model: Model) -> None:
 
 
 @models
-def test_the_full_module_is_the_layout(model: Model) -> None:
-    layout = model.layout(arguments(model))
-    full = model.build(arguments(model), Split.full(layout).sizes())
+@projections
+def test_the_full_module_is_the_layout(model: Model, projection: int) -> None:
+    layout = model.layout(arguments(model, projection))
+    full = model.build(arguments(model, projection), Split.full(layout).sizes())
     assert shapes(full) == [(p.name, p.shape) for p in layout.parameters]
     assert not list(full.buffers()), "a buffer would not travel with the parameters"
     each = (LENGTH,) if traits(model).task == "language" else ()
     assert full(inputs(model)).shape == (COUNT, *each, CLASSES)
+    assert isinstance(full, Projecting)
+    if projection:
+        last = full.last(inputs(model))
+        assert full.project(last).shape == (COUNT, projection)
+    else:
+        assert full.projection is None
+
+
+@models
+def test_a_projection_is_one_parameter_behind_all_others(model: Model) -> None:
+    """Its rows are never cut; without it, the layout is what it would be anyway."""
+    without = model.layout(arguments(model))
+    layout = model.layout(arguments(model, PROJECTION))
+    *others, last = layout.parameters
+    assert (layout.axes, tuple(others)) == (without.axes, without.parameters)
+    assert last.name == "projection.weight" and last.layer == others[-1].layer
+    rows, columns = last.dimensions
+    assert (rows.size, rows.axis) == (PROJECTION, None)
+    assert columns.axis is not None
+    assert layout.axis(columns.axis).size == columns.size
+
+
+@models
+@pytest.mark.parametrize("size", [-1, True, 1.0, "8", 1 << 20])
+def test_a_projection_of_no_size_is_refused(model: Model, size: object) -> None:
+    with pytest.raises(ConfigError, match="'projection'"):
+        model.layout({**arguments(model), "projection": size})
 
 
 @models
@@ -124,13 +157,14 @@ def test_an_eighth_of_every_axis_can_be_trained(model: Model) -> None:
 
 
 @models
+@projections
 @given(data=st.data())
 def test_every_sub_module_has_the_shapes_of_its_split(
-    model: Model, data: st.DataObject
+    model: Model, projection: int, data: st.DataObject
 ) -> None:
-    layout = model.layout(arguments(model))
+    layout = model.layout(arguments(model, projection))
     split = data.draw(splits(layout))
-    module = model.build(arguments(model), split.sizes())
+    module = model.build(arguments(model, projection), split.sizes())
     assert shapes(module) == [
         (parameter.name, segment.shape)
         for parameter, segment in zip(
@@ -140,14 +174,15 @@ def test_every_sub_module_has_the_shapes_of_its_split(
 
 
 @models
+@projections
 @settings(max_examples=20)
 @given(data=st.data())
 def test_a_sub_module_computes_the_silenced_full_model(
-    model: Model, data: st.DataObject
+    model: Model, projection: int, data: st.DataObject
 ) -> None:
-    """Logits and gradients of the small module are those of the full one in which every
-    hidden unit outside the split is zero, scaler included."""
-    layout = model.layout(arguments(model))
+    """Logits, projected features and gradients of the small module are those of the
+    full one in which every hidden unit outside the split is zero, scaler included."""
+    layout = model.layout(arguments(model, projection))
     split = data.draw(splits(layout))
     full = full_module(model, layout)
     small = small_module(model, layout, split, full)
@@ -155,8 +190,14 @@ def test_a_sub_module_computes_the_silenced_full_model(
     # In float64, so that a different order of sums does not hide a real difference.
     expected, found = full(exact(inputs(model))), small(exact(inputs(model)))
     torch.testing.assert_close(found, expected)
-    for logits in (expected, found):
-        logits.square().mean().backward()
+    sums = [logits.square().mean() for logits in (expected, found)]
+    if projection:
+        expected, found = projected(full, model), projected(small, model)
+        torch.testing.assert_close(found, expected)
+        values = zip(sums, (expected, found), strict=True)
+        sums = [total + z.pow(3).mean() for total, z in values]
+    for total in sums:
+        total.backward()
     for index, (whole, part) in enumerate(
         zip(full.parameters(), small.parameters(), strict=True)
     ):
@@ -165,9 +206,20 @@ def test_a_sub_module_computes_the_silenced_full_model(
         torch.testing.assert_close(part.grad, whole.grad[inside])
 
 
+def projected(module: nn.Module, model: Model) -> Tensor:
+    assert isinstance(module, Projecting)
+    return module.project(module.last(exact(inputs(model))))
+
+
+def projection_of(layout: Layout) -> int:
+    last = layout.parameters[-1]
+    return last.shape[0] if last.name == "projection.weight" else 0
+
+
 def full_module(model: Model, layout: Layout) -> nn.Module:
     """The full model, every parameter random, also those that begin as a constant."""
-    module = model.build(arguments(model), Split.full(layout).sizes()).double()
+    chosen = arguments(model, projection_of(layout))
+    module = model.build(chosen, Split.full(layout).sizes()).double()
     random = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -178,7 +230,8 @@ def full_module(model: Model, layout: Layout) -> nn.Module:
 def small_module(
     model: Model, layout: Layout, split: Split, full: nn.Module
 ) -> nn.Module:
-    module = model.build(arguments(model), split.sizes()).double()
+    chosen = arguments(model, projection_of(layout))
+    module = model.build(chosen, split.sizes()).double()
     pairs = zip(full.parameters(), module.parameters(), strict=True)
     with torch.no_grad():
         for index, (whole, part) in enumerate(pairs):
@@ -220,9 +273,11 @@ def masking(mask: Tensor) -> Callable[[Width, object, Tensor], Tensor]:
 
 @models
 def test_initial_values_keep_the_scale_of_signals(model: Model) -> None:
-    """Logits of the fresh full model are of order 1: no signal vanishes or explodes."""
-    layout = model.layout(arguments(model))
-    module = model.build(arguments(model), Split.full(layout).sizes())
+    """Logits and projected features of the fresh full model are of order 1: no signal
+    vanishes or explodes."""
+    chosen = arguments(model, PROJECTION)
+    layout = model.layout(chosen)
+    module = model.build(chosen, Split.full(layout).sizes())
     random = torch.Generator().manual_seed(4)
     pairs = zip(module.parameters(), layout.parameters, strict=True)
     with torch.no_grad():
@@ -233,3 +288,5 @@ def test_initial_values_keep_the_scale_of_signals(model: Model) -> None:
             else:
                 parameter.fill_(1.0 if spec.initial.kind == "ones" else 0.0)
     assert 0.05 < module(inputs(model)).std().item() < 3.0
+    assert isinstance(module, Projecting)
+    assert 0.05 < module.project(module.last(inputs(model))).std().item() < 3.0

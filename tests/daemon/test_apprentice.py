@@ -51,9 +51,10 @@ def outcomes(apprentice: Apprentice, count: int = 1) -> list[Outcome]:
     return found
 
 
-def set_up(apprentice: Apprentice, root: Path) -> Manifest:
+def set_up(apprentice: Apprentice, root: Path, **swarm: object) -> Manifest:
     """Describes the model, makes the store, and tells the trainer."""
-    apprentice.describe("mlp", ARGUMENTS, {})
+    projection = 8 if swarm else 0
+    apprentice.describe("mlp", {**ARGUMENTS, "projection": projection}, {})
     (described,) = outcomes(apprentice)
     assert isinstance(described, Described)
     manifest = Manifest(
@@ -61,11 +62,37 @@ def set_up(apprentice: Apprentice, root: Path) -> Manifest:
         model="mlp",
         model_arguments=described.arguments,
         layout=described.layout,
+        **swarm,  # type: ignore[arg-type]
     )
     Store.create(root / "store", manifest.layout, manifest.seed)
     (root / "offers").mkdir(exist_ok=True)
     apprentice.set_up(manifest, store=root / "store", offers=root / "offers")
     return manifest
+
+
+def test_the_objective_reaches_the_trainer(
+    apprentice: Apprentice, tmp_path: Path
+) -> None:
+    """Its losses are the contrast's, until a trainer starts again."""
+    losses: dict[str, list[float]] = {}
+    for name in ("task", "contrastive"):
+        root = tmp_path / name
+        root.mkdir()
+        manifest = set_up(apprentice, root, objective=name)
+        split = Split.full(manifest.layout)
+        losses[name] = []
+        for round_index in range(3):
+            if round_index == 2:
+                kill(apprentice)
+                assert next_outcomes(apprentice) == []
+            apprentice.train(round_index, split, 0.1)
+            (trained,) = outcomes(apprentice)
+            assert isinstance(trained, Trained)
+            losses[name].append(trained.loss)
+    first, second, restarted = zip(losses["task"], losses["contrastive"], strict=True)
+    assert first[0] == first[1]
+    assert second[0] < second[1]
+    assert restarted[0] == restarted[1]
 
 
 def kill(apprentice: Apprentice) -> None:
@@ -77,7 +104,8 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     apprentice: Apprentice, tmp_path: Path
 ) -> None:
     manifest = set_up(apprentice, tmp_path)
-    assert manifest.model_arguments == {**ARGUMENTS, "inputs": 64, "classes": 10}
+    expected = {**ARGUMENTS, "inputs": 64, "classes": 10, "projection": 0}
+    assert manifest.model_arguments == expected
     split = Split.full(manifest.layout)
     # Asked before the set-up is done: it waits, and a newer round replaces it.
     assert apprentice.train(0, split, 0.1) == []

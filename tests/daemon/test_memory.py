@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -10,12 +11,28 @@ from hypothesis import strategies as st
 
 from p2pfusion.daemon.memory import (
     BARE_TRAINER_BYTES,
+    copies_of,
     fitting_fraction,
     parse_size,
     predicted_bytes,
 )
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.windows import check_fraction
 from tests.strategies import layouts
+
+_SQUARE = (Dimension(512, "a"), Dimension(512, "b"))
+WIDE = Manifest(
+    name="wide",
+    model="mlp",
+    layout=Layout(
+        (Axis("a", 512), Axis("b", 512)),
+        (
+            ParameterSpec("w", _SQUARE, Initial("zeros")),
+            ParameterSpec("projection.weight", _SQUARE, Initial("zeros")),
+        ),
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +54,33 @@ from tests.strategies import layouts
 )
 def test_sizes_as_people_write_them(text: str, size: int | None) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("changes", "copies"),
+    [
+        ({}, 3),
+        ({"outer_momentum": 0.5}, 4),
+        ({"objective": "contrastive"}, 5),
+        ({"objective": "contrastive", "outer_momentum": 0.5}, 6),
+        ({"objective": "contrastive", "objective_arguments": {"previous": 4}}, 8),
+    ],
+)
+def test_copies_follow_from_the_manifest(
+    changes: dict[str, object], copies: int
+) -> None:
+    """Each is a sub-model in float32."""
+    layout = WIDE.layout
+    manifest = dataclasses.replace(WIDE, **changes)  # type: ignore[arg-type]
+    assert copies_of(manifest) == copies
+    whole = Fraction(1)
+    added = predicted_bytes(layout, whole, 8, copies=copies) - predicted_bytes(
+        layout, whole, 8
+    )
+    assert added == (copies - 3) * 4 * layout.size
+    memory = BARE_TRAINER_BYTES + (2 << 20)
+    found = fitting_fraction(layout, 8, memory, copies=copies)
+    assert found < fitting_fraction(layout, 8, memory) or copies == 3
 
 
 @given(layouts(), st.integers(1, 512), st.integers(0, 1 << 22))

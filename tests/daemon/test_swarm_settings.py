@@ -6,9 +6,11 @@ from dataclasses import MISSING, fields
 
 import pytest
 
+from p2pfusion.daemon.presets import PRESETS, expanded
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
 from p2pfusion.errors import ConfigError
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Layout
 from tests.layouts import resnet18
 
 STATED: dict[str, object] = {"name": "a", "model": "mlp", "rounds": 3}
@@ -59,6 +61,44 @@ def test_completed_arguments_of_the_model_belong_to_the_same_swarm() -> None:
 def test_a_contradiction_is_named(changed: dict[str, object], key: str) -> None:
     founded = settings(model_arguments={"hidden": [8]}).manifest(resnet18())
     assert settings(**changed).differs_from(founded) == key
+
+
+def test_a_preset_stands_for_its_keys() -> None:
+    stated = settings(preset="paper")
+    assert stated.values == {**expanded("paper", STATED)}
+    assert stated.model_arguments == {"projection": 64}
+    manifest = stated.manifest(Layout((), ()))
+    assert manifest.objective == "contrastive"
+    assert stated.differs_from(manifest) is None
+    for key, value in PRESETS["paper"].items():
+        assert getattr(manifest, key) == value
+    # Whoever writes it out founds, and expects, the same swarm.
+    assert settings(**expanded("paper", {})).manifest(Layout((), ())) == manifest
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"preset": "papr"}, r"x\.toml: \[swarm\] preset 'papr' is unknown"),
+        ({"preset": 3}, r"x\.toml: \[swarm\] preset 3 is unknown"),
+        ({"preset": "paper", "method": "fedavg"}, r"x\.toml: .*method = 'msfusion'"),
+        ({"objective": "rest"}, r"x\.toml: .*'objective' is 'rest'"),
+        ({"objective_arguments": {"weight": 1}}, r"x\.toml: .*no argument 'weight'"),
+        ({"presett": "paper"}, r"x\.toml: unknown key 'presett'"),
+    ],
+)
+def test_what_is_wrong_with_a_preset_or_an_objective_names_the_file(
+    changed: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        settings(**changed)
+
+
+def test_a_contrast_asks_the_model_for_a_projection() -> None:
+    """As soon as the layout is known, before anything is founded."""
+    with pytest.raises(ConfigError, match=r"x\.toml: .*needs a model") as caught:
+        settings(objective="contrastive").manifest(resnet18())
+    assert "model argument projection" in caught.value.hint
 
 
 def test_a_wrong_method_argument_names_the_file() -> None:

@@ -99,14 +99,26 @@ def test_a_lone_peer_whose_trainer_rests_stays_in_its_round() -> None:
         assert not node.apprentice.resting
 
 
-def test_auto_follows_from_the_memory() -> None:
+CONTRASTING = {
+    **WIDE,
+    "model_arguments": {"hidden": [2048, 2048], "projection": 64},
+    "objective": "contrastive",
+    "outer_momentum": 0.5,
+}
+
+
+@pytest.mark.parametrize(("swarm", "copies"), [(WIDE, 3), (CONTRASTING, 6)])
+def test_auto_follows_from_the_memory(swarm: dict[str, object], copies: int) -> None:
+    """And from how many copies of the sub-model this swarm's training holds."""
     peer = {"split_fraction": "auto", "memory": "400 MiB"}
-    with running(swarm=WIDE, peer=peer) as alone:
+    with running(swarm=swarm, peer=peer) as alone:
         alone.turn_until(lambda: number(alone) >= 1)
         found = Fraction(alone.node.peer.gossip.record.split_fraction)
         manifest = alone.node.peer.manifest
         assert manifest is not None
-        assert found == fitting_fraction(manifest.layout, manifest.batch, 400 << 20)
+        layout, batch = manifest.layout, manifest.batch
+        assert found == fitting_fraction(layout, batch, 400 << 20, copies=copies)
+        assert found != fitting_fraction(layout, batch, 400 << 20, copies=copies - 1)
         assert 0 < found < 1
         assert first_fraction(alone.node.profile, alone.node.state) == found
         gossip = alone.node.peer.gossip

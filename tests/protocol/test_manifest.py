@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from p2pfusion.errors import ConfigError, RemoteProtocolError
 from p2pfusion.limits import MAX_VOCABULARY, MAX_VOCABULARY_BYTES
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from tests.protocol.swarm import small_manifest
+
+PROJECTED = Layout(
+    (Axis("h", 4),),
+    (
+        ParameterSpec(
+            "projection.weight", (Dimension(2), Dimension(4, "h")), Initial("zeros")
+        ),
+    ),
+)
 
 
 def test_bytes_and_back() -> None:
@@ -36,7 +46,7 @@ def test_the_order_of_arguments_does_not_change_the_id() -> None:
 
 
 def test_every_field_changes_the_id() -> None:
-    base = small_manifest()
+    base = small_manifest(objective="contrastive", layout=PROJECTED)
     changes = {
         "name": "other",
         "seed": 1,
@@ -50,6 +60,7 @@ def test_every_field_changes_the_id() -> None:
         "augment": "flip-crop",
         "vocabulary": {"level": "word", "tokens": ["<pad>"]},
         "method_arguments": {"x": 1},
+        "objective_arguments": {"previous": 2},
         "admission": "pending",
         "founder": "ab" * 32,
     }
@@ -81,6 +92,11 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
         ("model_arguments", {"x": None}),
         ("model_arguments", []),
         ("method_arguments", 5),
+        ("objective", "rest"),
+        ("objective", ["task"]),
+        ("objective", "contrastive"),
+        ("objective_arguments", []),
+        ("objective_arguments", {"weight": None}),
         ("augment", "flip"),
         ("vocabulary", []),
         ("vocabulary", {"level": "sentence"}),
@@ -100,6 +116,27 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
 def test_bad_values_name_their_key(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         small_manifest(**{key: value})
+
+
+def test_a_trainer_is_told_every_option_of_the_objective() -> None:
+    plain = small_manifest()
+    told = {"label_mask": False, "logit_adjustment": 1.0}
+    assert plain.objective_options == {"name": "task", **told}
+    contrast = small_manifest(
+        objective="contrastive",
+        objective_arguments={"weight": 5},
+        label_mask=True,
+        logit_adjustment=0.0,
+        layout=PROJECTED,
+    )
+    assert contrast.objective_options == {
+        "name": "contrastive",
+        "weight": 5,
+        "temperature": 0.5,
+        "previous": 1,
+        "label_mask": True,
+        "logit_adjustment": 0.0,
+    }
 
 
 def test_other_bytes_are_a_remote_error() -> None:

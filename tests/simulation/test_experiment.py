@@ -129,6 +129,57 @@ def test_images_are_augmented_where_the_manifest_says_so() -> None:
     assert augmented["curve"] == result(augment="flip-crop")["curve"] != plain["curve"]
 
 
+PROJECTED = {"hidden": [16, 16], "projection": 8}
+
+
+def test_a_contrast_is_another_curve_from_the_second_round_on() -> None:
+    task = result(model_arguments=PROJECTED, rounds=3)
+    found = result(model_arguments=PROJECTED, rounds=3, objective="contrastive")
+    assert (task["objective"], found["objective"]) == ("task", "contrastive")
+    first, second, third = zip(found["curve"], task["curve"], strict=True)  # type: ignore[call-overload]
+    assert first[0] == first[1]
+    assert second[0]["loss"] > second[1]["loss"]
+    assert third[0]["test_loss"] != third[1]["test_loss"]
+    none = {"weight": 0}
+    without = result(
+        model_arguments=PROJECTED,
+        rounds=3,
+        objective="contrastive",
+        objective_arguments=none,
+    )
+    assert without["curve"] == task["curve"]
+    assert flops(without) == flops(task)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 4])
+@pytest.mark.parametrize("previous", [1, 2])
+def test_a_contrast_costs_its_passes(rounds: int, previous: int) -> None:
+    """Half of both widths: 64 pixels to 8, to 8, to 10 classes or 8 outputs."""
+    hidden, head, projection = 64 * 8 + 8 * 8, 8 * 10, 8 * 8
+    task = 3 * (hidden + head)
+    costs = [
+        task
+        if number == 0
+        else task + 3 * projection + (1 + min(number, previous)) * (hidden + projection)
+        for number in range(rounds)
+    ]
+    plain = result(model_arguments=PROJECTED, rounds=rounds, eval_every=9)
+    found = result(
+        model_arguments=PROJECTED,
+        rounds=rounds,
+        eval_every=9,
+        objective="contrastive",
+        objective_arguments={"previous": previous},
+    )
+    assert flops(plain) == 100 * 2 * task  # each peer's share of the 300 examples
+    assert flops(found) == pytest.approx(flops(plain) * sum(costs) / (task * rounds))
+    assert found["peak_activation_bytes"] >= plain["peak_activation_bytes"]  # type: ignore[operator]
+
+
+def flops(found: Data) -> float:
+    return float(str(found["train_flops_per_peer_round"]))
+
+
 def test_half_precision_on_the_wire_halves_the_bytes() -> None:
     whole, half = result(), result(wire_dtype="float16")
     assert half["bytes_per_peer_round"] == whole["bytes_per_peer_round"] / 2  # type: ignore[operator]
@@ -217,6 +268,10 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"schedule": "weekly"}, "schedule"),
+        ({"objective": "rest"}, "'objective' is 'rest'"),
+        ({"objective": "contrastive"}, "projection"),
+        ({"objective_arguments": {"weight": 1}}, "weight"),
+        ({"objective_arguments": "none"}, "objective_arguments"),
         ({"eval_every": 0}, "eval_every"),
         ({"learning_rat": 0.1}, "learning_rat"),
         ({"partition": {"rule": "nope"}}, "nope"),

@@ -185,6 +185,9 @@ def test_stands_still_means_that_the_same_index_sets_remain(
         ("cosine full 0.1", "cosine full 1/10"),
         ({"cosine": [0.25, "full"]}, "cosine 1/4 full"),
         ({"auto": []}, "auto"),
+        ("cosine min(0.25,full) full", "cosine min(1/4,full) full"),
+        ("cosine full min(1/4,full)", "cosine full min(1/4,full)"),
+        ({"linear": ["min(0,full)", 0.5]}, "linear min(0,full) 1/2"),
     ],
 )
 def test_schedules_are_read_and_written(value: object, text: str) -> None:
@@ -199,7 +202,9 @@ def test_schedules_are_read_and_written(value: object, text: str) -> None:
         "", "none", "auto 1", "constant", "linear 0.5", "cosine 0 1 2", "constant 1",
         "constant -0.1", "linear 0 nan", {}, {"linear": 0.5}, {"linear": [0, True]},
         {"constant": 0, "linear": [0, 1]}, None, 0.5, ["constant", 0.5],
-        {"constant": [[0]]}, "constant 1e9999999",
+        {"constant": [[0]]}, "constant 1e9999999", "constant min(full,full)",
+        "constant min(1,full)", "constant min(0.5,0.6)", "constant min(,full)",
+        "constant min(min(0,full),full)", "constant min(0.5, full)",
     ],
 )  # fmt: skip
 def test_other_schedules_are_refused_by_name(value: object) -> None:
@@ -218,6 +223,26 @@ def test_schedules_run_from_end_to_end_in_both_directions(
     assert values[4] == Fraction(1, 4)
     assert values[8] == Fraction(end) == schedule.at(Fraction(2), [HALF])
     assert sorted(values, reverse=start > end) == values  # type: ignore[type-var]
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.fractions(0, 1), st.booleans())
+def test_a_capped_end_is_never_more_than_what_covers_the_axis(
+    parts: int, peers: int, progress: Fraction, rises: bool
+) -> None:
+    """So both directions cover it in every round, as far as any overlap does."""
+    fractions = [Fraction(1, parts)] * peers
+    full = full_overlap(fractions)
+    ends = ["min(0.25,full)", "full"]
+    words = ends if rises else ends[::-1]
+    found = Overlap.parse(f"cosine {' '.join(words)}", "").at(progress, fractions)
+    assert found is not None
+    assert min(full, Fraction(1, 4)) <= found <= full
+    first, last = (
+        Overlap.parse({"cosine": words}, "").at(t, fractions)
+        for t in (Fraction(0), Fraction(1))
+    )
+    assert (first, last)[rises] == full
+    assert (last, first)[rises] == min(full, Fraction(1, 4))
 
 
 def test_constant_and_auto_do_not_move() -> None:

@@ -22,7 +22,7 @@ def test_unknown_models_and_arguments() -> None:
 
 def test_given_arguments_replace_defaults() -> None:
     settled = settle(MODELS["mlp"], {"hidden": [7]})
-    assert settled == {"inputs": 64, "hidden": [7], "classes": 10}
+    assert settled == {**MODELS["mlp"].defaults, "hidden": [7]}
 
 
 @pytest.mark.parametrize(

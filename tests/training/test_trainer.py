@@ -13,9 +13,10 @@ from p2pfusion.errors import (
     ConfigError,
     DataError,
     IncompatibleError,
+    NonFiniteError,
     VerificationError,
 )
-from p2pfusion.split.segment import Split
+from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.loop import Schedule
@@ -83,6 +84,95 @@ def test_rounds_are_reproducible(store: Store) -> None:
     for a, b in zip(one.arrays, other.arrays, strict=True):
         assert (a == b).all()
     assert one.loss == other.loss
+
+
+PROJECTED: Mapping[str, object] = {**HIDDEN, "projection": 8}
+
+
+def contrasting(name: str, outer_momentum: float = 0.0) -> Trainer:
+    """A trainer of a model with a projection, with an objective."""
+    return Trainer(
+        Setup(
+            model="mlp",
+            arguments=PROJECTED,
+            layout=MODELS["mlp"].layout(PROJECTED),
+            seed=4,
+            schedule=Schedule(32),
+            data=DataOptions.from_data({**DIGITS, "limit": {"train": 200}}),
+            objective={"name": name},
+            outer_momentum=outer_momentum,
+        )
+    )
+
+
+def values_of(trained: TrainedRound) -> list[float]:
+    return np.concatenate([array.ravel() for array in trained.arrays]).tolist()
+
+
+def test_a_contrast_begins_in_the_second_round_of_a_trainer(tmp_path: Path) -> None:
+    """Until then, and so in the first one after a restart, it is the task."""
+    layout = MODELS["mlp"].layout(PROJECTED)
+    store = Store.create(tmp_path / "store", layout, 4)
+    first, second = (window(layout, start=n, cells=16) for n in (0, 8))
+
+    def rounds(name: str, splits: Mapping[int, Split]) -> list[TrainedRound]:
+        trainer = contrasting(name)
+        return [
+            trainer.train(
+                round_index=t, split=split, learning_rate=0.05, read=store.read
+            )
+            for t, split in splits.items()
+        ]
+
+    task = rounds("task", {0: first, 1: second})
+    found = rounds("contrastive", {0: first, 1: second})
+    assert values_of(found[0]) == values_of(task[0])
+    assert found[1].loss > task[1].loss
+    assert values_of(found[1]) != values_of(task[1])
+    assert [each.frozen for each in found] == [(), (second, first)]
+    assert [each.frozen for each in task] == [(), ()]
+    (restarted,) = rounds("contrastive", {1: second})
+    assert values_of(restarted) == values_of(task[1])
+    assert rounds("contrastive", {0: first, 1: second})[1].loss == found[1].loss
+
+
+def test_outer_momentum_does_not_reach_what_a_contrast_remembers() -> None:
+    """Past sub-models are as trained. The third round is the first one to differ if
+    they are not: the second one's values have the momentum of the first."""
+    layout = MODELS["mlp"].layout(PROJECTED)
+
+    def received(segment: Segment) -> np.ndarray:
+        random = np.random.default_rng([number, segment.parameter])
+        return random.normal(0, 0.1, segment.shape).astype(np.float32)
+
+    losses = []
+    for momentum in (0.0, 0.9):
+        trainer = contrasting("contrastive", momentum)
+        for number in range(3):
+            trained = trainer.train(
+                round_index=number,
+                split=Split.full(layout),
+                learning_rate=0.05,
+                read=received,
+            )
+        losses.append(trained.loss)
+    assert losses[0] == losses[1]
+
+
+def test_a_contrast_that_diverges_is_refused(tmp_path: Path) -> None:
+    layout = MODELS["mlp"].layout(PROJECTED)
+    store = Store.create(tmp_path / "store", layout, 4)
+    trainer, full = contrasting("contrastive"), Split.full(layout)
+
+    def trained(round_index: int, rate: float) -> TrainedRound:
+        return trainer.train(
+            round_index=round_index, split=full, learning_rate=rate, read=store.read
+        )
+
+    trained(0, 0.05)
+    with pytest.raises(NonFiniteError, match="diverged"):
+        trained(1, 1e30)
+    assert trained(2, 0.05).frozen == (full, full)
 
 
 def test_records_that_are_loaded_already_change_nothing(store: Store) -> None:
@@ -213,7 +303,8 @@ def test_describe_completes_arguments_from_the_data(tmp_path: Path) -> None:
     np.savez(path, images=images, labels=labels)
     options = DataOptions("npz", str(path))
     found = describe("mlp", {"hidden": [8]}, options)
-    assert found.arguments == {"inputs": 30, "hidden": [8], "classes": 3}
+    expected = {"inputs": 30, "hidden": [8], "classes": 3, "projection": 0}
+    assert found.arguments == expected
     assert found.layout.parameters[0].shape == (8, 30)
     assert found.vocabulary == {}
     assert describe("mlp", {"classes": 9}, options).arguments["classes"] == 9

@@ -158,7 +158,7 @@ def test_training_before_setup_is_refused(process: Process) -> None:
 def test_describe(process: Process) -> None:
     plain = process.ask({"do": "describe", "model": "mlp", "arguments": ARGUMENTS})
     assert Layout.from_data(plain["layout"]).digest == LAYOUT.digest
-    assert plain["arguments"] == {"inputs": 64, "hidden": [32, 32], "classes": 10}
+    assert plain["arguments"] == {**MODELS["mlp"].defaults, **ARGUMENTS}
     data = process.ask(
         {"do": "describe", "model": "cnn", "arguments": {}, "data": {"kind": "digits"}}
     )

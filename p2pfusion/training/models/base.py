@@ -142,13 +142,16 @@ def check_group(width: int, group: int, argument: str) -> None:
         )
 
 
-def whole(arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH) -> int:
-    """A positive whole number; ``ConfigError`` names the argument."""
+def whole(
+    arguments: Mapping[str, object], key: str, most: int = MAX_WIDTH, *, least: int = 1
+) -> int:
+    """A whole number, positive unless told; ``ConfigError`` names the argument."""
     value = arguments[key]
     good = isinstance(value, int) and not isinstance(value, bool)
-    if not good or not 1 <= value <= most:  # type: ignore[operator]
+    if not good or not least <= value <= most:  # type: ignore[operator]
         raise ConfigError(
-            f"model argument {key!r}: {value!r} is not a whole number from 1 to {most}"
+            f"model argument {key!r}: {value!r} is not a whole number from {least} "
+            f"to {most}"
         )
     return int(value)  # type: ignore[call-overload, no-any-return]
 

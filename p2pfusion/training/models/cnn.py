@@ -29,14 +29,19 @@ from p2pfusion.training.models.base import (
     whole,
     wholes,
 )
+from p2pfusion.training.models.projection import (
+    Projecting,
+    projection_layer,
+    projection_parameters,
+)
 from p2pfusion.training.traits import Traits
 
 _KERNEL = 3
 _STRIDED_LAYERS = 2
 
 
-class CnnNetwork(nn.Module):
-    """Blocks of convolution and norm, and the classifier."""
+class CnnNetwork(Projecting):
+    """Blocks of convolution and norm, the classifier, perhaps a projection."""
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class CnnNetwork(nn.Module):
         full_channels: tuple[int, ...],
         group: int,
         classes: int,
+        projection: nn.Linear | None,
     ) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList()
@@ -68,21 +74,29 @@ class CnnNetwork(nn.Module):
                 )
             )
         self.classifier = nn.Linear(channels[-1], classes)
+        self.projection = projection
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
-        """Logits."""
-        values = images
+    def last(self, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, w)
+        """The last channels, in their mean over all positions."""
+        values = inputs
         for convolution, norm, width in zip(
             self.convolutions, self.norms, self.widths, strict=True
         ):
             values = width(torch.relu_(norm(convolution(values))))
-        logits: Tensor = self.classifier(values.mean((2, 3)))
+        return values.mean((2, 3))
+
+    def logits(self, last: Tensor) -> Tensor:  # (B, w) -> (B, classes)
+        """The classifier's."""
+        logits: Tensor = self.classifier(last)
         return logits
 
 
 @dataclass(frozen=True)
 class Cnn:
-    """The ``cnn`` of the table. Arguments: in_channels, channels, group, classes."""
+    """The ``cnn`` of the table.
+
+    Arguments: in_channels, channels, group, classes, projection.
+    """
 
     defaults: Mapping[str, object] = field(
         default_factory=lambda: {
@@ -90,6 +104,7 @@ class Cnn:
             "channels": [64, 64, 64],
             "group": 4,
             "classes": 10,
+            "projection": 0,
         }
     )
 
@@ -99,8 +114,10 @@ class Cnn:
         return {"in_channels": channels, "classes": traits.classes}
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
-        """All convolutions, all norms, the classifier: the order of the module."""
-        in_channels, channels, group, classes = self._settled(arguments)
+        """All convolutions, all norms, the classifier, the projection: the order of
+        the module."""
+        settled = settle(self, arguments)
+        in_channels, channels, group, classes = self._numbers(settled)
         axes = tuple(Axis(f"c{n + 1}", c, group) for n, c in enumerate(channels))
         widths = [Dimension(axis.size, axis.name) for axis in axes]
         inputs = [Dimension(in_channels), *widths]
@@ -124,6 +141,7 @@ class Cnn:
         head = [
             ParameterSpec("classifier.weight", (out, widths[-1]), bound, last),
             ParameterSpec("classifier.bias", (out,), Initial("zeros"), last),
+            *projection_parameters(settled, axes[-1], last),
         ]
         return Layout(axes, (*convolutions, *norms, *head))
 
@@ -131,7 +149,8 @@ class Cnn:
         self, arguments: Mapping[str, object], sizes: Mapping[str, int]
     ) -> nn.Module:
         """The dense network with these channels per layer."""
-        in_channels, channels, group, classes = self._settled(arguments)
+        settled = settle(self, arguments)
+        in_channels, channels, group, classes = self._numbers(settled)
         cut = tuple(
             cut_width(sizes, f"c{n + 1}", width, group)
             for n, width in enumerate(channels)
@@ -142,12 +161,12 @@ class Cnn:
             full_channels=channels,
             group=group,
             classes=classes,
+            projection=projection_layer(settled, cut[-1]),
         )
 
-    def _settled(
-        self, arguments: Mapping[str, object]
+    def _numbers(
+        self, settled: Mapping[str, object]
     ) -> tuple[int, tuple[int, ...], int, int]:
-        settled = settle(self, arguments)
         channels, group = wholes(settled, "channels"), whole(settled, "group")
         for width in channels:
             check_group(width, group, "channels")

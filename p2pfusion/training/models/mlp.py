@@ -22,13 +22,23 @@ from p2pfusion.training.models.base import (
     whole,
     wholes,
 )
+from p2pfusion.training.models.projection import (
+    Projecting,
+    projection_layer,
+    projection_parameters,
+)
 from p2pfusion.training.traits import Traits
 
 
-class MlpNetwork(nn.Module):
+class MlpNetwork(Projecting):
     """Linear, ReLU and scaler per hidden layer; then the classifier."""
 
-    def __init__(self, widths: tuple[int, ...], full_widths: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        full_widths: tuple[int, ...],
+        projection: nn.Linear | None = None,
+    ) -> None:
         super().__init__()
         hidden = range(1, len(widths) - 1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
@@ -42,22 +52,32 @@ class MlpNetwork(nn.Module):
             )
             for n in hidden
         )
+        self.projection = projection
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
-        """Logits."""
-        values = images.flatten(1)
+    def last(self, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, w)
+        """The last hidden layer."""
+        values = inputs.flatten(1)
         for layer, width in zip(self.layers[:-1], self.widths, strict=True):
             values = width(layer(values).relu())
-        logits: Tensor = self.layers[-1](values)
+        return values
+
+    def logits(self, last: Tensor) -> Tensor:  # (B, w) -> (B, classes)
+        """The classifier's."""
+        logits: Tensor = self.layers[-1](last)
         return logits
 
 
 @dataclass(frozen=True)
 class Mlp:
-    """The ``mlp`` of the table. Arguments: inputs, hidden, classes."""
+    """The ``mlp`` of the table. Arguments: inputs, hidden, classes, projection."""
 
     defaults: Mapping[str, object] = field(
-        default_factory=lambda: {"inputs": 64, "hidden": [128, 128], "classes": 10}
+        default_factory=lambda: {
+            "inputs": 64,
+            "hidden": [128, 128],
+            "classes": 10,
+            "projection": 0,
+        }
     )
 
     def suited(self, traits: Traits) -> dict[str, object]:
@@ -66,8 +86,9 @@ class Mlp:
         return {"inputs": prod(shape), "classes": traits.classes}
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
-        """Two parameters per layer."""
-        widths = self._widths(arguments)
+        """Two parameters per layer, and the projection."""
+        settled = settle(self, arguments)
+        widths = self._widths(settled)
         last = len(widths) - 1
         axes = tuple(Axis(f"h{n}", widths[n]) for n in range(1, last))
         names = [None, *(axis.name for axis in axes), None]
@@ -85,17 +106,19 @@ class Mlp:
                 ),
                 ParameterSpec(f"layers.{n}.bias", weight[:1], Initial("zeros"), n),
             ]
+        parameters += projection_parameters(settled, axes[-1], last - 1)
         return Layout(axes, tuple(parameters))
 
     def build(
         self, arguments: Mapping[str, object], sizes: Mapping[str, int]
     ) -> nn.Module:
         """The dense network with these hidden widths."""
-        full = self._widths(arguments)
-        hidden = (cut_width(sizes, f"h{n}", full[n]) for n in range(1, len(full) - 1))
-        return MlpNetwork((full[0], *hidden, full[-1]), full)
-
-    def _widths(self, arguments: Mapping[str, object]) -> tuple[int, ...]:
         settled = settle(self, arguments)
+        full = self._widths(settled)
+        hidden = [cut_width(sizes, f"h{n}", full[n]) for n in range(1, len(full) - 1)]
+        projection = projection_layer(settled, hidden[-1])
+        return MlpNetwork((full[0], *hidden, full[-1]), full, projection)
+
+    def _widths(self, settled: Mapping[str, object]) -> tuple[int, ...]:
         ends = whole(settled, "inputs", 1 << 24), whole(settled, "classes", 1 << 20)
         return (ends[0], *wholes(settled, "hidden"), ends[1])

@@ -39,6 +39,11 @@ from p2pfusion.training.models.cut import (
     norm_parameters,
     uniform,
 )
+from p2pfusion.training.models.projection import (
+    Projecting,
+    projection_layer,
+    projection_parameters,
+)
 from p2pfusion.training.traits import Traits
 
 _KERNEL = 3
@@ -85,8 +90,8 @@ class Block(nn.Module):
         return added.add_(stream if self.shortcut is None else self.shortcut(values))
 
 
-class ResNetNetwork(nn.Module):
-    """Stem, blocks, norm, classifier."""
+class ResNetNetwork(Projecting):
+    """Stem, blocks, norm, classifier, perhaps a projection."""
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class ResNetNetwork(nn.Module):
         cut: Cut,
         group: int,
         classes: int,
+        projection: nn.Linear | None,
     ) -> None:
         super().__init__()
         last = places[-1].target
@@ -103,13 +109,18 @@ class ResNetNetwork(nn.Module):
         self.blocks = nn.ModuleList(Block(place, cut, group) for place in places)
         self.norm = cut.norm(last, group=group, across=True)
         self.classifier = nn.Linear(cut[last], classes)
+        self.projection = projection
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
-        """Logits."""
-        stream = self.stem(images)
+    def last(self, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, w)
+        """The normalised stream, in its mean over all positions."""
+        stream = self.stem(inputs)
         for block in self.blocks:
             stream = block(stream)
-        logits: Tensor = self.classifier(_activate(self.norm, stream).mean((2, 3)))
+        return _activate(self.norm, stream).mean((2, 3))
+
+    def logits(self, last: Tensor) -> Tensor:  # (B, w) -> (B, classes)
+        """The classifier's."""
+        logits: Tensor = self.classifier(last)
         return logits
 
 
@@ -126,7 +137,7 @@ class ResNet:
     """``resnet18`` and ``resnet34`` of the table.
 
     Arguments: in_channels, width (of the first stage), blocks (per stage), group,
-    classes.
+    classes, projection.
     """
 
     name: str
@@ -141,6 +152,7 @@ class ResNet:
             "blocks": list(self.blocks),
             "group": 4,
             "classes": 10,
+            "projection": 0,
         }
 
     def suited(self, traits: Traits) -> dict[str, object]:
@@ -164,6 +176,7 @@ class ResNet:
         parameters += [
             *norm_parameters("norm", last, end),
             *classifier_parameters(classes, last, end),
+            *projection_parameters(settled, last, end),
         ]
         return Layout(tuple(axes.values()), tuple(parameters))
 
@@ -172,13 +185,15 @@ class ResNet:
     ) -> nn.Module:
         """The dense network with these channels per axis."""
         settled = settle(self, arguments)
-        axes = self._axes(settled)
+        places = self._places(settled)
+        cut = Cut(self._axes(settled), sizes)
         return ResNetNetwork(
             in_channels=whole(settled, "in_channels"),
-            places=self._places(settled),
-            cut=Cut(axes, sizes),
+            places=places,
+            cut=cut,
             group=whole(settled, "group"),
             classes=whole(settled, "classes", 1 << 20),
+            projection=projection_layer(settled, cut[places[-1].target]),
         )
 
     def _axes(self, settled: Mapping[str, object]) -> dict[str, Axis]:

@@ -16,17 +16,29 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.training.models.base import check_task, settle, whole
 from p2pfusion.training.models.blocks import STREAM, Stack
 from p2pfusion.training.models.cut import Cut, classifier_parameters
+from p2pfusion.training.models.projection import (
+    Projecting,
+    projection_layer,
+    projection_parameters,
+)
 from p2pfusion.training.models.transformer import MAX_TOKENS, look_up, tables
 from p2pfusion.training.traits import Traits
 
 PADDING = 0
 
 
-class TextClassifierNetwork(nn.Module):
-    """Tables, blocks, norm, mean, classifier."""
+class TextClassifierNetwork(Projecting):
+    """Tables, blocks, norm, mean, classifier, perhaps a projection."""
 
     def __init__(
-        self, cut: Cut, stack: Stack, *, vocabulary: int, length: int, classes: int
+        self,
+        cut: Cut,
+        stack: Stack,
+        *,
+        vocabulary: int,
+        length: int,
+        classes: int,
+        projection: nn.Linear | None,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, cut[STREAM])
@@ -35,17 +47,21 @@ class TextClassifierNetwork(nn.Module):
         self.norm = stack.norm(cut, across=True)
         self.classifier = nn.Linear(cut[STREAM], classes)
         self.width = stack.width
+        self.projection = projection
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, classes)
-        """Logits."""
-        present = tokens != PADDING
+    def last(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, w)
+        """The normalised stream, in its mean over the tokens."""
+        present = inputs != PADDING
         present[:, 0] = True
-        stream = look_up(tokens, self.embedding, self.positions, self.width)
+        stream = look_up(inputs, self.embedding, self.positions, self.width)
         for block in self.blocks:
             stream = block(stream, present[:, None, None, :])
         weights = present / present.sum(1, keepdim=True)  # (B, T)
-        mean = (weights.to(stream.dtype)[:, None] @ self.norm(stream)).squeeze(1)
-        logits: Tensor = self.classifier(mean)
+        return (weights.to(stream.dtype)[:, None] @ self.norm(stream)).squeeze(1)
+
+    def logits(self, last: Tensor) -> Tensor:  # (B, w) -> (B, classes)
+        """The classifier's."""
+        logits: Tensor = self.classifier(last)
         return logits
 
 
@@ -53,7 +69,8 @@ class TextClassifierNetwork(nn.Module):
 class TextClassifier:
     """The ``transformer-classifier`` of the table.
 
-    Arguments: vocabulary, length, width, heads, layers, inner, group, classes.
+    Arguments: vocabulary, length, width, heads, layers, inner, group, classes,
+    projection.
     """
 
     defaults: Mapping[str, object] = field(
@@ -66,6 +83,7 @@ class TextClassifier:
             "inner": 256,
             "group": 8,
             "classes": 2,
+            "projection": 0,
         }
     )
 
@@ -87,6 +105,7 @@ class TextClassifier:
             *tables(vocabulary, length, axes[STREAM]),
             *stack.parameters(),
             *classifier_parameters(classes, axes[STREAM], stack.layers + 1),
+            *projection_parameters(settled, axes[STREAM], stack.layers + 1),
         ]
         return Layout(tuple(axes.values()), tuple(parameters))
 
@@ -96,12 +115,14 @@ class TextClassifier:
         """The dense network with these widths."""
         settled = settle(self, arguments)
         stack, (vocabulary, length, classes) = Stack.of(settled), _counts(settled)
+        cut = Cut(stack.axes(), sizes)
         return TextClassifierNetwork(
-            Cut(stack.axes(), sizes),
+            cut,
             stack,
             vocabulary=vocabulary,
             length=length,
             classes=classes,
+            projection=projection_layer(settled, cut[STREAM]),
         )
 
 

@@ -20,6 +20,11 @@ from p2pfusion.split.layout import Axis, Dimension, Layout, ParameterSpec
 from p2pfusion.training.models.base import check_task, settle, whole
 from p2pfusion.training.models.blocks import STREAM, Stack
 from p2pfusion.training.models.cut import Cut, along, uniform
+from p2pfusion.training.models.projection import (
+    Projecting,
+    projection_layer,
+    projection_parameters,
+)
 from p2pfusion.training.traits import Traits
 
 MAX_TOKENS = 1 << 20
@@ -31,23 +36,37 @@ it is near 1, the fresh model is sure that each token is followed by itself, bec
 head and table are the same."""
 
 
-class TransformerNetwork(nn.Module):
-    """Table, positions, blocks, norm; the table is the head."""
+class TransformerNetwork(Projecting):
+    """Table, positions, blocks, norm; the table is the head. Perhaps a projection."""
 
-    def __init__(self, cut: Cut, stack: Stack, *, vocabulary: int, length: int) -> None:
+    def __init__(
+        self,
+        cut: Cut,
+        stack: Stack,
+        *,
+        vocabulary: int,
+        length: int,
+        projection: nn.Linear | None,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, cut[STREAM])
         self.positions = nn.Embedding(length, cut[STREAM])
         self.blocks = stack.blocks(cut, causal=True)
         self.norm = stack.norm(cut, across=True)
         self.width = stack.width
+        self.projection = projection
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (B, T) -> (B, T, vocabulary)
-        """Logits of the token after each."""
-        stream = look_up(tokens, self.embedding, self.positions, self.width)
+    def last(self, inputs: Tensor) -> Tensor:  # (B, T) -> (B, T, w)
+        """The normalised stream."""
+        stream = look_up(inputs, self.embedding, self.positions, self.width)
         for block in self.blocks:
             stream = block(stream)
-        return functional.linear(self.norm(stream), self.embedding.weight)
+        normal: Tensor = self.norm(stream)
+        return normal
+
+    def logits(self, last: Tensor) -> Tensor:  # (B, T, w) -> (B, T, vocabulary)
+        """Logits of the token after each."""
+        return functional.linear(last, self.embedding.weight)
 
 
 def look_up(
@@ -79,7 +98,7 @@ class Transformer:
     """The ``transformer`` of the table.
 
     Arguments: vocabulary, classes (the same number: every token can be the next),
-    length, width, heads, layers, inner, group.
+    length, width, heads, layers, inner, group, projection.
     """
 
     defaults: Mapping[str, object] = field(
@@ -92,6 +111,7 @@ class Transformer:
             "layers": 4,
             "inner": 1024,
             "group": 16,
+            "projection": 0,
         }
     )
 
@@ -105,22 +125,33 @@ class Transformer:
         }
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
-        """The tables, then blocks and norm."""
-        stack, vocabulary, length = self._settled(arguments)
+        """The tables, blocks and norm, the projection."""
+        settled = settle(self, arguments)
+        stack, vocabulary, length = self._numbers(settled)
         axes = stack.axes()
-        parameters = tables(vocabulary, length, axes[STREAM])
-        return Layout(tuple(axes.values()), (*parameters, *stack.parameters()))
+        parameters = [
+            *tables(vocabulary, length, axes[STREAM]),
+            *stack.parameters(),
+            *projection_parameters(settled, axes[STREAM], stack.layers + 1),
+        ]
+        return Layout(tuple(axes.values()), tuple(parameters))
 
     def build(
         self, arguments: Mapping[str, object], sizes: Mapping[str, int]
     ) -> nn.Module:
         """The dense network with these widths."""
-        stack, vocabulary, length = self._settled(arguments)
-        cut = Cut(stack.axes(), sizes)
-        return TransformerNetwork(cut, stack, vocabulary=vocabulary, length=length)
-
-    def _settled(self, arguments: Mapping[str, object]) -> tuple[Stack, int, int]:
         settled = settle(self, arguments)
+        stack, vocabulary, length = self._numbers(settled)
+        cut = Cut(stack.axes(), sizes)
+        return TransformerNetwork(
+            cut,
+            stack,
+            vocabulary=vocabulary,
+            length=length,
+            projection=projection_layer(settled, cut[STREAM]),
+        )
+
+    def _numbers(self, settled: Mapping[str, object]) -> tuple[Stack, int, int]:
         vocabulary = whole(settled, "vocabulary", MAX_TOKENS)
         if settled["classes"] != vocabulary:
             raise ConfigError(

@@ -19,6 +19,11 @@ from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.training.models.base import image_shape, settle, whole
 from p2pfusion.training.models.blocks import STREAM, Stack
 from p2pfusion.training.models.cut import Cut, along, classifier_parameters, uniform
+from p2pfusion.training.models.projection import (
+    Projecting,
+    projection_layer,
+    projection_parameters,
+)
 from p2pfusion.training.traits import Traits
 
 _LOUDNESS = 0.1
@@ -45,11 +50,17 @@ class Patches:
         return cls(whole(settled, "in_channels"), side, (image // side) ** 2)
 
 
-class VitNetwork(nn.Module):
-    """Patches, positions, blocks, norm, mean, classifier."""
+class VitNetwork(Projecting):
+    """Patches, positions, blocks, norm, mean, classifier, perhaps a projection."""
 
     def __init__(
-        self, cut: Cut, stack: Stack, patches: Patches, *, classes: int
+        self,
+        cut: Cut,
+        stack: Stack,
+        patches: Patches,
+        *,
+        classes: int,
+        projection: nn.Linear | None,
     ) -> None:
         super().__init__()
         width, side = cut[STREAM], patches.side
@@ -58,14 +69,20 @@ class VitNetwork(nn.Module):
         self.blocks = stack.blocks(cut, causal=False)
         self.norm = stack.norm(cut, across=True)
         self.classifier = nn.Linear(width, classes)
+        self.projection = projection
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, C, H, W) -> (B, classes)
-        """Logits."""
-        tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, T, stream)
+    def last(self, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, w)
+        """The normalised stream, in its mean over the tokens."""
+        tokens = self.patches(inputs).flatten(2).transpose(1, 2)  # (B, T, stream)
         stream = tokens + self.positions.weight
         for block in self.blocks:
             stream = block(stream)
-        logits: Tensor = self.classifier(self.norm(stream).mean(1))
+        mean: Tensor = self.norm(stream).mean(1)
+        return mean
+
+    def logits(self, last: Tensor) -> Tensor:  # (B, w) -> (B, classes)
+        """The classifier's."""
+        logits: Tensor = self.classifier(last)
         return logits
 
 
@@ -74,7 +91,7 @@ class Vit:
     """The ``vit`` of the table.
 
     Arguments: in_channels, image_size, patch, width, heads, layers, inner, group,
-    classes.
+    classes, projection.
     """
 
     defaults: Mapping[str, object] = field(
@@ -88,6 +105,7 @@ class Vit:
             "inner": 384,
             "group": 12,
             "classes": 10,
+            "projection": 0,
         }
     )
 
@@ -121,6 +139,7 @@ class Vit:
             ParameterSpec("positions.weight", places, uniform(_LOUDNESS**2)),
             *stack.parameters(),
             *classifier_parameters(classes, axes[STREAM], stack.layers + 1),
+            *projection_parameters(settled, axes[STREAM], stack.layers + 1),
         ]
         return Layout(tuple(axes.values()), tuple(parameters))
 
@@ -130,9 +149,11 @@ class Vit:
         """The dense network with these widths."""
         settled = settle(self, arguments)
         stack = Stack.of(settled)
+        cut = Cut(stack.axes(), sizes)
         return VitNetwork(
-            Cut(stack.axes(), sizes),
+            cut,
             stack,
             Patches.of(settled),
             classes=whole(settled, "classes", 1 << 20),
+            projection=projection_layer(settled, cut[STREAM]),
         )

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import NO_ANSWER
 
 
@@ -44,8 +46,10 @@ class TaskObjective:
         options: Mapping[str, object],
         class_counts: Sequence[int],
         device: torch.device,
+        layout: Layout,
     ) -> TaskObjective:
-        """From the manifest's options and the peer's answers per class."""
+        """From the manifest's options and the peer's answers per class; good for the
+        layout of any model."""
         masked = options.get("label_mask", False)
         if not isinstance(masked, bool):
             raise ConfigError(f"objective.label_mask: {masked!r} is not true or false")
@@ -59,12 +63,20 @@ class TaskObjective:
         shares = (counts + 1) / (counts + 1).sum()
         return replace(objective, prior=strength * shares.log())
 
-    def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss over the batch's targets, a scalar with gradient.
+    def begin(self, module: nn.Module, split: Split) -> tuple[Split, ...]:
+        """Nothing is remembered, and nothing runs beside the module."""
+        return ()
 
-        Logits are (B, classes) for targets (B,), or (B, T, classes) for (B, T).
-        """
-        logits: Tensor = module(inputs)
+    def end(self, module: nn.Module, split: Split) -> None:
+        """Nothing is remembered."""
+
+    def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over the batch's targets, a scalar with gradient."""
+        return self.loss_of(module(inputs), targets)
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The same of logits, (B, classes) for targets (B,), or (B, T, classes) for
+        (B, T)."""
         if self.absent is not None:
             logits = logits.masked_fill(self.absent, 0.0)
         if self.prior is not None:
