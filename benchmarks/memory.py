@@ -169,6 +169,8 @@ def setup_request(
         "seed": SEED,
         "objective": {"label_mask": False},
         "optimiser": {"momentum": 0.9, "weight_decay": 0.0, "clip": 1.0},
+        "outer_momentum": 0.0,
+        "augment": "none",
         "batch": batch,
         "local_epochs": 1,
         "local_steps": STEPS,
