@@ -95,7 +95,13 @@ class Setting:
     def manifest(self) -> Manifest:
         """The swarm's: a small model, epochs so short that several pass."""
         small = self.layout or small_perceptron()
-        base = self.like or Manifest(name="small", model="mlp", layout=small)
+        # Tied windows overlap in more ways than any other: more to go wrong.
+        base = self.like or Manifest(
+            name="small",
+            model="mlp",
+            layout=small,
+            method_arguments={"shift": "tied", "start": "dense"},
+        )
         return replace(
             base,
             name="simulated",

@@ -20,20 +20,15 @@ from p2pfusion.split.layout import Axis, Initial, Layout, ParameterSpec
 def block_window(axis: Axis, first: int, count: int, blocks: int) -> IndexSet:
     """The indices of ``count`` of an axis' ``blocks`` blocks from ``first`` on.
 
-    Blocks are counted around the axis; ``ConfigError`` if it has fewer cells.
+    Blocks are counted around the axis. On an axis of fewer cells blocks share them.
     """
     cell_count = axis.cell_count
-    if blocks > cell_count:
-        raise ConfigError(
-            f"axis {axis.name!r} has only {cell_count} separable cells, too few for "
-            f"{blocks} blocks",
-            hint="use fewer blocks, or a wider model",
-        )
     if count >= blocks:
         return IndexSet.span(0, axis.size)
     first %= blocks
     start = first * cell_count // blocks
     end = (first + count) * cell_count // blocks  # past the axis if they go around it
+    end = max(end, start + 1)
     return axis.cells(IndexSet.cyclic(start, end - start, cell_count))
 
 
@@ -49,12 +44,18 @@ def silenced(layout: Layout, blocks: int) -> Layout:
     """The same model, silent between blocks.
 
     Weights inside a block begin larger by ``sqrt(blocks)``: each unit has so many times
-    fewer inputs, and its sum shall be as large as before.
+    fewer inputs, and its sum shall be as large as before. ``ConfigError`` if an axis
+    has too few cells.
     """
     if blocks <= 1:
         return layout
     for axis in layout.axes:
-        block_window(axis, 0, 1, blocks)  # has room for them
+        if blocks > axis.cell_count:
+            raise ConfigError(
+                f"axis {axis.name!r} has only {axis.cell_count} separable cells, too "
+                f"few for {blocks} blocks",
+                hint="set the method argument blocks to less, or use a wider model",
+            )
     silent = (_silenced(parameter, blocks) for parameter in layout.parameters)
     return replace(layout, parameters=tuple(silent))
 

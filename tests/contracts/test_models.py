@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -39,7 +40,37 @@ SMALL: dict[str, dict[str, object]] = {
 
 PROJECTION = 4
 
-models = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+
+@dataclass(frozen=True)
+class Inside:
+    """A transformer whose heads are cut inside, where they are not usually."""
+
+    model: Model
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        return {**self.model.defaults, "head_cut": "inside"}
+
+    def suited(self, traits: Traits) -> dict[str, object]:
+        return self.model.suited(traits)
+
+    def layout(self, arguments: Mapping[str, object]) -> Layout:
+        return self.model.layout({**arguments, "head_cut": "inside"})
+
+    def build(
+        self, arguments: Mapping[str, object], sizes: Mapping[str, int]
+    ) -> nn.Module:
+        return self.model.build({**arguments, "head_cut": "inside"}, sizes)
+
+
+CASES: dict[str, Model] = {
+    **MODELS,
+    **{
+        f"{name}-inside": Inside(MODELS[name])
+        for name in ("transformer", "transformer-classifier", "vit")
+    },
+}
+models = pytest.mark.parametrize("model", CASES.values(), ids=list(CASES))
 projections = pytest.mark.parametrize("projection", [0, PROJECTION])
 
 
@@ -57,8 +88,9 @@ def suits(model: Model, found: Traits) -> bool:
 
 
 def arguments(model: Model, projection: int = 0) -> dict[str, object]:
-    name = next(name for name, other in MODELS.items() if other is model)
-    found = {**model.suited(traits(model)), **SMALL.get(name, {})}
+    name = next(name for name, other in CASES.items() if other is model)
+    small = SMALL.get(name.removesuffix("-inside"), {})
+    found = {**model.suited(traits(model)), **small}
     return {**found, "projection": projection}
 
 

@@ -10,6 +10,7 @@ from p2pfusion.daemon.presets import PRESETS, expanded
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
 from p2pfusion.errors import ConfigError
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.blocks import silenced
 from p2pfusion.split.layout import Layout
 from tests.layouts import resnet18
 
@@ -24,7 +25,9 @@ def test_the_manifest_has_the_stated_values_and_the_layout() -> None:
     layout = resnet18()
     manifest = settings().manifest(layout)
     assert (manifest.name, manifest.model, manifest.rounds) == ("a", "mlp", 3)
-    assert manifest.layout is layout
+    assert manifest.layout == silenced(layout, 4), "as the default method begins"
+    dense = settings(method="fedavg").manifest(layout)
+    assert dense.layout is layout
     defaults = {f.name: f.default for f in fields(Manifest) if f.default is not MISSING}
     assert {k: getattr(manifest, k) for k in defaults} == {**defaults, "rounds": 3}
 

@@ -18,7 +18,7 @@ from tests.end_to_end.swarm import QUICK, Swarm, swarms
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"length": 8, "width": 32, "heads": 2, "layers": 1, "inner": 32, "group": 4}
+SMALL = {"length": 8, "width": 32, "heads": 4, "layers": 1, "inner": 32, "group": 4}
 FOUNDERS = "to be or not to be , that is the question\n" * 60
 OTHERS = "the answer is not to be or to have been\n" * 60
 

@@ -22,6 +22,11 @@ MATRIX = ParameterSpec(
 LAYOUT = Layout((FINE, COARSE), (MATRIX,))
 
 
+def tied(**arguments: object) -> MSfusion:
+    """The published kind of windows."""
+    return MSfusion(shift="tied", **arguments)  # type: ignore[arg-type]
+
+
 def swarm(*fractions: str, rounds: int = 20, layout: Layout = LAYOUT) -> PlanContext:
     members = (Member(f"p{n}", Fraction(mu)) for n, mu in enumerate(fractions))
     return PlanContext(0, rounds, layout, tuple(members))
@@ -77,8 +82,8 @@ def test_any_value_gives_a_method_or_a_config_error(name: str, value: object) ->
 
 
 def test_the_same_schedule_makes_the_same_method() -> None:
-    one = MSfusion(overlap={"cosine": [0.25, "full"]})
-    other = MSfusion(overlap="cosine 1/4 full")
+    one = tied(overlap={"cosine": [0.25, "full"]})
+    other = tied(overlap="cosine 1/4 full")
     assert one == other
     assert hash(one) == hash(other)
 
@@ -88,7 +93,7 @@ def test_the_same_schedule_makes_the_same_method() -> None:
 
 def test_windows_move_one_cell_a_round_and_stay_evenly_spaced() -> None:
     context = swarm("1/4", "1/4", "1/4", "1/4")
-    method = MSfusion(step=1)
+    method = tied(step=1)
     assert starts(method, context, 0) == [0, 8, 16, 24]
     assert starts(method, context, 1) == [1, 9, 17, 25]
     assert starts(method, context, 33) == [1, 9, 17, 25]
@@ -96,24 +101,24 @@ def test_windows_move_one_cell_a_round_and_stay_evenly_spaced() -> None:
 
 def test_windows_dwell() -> None:
     context = swarm("1/4", "1/4")
-    method = MSfusion(step=1, dwell=3)
+    method = tied(step=1, dwell=3)
     found = [starts(method, context, t)[0] for t in range(8)]
     assert found == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 def test_half_a_window_a_round() -> None:
     context = swarm("1/4", "1/4", "1/4")
-    assert starts(MSfusion(), context, 2) == [10, 20, 31]
+    assert starts(tied(), context, 2) == [10, 20, 31]
 
 
 def test_the_narrowest_window_sets_the_pace() -> None:
-    assert starts(MSfusion(step="half"), swarm("1/2", "1/8"), 1)[0] == 3
+    assert starts(tied(step="half"), swarm("1/2", "1/8"), 1)[0] == 3
 
 
 def test_one_shift_serves_all_axes_scaled_by_width() -> None:
     context = swarm("1/4", "1/4")
     for round_index in range(40):
-        split = MSfusion().split(context, round_index, 1)
+        split = tied().split(context, round_index, 1)
         fine = start_cell(FINE, split["fine"])
         coarse = start_cell(COARSE, split["coarse"])
         assert coarse == fine * 8 // 32
@@ -121,8 +126,8 @@ def test_one_shift_serves_all_axes_scaled_by_width() -> None:
 
 def test_unequal_peers_stand_apart_by_their_own_widths() -> None:
     context = swarm("1/2", "1/4", "1/8", "1/8")
-    assert starts(MSfusion(), context, 0) == [0, 16, 24, 28]
-    assert starts(MSfusion(overlap="constant 0.5"), context, 0) == [0, 8, 12, 14]
+    assert starts(tied(), context, 0) == [0, 16, 24, 28]
+    assert starts(tied(overlap="constant 0.5"), context, 0) == [0, 8, 12, 14]
 
 
 @pytest.mark.parametrize(
@@ -132,36 +137,36 @@ def test_unequal_peers_stand_apart_by_their_own_widths() -> None:
 def test_the_overlap_follows_its_schedule(overlap: str, first: int, last: int) -> None:
     context = swarm(*["1/4"] * 8, rounds=20)
     for round_index, gap in ((0, first), (20, last), (99, last)):
-        found = starts(MSfusion(overlap=overlap), context, round_index)
+        found = starts(tied(overlap=overlap), context, round_index)
         assert (found[1] - found[0]) % 32 == gap
 
 
 @pytest.mark.parametrize("step", [8, 16, 32])
 def test_a_step_that_would_change_nothing_is_one_cell_longer(step: int) -> None:
     context = swarm(*["1/4"] * 4)
-    found = starts(MSfusion(step=step), context, 1)
+    found = starts(tied(step=step), context, 1)
     assert found == [(start + step + 1) % 32 for start in (0, 8, 16, 24)]
 
 
 def test_a_schedule_that_would_come_to_rest_at_its_end_is_seen_too() -> None:
-    method = MSfusion(overlap="linear 0.5 0", step=8)
+    method = tied(overlap="linear 0.5 0", step=8)
     assert starts(method, swarm(*["1/4"] * 4), 1)[0] == 9
 
 
 def test_a_step_that_changes_something_is_kept() -> None:
-    assert starts(MSfusion(step=4), swarm(*["1/4"] * 4), 1)[0] == 4
-    assert starts(MSfusion(step=8), swarm("1/4", "1/4", "1/2"), 1)[0] == 8
+    assert starts(tied(step=4), swarm(*["1/4"] * 4), 1)[0] == 4
+    assert starts(tied(step=8), swarm("1/4", "1/4", "1/2"), 1)[0] == 8
 
 
 def test_where_every_cell_starts_a_window_the_step_is_kept() -> None:
-    assert starts(MSfusion(step=2), swarm(*["1/4"] * 32), 1)[0] == 2
+    assert starts(tied(step=2), swarm(*["1/4"] * 32), 1)[0] == 2
 
 
 @given(contexts(), st.integers(1, 32), st.integers(1, 3), st.integers(0, 40))
 def test_windows_begin_again_after_a_cycle(
     context: PlanContext, step: int, dwell: int, round_index: int
 ) -> None:
-    method = MSfusion(step=step, dwell=dwell)
+    method = tied(step=step, dwell=dwell)
     later = round_index + method.cycle_rounds(context)
     for rank in range(len(context.roster)):
         found = method.split(context, later, rank)

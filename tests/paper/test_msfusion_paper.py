@@ -102,7 +102,7 @@ def test_section_2_2_starts_from_the_method(
 ) -> None:
     context = swarm(model(16), QUARTER, 4)
     pace: int | str = "half" if rho == "1/2" else step
-    method = MSfusion(overlap=f"constant {overlap}", step=pace)
+    method = MSfusion(shift="tied", overlap=f"constant {overlap}", step=pace)
     for round_index, row in enumerate(starts):
         for rank, start in enumerate(row):
             held = method.split(context, round_index, rank)["group0"]
@@ -116,7 +116,7 @@ def test_section_2_2_the_degenerate_first_row_is_avoided() -> None:
     """
     assert stands_still(16, [(0, 4), (4, 4), (8, 4), (12, 4)], 4)
     context = swarm(model(16), QUARTER, 4)
-    method = MSfusion(overlap="constant 0", step=4)
+    method = MSfusion(shift="tied", overlap="constant 0", step=4)
     starts = [min(method.split(context, 1, rank)["group0"]) for rank in range(3)]
     assert starts == [5, 9, 0]
     assert min(method.split(context, 1, 3)["group0"]) == 1
@@ -171,7 +171,8 @@ def test_section_2_4_windows_with_equal_starts_train_a_band(
 ) -> None:
     """Two axes of K = 64: min(1, (2 w - 1) / K), forever."""
     context = swarm(model(64, 64), mu, 4)
-    method = build_method(name, {})
+    arguments = {"shift": "tied"} if name == "msfusion" else {}
+    method = build_method(name, arguments)
     (found,) = trained(method, context, 64)
     assert found == (2 * round(mu * 64) - 1) / 64
     assert found == pytest.approx(expected, abs=5e-4)
@@ -197,7 +198,7 @@ def test_section_2_4_on_the_grid_all_widths_train_the_same_band(
 ) -> None:
     """Proportional starts fall back to the figure for equal widths: 32 cells here."""
     context = swarm(model(64, 128), mu, 2)
-    arguments = {"step": 1} if name == "msfusion" else {}
+    arguments = {"shift": "tied", "step": 1} if name == "msfusion" else {}
     method = build_method(name, arguments)
     assert trained(method, context, 64) == [(2 * cells - 1) / 32]
 

@@ -108,7 +108,7 @@ def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
 def test_running_text_has_a_perplexity_at_every_point(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("to be or not to be\n" * 100)
-    narrow = {"length": 8, "width": 16, "heads": 2, "layers": 1, "inner": 16}
+    narrow = {"length": 8, "width": 16, "heads": 4, "layers": 1, "inner": 16}
     found = result(
         model="transformer",
         model_arguments={**narrow, "group": 2},

@@ -14,12 +14,18 @@ from p2pfusion.store import Store
 from p2pfusion.training import submodel
 from p2pfusion.training.models import MODELS, Model
 
-IMAGES = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+RANDOM = torch.Generator().manual_seed(1)
+IMAGES = torch.randn(5, 1, 8, 8, generator=RANDOM).double()
+TOKENS = torch.randint(1, 11, (5, 8), generator=RANDOM)
+STACK = {"width": 16, "heads": 4, "layers": 2, "inner": 8, "group": 2}
 
 CASES: list[tuple[str, Mapping[str, object]]] = [
     ("mlp", {"hidden": [16, 12, 8]}),
     ("cnn", {"channels": [16, 8, 16], "group": 2}),
     ("resnet18", {"in_channels": 1, "width": 8, "group": 2}),
+    ("vit", {**STACK, "in_channels": 1, "image_size": 8}),
+    ("transformer", {**STACK, "vocabulary": 11, "classes": 11, "length": 8}),
+    ("transformer-classifier", {**STACK, "vocabulary": 11, "length": 8}),
 ]
 
 
@@ -35,7 +41,8 @@ def test_logits_are_the_mean_of_the_blocks(
     def logits(split: Split) -> torch.Tensor:
         module = submodel.build(model, arguments, layout, split)
         submodel.load(module, submodel.cut(store.read, layout, split))
-        found: torch.Tensor = module.double()(IMAGES.double())
+        inputs = TOKENS if name.startswith("transformer") else IMAGES
+        found: torch.Tensor = module.double()(inputs)
         return found
 
     def of_blocks(first: int, count: int) -> Split:

@@ -96,7 +96,7 @@ def test_table_and_head_are_one_tensor() -> None:
 def test_every_head_is_cut_inside_itself() -> None:
     """Channels 1 and 2 of each head's 4, for queries, keys and values; and of each
     head's part of the output's inputs."""
-    layout = MODEL.layout({**ARGUMENTS, "group": 4})
+    layout = MODEL.layout({**ARGUMENTS, "group": 4, "head_cut": "inside"})
     chosen = {axis.name: IndexSet.span(0, axis.size) for axis in layout.axes}
     split = Split.of({**chosen, "head1": IndexSet.span(1, 3)})
     index = {parameter.name: n for n, parameter in enumerate(layout.parameters)}
@@ -113,6 +113,20 @@ def test_every_head_is_cut_inside_itself() -> None:
     assert list(qkv[0]) == list(bias[0]) == rows
     assert list(out[1]) == rows[: 2 * HEADS]
     assert list(others[1]) == list(range(WIDTH))
+
+
+def test_whole_heads_are_cut_one_from_the_other() -> None:
+    layout = MODEL.layout({**ARGUMENTS, "group": 4})
+    size = WIDTH // HEADS
+    assert layout.axis("head1").cell_count == HEADS
+    chosen = {axis.name: IndexSet.span(0, axis.size) for axis in layout.axes}
+    split = Split.of({**chosen, "head1": IndexSet.span(size, 2 * size)})
+    index = {parameter.name: n for n, parameter in enumerate(layout.parameters)}
+    qkv = split.segment(layout, index["blocks.0.attention.qkv.weight"]).sets
+    starts = [part * WIDTH + size for part in range(3)]
+    assert list(qkv[0]) == [start + n for start in starts for n in range(size)]
+    with pytest.raises(ConfigError, match="head_cut"):
+        MODEL.layout({**ARGUMENTS, "head_cut": "across"})
 
 
 def test_the_number_of_parameters() -> None:

@@ -3,14 +3,17 @@
 Pre-norm blocks (Xiong et al., On layer normalization in the transformer architecture,
 ICML 2020): attention, then two layers with GELU between them, each added to the
 residual stream. Axes: ``stream``, the residual stream, which is one for the whole
-model; ``head1``, ``head2``, ...: the channels of one head of each block, the same for
-all its heads and for queries, keys and values; ``inner1``, ...: the inside of each
-block's feed-forward layers.
+model; ``head1``, ``head2``, ...: of each block's attention; ``inner1``, ...: the inside
+of each block's feed-forward layers.
 
-All heads are kept, and each is cut alike, inside itself: a channel of the sub-model
+Attention is cut in one of two ways (``head_cut``). ``whole``: the axis are all heads
+side by side, and a sub-model has some of them, each whole. A head of the sub-model then
+looks exactly where it looks in the full model. ``inside``: the axis are the channels of
+one head, the same for all, and every head is cut alike: a channel of the sub-model
 belongs to the head to which it belongs in the full model (Differs from FedRolex, which
-rolls all heads as one width). One axis serves queries, keys and values, so that they
-are one matrix product. docs/methods.md has the places of the scaler.
+rolls all heads as one width), and scores are sums over what is there of a head. Either
+way one axis serves queries, keys and values, so that they are one matrix product.
+docs/methods.md has the places of the scaler.
 """
 
 from __future__ import annotations
@@ -43,19 +46,31 @@ each head."""
 QKV = 3
 """Queries, keys and values, in this order."""
 
+HEAD_CUTS = ("whole", "inside")
+
 
 class Attention(nn.Module):
     """Every token looks at tokens: at those before it only, if ``causal``."""
 
-    def __init__(self, axis: str, cut: Cut, *, heads: int, causal: bool) -> None:
+    def __init__(self, axis: str, cut: Cut, stack: Stack, *, causal: bool) -> None:
         super().__init__()
-        self.heads, self.causal = heads, causal
-        self.qkv = nn.Linear(cut[STREAM], QKV * heads * cut[axis])
-        self.queries = cut.reading(axis, across=True)  # a score is of whole heads
-        self.found = cut.reading(axis)
+        self.causal = causal
+        size, factor = stack.head_size, 1.0
+        self.whole = stack.head_cut == "whole"
+        if self.whole:
+            self.heads = cut[axis] // size
+            channels = cut[axis]
+            self.queries: nn.Module = nn.Identity()  # a head's score lacks nothing
+        else:
+            self.heads = stack.heads
+            channels = self.heads * cut[axis]
+            reading = cut.reading(axis, across=True)  # a score is of whole heads
+            self.queries, factor = reading, reading.factor
         # The full model's, also in a sub-model: what a sum lacks, the scaler makes up.
-        self.temperature = self.queries.factor / sqrt(cut.axes[axis].size)
-        self.out = nn.Linear(heads * cut[axis], cut[STREAM])
+        self.temperature = factor / sqrt(size)
+        self.qkv = nn.Linear(cut[STREAM], QKV * channels)
+        self.found = cut.reading(axis)
+        self.out = nn.Linear(channels, cut[STREAM])
 
     def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, T, stream) to the same. ``seen``: which tokens may be looked at."""
@@ -71,7 +86,10 @@ class Attention(nn.Module):
             is_causal=self.causal,
             scale=self.temperature,
         )
-        return self.found.into(self.out, found.transpose(1, 2))
+        found = found.transpose(1, 2)  # (B, T, heads, head)
+        if self.whole:
+            found = found.flatten(2)  # the axis are all heads
+        return self.found.into(self.out, found)
 
 
 class Block(nn.Module):
@@ -81,9 +99,7 @@ class Block(nn.Module):
         super().__init__()
         inner, stream = f"inner{number}", cut[STREAM]
         self.norm1 = stack.norm(cut)
-        self.attention = Attention(
-            f"head{number}", cut, heads=stack.heads, causal=causal
-        )
+        self.attention = Attention(f"head{number}", cut, stack, causal=causal)
         self.norm2 = stack.norm(cut)
         self.up = nn.Linear(stream, cut[inner])
         self.inner = cut.reading(inner)
@@ -105,6 +121,12 @@ class Stack:
     layers: int
     inner: int
     group: int
+    head_cut: str
+
+    @property
+    def head_size(self) -> int:
+        """Channels of one head."""
+        return self.width // self.heads
 
     @classmethod
     def of(cls, settled: Mapping[str, object]) -> Stack:
@@ -115,7 +137,13 @@ class Stack:
             layers=whole(settled, "layers", MAX_LAYERS),
             inner=whole(settled, "inner"),
             group=whole(settled, "group"),
+            head_cut=str(settled["head_cut"]),
         )
+        if stack.head_cut not in HEAD_CUTS:
+            raise ConfigError(
+                f"model argument 'head_cut': {settled['head_cut']!r} is none of "
+                + ", ".join(HEAD_CUTS)
+            )
         check_group(stack.width, stack.group, "width")
         if stack.width % stack.heads:
             raise ConfigError(
@@ -128,9 +156,14 @@ class Stack:
         """All axes, by name."""
         axes = [Axis(STREAM, self.width, self.group)]
         for n in range(1, self.layers + 1):
-            axes.append(Axis(f"head{n}", self.width // self.heads))
+            axes.append(self._heads(n))
             axes.append(Axis(f"inner{n}", self.inner))
         return {axis.name: axis for axis in axes}
+
+    def _heads(self, number: int) -> Axis:
+        if self.head_cut == "whole":
+            return Axis(f"head{number}", self.width, self.head_size)
+        return Axis(f"head{number}", self.head_size)
 
     def norm(self, cut: Cut, *, across: bool = False) -> AlignedNorm:
         """A norm through which the stream is read."""
@@ -154,10 +187,10 @@ class Stack:
         stream, name = axes[STREAM], f"blocks.{layer - 1}"
         # Every block adds to the stream twice: each begins with its part of it.
         part = 1 / (2 * self.layers)
-        wide = along(stream)
+        wide, times = along(stream), self.width // head.size
         shapes = {
-            "attention.qkv": (along(head, QKV * self.heads), wide, 1.0),
-            "attention.out": (wide, along(head, self.heads), part),
+            "attention.qkv": (along(head, QKV * times), wide, 1.0),
+            "attention.out": (wide, along(head, times), part),
             "up": (along(inner), wide, 2.0),
             "down": (wide, along(inner), part),
         }

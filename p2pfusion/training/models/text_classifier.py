@@ -69,8 +69,8 @@ class TextClassifierNetwork(Projecting):
 class TextClassifier:
     """The ``transformer-classifier`` of the table.
 
-    Arguments: vocabulary, length, width, heads, layers, inner, group, classes,
-    projection.
+    Arguments: vocabulary, length, width, heads, layers, inner, group, head_cut,
+    classes, projection.
     """
 
     defaults: Mapping[str, object] = field(
@@ -78,10 +78,11 @@ class TextClassifier:
             "vocabulary": 8192,
             "length": 64,
             "width": 128,
-            "heads": 4,
+            "heads": 8,
             "layers": 2,
             "inner": 256,
             "group": 8,
+            "head_cut": "whole",
             "classes": 2,
             "projection": 0,
         }

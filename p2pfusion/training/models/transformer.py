@@ -98,7 +98,8 @@ class Transformer:
     """The ``transformer`` of the table.
 
     Arguments: vocabulary, classes (the same number: every token can be the next),
-    length, width, heads, layers, inner, group, projection.
+    length, width, heads, layers, inner, group, head_cut,
+    projection.
     """
 
     defaults: Mapping[str, object] = field(
@@ -111,6 +112,7 @@ class Transformer:
             "layers": 4,
             "inner": 1024,
             "group": 16,
+            "head_cut": "whole",
             "projection": 0,
         }
     )

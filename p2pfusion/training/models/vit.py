@@ -91,7 +91,7 @@ class Vit:
     """The ``vit`` of the table.
 
     Arguments: in_channels, image_size, patch, width, heads, layers, inner, group,
-    classes, projection.
+    head_cut, classes, projection.
     """
 
     defaults: Mapping[str, object] = field(
@@ -100,10 +100,11 @@ class Vit:
             "image_size": 32,
             "patch": 4,
             "width": 192,
-            "heads": 6,
+            "heads": 8,
             "layers": 6,
             "inner": 384,
             "group": 12,
+            "head_cut": "whole",
             "classes": 10,
             "projection": 0,
         }
