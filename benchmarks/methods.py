@@ -9,11 +9,12 @@ kept in ``docs/methods.jsonl``, and a run that is there already is not done agai
 it whenever you like, and go on later. ``--table`` prints what is there as Markdown.
 
 Within a task and a split fraction all arms have the same data, shares, rounds, batch
-order, optimiser and learning rate; what differs is in ``ARMS``. The learning rate is
-the best of three for the *small model* (seed 100, which no table uses), so the choice
-is the rival's. Seeds are paired: seed k has the same shares in every arm. Accuracy (of
-running text: perplexity) is the assembled whole model's on held-out data; no peer ever
-trains more than its split fraction, but in the arms that say so.
+order and optimiser; what differs is in ``arms.py``. The learning rate is chosen once
+for each kind of arm, the whole model, the small one, and those that train splits
+(``--tune`` runs what it was chosen from, on seeds that no table uses). Seeds are
+paired: seed k has the same shares in every arm. Accuracy (of running text: perplexity)
+is the assembled whole model's on held-out data; no peer ever trains more than its split
+fraction, but in the arms that say so.
 """
 
 from __future__ import annotations
@@ -26,188 +27,17 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 
+from arms import ARMS, SETS, TASKS, Task
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "methods.jsonl"
-
-Table = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Data, model and training; ``widths`` are the model arguments that are cut."""
-
-    data: str
-    model: str
-    widths: Mapping[str, int | tuple[int, ...]]
-    options: Table
-    arguments: Table = field(default_factory=dict)
-    higher_is_better: bool = True
-
-    def model_arguments(self, fraction: Fraction) -> dict[str, object]:
-        """Of a model that is so wide, of the whole one's width."""
-
-        def cut(width: int | tuple[int, ...]) -> object:
-            if isinstance(width, tuple):
-                return [int(each * fraction) for each in width]
-            return int(width * fraction)
-
-        cuts = {key: cut(width) for key, width in self.widths.items()}
-        return {**self.arguments, **cuts}
-
-
-IMAGES = {"--limit": 4000, "--limit-test": 2000, "--rounds": 40, "--alpha": 0.5}
-TASKS = {
-    "fashion": Task(
-        data="fashion-mnist",
-        model="cnn",
-        widths={"channels": (32, 32, 32)},
-        options={**IMAGES, "--learning-rate": 0.2},
-    ),
-    "cifar": Task(
-        data="cifar10-jpeg",
-        model="cnn",
-        widths={"channels": (64, 64, 64)},
-        options={**IMAGES, "--learning-rate": 0.2},
-    ),
-    "shakespeare": Task(
-        data="tiny-shakespeare",
-        model="transformer",
-        widths={"width": 128, "inner": 256},
-        arguments={"length": 64, "heads": 4, "layers": 2, "group": 8},
-        options={
-            **{"--vocabulary": '{"level": "character"}', "--learning-rate": 0.5},
-            **{"--limit": 4000, "--limit-test": 500, "--rounds": 40},
-        },
-        higher_is_better=False,
-    ),
-    "sst2": Task(
-        data="sst2",
-        model="transformer-classifier",
-        widths={"width": 128, "inner": 256},
-        arguments={"length": 32, "heads": 4, "layers": 2, "group": 8},
-        options={
-            **{"--vocabulary": '{"level": "word", "size": 4096}', "--alpha": 0.5},
-            **{"--limit": 8000, "--rounds": 40, "--learning-rate": 0.2},
-        },
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One row of the table. ``width`` of the model: whole, or as small as a split."""
-
-    title: str
-    method: str
-    small: bool = False
-    options: Callable[[Fraction], Table] = lambda fraction: {}
-    arguments: Callable[[Fraction], Table] = lambda fraction: {}
-
-
-def msfusion(title: str, options: Table | None = None, **arguments: object) -> Arm:
-    """An arm of msfusion; ``blocks`` follows from the fraction where there are any."""
-
-    def settled(fraction: Fraction) -> Table:
-        if arguments.get("shift") == "blocks" or arguments.get("start") == "silent":
-            return {**arguments, "blocks": int(1 / fraction)}
-        return arguments
-
-    return Arm(title, "msfusion", options=lambda _: options or {}, arguments=settled)
-
-
-def plainly(title: str, method: str, **options: object) -> Arm:
-    """An arm whose options do not depend on the fraction."""
-    words = {f"--{key.replace('_', '-')}": value for key, value in options.items()}
-    return Arm(title, method, options=lambda _: words)
-
-
-PAST = {"--logit-adjustment": 0, "--label-mask": None}
-"""The objective of the published baselines."""
-
-MOMENTUM = {"--outer-momentum": 0.6, "--learning-rate": 0.1}
-"""Outer momentum makes steps 2.5 times as long, so the rate is halved."""
-
-BLOCKS = {"shift": "blocks", "start": "silent"}
-ARMS = {
-    "whole": plainly("whole model, FedAvg", "fedavg"),
-    "whole-few": Arm(
-        "whole model, as few peer-updates per entry",
-        "fedavg",
-        options=lambda f: {"--participants": max(1, round(8 * f * f))},
-    ),
-    "small": Arm("small model, FedAvg (fedavg-small)", "fedavg", small=True),
-    "small-momentum": Arm(
-        "small model, outer momentum", "fedavg", small=True, options=lambda _: MOMENTUM
-    ),
-    "alone": Arm(
-        "small model, one peer alone",
-        "fedavg",
-        small=True,
-        options=lambda _: {"--peers": 1, "--shares": 8},
-    ),
-    "ensemble": Arm(
-        "ensemble of small models, each by all peers (1/mu times the cost)",
-        "fedavg",
-        small=True,
-        options=lambda f: {"--ensemble": int(1 / f)},
-    ),
-    "heterofl": plainly("heterofl", "heterofl"),
-    "fedrolex": plainly("fedrolex", "fedrolex"),
-    "federated-dropout": plainly("federated-dropout", "federated-dropout"),
-    "tied": msfusion("msfusion, tied windows (published idea)", shift="tied"),
-    "blocks-1": msfusion("msfusion, silent blocks, dwell 1", **BLOCKS, dwell=1),
-    "blocks-4": msfusion("msfusion, silent blocks, dwell 4", **BLOCKS, dwell=4),
-    "blocks-8": msfusion("msfusion, silent blocks, dwell 8", **BLOCKS, dwell=8),
-    "blocks-0": msfusion("msfusion, silent blocks that stay", **BLOCKS, dwell=0),
-    "blocks-momentum": msfusion(
-        "msfusion, silent blocks, dwell 4, outer momentum", MOMENTUM, **BLOCKS, dwell=4
-    ),
-    "blocks-dense": msfusion(
-        "msfusion, blocks, dense start, dwell 4", shift="blocks", dwell=4
-    ),
-    "tied-silent": msfusion("msfusion, tied windows, silent start", start="silent"),
-    "tied-4": msfusion("msfusion, tied windows, dwell 4", shift="tied", dwell=4),
-    "skewed": msfusion("msfusion, skewed windows", shift="skewed"),
-    "tied-forward": msfusion(
-        "msfusion, tied windows, whole forward pass (whole cost)",
-        {"--full-forward": None},
-    ),
-    "small-plain": Arm(
-        "small model, no logit adjustment",
-        "fedavg",
-        small=True,
-        options=lambda _: {"--logit-adjustment": 0},
-    ),
-    "small-mask": Arm(
-        "small model, label mask", "fedavg", small=True, options=lambda _: PAST
-    ),
-    "blocks-plain": msfusion(
-        "msfusion, silent blocks, dwell 4, no logit adjustment",
-        {"--logit-adjustment": 0},
-        **BLOCKS,
-        dwell=4,
-    ),
-    "blocks-mask": msfusion(
-        "msfusion, silent blocks, dwell 4, label mask", PAST, **BLOCKS, dwell=4
-    ),
-    "tied-mask": msfusion("msfusion, tied windows, label mask", PAST),
-    "heterofl-mask": Arm("heterofl, label mask", "heterofl", options=lambda _: PAST),
-}
-
-SETS = {
-    "main": "whole whole-few small small-momentum alone ensemble heterofl fedrolex "
-    "federated-dropout tied blocks-1 blocks-4",
-    "ablations": "blocks-0 blocks-8 blocks-momentum blocks-dense tied-silent tied-4 "
-    "skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
-    "heterofl-mask",
-}
 
 
 @dataclass(frozen=True)
@@ -218,12 +48,15 @@ class Run:
     arm: str
     fraction: Fraction
     seed: int
+    rate: float | None = None
+    """Another learning rate than the task's."""
 
     def words(self) -> list[str]:
         """The command's options."""
         task, arm = TASKS[self.task], ARMS[self.arm]
         width = self.fraction if arm.small else Fraction(1)
         split = self.fraction if arm.method != "fedavg" else Fraction(1)
+        kind = "split" if arm.method != "fedavg" else "small" if arm.small else "whole"
         told = {
             "--method": arm.method,
             "--method-arguments": json.dumps(arm.arguments(self.fraction)),
@@ -234,6 +67,7 @@ class Run:
             "--peers": 8,
             "--seed": self.seed,
             "--eval-every": 5,
+            "--learning-rate": self.rate or task.rates[kind] * arm.faster,
             **task.options,
             **arm.options(self.fraction),
         }
@@ -288,6 +122,17 @@ def chosen(options: argparse.Namespace) -> Iterator[Run]:
                     yield Run(task, arm, Fraction(fraction), seed)
 
 
+def tuning(options: argparse.Namespace) -> Iterator[Run]:
+    """Each kind of arm at half and twice its learning rate, and at it."""
+    for seed in (100, 101)[: options.seeds]:
+        for task in options.tasks.split(","):
+            for fraction in options.fractions.split(","):
+                for arm, kind in (("small", "small"), ("blocks-1", "split")):
+                    for times in (0.5, 1.0, 2.0):
+                        rate = times * TASKS[task].rates[kind]
+                        yield Run(task, arm, Fraction(fraction), seed, rate)
+
+
 def do(runs: Iterable[Run], processes: int, minutes: float) -> None:
     """What is missing, until the time is over."""
     done, end, lock = known(), time.monotonic() + 60 * minutes, Lock()
@@ -299,7 +144,8 @@ def do(runs: Iterable[Run], processes: int, minutes: float) -> None:
         with lock, RESULTS.open("a") as file:
             file.write(json.dumps(found) + "\n")
         told = f"{found['accuracy']:.3f} {found.get('perplexity', '')}"
-        print(f"{run.task} {run.fraction} {run.arm} seed {run.seed}: {told}")
+        rate = f" at rate {run.rate:g}" if run.rate else ""
+        print(f"{run.task} {run.fraction} {run.arm}{rate} seed {run.seed}: {told}")
 
     missing = {tuple(run.words()): run for run in runs}
     with ThreadPoolExecutor(processes) as pool:
@@ -371,6 +217,7 @@ def tables() -> Iterator[str]:
 def main() -> None:
     """Does what is missing, then prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tune", action="store_true", help="the learning rates")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--json", action="store_true", help="the runs as JSON")
     parser.add_argument("--tasks", default=",".join(TASKS))
@@ -378,10 +225,11 @@ def main() -> None:
     parser.add_argument("--arms", default="main", help="a set, or names with commas")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=1e6, help="start none later")
+    parser.add_argument("--minutes", type=float, default=10, help="start none later")
     options = parser.parse_args()
     if not options.table:
-        do(chosen(options), options.processes, options.minutes)
+        runs = tuning(options) if options.tune else chosen(options)
+        do(runs, options.processes, options.minutes)
     if options.json:
         print(json.dumps(list(known().values())))
         return
