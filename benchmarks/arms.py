@@ -34,7 +34,8 @@ class Task:
         return {**self.arguments, **cuts}
 
 
-IMAGES = {"--limit": 4000, "--limit-test": 2000, "--rounds": 40, "--alpha": 0.5}
+ROUNDS = 40
+IMAGES = {"--limit": 4000, "--limit-test": 2000, "--rounds": ROUNDS, "--alpha": 0.5}
 TASKS = {
     "fashion": Task(
         data="fashion-mnist",
@@ -57,7 +58,7 @@ TASKS = {
         arguments={"length": 32, "layers": 2, "group": 4},
         options={
             **{"--vocabulary": '{"level": "character"}', "--optimiser": "adamw"},
-            **{"--limit": 4000, "--limit-test": 1000, "--rounds": 40},
+            **{"--limit": 4000, "--limit-test": 1000, "--rounds": ROUNDS},
         },
         rates={"whole": 0.003, "small": 0.02, "split": 0.01},
         higher_is_better=False,
@@ -69,7 +70,7 @@ TASKS = {
         arguments={"length": 32, "layers": 2, "group": 4},
         options={
             **{"--vocabulary": '{"level": "word", "size": 4096}', "--alpha": 0.5},
-            **{"--limit": 4000, "--rounds": 20, "--optimiser": "adamw"},
+            **{"--limit": 4000, "--rounds": ROUNDS, "--optimiser": "adamw"},
         },
         rates={"whole": 0.003, "small": 0.01, "split": 0.01},
     ),
@@ -125,6 +126,11 @@ BLOCKS = {"shift": "blocks", "start": "silent"}
 TIED = {"shift": "tied", "start": "dense"}
 ARMS = {
     "whole": plainly("whole model, FedAvg", "fedavg"),
+    "whole-short": Arm(
+        "whole model, as many FLOPs and bytes: mu^2 times the rounds",
+        "fedavg",
+        options=lambda f: {"--rounds": max(1, round(ROUNDS * f * f))},
+    ),
     "whole-few": Arm(
         "whole model, as few peer-updates per entry",
         "fedavg",
@@ -207,8 +213,8 @@ ARMS = {
 }
 
 SETS = {
-    "main": "whole whole-few small small-momentum alone ensemble heterofl fedrolex "
-    "federated-dropout paper tied blocks-1 blocks-4",
+    "main": "whole whole-short whole-few small small-momentum alone ensemble "
+    "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-4",
     "ablations": "blocks-0 blocks-8 blocks-momentum blocks-dense tied-silent tied-4 "
     "skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
     "heterofl-mask",
