@@ -36,7 +36,11 @@ def small_layout() -> Layout:
 
 
 def small_manifest(**changes: object) -> Manifest:
-    """A manifest for tests; the model's name is never looked up here."""
+    """A manifest for tests; the model's name is never looked up here.
+
+    Tied windows overlap in more ways than those of other methods.
+    """
+    tied = {} if "method" in changes else {"shift": "tied", "start": "dense"}
     values = {
         "name": "test",
         "model": "mlp",
@@ -48,6 +52,7 @@ def small_manifest(**changes: object) -> Manifest:
         "deadline_max_s": 10.0,
         "admission": "open",
         "founder": founder("p0"),
+        "method_arguments": tied,
         **changes,
     }
     return Manifest(**values)  # type: ignore[arg-type]
