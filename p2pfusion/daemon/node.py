@@ -262,7 +262,9 @@ class Node:
             completed = swarm.completed(described.arguments, described.vocabulary)
             manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction
-            check_blocks(manifest.layout, stated, f"{self.profile.source}: [peer]")
+            where = f"{self.profile.source}: [peer]"
+            check_fraction(manifest.layout, stated, where)
+            check_blocks(manifest.layout, stated, where)
         except P2PFusionError as error:
             self.ending.fail(error)
             return

@@ -122,7 +122,7 @@ def test_who_repeats_cuts_or_changes_sealed_frames_changes_nothing(
 
 def assert_as_computed_alone(daemon: Daemon, path: Path) -> None:
     """The model is the one that comes out where there is no network at all."""
-    from p2pfusion.simulation.experiment import Experiment
+    from p2pfusion.simulation.experiment import Course, Experiment
     from p2pfusion.simulation.experiment import Swarm as Runner
 
     settings = {k: v for k, v in SETTINGS.items() if not k.startswith(("name", "dead"))}
@@ -133,7 +133,7 @@ def assert_as_computed_alone(daemon: Daemon, path: Path) -> None:
         "partition": DIRICHLET,
     }
     runner = Runner.create(Experiment.of({**settings, **alone}), path / "alone")
-    runner.run(lambda message: None)
+    Course([runner]).run(lambda message: None)
     daemon.ask("export", path=str(path / "model"))
     found, _ = read_checkpoint(path / "model")
     layout = runner.experiment.manifest.layout

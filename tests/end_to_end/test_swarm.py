@@ -127,7 +127,7 @@ def test_streams_longer_than_their_credit_arrive_to_the_byte(
 def test_the_swarm_computes_what_the_experiment_runner_computes(
     finished: list[Daemon], tmp_path: Path
 ) -> None:
-    from p2pfusion.simulation.experiment import Experiment
+    from p2pfusion.simulation.experiment import Course, Experiment
     from p2pfusion.simulation.experiment import Swarm as Runner
 
     settings = {k: v for k, v in QUICK.items() if not k.startswith(("name", "dead"))}
@@ -141,7 +141,7 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
         "rounds": ROUNDS,
     }
     runner = Runner.create(Experiment.of(fields), tmp_path)
-    runner.run(lambda message: None)
+    Course([runner]).run(lambda message: None)
     layout = runner.experiment.manifest.layout
     full = Split.full(layout).segments(layout)
     found = exported(finished[1], tmp_path / "model.safetensors")
