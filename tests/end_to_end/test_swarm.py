@@ -194,13 +194,14 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
                     parameter.copy_(values)
             rate = manifest.learning_rate_at(number)
             optimiser = torch.optim.SGD(module.parameters(), rate, momentum=0.9)
-            absent = labels.bincount(minlength=10) == 0
+            counts = labels.bincount(minlength=10) + 1
+            prior = (counts / counts.sum()).log()
             order = torch.randperm(
                 len(labels), generator=batch_generator(seed, number, rank)
             )
             for chosen in order.split(manifest.batch):
                 optimiser.zero_grad()
-                logits = module(images[chosen]).masked_fill(absent, 0.0)
+                logits = module(images[chosen]) + prior
                 nn.functional.cross_entropy(logits, labels[chosen]).backward()
                 nn.utils.clip_grad_norm_(module.parameters(), manifest.clip)
                 optimiser.step()
