@@ -182,8 +182,7 @@ ARMS = {
     "tied-forward": msfusion(
         "msfusion, tied windows, whole forward pass (whole cost)",
         {"--full-forward": None},
-        shift="tied",
-        start="dense",
+        **TIED,
     ),
     "small-plain": Arm(
         "small model, no logit adjustment",

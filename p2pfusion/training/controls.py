@@ -20,8 +20,7 @@ from p2pfusion.store.rectangles import numbers
 from p2pfusion.training import submodel
 from p2pfusion.training.data import Records
 from p2pfusion.training.loop import Evaluation, evaluate
-from p2pfusion.training.models import find_model
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.trainer import Setup, Trainer, whole_module
 
 
 class FullForwardTrainer(Trainer):
@@ -88,11 +87,5 @@ def evaluate_together(
 ) -> Evaluation:
     """Whole models with these values, by parameter name, on these records; together
     they say the mean of their logits."""
-    model = find_model(name)
-    layout = model.layout(arguments)
-    modules = []
-    for values in each:
-        module = submodel.build(model, arguments, layout, Split.full(layout))
-        submodel.load(module, (values[p.name] for p in layout.parameters))
-        modules.append(module)
+    modules = [whole_module(name, arguments, values) for values in each]
     return evaluate(MeanOfLogits(modules), records, torch.device("cpu"))

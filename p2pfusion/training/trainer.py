@@ -258,19 +258,13 @@ def coding_of(
     return Coding.from_data(vocabulary, length=arguments.get("length"))
 
 
-def evaluate_full(
-    name: str,
-    arguments: Mapping[str, object],
-    values: Mapping[str, np.ndarray],
-    records: Records,
-    *,
-    device: str = "cpu",
-    held_out: bool = True,
-) -> FullEvaluation:
-    """The whole model with these values, by parameter name, on these records."""
+def whole_module(
+    name: str, arguments: Mapping[str, object], values: Mapping[str, np.ndarray]
+) -> nn.Module:
+    """The whole model with these values, by parameter name; ``VerificationError`` if
+    one is missing or has another shape."""
     model = find_model(name)
     layout = model.layout(arguments)
-    check_fit(model, arguments, records.traits)
     for parameter in layout.parameters:
         found = values.get(parameter.name)
         if found is None or found.shape != parameter.shape:
@@ -281,6 +275,21 @@ def evaluate_full(
             )
     module = submodel.build(model, arguments, layout, Split.full(layout))
     submodel.load(module, (values[p.name] for p in layout.parameters))
+    return module
+
+
+def evaluate_full(
+    name: str,
+    arguments: Mapping[str, object],
+    values: Mapping[str, np.ndarray],
+    records: Records,
+    *,
+    device: str = "cpu",
+    held_out: bool = True,
+) -> FullEvaluation:
+    """The whole model with these values, by parameter name, on these records."""
+    check_fit(find_model(name), arguments, records.traits)
+    module = whole_module(name, arguments, values)
     target = find_device(device)
     result = evaluate(module.to(target), records, target)
     counts = records.answer_counts(records.traits.classes)

@@ -98,8 +98,7 @@ class Transformer:
     """The ``transformer`` of the table.
 
     Arguments: vocabulary, classes (the same number: every token can be the next),
-    length, width, heads, layers, inner, group, head_cut,
-    projection.
+    length, width, heads, layers, inner, group, head_cut, projection.
     """
 
     defaults: Mapping[str, object] = field(
