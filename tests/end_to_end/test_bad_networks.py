@@ -143,6 +143,6 @@ def assert_return(many: list[Daemon], few: list[Daemon], parted: int) -> None:
         rows = daemon.rounds()
         assert names <= contributors(rows[-1]), rows[-1]
         for row in rows:
-            assert missing(row).keys() <= names, row
+            assert missing(row).keys() <= names, (daemon.home.name, missing(row), row)
         named = [number_of(row) for row in rows if missing(row)]
         assert named and parted <= named[0] <= parted + 1
