@@ -24,17 +24,24 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+EXAMPLES = 50
+"""Of each property, half of what Hypothesis takes: there are many properties."""
+
 # No deadlines: a busy machine is no bug. In CI the examples follow from the test alone,
 # so a failure there fails here too; at a desk every run looks somewhere new.
 settings.register_profile(
     "ci",
     deadline=None,
+    max_examples=EXAMPLES,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "desk", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "desk",
+    deadline=None,
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 

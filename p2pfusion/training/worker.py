@@ -57,6 +57,10 @@ makes small models slow, higher keeps the activations of large ones (see below).
 KEPT_HEAP_BYTES = 64 << 20
 """Free memory that smaller blocks may keep for the next step."""
 
+NICENESS = 5
+"""Where cores are few, the daemon goes first: peers give up one that does not answer
+for seconds, and training is not slower for the moments that the daemon needs."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 Send = Callable[[Fields], None]
@@ -247,6 +251,7 @@ def bound_heap() -> None:
 def main() -> None:
     """Serves the descriptor that the only argument names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
     descriptor = int(sys.argv[1])
     os.set_blocking(descriptor, True)
     bound_heap()

@@ -1,7 +1,7 @@
 """Exports of one peer's swarm: a whole file with its origin, or none at all.
 
 Exports from several peers, with the progress they tell, are in
-``tests/end_to_end/test_swarm.py``.
+``tests/end_to_end/test_losses.py``.
 """
 
 from __future__ import annotations

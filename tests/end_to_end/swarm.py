@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from p2pfusion.cli.toml_text import toml_text
@@ -33,6 +34,7 @@ from p2pfusion.security import DeviceKey
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
 from p2pfusion.split.segment import Split
+from p2pfusion.store import read_checkpoint
 from tests.end_to_end.programs import MARK, PROGRAM, end_marked, marked
 
 PATIENCE_S = 240.0
@@ -280,6 +282,13 @@ def planned(daemon: Daemon) -> Iterator[tuple[ExchangePlan, dict[str, Split]]]:
         )
         homes = plan.homes_after()
         yield plan, now
+
+
+def exported(daemon: Daemon, path: Path) -> dict[str, np.ndarray]:
+    """The whole model, as a daemon assembles it."""
+    daemon.ask("export", path=str(path))
+    values, _ = read_checkpoint(path)
+    return values
 
 
 @contextlib.contextmanager

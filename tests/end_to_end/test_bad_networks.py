@@ -78,7 +78,7 @@ SPLIT: dict[str, object] = {
     # So many, and so long, that the network is whole again long before the last.
     "model_arguments": {"hidden": [128, 128]},
     "batch": 8,
-    "rounds": 200,
+    "rounds": 110,
     "rounds_per_epoch": EPOCH,
     "local_epochs": 6,
     "deadline_min_s": 15.0,
@@ -101,6 +101,7 @@ def says(daemon: Daemon, text: str) -> bool:
     return text in json.dumps(daemon.ask("status"))
 
 
+@pytest.mark.soak
 def test_of_a_swarm_in_two_parts_the_larger_goes_on_and_the_other_waits_and_returns(
     net: Network, swarm: Swarm, tmp_path: Path
 ) -> None:

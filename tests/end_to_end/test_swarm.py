@@ -1,4 +1,4 @@
-"""Swarms of real daemons: what they compute, what they send, and what they survive.
+"""Swarms of real daemons: what they compute, and what they send.
 
 The model that a swarm ends with is compared with the experiment runner, which has no
 network, and with a plain torch loop, which has no plan either.
@@ -7,30 +7,26 @@ network, and with a plain torch loop, which has no plan either.
 from __future__ import annotations
 
 import base64
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent import futures
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from p2pfusion.errors import ConflictError, ResourceError
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.transfer import STALLED_RETRY_S, WINDOW_BYTES
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, read_checkpoint
 from tests.end_to_end.swarm import (
     DIRICHLET,
     PATIENCE_S,
     QUICK,
     Daemon,
     Swarm,
+    exported,
     planned,
     swarms,
 )
@@ -59,13 +55,6 @@ def finished() -> Iterator[list[Daemon]]:
         for daemon in daemons:
             daemon.wait("done")
         yield daemons
-
-
-def exported(daemon: Daemon, path: Path) -> dict[str, np.ndarray]:
-    """The whole model, as a daemon assembles it."""
-    daemon.ask("export", path=str(path))
-    values, _ = read_checkpoint(path)
-    return values
 
 
 # --- What is sent --------------------------------------------------------------------
@@ -264,174 +253,6 @@ def test_the_daemon_answers_while_its_trainer_works(swarm: Swarm) -> None:
         assert waiting["peer"] == "p0" and "of" in waiting["reason"]
     daemon.kill()
     assert psutil.wait_procs([trainer], timeout=PATIENCE_S)[1] == []
-
-
-# --- Losses --------------------------------------------------------------------------
-
-
-def test_a_killed_peer_is_missed_by_name_and_comes_back(
-    swarm: Swarm, tmp_path: Path
-) -> None:
-    daemons = swarm.start(3, rounds=40, local_epochs=3)
-    first, _, victim = daemons
-    victim.wait("round=2")
-    victim.kill()
-    first.wait("peers=2")
-    reached = first.ask("status")["round"]
-    assert isinstance(reached, dict)
-    first.wait(f"round={int(reached['number']) + 2}")
-    missing = [entry for row in first.rounds() for entry in row["missing"]]  # type: ignore[attr-defined]
-    assert {entry["name"] for entry in missing} == {"p2"}
-    assert all(entry["reason"] for entry in missing)
-    victim.start("--join", first.address)
-    for daemon in daemons:
-        daemon.wait("done")
-    status = victim.ask("status")
-    assert status["self"]["id"] == victim.peer  # type: ignore[index]
-    assert (victim.home / "incarnation").read_text() == "2"
-    for daemon in (first, victim):
-        done = daemon.ask("export", path=str(tmp_path / "model.safetensors"))
-        assert done["ever_trained_fraction"] == pytest.approx(1.0, abs=0.1)
-    back = [r for r in first.rounds() if "p2" in r["contributors"]]  # type: ignore[operator]
-    assert len(back) > 2
-
-
-def test_a_swarm_that_loses_power_goes_on_where_it_was(swarm: Swarm) -> None:
-    daemons = swarm.start(3, rounds=400, local_epochs=2)
-    founder, *others = daemons
-    for daemon in daemons:
-        daemon.wait("round=3")
-    for daemon in daemons:
-        daemon.kill()
-    packed = daemons[0].home / "swarm" / "manifest.msgpack"
-    manifest = Manifest.from_bytes(packed.read_bytes()[16:])
-    before = [versions(daemon, manifest) for daemon in daemons]
-    assert min(old.max() for old in before) >= 3
-    founder.start("--listen", founder.address)
-    for daemon in others:
-        daemon.start("--join", founder.address)
-    sealed = [int(old.max()) for old in before]
-    for daemon in daemons:
-        daemon.wait(f"round={max(sealed) + 2}")
-        assert daemon.rounds()[0]["number"] >= min(sealed)  # type: ignore[operator]
-    for daemon in daemons:
-        daemon.kill()
-    for daemon, old in zip(daemons, before, strict=True):
-        assert (versions(daemon, manifest) >= old).all()
-
-
-def versions(daemon: Daemon, manifest: Manifest) -> np.ndarray:
-    """The versions in a store that nobody has open."""
-    path = daemon.home / "swarm" / "store"
-    store = Store.open(path, manifest.layout, manifest.seed)
-    count = len(manifest.layout.signatures)
-    return np.concatenate([store.versions(i).ravel() for i in range(count)])
-
-
-def test_a_peer_that_stops_and_starts_is_missed_for_that_long_only(
-    swarm: Swarm,
-) -> None:
-    daemons = swarm.start(2, rounds=300, local_epochs=2)
-    founder, other = daemons
-    other.wait("round=2")
-    other.ask("stop")
-    assert other.ended()[0] == 0
-    assert founder.wait("peers=1")["reached"] == "peers=1"
-    other.start()
-    # Without --join: the addresses of the others are on its disk.
-    assert other.wait("peers=2")["reached"] == "peers=2"
-    status = other.ask("status")
-    assert status["swarm"]["name"] == "test"  # type: ignore[index]
-    assert (other.home / "incarnation").read_text() == "2"
-    number = int(str(founder.wait("peers=2")["round"]))
-    founder.wait(f"round={number + 3}")
-    assert founder.rounds()[-1]["contributors"] == ["p0", "p1"]
-
-
-def test_a_founder_that_stops_before_the_start_still_starts_the_swarm(
-    swarm: Swarm,
-) -> None:
-    founder = swarm.add(
-        data={"kind": "digits"}, swarm={**QUICK, "min_peers": 2, "rounds": 1}
-    )
-    other = swarm.add(data={"kind": "digits"})
-    founder.start()
-    founder.wait("joined")
-    founder.ask("stop")
-    assert founder.ended()[0] == 0
-    founder.start()
-    other.start("--join", founder.ticket())
-    assert other.wait("done")["reached"] == "done"
-    assert founder.wait("done")["reached"] == "done"
-
-
-def test_exports_come_one_at_a_time_and_never_by_halves(
-    swarm: Swarm, tmp_path: Path
-) -> None:
-    founder, other = swarm.start(2, rounds=2)
-    for daemon in (founder, other):
-        daemon.wait("done")
-    founder.ask("export", path=str(tmp_path / "model"))
-    os.kill(other.pid, signal.SIGSTOP)  # what lives there does not come now
-    with ThreadPoolExecutor(2) as pool:
-        asked = [
-            pool.submit(founder.ask, "export", path=str(tmp_path / name))
-            for name in ("model", "new")
-        ]
-        (refused,), (pending,) = futures.wait(
-            asked, timeout=PATIENCE_S, return_when=futures.FIRST_COMPLETED
-        )
-        with pytest.raises(ConflictError, match="under way"):
-            refused.result()
-        assert sum(path.suffix == ".part" for path in tmp_path.iterdir()) == 1
-        founder.ask("stop")
-        with pytest.raises(ResourceError, match="stopped before"):
-            pending.result(20)
-    assert founder.ended()[0] == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    read_checkpoint(tmp_path / "model")
-
-
-def test_an_export_tells_how_far_it_is(swarm: Swarm, tmp_path: Path) -> None:
-    founder, other = swarm.start(2, rounds=2)
-    for daemon in (founder, other):
-        daemon.wait("done")
-    told: list[Mapping[str, object]] = []
-    path = str(tmp_path / "model")
-    founder.client.call("export", timeout_s=30, on_event=told.append, path=path)
-    assert told
-    for event in told:
-        done, total = event["done_bytes"], event["total_bytes"]
-        assert isinstance(done, int) and isinstance(total, int)
-        assert 0 <= done <= total and total > 0
-
-
-def test_an_export_without_a_peer_names_it_and_leaves_no_file(
-    swarm: Swarm, tmp_path: Path
-) -> None:
-    founder, other = swarm.start(2, rounds=2, replication=1)
-    for daemon in (founder, other):
-        daemon.wait("done")
-    other.kill()
-    with pytest.raises(ResourceError, match="p1"):
-        founder.ask("export", path=str(tmp_path / "model"))
-    assert list(tmp_path.iterdir()) == []
-    other.start()
-    founder.wait("peers=2")
-    assert founder.ask("export", path=str(tmp_path / "model"))["peers"] == 2
-
-
-def test_a_second_copy_makes_up_for_a_peer_that_is_gone_for_good(
-    swarm: Swarm, tmp_path: Path
-) -> None:
-    daemons = swarm.start(3, rounds=3)
-    for daemon in daemons:
-        daemon.wait("done")
-    before = exported(daemons[0], tmp_path / "before")
-    daemons[1].kill()
-    after = exported(daemons[2], tmp_path / "after")
-    for name, values in before.items():
-        np.testing.assert_array_equal(values, after[name])
 
 
 def test_a_stopped_daemon_takes_its_trainer_with_it(swarm: Swarm) -> None:
