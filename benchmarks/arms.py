@@ -44,6 +44,13 @@ TASKS = {
         options=IMAGES,
         rates={"whole": 0.2, "small": 0.4, "split": 0.2},
     ),
+    "fashion-64": Task(
+        data="fashion-mnist",
+        model="cnn",
+        widths={"channels": (64, 64, 64)},
+        options=IMAGES,
+        rates={"whole": 0.2, "small": 0.4, "split": 0.2},
+    ),
     "cifar": Task(
         data="cifar10-jpeg",
         model="cnn",

@@ -1,0 +1,168 @@
+"""Trainings that are done once and remembered: ``docs/methods.jsonl``.
+
+Every run is one ``p2pfusion sim --train`` process, as a user would type it. What it is
+told is what it is known by, so a run that is there already is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+
+from arms import ARMS, TASKS, Task
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "methods.jsonl"
+PEERS = 8
+TUNING_SEEDS = (100, 101)
+"""For learning rates; no table has them."""
+
+Found = dict[str, object]
+"""The result of a run: what it was, what it was told, and what is kept of it."""
+
+Place = tuple[str, Fraction, int]
+"""Task, split fraction and peers: what is compared."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process; what it is told is what it is known by."""
+
+    task: str
+    arm: str
+    fraction: Fraction
+    seed: int
+    rate: float | None = None
+    """Another learning rate than the task's."""
+    peers: int = PEERS
+
+    def words(self) -> list[str]:
+        """The command's options."""
+        task, arm = TASKS[self.task], ARMS[self.arm]
+        width = self.fraction if arm.small else Fraction(1)
+        split = self.fraction if arm.method != "fedavg" else Fraction(1)
+        kind = "split" if arm.method != "fedavg" else "small" if arm.small else "whole"
+        told = {
+            "--method": arm.method,
+            "--method-arguments": json.dumps(arm.arguments(self.fraction)),
+            "--model": task.model,
+            "--model-arguments": json.dumps(task.model_arguments(width)),
+            "--split-fraction": str(split),
+            "--data": task.data,
+            "--peers": self.peers,
+            "--seed": self.seed,
+            "--eval-every": 5,
+            "--learning-rate": self.rate or task.rates[kind] * arm.faster,
+            **task.options,
+            **arm.options(self.fraction),
+        }
+        pairs = ([key] if v is None else [key, str(v)] for key, v in told.items())
+        return [word for pair in pairs for word in pair]
+
+    def measure(self) -> dict[str, object]:
+        """Runs it; ends the benchmark if it fails."""
+        command = [sys.executable, str(ROOT / "cli.py"), "--json", "sim", "--train"]
+        done = subprocess.run(
+            [*command, *self.words()],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        if done.returncode:
+            sys.exit(f"{self}: {done.stdout}{done.stderr}")
+        data = json.loads(done.stdout)["data"]
+        kept = {key: data[key] for key in KEPT if key in data}
+        return {
+            "task": self.task,
+            "arm": self.arm,
+            "fraction": str(self.fraction),
+            "seed": self.seed,
+            "peers": self.peers,
+            "words": self.words(),
+            **kept,
+        }
+
+    @classmethod
+    def of(cls, found: Found) -> Run | None:
+        """The run whose result this is; None if its task or arm is another by now."""
+        task, arm = str(found["task"]), str(found["arm"])
+        if task not in TASKS or arm not in ARMS:
+            return None
+        run = cls(
+            task,
+            arm,
+            Fraction(str(found["fraction"])),
+            int(str(found["seed"])),
+            peers=int(str(found.get("peers", PEERS))),
+        )
+        return run if run.words() == found["words"] else None
+
+
+KEPT = (
+    *("accuracy", "perplexity", "loss", "curve", "ever_trained_fraction"),
+    *("bytes_per_peer_round", "train_flops_per_peer_round", "peak_activation_bytes"),
+    *("full_model_parameters", "seconds"),
+)
+
+
+def known() -> dict[tuple[str, ...], Found]:
+    """All runs that were ever done, by what they were told."""
+    if not RESULTS.exists():
+        return {}
+    lines = RESULTS.read_text().splitlines()
+    return {tuple(found["words"]): found for found in map(json.loads, lines)}
+
+
+def collected() -> dict[Place, dict[str, list[Found]]]:
+    """All runs of today's tasks and arms, those for learning rates left out."""
+    places: dict[Place, dict[str, list[Found]]] = {}
+    for found in known().values():
+        run = Run.of(found)
+        if run is not None and run.seed not in TUNING_SEEDS:
+            place = places.setdefault((run.task, run.fraction, run.peers), {})
+            place.setdefault(run.arm, []).append(found)
+    return places
+
+
+def do(runs: Iterable[Run], processes: int, minutes: float) -> None:
+    """What is missing, until the time is over."""
+    done, end, lock = known(), time.monotonic() + 60 * minutes, Lock()
+
+    def one(run: Run) -> None:
+        if time.monotonic() > end:
+            return
+        found = run.measure()
+        with lock, RESULTS.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        told = f"{found['accuracy']:.3f} {found.get('perplexity', '')}"
+        rate = f" at rate {run.rate:g}" if run.rate else ""
+        print(f"{run.task} {run.fraction} {run.arm}{rate} seed {run.seed}: {told}")
+
+    missing = {tuple(run.words()): run for run in runs}
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(one, [run for key, run in missing.items() if key not in done]))
+
+
+def score(task: Task, run: Found) -> float:
+    """Accuracy in percent, or perplexity."""
+    if task.higher_is_better:
+        return 100 * float(str(run["accuracy"]))
+    return float(str(run["perplexity"]))
+
+
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Mean and deviation."""
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):{sign}.1f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.1f}"
