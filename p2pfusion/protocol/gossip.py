@@ -188,8 +188,11 @@ class Gossip:
             self.signed = sign_record(following, self.signer)
 
     def renew(self, **changes: object) -> list[Effect]:
-        """Says something new of this peer, to everybody."""
+        """Says something new of this peer, to everybody; before it is in a swarm, to
+        those at whose door it knocks."""
         self._renew(**changes)
+        if self.manifest is None:
+            return []
         return self.publish(Facts((self.membership(),)))
 
     def refute(self, now: float) -> list[Effect]:

@@ -85,3 +85,13 @@ def test_without_a_swarm_there_is_nothing_to_leave() -> None:
     for event in (e.Leave(), e.Recover(("p0",), "why")):
         swarm.event("p7", event)
     assert not swarm.hosts["p7"].reports
+
+
+def test_a_fraction_that_changes_at_the_door_is_what_the_newcomer_enters_with() -> None:
+    swarm = waiting()
+    swarm.add("p7")
+    swarm.event("p7", e.ChangeFraction("1/4"))
+    swarm.event("p7", e.JoinBy(swarm.way("p0")))
+    facts = swarm.hosts["p0"].peer.gossip.facts
+    swarm.run(lambda: "p7" in facts.records)
+    assert facts.records["p7"].split_fraction == "1/4"
