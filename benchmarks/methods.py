@@ -77,7 +77,7 @@ HEAD = (
 def tables() -> Iterator[str]:
     """Markdown of every task and fraction that has runs."""
     for (name, fraction, peers), arms in sorted(collected().items()):
-        if peers != PEERS:
+        if peers != PEERS or name not in COMPARED.split(","):
             continue
         task = TASKS[name]
         small = arms.get("small", [])
