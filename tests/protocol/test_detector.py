@@ -175,6 +175,7 @@ class Listening(RuleBasedStateMachine):
 
     @rule(peer=st.sampled_from(PEERS))
     def speaks(self, peer: str) -> None:
+        self.tenths += 1  # looks are half a tenth ahead, and time does not go back
         known = self.slow.setdefault(peer, Slow(self.tenths / 10))
         fresh = self.detector.heard(peer, self.tenths / 10)
         assert fresh is not known.online(self.tenths / 10) or known.stopped
