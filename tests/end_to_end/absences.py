@@ -105,23 +105,30 @@ def _wrongly_missed(by_daemon: ByDaemon, absences: list[Absence]) -> Iterator[st
     """Peers that were missed while they were there.
 
     Who comes back is slow until its trainer has begun; so it may be missed until a
-    round that has its values.
+    round of the others that has its values. Until then its own rounds are those that
+    the others have finished without it, and say rightly that these are ahead.
     """
     spans = [(a, a.missed_from, _returned(by_daemon, a)) for a in absences]
+    late = {a.name: (since, until) for a, since, until in spans}
     for where, number, row in _all(by_daemon):
+        since, until = late.get(where.partition(",")[0], (0, 0))
+        if since <= number < until:
+            continue
         for name, reason in missing(row).items():
             if not any(a.name == name and x <= number < y for a, x, y in spans):
                 yield f"{where}: {name} is missing ({reason}), but was there"
 
 
 def _returned(by_daemon: ByDaemon, absence: Absence) -> float:
-    """The first round with values of a peer that came back."""
+    """The first round of another peer with values of one that came back."""
     if absence.back_from is None:
         return float("inf")
     again = (
         number
-        for _, number, row in _all(by_daemon)
-        if number >= absence.back_from and absence.name in contributors(row)
+        for where, number, row in _all(by_daemon)
+        if number >= absence.back_from
+        and where.partition(",")[0] != absence.name
+        and absence.name in contributors(row)
     )
     return min(again, default=float("inf"))
 
