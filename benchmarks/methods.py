@@ -25,7 +25,18 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS, Task
-from runs import PEERS, TUNING_SEEDS, Found, Run, collected, do, known, score, spread
+from runs import (
+    PEERS,
+    TUNING_SEEDS,
+    Found,
+    Run,
+    collected,
+    do,
+    known,
+    paired,
+    scores,
+    spread,
+)
 
 COMPARED = "fashion,cifar,shakespeare,sst2"
 
@@ -53,13 +64,12 @@ def tuning(options: argparse.Namespace) -> Iterator[Run]:
 
 def row(task: Task, runs: list[Found], floor: Mapping[int, float]) -> str:
     """One arm: mean and deviation, the paired difference to the floor, and costs."""
-    scores = {int(str(run["seed"])): score(task, run) for run in runs}
-    paired = [scores[seed] - floor[seed] for seed in scores if seed in floor]
+    ours = scores(task, runs)
     first = runs[0]
     cells = (
-        spread(list(scores.values())),
-        spread(paired, sign="+"),
-        str(len(scores)),
+        spread(list(ours.values())),
+        spread(paired(ours, floor), sign="+"),
+        str(len(ours)),
         f"{100 * float(str(first['ever_trained_fraction'])):.0f} %",
         f"{float(str(first['bytes_per_peer_round'])) / 1024:.0f} KiB",
         f"{float(str(first['train_flops_per_peer_round'])) / 1e6:,.0f}",
@@ -80,8 +90,7 @@ def tables() -> Iterator[str]:
         if peers != PEERS or name not in COMPARED.split(","):
             continue
         task = TASKS[name]
-        small = arms.get("small", [])
-        floor = {int(str(run["seed"])): score(task, run) for run in small}
+        floor = scores(task, arms.get("small", []))
         what = "accuracy, %" if task.higher_is_better else "perplexity"
         lines = [f"{name}, split fraction {fraction}:", "", HEAD.format(what=what)]
         for arm in ARMS:

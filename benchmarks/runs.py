@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -158,6 +158,16 @@ def score(task: Task, run: Found) -> float:
     if task.higher_is_better:
         return 100 * float(str(run["accuracy"]))
     return float(str(run["perplexity"]))
+
+
+def scores(task: Task, runs: Iterable[Found]) -> dict[int, float]:
+    """Of each seed."""
+    return {int(str(run["seed"])): score(task, run) for run in runs}
+
+
+def paired(ours: Mapping[int, float], floor: Mapping[int, float]) -> list[float]:
+    """The differences to the floor, seed by seed."""
+    return [ours[seed] - floor[seed] for seed in ours if seed in floor]
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:

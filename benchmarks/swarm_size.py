@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from arms import TASKS
-from runs import Found, Run, collected, do, score, spread
+from runs import Found, Run, collected, do, paired, scores, spread
 
 TASK = "fashion-64"
 SIZES = (4, 8, 16, 32)
@@ -49,25 +49,24 @@ def flops_per_image(channels: int) -> int:
 def table() -> Iterator[str]:
     """Markdown of the sizes that have runs."""
     yield HEAD
+    places = collected()
     for peers in SIZES:
-        found = collected().get((TASK, fraction_of(peers), peers), {})
+        found = places.get((TASK, fraction_of(peers), peers), {})
         if all(arm in found for arm in ARMS):
             yield row(peers, *(found[arm] for arm in ARMS))
 
 
 def row(peers: int, small: list[Found], blocks: list[Found]) -> str:
     """One size of the swarm."""
-    floor, ours = (
-        {run["seed"]: score(TASKS[TASK], run) for run in arm} for arm in (small, blocks)
-    )
-    paired = [ours[seed] - floor[seed] for seed in ours if seed in floor]
+    floor, ours = scores(TASKS[TASK], small), scores(TASKS[TASK], blocks)
+    differences = paired(ours, floor)
     per_round = float(str(blocks[0]["train_flops_per_peer_round"]))
     whole = flops_per_image(CHANNELS)
     narrow = flops_per_image(int(CHANNELS * fraction_of(peers)))
     cells = (
         *(str(peers), str(fraction_of(peers))),
-        *(spread(list(scores.values())) for scores in (floor, ours)),
-        *(spread(paired, sign="+"), str(len(paired))),
+        *(spread(list(each.values())) for each in (floor, ours)),
+        *(spread(differences, sign="+"), str(len(differences))),
         f"{per_round * peers / IMAGES / whole:.4f}",
         f"{narrow / whole:.4f}",
         f"{float(str(blocks[0]['bytes_per_peer_round'])) / 1024:.0f} KiB",

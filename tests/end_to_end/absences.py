@@ -77,14 +77,15 @@ def number_of(row: Row) -> int:
     return number
 
 
-def _all(by_daemon: ByDaemon) -> Iterator[tuple[str, int, Row]]:
+def _all(by_daemon: ByDaemon) -> Iterator[tuple[str, str, int, Row]]:
+    """Daemon, how a sentence on its round begins, the number, and the round."""
     for daemon, rows in by_daemon.items():
         for number, row in rows.items():
-            yield f"{daemon}, round {number}", number, row
+            yield daemon, f"{daemon}, round {number}", number, row
 
 
 def _misses_without_reason(by_daemon: ByDaemon) -> Iterator[str]:
-    for where, _, row in _all(by_daemon):
+    for _, where, _, row in _all(by_daemon):
         for name, reason in missing(row).items():
             if not reason:
                 yield f"{where}: {name} is missing without a reason"
@@ -95,7 +96,7 @@ def _misses_without_reason(by_daemon: ByDaemon) -> Iterator[str]:
 
 def _ghosts(by_daemon: ByDaemon, absences: list[Absence]) -> Iterator[str]:
     """Contributions of peers that were gone before the round began."""
-    for where, number, row in _all(by_daemon):
+    for _, where, number, row in _all(by_daemon):
         for absence in absences:
             if absence.name in contributors(row) and absence.covers(number):
                 yield f"{where}: {absence.name} contributed, but was gone"
@@ -109,13 +110,15 @@ def _wrongly_missed(by_daemon: ByDaemon, absences: list[Absence]) -> Iterator[st
     the others have finished without it, and say rightly that these are ahead.
     """
     spans = [(a, a.missed_from, _returned(by_daemon, a)) for a in absences]
-    late = {a.name: (since, until) for a, since, until in spans}
-    for where, number, row in _all(by_daemon):
-        since, until = late.get(where.partition(",")[0], (0, 0))
-        if since <= number < until:
+
+    def was_away(name: str, number: int) -> bool:
+        return any(a.name == name and x <= number < y for a, x, y in spans)
+
+    for daemon, where, number, row in _all(by_daemon):
+        if was_away(daemon, number):
             continue
         for name, reason in missing(row).items():
-            if not any(a.name == name and x <= number < y for a, x, y in spans):
+            if not was_away(name, number):
                 yield f"{where}: {name} is missing ({reason}), but was there"
 
 
@@ -125,9 +128,9 @@ def _returned(by_daemon: ByDaemon, absence: Absence) -> float:
         return float("inf")
     again = (
         number
-        for where, number, row in _all(by_daemon)
+        for daemon, _, number, row in _all(by_daemon)
         if number >= absence.back_from
-        and where.partition(",")[0] != absence.name
+        and daemon != absence.name
         and absence.name in contributors(row)
     )
     return min(again, default=float("inf"))
@@ -143,11 +146,11 @@ def _not_missed(
     """
     gone = {
         number: absence.name in missing(row)
-        for _, number, row in sorted(_all(by_daemon), key=lambda each: each[1])
+        for _, _, number, row in sorted(_all(by_daemon), key=lambda each: each[2])
         if absence.covers(number)
     }
     first_silent = min((n for n, named in gone.items() if not named), default=None)
-    for where, number, row in _all(by_daemon):
+    for _, where, number, row in _all(by_daemon):
         named = absence.name in missing(row)
         expected = first_silent is None or number < first_silent
         if absence.covers(number) and named is not expected:
