@@ -10,8 +10,9 @@ it whenever you like, and go on later. ``--table`` prints what is there as Markd
 
 Within a task and a split fraction all arms have the same data, shares, rounds, batch
 order and optimiser; what differs is in ``arms.py``. The learning rate is chosen once
-for each kind of arm, the whole model, the small one, and those that train splits
-(``--tune`` runs what it was chosen from, on seeds that no table uses). Seeds are
+for each kind of arm, the whole model, the small one, and those that train splits, and
+for an arm of its own where that helps it (``--tune`` runs what it was chosen from, on
+seeds that no table uses). Seeds are
 paired: seed k has the same shares in every arm. Accuracy (of running text: perplexity)
 is the assembled whole model's on held-out data; no peer ever trains more than its split
 fraction, but in the arms that say so.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS, Task
@@ -52,14 +54,14 @@ def chosen(options: argparse.Namespace) -> Iterator[Run]:
 
 
 def tuning(options: argparse.Namespace) -> Iterator[Run]:
-    """Each kind of arm at half and twice its learning rate, and at it."""
+    """Each arm at half and twice its learning rate, and at it."""
     for seed in TUNING_SEEDS[: options.seeds]:
         for task in options.tasks.split(","):
             for fraction in options.fractions.split(","):
-                for arm, kind in (("small", "small"), ("blocks-1", "split")):
+                for arm in options.arms.split(","):
+                    settled = Run(task, arm, Fraction(fraction), seed)
                     for times in (0.5, 1.0, 2.0):
-                        rate = times * TASKS[task].rates[kind]
-                        yield Run(task, arm, Fraction(fraction), seed, rate)
+                        yield replace(settled, rate=times * settled.learning_rate)
 
 
 def row(task: Task, runs: list[Found], floor: Mapping[int, float]) -> str:

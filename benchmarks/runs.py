@@ -51,7 +51,6 @@ class Run:
         task, arm = TASKS[self.task], ARMS[self.arm]
         width = self.fraction if arm.small else Fraction(1)
         split = self.fraction if arm.method != "fedavg" else Fraction(1)
-        kind = "split" if arm.method != "fedavg" else "small" if arm.small else "whole"
         told = {
             "--method": arm.method,
             "--method-arguments": json.dumps(arm.arguments(self.fraction)),
@@ -62,12 +61,21 @@ class Run:
             "--peers": self.peers,
             "--seed": self.seed,
             "--eval-every": 5,
-            "--learning-rate": self.rate or task.rates[kind] * arm.faster,
+            "--learning-rate": self.rate or self.learning_rate,
             **task.options,
             **arm.options(self.fraction),
         }
         pairs = ([key] if v is None else [key, str(v)] for key, v in told.items())
         return [word for pair in pairs for word in pair]
+
+    @property
+    def learning_rate(self) -> float:
+        """The task's: the arm's own, or that of its kind."""
+        arm, rates = ARMS[self.arm], TASKS[self.task].rates
+        if self.arm in rates:
+            return rates[self.arm]
+        kind = "split" if arm.method != "fedavg" else "small" if arm.small else "whole"
+        return rates[kind] * arm.faster
 
     def measure(self) -> dict[str, object]:
         """Runs it; ends the benchmark if it fails."""

@@ -52,6 +52,7 @@ ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
 PARTITION_HELP = "Default: dirichlet; by-document for running text."
 PRESET_HELP = "Values of many options at once; docs/methods.md has them."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
+STEPS_HELP = "Train so many batches a round; 0: --local-epochs."
 SHARES_HELP = "Deal the data to so many, if more than peers."
 PARTICIPANTS_HELP = "So many peers train in a round, drawn anew. Default: all."
 ENSEMBLE_HELP = "So many swarms, whose models answer together."
@@ -92,6 +93,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--alpha", type=click.FloatRange(1e-3), default=0.5, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--local-epochs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--local-steps", type=click.IntRange(0), default=0, help=STEPS_HELP)
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
 @click.option("--optimiser", type=click.Choice(OPTIMISERS), default="sgd")
 @click.option("--momentum", type=float, default=0.9, show_default=True)

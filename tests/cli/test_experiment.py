@@ -50,6 +50,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "limit_test": None,
         "batch": 32,
         "local_epochs": 1,
+        "local_steps": 0,
         "learning_rate": 0.05,
         "optimiser": "sgd",
         "momentum": 0.9,
