@@ -11,6 +11,7 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from p2pfusion.methods.base import Member, PlanContext
+from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import (
     INITIAL_KINDS,
@@ -88,25 +89,35 @@ def parameters(draw: st.DrawFn, known: tuple[Axis, ...], name: str) -> Parameter
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    """One to four axes and one to five parameters."""
+    """One to four axes and one to five parameters; some are cut in depth."""
     count = draw(st.integers(1, len(AXIS_NAMES)))
     known = tuple(draw(axes(name)) for name in AXIS_NAMES[:count])
     specs = (
         draw(parameters(known, f"parameter.{index}"))
         for index in range(draw(st.integers(1, 5)))
     )
-    return Layout(known, tuple(specs))
+    layout = Layout(known, tuple(specs))
+    return cut_in_depth(layout) if draw(st.sampled_from((0, 0, 1))) else layout
 
 
 @st.composite
 def splits(draw: st.DrawFn, layout: Layout) -> Split:
-    """Any split that stands on the layout's grid and is empty nowhere."""
-    return Split(
-        tuple(
-            (axis.name, axis.cells(draw(index_sets(axis.cell_count, min_size=1))))
-            for axis in layout.axes
+    """Any split that stands on the layout's grid and has some of every width.
+
+    Where depth is cut it may lack layers, and hold some that it does not train.
+    """
+    sets = tuple(
+        (
+            axis.name,
+            axis.cells(
+                draw(index_sets(axis.cell_count, min_size=0 if axis.is_gate else 1))
+            ),
         )
+        for axis in layout.axes
     )
+    gates = [axis.name for axis in layout.axes if axis.is_gate]
+    frozen = draw(st.sets(st.sampled_from(gates))) if gates else ()
+    return Split(sets, frozenset(frozen))
 
 
 split_fractions = st.sampled_from(

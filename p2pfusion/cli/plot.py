@@ -35,7 +35,7 @@ def plot_windows(swarm: Swarm, path: Path) -> None:
             "--plot needs matplotlib, which is not installed",
             hint="install it with: pip install 'p2pfusion[plot]'",
         ) from None
-    axes = swarm.context.layout.axes[:MAX_AXES]
+    axes = swarm.context.layout.widths[:MAX_AXES]
     rounds = min(swarm.context.rounds, MAX_ROUNDS)
     splits = [swarm.splits(round_index) for round_index in range(rounds)]
     figure = Figure(figsize=(max(4, 2.6 * len(axes)), 2 + 0.2 * rounds))

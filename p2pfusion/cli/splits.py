@@ -110,13 +110,16 @@ def _peer(swarm: Swarm, plan: ExchangePlan, rank: int, split: Split) -> Data:
 
 def _ever_trained(swarm: Swarm, rounds: int) -> float:
     """What somebody has trained in at least one of the first rounds."""
-    seen = (list(swarm.splits(index).values()) for index in range(rounds))
+    seen = (
+        [split.trained for split in swarm.splits(index).values()]
+        for index in range(rounds)
+    )
     return ever_trained(swarm.context.layout, seen).model
 
 
 def _uncovered(swarm: Swarm, splits: Splits) -> Iterator[str]:
     """Axes that this roster's windows together cannot cover in one round."""
-    for axis in swarm.context.layout.axes:
+    for axis in swarm.context.layout.widths:
         held = sum(len(split[axis.name]) for split in splits.values())
         if held < axis.size:
             yield (

@@ -192,7 +192,7 @@ def _coverage(node: Node) -> Found:
     if round_ is None or manifest is None or not round_.splits:
         return []
     lacking = []
-    for axis in manifest.layout.axes:
+    for axis in manifest.layout.widths:
         covered = Split.full(manifest.layout)[axis.name]
         held = covered - covered
         for split in round_.splits.values():

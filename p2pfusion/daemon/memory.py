@@ -70,8 +70,8 @@ def fitting_fraction(
     layout: Layout, batch: int, memory_bytes: int, *, copies: int = COPIES
 ) -> Fraction:
     """The largest split fraction that so much memory suffices for, or one cell."""
-    finest = max((axis.cell_count for axis in layout.axes), default=1)
-    fewest = min((axis.cell_count for axis in layout.axes), default=1)
+    finest = max((axis.cell_count for axis in layout.widths), default=1)
+    fewest = min((axis.cell_count for axis in layout.widths), default=1)
     for cells in range(finest, 0, -1):
         fraction = Fraction(cells, finest)
         if fraction * fewest < 1:

@@ -73,8 +73,8 @@ class Payloads:
 
     def offered(self, round_index: int, path: Path, split: Split) -> None:
         """The trainer wrote its values here; their round may be over."""
-        offer = Offer.open(path, self.store.layout, split)
-        self._trained = (round_index, offer, split)
+        offer = Offer.open(path, self.store.layout, split.trained)
+        self._trained = (round_index, offer, split.trained)
         if round_index in self._rounds:
             self._rounds[round_index].offer = offer
 

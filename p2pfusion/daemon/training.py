@@ -132,7 +132,7 @@ class Training:
 
 def smallest_fraction(layout: Layout) -> Fraction:
     """One cell of the axis that has fewest."""
-    return Fraction(1, min((axis.cell_count for axis in layout.axes), default=1))
+    return Fraction(1, min((axis.cell_count for axis in layout.widths), default=1))
 
 
 def first_fraction(profile: Profile, state: SwarmState) -> Fraction:

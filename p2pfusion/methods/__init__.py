@@ -24,7 +24,9 @@ from p2pfusion.methods.fedavg import FedAvg
 from p2pfusion.methods.federated_dropout import FederatedDropout
 from p2pfusion.methods.fedrolex import FedRolex
 from p2pfusion.methods.heterofl import HeteroFL
+from p2pfusion.methods.lw_fedssl import LwFedSSL
 from p2pfusion.methods.msfusion import MSfusion
+from p2pfusion.methods.prog_fedssl import ProgFedSSL
 
 __all__ = [
     "METHODS",
@@ -41,7 +43,9 @@ METHODS: dict[str, Callable[..., Method]] = {
     "federated-dropout": FederatedDropout,
     "fedrolex": FedRolex,
     "heterofl": HeteroFL,
+    "lw-fedssl": LwFedSSL,
     "msfusion": MSfusion,
+    "prog-fedssl": ProgFedSSL,
 }
 
 _GROUP = "p2pfusion.methods"

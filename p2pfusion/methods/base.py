@@ -57,7 +57,10 @@ class Method(Protocol):
     """Chooses every member's split in every round."""
 
     def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
-        """The split of the member with this rank; a function of its arguments alone."""
+        """The split of the member with this rank; a function of its arguments alone.
+
+        It may hold layers frozen (``split/depth.py``): those are not trained.
+        """
         ...
 
 

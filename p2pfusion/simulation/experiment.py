@@ -31,6 +31,7 @@ from p2pfusion.methods import (
 )
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
 from p2pfusion.simulation.desks import Desks
+from p2pfusion.simulation.numbers import Assembly
 from p2pfusion.simulation.specification import (
     PASSED_ON,
     REALS,
@@ -268,12 +269,7 @@ class Swarm:
 
     def values(self) -> dict[str, Floats]:
         """The assembled model, by parameter name."""
-        layout = self.experiment.manifest.layout
-        full = Split.full(layout)
-        return {
-            parameter.name: self.store.read(full.segment(layout, index))
-            for index, parameter in enumerate(layout.parameters)
-        }
+        return Assembly(self.store).values()
 
 
 @dataclass

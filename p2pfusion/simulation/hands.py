@@ -162,7 +162,7 @@ class Hands:
             life.machine.failing -= 1
             self._world.give(life, e.TrainingFailed(number, "out of memory"))
         else:
-            life.trained = (number, split)
+            life.trained = (number, split.trained)
             samples, loss, norm = SAMPLES, 1.0, 0.5
             if life.numbers is not None:
                 result = life.numbers.trained(number, split)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store, write_offer
 
@@ -61,9 +62,9 @@ class Assembly:
             start += segment.size
 
     def values(self) -> dict[str, Floats]:
-        """By the parameters' names."""
-        names = (parameter.name for parameter in self._layout.parameters)
-        return dict(zip(names, self.arrays, strict=True))
+        """The model's tensors, by name."""
+        pairs = zip(self._layout.parameters, self.arrays, strict=True)
+        return {p.name: array.reshape(tensor_shape(p)) for p, array in pairs}
 
 
 class Numbers:

@@ -49,7 +49,7 @@ def silenced(layout: Layout, blocks: int) -> Layout:
     """
     if blocks <= 1:
         return layout
-    for axis in layout.axes:
+    for axis in layout.widths:
         if blocks > axis.cell_count:
             raise ConfigError(
                 f"axis {axis.name!r} has only {axis.cell_count} separable cells, too "

@@ -7,6 +7,9 @@ axis: ``outer`` copies of it (attention heads of ``axis.size`` channels each), e
 position repeated ``inner`` times (a flattened feature map of ``inner`` pixels per
 channel). A dimension without an axis is never cut.
 
+A layout can be *cut in depth*, too (``depth.py``): then every layer has an axis of its
+own, of one index, its **gate**, which the first dimension of its parameters follows.
+
 Layouts travel in the manifest, so they are plain data, and a daemon plans without
 torch. Invariants, checked on construction: names are unique; a dimension's size equals
 ``outer * axis.size * inner``; an axis is a whole number of units; and the work of
@@ -26,6 +29,9 @@ from p2pfusion.limits import MAX_CELLS_PER_AXIS, MAX_LAYOUT_ELEMENTS, MAX_PARAME
 from p2pfusion.split.indices import IndexSet
 
 INITIAL_KINDS = ("zeros", "ones", "uniform")
+
+GATE = "layer "
+"""How the names of gates begin, and of no other axes."""
 
 MAX_DIMENSIONS = 8
 """Dimensions of one tensor: a three-dimensional convolution has five."""
@@ -59,6 +65,11 @@ class Axis:
                 f"axis {self.name!r}: size {self.size} is not a positive multiple of "
                 f"its unit {self.unit}"
             )
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether it is no width, but says whether a layer is there at all."""
+        return self.name.startswith(GATE)
 
     @cached_property
     def cell_size(self) -> int:
@@ -205,7 +216,8 @@ class Layout:
     def _check(self, parameter: ParameterSpec) -> None:
         if len(parameter.dimensions) > MAX_DIMENSIONS:
             raise LayoutError(f"parameter {parameter.name!r} has too many dimensions")
-        if len(parameter.axes) > MAX_AXES_PER_PARAMETER:
+        widths = [axis for axis in parameter.axes if not axis.startswith(GATE)]
+        if len(widths) > MAX_AXES_PER_PARAMETER:
             raise LayoutError(
                 f"parameter {parameter.name!r} follows an axis in more than "
                 f"{MAX_AXES_PER_PARAMETER} dimensions"
@@ -258,6 +270,11 @@ class Layout:
     def axis(self, name: str) -> Axis:
         """The axis of that name; ``KeyError`` if there is none."""
         return self._axes[name]
+
+    @cached_property
+    def widths(self) -> tuple[Axis, ...]:
+        """The axes that are hidden widths: all but the gates."""
+        return tuple(axis for axis in self.axes if not axis.is_gate)
 
     @cached_property
     def size(self) -> int:

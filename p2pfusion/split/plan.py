@@ -46,12 +46,13 @@ def plan_round(
 ) -> ExchangePlan:
     """The plan for these splits of this round and of the next.
 
+    Of a current split counts what is trained, of a following one all that is held.
     ``replication``: how many copies everything shall have after the round, among those
     who have a part in the next. ``LayoutError`` if a split does not consist of whole
     cells.
     """
     peers = tuple(sorted({*current, *following}))
-    now = [current.get(peer) for peer in peers]
+    now = [current[peer].trained if peer in current else None for peer in peers]
     then = [following.get(peer) for peer in peers]
     grids = tuple(range_grids(layout, now, then))
     holders = all_ranges([g.holders() for g in grids], len(peers))

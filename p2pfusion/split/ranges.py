@@ -150,7 +150,8 @@ def range_grids(
     cut: dict[tuple[str, int], AxisAtoms] = {}
     first = 0
     for signature in layout.signatures:
-        wanted = _root(RANGES_PER_PEER * peer_count, len(signature.axes))
+        widths = [name for name in signature.axes if not layout.axis(name).is_gate]
+        wanted = _root(RANGES_PER_PEER * peer_count, len(widths))
         for name in signature.axes:
             axis = layout.axis(name)
             if name not in whole:

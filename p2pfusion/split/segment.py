@@ -19,6 +19,9 @@ from p2pfusion.errors import LayoutError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
 
+FROZEN = "frozen"
+"""Marks the gate of a layer that is held and not trained, in plain data."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -55,9 +58,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Split:
-    """One index set per axis, in the layout's order of axes."""
+    """One index set per axis, in the layout's order of axes.
+
+    ``frozen``: gates of layers that the peer holds and does not train (``depth.py``).
+    """
 
     sets: tuple[tuple[str, IndexSet], ...]
+    frozen: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, sets: Mapping[str, IndexSet]) -> Split:
@@ -75,6 +82,18 @@ class Split:
 
     def __getitem__(self, axis: str) -> IndexSet:
         return self._by_axis[axis]
+
+    @cached_property
+    def trained(self) -> Split:
+        """What of this split its peer trains, and has to offer after a round."""
+        if not self.frozen:
+            return self
+        return Split(
+            tuple(
+                (axis, IndexSet() if axis in self.frozen else indices)
+                for axis, indices in self.sets
+            )
+        )
 
     def sizes(self) -> dict[str, int]:
         """Number of indices per axis: the widths of the dense sub-model."""
@@ -109,8 +128,12 @@ class Split:
         return hashlib.sha256(text.encode()).digest()[:16]
 
     def to_data(self) -> list[list[object]]:
-        """Plain lists: ``[[axis, [[start, stop], ...]], ...]``."""
-        return [[axis, s.to_data()] for axis, s in self.sets]
+        """Plain lists: ``[[axis, [[start, stop], ...]], ...]``, and ``FROZEN`` behind
+        the set of a frozen gate."""
+        return [
+            [axis, s.to_data(), *([FROZEN] if axis in self.frozen else [])]
+            for axis, s in self.sets
+        ]
 
     @classmethod
     def from_data(cls, data: object, layout: Layout) -> Split:
@@ -121,17 +144,19 @@ class Split:
         """
         if not isinstance(data, (list, tuple)) or len(data) != len(layout.axes):
             raise LayoutError("a split names every axis of its layout, in order")
+        pairs = list(zip(data, layout.axes, strict=True))
         return cls(
-            tuple(
-                (axis.name, _indices(row, axis))
-                for row, axis in zip(data, layout.axes, strict=True)
-            )
+            tuple((axis.name, _indices(row, axis)) for row, axis in pairs),
+            frozenset(axis.name for row, axis in pairs if list(row[2:]) == [FROZEN]),
         )
 
 
 def _indices(row: object, axis: Axis) -> IndexSet:
-    if not isinstance(row, (list, tuple)) or len(row) != 2 or row[0] != axis.name:
+    if not isinstance(row, (list, tuple)) or row[:1] not in ([axis.name], (axis.name,)):
         raise LayoutError("a split names every axis of its layout, in order")
+    marks = list(row[2:])
+    if len(row) < 2 or marks not in ([], [FROZEN]) or (marks and not axis.is_gate):
+        raise LayoutError(f"malformed split of axis {axis.name!r}")
     try:
         indices = IndexSet.from_data(row[1])
     except ValueError as error:

@@ -81,9 +81,9 @@ def shifted_window(
 
 def check_fraction(layout: Layout, fraction: Fraction, where: str) -> None:
     """Refuses a split fraction that is less than one cell of some axis."""
-    for axis in layout.axes:
+    for axis in layout.widths:
         if fraction * axis.cell_count < 1:
-            fewest = min(axis.cell_count for axis in layout.axes)
+            fewest = min(axis.cell_count for axis in layout.widths)
             raise ConfigError(
                 f"{where}: split fraction {float(fraction):g} is too small for axis "
                 f"{axis.name!r}, which has only {axis.cell_count} separable cells",

@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from p2pfusion.errors import LayoutError, LocalProtocolError, VerificationError
+from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
@@ -135,7 +136,7 @@ def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
         stop_bytes = offset_bytes + parameter.size * FLOAT_BYTES
         entries[parameter.name] = {
             "dtype": "F32",
-            "shape": parameter.shape,
+            "shape": tensor_shape(parameter),
             "data_offsets": (offset_bytes, stop_bytes),
         }
         offset_bytes = stop_bytes

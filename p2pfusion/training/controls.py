@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store.rectangles import numbers
@@ -50,7 +51,9 @@ class FullForwardTrainer(Trainer):
         return [
             np.ascontiguousarray(array[np.ix_(*map(numbers, segment.sets))])
             for array, segment in zip(
-                submodel.extract(module), split.segments(layout), strict=True
+                submodel.extract(module, layout, Split.full(layout)),
+                split.segments(layout),
+                strict=True,
             )
         ]
 
@@ -63,7 +66,7 @@ def _masks(layout: Layout, split: Split) -> list[Tensor]:
     ):
         mask = np.zeros(parameter.shape, np.float32)
         mask[np.ix_(*map(numbers, segment.sets))] = 1
-        masks.append(torch.from_numpy(mask))
+        masks.append(torch.from_numpy(mask.reshape(tensor_shape(parameter))))
     return masks
 
 

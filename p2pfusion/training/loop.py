@@ -99,7 +99,8 @@ def train_round(
     1.
     """
     module.train()
-    descent = Descent(list(module.parameters()), optimiser)
+    trained = [each for each in module.parameters() if each.requires_grad]
+    descent = Descent(trained, optimiser)
     steps = schedule.step_count(len(records))
     batches = _batches(len(records), schedule.batch, generator)
     loss_sum, seen = 0.0, 0

@@ -3,6 +3,10 @@
 A sub-model is really built small: its tensors have the widths of the split, and nothing
 of the full model is in memory. Arrays are passed one parameter at a time, in the order
 of the layout, so that at most one of them exists twice.
+
+A layout that is cut in depth has a first dimension of one, which follows a layer's gate
+(``split/depth.py``). Tensors have none: it goes and comes here. Of a layer that is not
+in the split there is no tensor at all.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch
 from torch import nn
 
 from p2pfusion.errors import IncompatibleError
+from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.training.models.base import Model, Width
@@ -29,11 +34,11 @@ def build(
     """The dense module of a split; ``IncompatibleError`` if the layout is another's."""
     module = model.build(arguments, split.sizes())
     shapes = [(name, tuple(p.shape)) for name, p in module.named_parameters()]
+    pairs = zip(layout.parameters, split.segments(layout), strict=True)
     expected = [
-        (parameter.name, segment.shape)
-        for parameter, segment in zip(
-            layout.parameters, split.segments(layout), strict=True
-        )
+        (parameter.name, segment.shape[-len(tensor_shape(parameter)) :])
+        for parameter, segment in pairs
+        if segment.size
     ]
     if shapes != expected:
         raise IncompatibleError(
@@ -43,7 +48,18 @@ def build(
         )
     if layout.blocks > 1:
         _leave_silent_sums_alone(module)
+    _freeze(module, layout, split)
     return module
+
+
+def _freeze(module: nn.Module, layout: Layout, split: Split) -> None:
+    """Layers that are held and not trained get no gradient, and where no trained layer
+    is below them, nothing is kept for a backward pass."""
+    parameters = dict(module.named_parameters())
+    pairs = zip(layout.parameters, split.trained.segments(layout), strict=True)
+    for parameter, segment in pairs:
+        if parameter.name in parameters and not segment.size:
+            parameters[parameter.name].requires_grad_(False)
 
 
 def _leave_silent_sums_alone(module: nn.Module) -> None:
@@ -55,9 +71,10 @@ def _leave_silent_sums_alone(module: nn.Module) -> None:
 
 
 def cut(read: Read, layout: Layout, split: Split) -> Iterator[np.ndarray]:
-    """The split's dense array of each parameter, one at a time."""
+    """The split's dense array of each parameter that it has, one at a time."""
     for segment in split.segments(layout):
-        yield read(segment)
+        if segment.size:
+            yield read(segment)
 
 
 @torch.no_grad()
@@ -65,12 +82,23 @@ def load(module: nn.Module, arrays: Iterable[np.ndarray]) -> None:
     """Sets the module's parameters, in order, in place."""
     for parameter, array in zip(module.parameters(), arrays, strict=True):
         # A copy, because a store's array may be a read-only view, which torch refuses.
-        parameter.copy_(torch.from_numpy(np.array(array, dtype=np.float32)))
+        values = torch.from_numpy(np.array(array, dtype=np.float32))
+        parameter.copy_(values.reshape(parameter.shape))
 
 
-def extract(module: nn.Module) -> list[np.ndarray]:
-    """The module's parameters, in order; on the processor they are views."""
-    return [parameter.detach().cpu().numpy() for parameter in module.parameters()]
+def extract(module: nn.Module, layout: Layout, split: Split) -> list[np.ndarray]:
+    """What the module has trained: the split's array of each parameter of the layout,
+    an empty one where nothing is trained; on the processor they are views."""
+    tensors = dict(module.named_parameters())
+    found = []
+    pairs = zip(layout.parameters, split.trained.segments(layout), strict=True)
+    for parameter, segment in pairs:
+        if segment.size:
+            array = tensors[parameter.name].detach().cpu().numpy()
+            found.append(array.reshape(segment.shape))
+        else:
+            found.append(np.zeros(segment.shape, np.float32))
+    return found
 
 
 def update_norm(before: Iterable[np.ndarray], after: Iterable[np.ndarray]) -> float:

@@ -22,6 +22,7 @@ from p2pfusion.errors import (
     IncompatibleError,
     VerificationError,
 )
+from p2pfusion.split.depth import without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training import submodel
@@ -43,7 +44,7 @@ from p2pfusion.training.loop import (
     evaluate,
     train_round,
 )
-from p2pfusion.training.models import check_fit, find_model, settle
+from p2pfusion.training.models import check_depth, check_fit, find_model, settle
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.outer import OuterMomentum, Start
 
@@ -79,8 +80,8 @@ class Description:
 
 @dataclass(frozen=True)
 class TrainedRound:
-    """A round's outcome. ``arrays``: the split's values, in the layout's order, with
-    the outer momentum; everything else is of the training alone."""
+    """A round's outcome. ``arrays``: the values of what was trained, in the layout's
+    order, with the outer momentum; everything else is of the training alone."""
 
     arrays: list[np.ndarray]
     samples: int
@@ -112,11 +113,13 @@ class Trainer:
         """``records``: the whole training part, if the caller has loaded it already."""
         self._setup = setup
         self._model = find_model(setup.model)
-        if not self._model.layout(setup.arguments).has_structure_of(setup.layout):
+        described = self._model.layout(setup.arguments)
+        if not described.has_structure_of(without_gates(setup.layout)):
             raise IncompatibleError(
                 f"model {setup.model!r} has another layout here than in the manifest",
                 hint="all peers need the same version of the model's code",
             )
+        check_depth(self._model, setup.layout)
         self.device = find_device(setup.device)
         if records is None:
             records = self._load()
@@ -172,8 +175,8 @@ class Trainer:
         return module
 
     def _arrays(self, module: nn.Module, split: Split) -> list[np.ndarray]:
-        """The split's dense arrays, out of such a module."""
-        return submodel.extract(module)
+        """The dense arrays of what is trained, out of such a module."""
+        return submodel.extract(module, self._setup.layout, split)
 
     def train(
         self,
@@ -214,7 +217,7 @@ class Trainer:
             accuracy = found.accuracy
         arrays = self._arrays(module, split)
         norm = submodel.update_norm(before, arrays)
-        self._outer.push(Start(round_index, split, before), arrays)
+        self._outer.push(Start(round_index, split.trained, before), arrays)
         return TrainedRound(
             arrays=arrays,
             samples=self.samples,

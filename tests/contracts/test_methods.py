@@ -14,7 +14,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from p2pfusion.methods import METHODS, Member, Method, PlanContext, build_method
+from p2pfusion.methods import (
+    METHODS,
+    Member,
+    Method,
+    PlanContext,
+    build_method,
+    initial_layout,
+)
 from p2pfusion.methods.msfusion import MSfusion
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
@@ -32,11 +39,23 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("msfusion", {"shift": "skewed", "dwell": 3}),
     ("msfusion", {"shift": "tied", "dwell": 0, "start": "silent", "blocks": 2}),
     ("msfusion", {"shift": "blocks", "dwell": 3, "blocks": 5}),
+    ("lw-fedssl", {"layers_per_stage": 1}),
+    ("prog-fedssl", {"layers_per_stage": 256}),
 ]
-WITHOUT_WINDOWS = {"fedavg"}
+DEEP = {"lw-fedssl", "prog-fedssl"}
+"""Methods that cut the model in depth, stage by stage."""
+
+WITHOUT_WINDOWS = {"fedavg", *DEEP}
 
 every_method = pytest.mark.parametrize(("name", "arguments"), VARIANTS)
 round_indices = st.integers(0, 60)
+
+
+def begun(name: str, method: Method, context: PlanContext) -> PlanContext:
+    """The context of a swarm that was founded with such a method."""
+    if name not in DEEP:
+        return context  # others only change how values begin
+    return replace(context, layout=initial_layout(method, context.layout))
 
 
 def all_splits(method: Method, context: PlanContext, round_index: int) -> list[Split]:
@@ -58,7 +77,9 @@ def check_split(
     assert Split.from_data(split.to_data(), context.layout) == split
     fraction = context.roster[rank].split_fraction
     whole_blocks = name == "msfusion" and arguments.get("shift", "blocks") == "blocks"
-    for axis in context.layout.axes:
+    layers = sum(len(split[a.name]) for a in context.layout.axes if a.is_gate)
+    assert layers >= 1 or not any(axis.is_gate for axis in context.layout.axes)
+    for axis in context.layout.widths:
         cells = axis.cells_in(split[axis.name])
         full = name in WITHOUT_WINDOWS
         expected = axis.cell_count if full else math.ceil(fraction * axis.cell_count)
@@ -72,8 +93,9 @@ def check_split(
 def test_splits_fit_the_layout(
     name: str, arguments: dict[str, object], context: PlanContext, round_index: int
 ) -> None:
-    splits = all_splits(build_method(name, arguments), context, round_index)
-    for rank, split in enumerate(splits):
+    method = build_method(name, arguments)
+    context = begun(name, method, context)
+    for rank, split in enumerate(all_splits(method, context, round_index)):
         check_split(name, arguments, context, rank, split)
 
 
@@ -84,6 +106,7 @@ def test_every_peer_computes_the_same_splits(
     name: str, arguments: dict[str, object], context: PlanContext, round_index: int
 ) -> None:
     """One peer received the layout, asks in another order and planned other rounds."""
+    context = begun(name, build_method(name, arguments), context)
     mine = all_splits(build_method(name, arguments), context, round_index)
     layout = Layout.from_data(context.layout.to_data())
     roster = tuple(Member(m.peer, m.split_fraction) for m in context.roster)
@@ -106,6 +129,9 @@ def test_with_split_fraction_one_a_peer_has_everything(
     round_index: int,
     data: st.DataObject,
 ) -> None:
+    if name in DEEP:
+        arguments = {"layers_per_stage": 256}  # one stage, which has all layers
+    context = begun(name, build_method(name, arguments), context)
     rank = data.draw(st.integers(0, len(context.roster) - 1))
     roster = list(context.roster)
     roster[rank] = replace(roster[rank], split_fraction=Fraction(1))
@@ -121,6 +147,7 @@ def test_any_peer_can_be_missing(
     name: str, arguments: dict[str, object], context: PlanContext, round_index: int
 ) -> None:
     method = build_method(name, arguments)
+    context = begun(name, method, context)
     for missing in range(len(context.roster)):
         rest = context.roster[:missing] + context.roster[missing + 1 :]
         smaller = replace(context, roster=rest)
@@ -221,6 +248,7 @@ def test_skewed_msfusion_trains_every_entry_within_its_cycle(
 PRINT_DIGESTS = """
 from fractions import Fraction
 from p2pfusion.methods import METHODS, Member, PlanContext, build_method
+from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 
 axes = tuple(Axis(name, size) for name, size in
@@ -232,9 +260,13 @@ matrices = tuple(
         Initial("zeros"),
     )
     for x in axes for y in axes if x.name < y.name)
+deep = tuple(
+    ParameterSpec(f"block{n}", (Dimension(64, "a"),), Initial("zeros"), n)
+    for n in range(8))
 roster = tuple(Member(name, Fraction(mu)) for name, mu in
                (("p", "1/4"), ("q", "1/8"), ("r", "1/2"), ("s", "0.3")))
-context = PlanContext(5, 20, Layout(axes, matrices), roster)
+layout = cut_in_depth(Layout(axes, (*matrices, *deep)))
+context = PlanContext(5, 20, layout, roster)
 for name, arguments in {variants!r}:
     method = build_method(name, arguments)
     for round_index in (0, 1, 7, 20):

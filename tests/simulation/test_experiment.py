@@ -95,14 +95,54 @@ def test_the_same_seed_gives_the_same_curve_and_another_does_not() -> None:
     assert first["curve"] == again["curve"] != other["curve"]
 
 
+STAGED = ("lw-fedssl", "prog-fedssl")
+DEEP: Data = {
+    "model": "vit",
+    "model_arguments": {
+        **{"image_size": 8, "patch": 4, "width": 16, "heads": 4, "layers": 2},
+        **{"inner": 16, "group": 4},
+    },
+    **{"optimiser": "adamw", "learning_rate": 0.005},
+}
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
     fraction = "1" if method == "fedavg" else "1/2"
-    found = result(method=method, split_fraction=fraction, local_epochs=4)
+    model = DEEP if method in STAGED else {}
+    found = result(method=method, split_fraction=fraction, local_epochs=4, **model)
     _, last = found["curve"]  # type: ignore[misc]
     # Better than saying nothing, of all the classes alike.
     assert last["test_loss"] < math.log(10)
     assert last["accuracy"] > 0.15
+
+
+@pytest.mark.parametrize("method", STAGED)
+def test_one_stage_is_end_to_end_training(method: str) -> None:
+    every = {"layers_per_stage": 2}
+    staged = result(**DEEP, method=method, method_arguments=every)
+    whole = result(**DEEP, method="fedavg")
+    for key in ("curve", "bytes_per_peer_round", "train_flops_per_peer_round"):
+        assert staged[key] == whole[key]
+
+
+def test_what_is_frozen_stays_as_it_is_bit_for_bit(tmp_path: Path) -> None:
+    two = {"layers_per_stage": 1}
+    specified = {**SPECIFICATION, **DEEP, "method": "lw-fedssl", "weight_decay": 0.1}
+    swarm = Swarm.create(
+        Experiment.of({**specified, "method_arguments": two}), tmp_path
+    )
+    states = [swarm.values()]
+    for number in range(2):
+        swarm.round(number)
+        states.append(swarm.values())
+    first, second = (
+        {n: states[t + 1][n] != states[t][n] for n in states[0]} for t in (0, 1)
+    )
+    layers = {p.name: p.layer for p in swarm.experiment.manifest.layout.parameters}
+    for name, layer in layers.items():
+        assert first[name].any() == (layer in (0, 1, 3))
+        assert second[name].any() == (layer in (2, 3))
 
 
 def test_running_text_has_a_perplexity_at_every_point(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Segment, Split
@@ -55,12 +56,13 @@ class History:
 @st.composite
 def loose_splits(draw: st.DrawFn, layout: Layout) -> Split:
     """Any split that stands on the grid; it may be empty on an axis."""
-    return Split(
-        tuple(
-            (axis.name, axis.cells(draw(index_sets(axis.cell_count))))
-            for axis in layout.axes
-        )
+    sets = tuple(
+        (axis.name, axis.cells(draw(index_sets(axis.cell_count))))
+        for axis in layout.axes
     )
+    gates = [axis.name for axis in layout.axes if axis.is_gate]
+    frozen = draw(st.sets(st.sampled_from(gates))) if gates else ()
+    return Split(sets, frozenset(frozen))
 
 
 @st.composite
@@ -110,7 +112,14 @@ def streamed(plan: ExchangePlan, hop: Hop, source: str, target: str) -> set[Coor
 
 def current(history: History, peer: str) -> set[Coordinate]:
     """What the peer trains in the last planned round."""
-    return split_coordinates(history.layout, history.rounds[-2].get(peer))
+    split = history.rounds[-2].get(peer)
+    return split_coordinates(history.layout, None if split is None else trained(split))
+
+
+def trained(split: Split) -> Split:
+    """The split without the layers that it does not train."""
+    pairs = ((a, IndexSet() if a in split.frozen else s) for a, s in split.sets)
+    return Split(tuple(pairs))
 
 
 def following(history: History, peer: str) -> set[Coordinate]:

@@ -10,12 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion.errors import IncompatibleError
+from p2pfusion.errors import ConfigError, IncompatibleError
+from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store
 from p2pfusion.training import submodel
-from p2pfusion.training.models import MODELS
+from p2pfusion.training.cost import saved_activation_bytes
+from p2pfusion.training.models import MODELS, check_depth
 from tests.training.samples import window
 
 MLP = MODELS["mlp"]
@@ -28,21 +30,22 @@ def test_a_module_holds_the_stores_slice(tmp_path: Path) -> None:
     module = submodel.build(MLP, {"hidden": [16, 8]}, LAYOUT, split)
     submodel.load(module, submodel.cut(store.read, LAYOUT, split))
     full = [store.read(segment) for segment in Split.full(LAYOUT).segments(LAYOUT)]
-    for index, found in enumerate(submodel.extract(module)):
+    for index, found in enumerate(submodel.extract(module, LAYOUT, split)):
         sets = split.segment(LAYOUT, index).sets
         expected = full[index][np.ix_(*(list(indices) for indices in sets))]
         assert (found == expected).all()
 
 
 def test_loading_copies_and_extracting_does_not() -> None:
-    module = torch.nn.Linear(3, 2)
-    arrays = [np.full((2, 3), 5.0, np.float32), np.zeros(2, np.float32)]
+    whole = Split.full(LAYOUT)
+    module = submodel.build(MLP, {"hidden": [16, 8]}, LAYOUT, whole)
+    arrays = [np.full(p.shape, 5.0, np.float32) for p in LAYOUT.parameters]
     for array in arrays:
         array.flags.writeable = False
     submodel.load(module, arrays)
-    views = submodel.extract(module)
+    views = submodel.extract(module, LAYOUT, whole)
     with torch.no_grad():
-        module.weight.add_(1.0)
+        next(module.parameters()).add_(1.0)
     assert arrays[0][0, 0] == 5.0
     assert views[0][0, 0] == 6.0
 
@@ -70,3 +73,68 @@ def test_the_norm_is_over_all_values(lists: list[list[float]]) -> None:
 def test_the_norm_of_large_values_does_not_overflow() -> None:
     huge = [np.full(4, 1e30, np.float32)]
     assert submodel.update_norm([np.zeros(4, np.float32)], huge) == pytest.approx(2e30)
+
+
+# --- Depth ---------------------------------------------------------------------------
+
+VIT = MODELS["vit"]
+SMALL: dict[str, object] = {
+    **{"in_channels": 1, "image_size": 8, "patch": 4, "width": 16, "heads": 4},
+    **{"layers": 3, "inner": 16, "group": 4},
+}
+DEEP = cut_in_depth(VIT.layout(SMALL))
+
+
+def test_a_module_lacks_the_layers_that_its_split_lacks(tmp_path: Path) -> None:
+    store = Store.create(tmp_path, DEEP, 3)
+    split = depth_split(DEEP, [0, 1, 2, 4])
+    module = submodel.build(VIT, SMALL, DEEP, split)
+    submodel.load(module, submodel.cut(store.read, DEEP, split))
+    names = [name for name, _ in module.named_parameters()]
+    assert names == [p.name for p in DEEP.parameters if p.layer != 3]
+    whole = submodel.build(VIT, SMALL, DEEP, Split.full(DEEP))
+    submodel.load(whole, submodel.cut(store.read, DEEP, Split.full(DEEP)))
+    del whole.get_submodule("blocks")[2]  # type: ignore[operator]
+    images = torch.rand(5, 1, 8, 8)
+    assert torch.equal(module(images), whole(images))
+
+
+def test_arrays_have_the_gates_dimension_and_are_empty_where_nothing_is_trained(
+    tmp_path: Path,
+) -> None:
+    store = Store.create(tmp_path, DEEP, 3)
+    split = depth_split(DEEP, [0, 1, 2, 4], frozen=[0, 1])
+    module = submodel.build(VIT, SMALL, DEEP, split)
+    submodel.load(module, submodel.cut(store.read, DEEP, split))
+    arrays = submodel.extract(module, DEEP, split)
+    for index, (array, p) in enumerate(zip(arrays, DEEP.parameters, strict=True)):
+        segment = split.trained.segment(DEEP, index)
+        assert array.shape == segment.shape and array.dtype == np.float32
+        assert (array.size > 0) == (p.layer in (2, 4))
+        if array.size:
+            assert np.array_equal(array, store.read(segment))
+
+
+def test_nothing_is_kept_of_frozen_layers_below_the_trained_ones() -> None:
+    def saved(split: Split) -> int:
+        module = submodel.build(VIT, SMALL, DEEP, split)
+        return saved_activation_bytes(module, torch.rand(8, 1, 8, 8))
+
+    by_trained = [
+        saved(depth_split(DEEP, range(5), frozen=range(first))) for first in (3, 2, 1)
+    ]
+    whole = saved(Split.full(DEEP))
+    # Each block keeps as much, and the input layer something, too.
+    one = by_trained[1] - by_trained[0]
+    assert by_trained[2] - by_trained[1] == one > 0
+    assert whole >= by_trained[2]
+    # Where layers are only missing, a block more costs the same.
+    assert whole - saved(depth_split(DEEP, [0, 1, 2, 4])) == one
+
+
+def test_a_model_that_needs_all_its_layers_says_so() -> None:
+    deep = cut_in_depth(LAYOUT)
+    with pytest.raises(ConfigError, match="cannot do without any"):
+        check_depth(MLP, deep)
+    check_depth(MLP, LAYOUT)
+    check_depth(VIT, DEEP)

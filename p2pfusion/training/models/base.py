@@ -4,7 +4,8 @@ A model is a value with four things: its default arguments, the arguments that d
 given shape asks for, its layout, and the dense module for any widths of its axes. The
 contract (tests/contracts/test_models.py): the module's parameters have the names, the
 order and, for any split, the shapes that the layout gives; and the small module
-computes what the full one computes with every other hidden unit silenced.
+computes what the full one computes with every other hidden unit silenced. A model that
+can do without its last layers says so: ``is_deep = True``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError, DataError
+from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.layout import Layout
 from p2pfusion.training.traits import Traits
 
@@ -53,6 +55,16 @@ class Model(Protocol):
     ) -> nn.Module:
         """The dense module with these widths per axis, values not yet meaningful."""
         ...
+
+
+def check_depth(model: Model, layout: Layout) -> None:
+    """``ConfigError`` if the layout is cut in depth, and the model cannot be."""
+    if is_cut_in_depth(layout) and not getattr(model, "is_deep", False):
+        raise ConfigError(
+            "this method trains some layers and not others, and the model cannot do "
+            "without any",
+            hint="choose vit, transformer or transformer-classifier",
+        )
 
 
 class Width(nn.Module):

@@ -170,8 +170,8 @@ class Stack:
         return cut.norm(STREAM, group=self.group, dim=LAST, across=across)
 
     def blocks(self, cut: Cut, *, causal: bool) -> nn.ModuleList:
-        """The blocks' modules."""
-        numbers = range(1, self.layers + 1)
+        """The modules of those blocks that the sub-model has: the first ones."""
+        numbers = filter(cut.has_layer, range(1, self.layers + 1))
         return nn.ModuleList(Block(n, cut, self, causal=causal) for n in numbers)
 
     def parameters(self) -> list[ParameterSpec]:

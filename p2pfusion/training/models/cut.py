@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from p2pfusion.split.depth import gate
 from p2pfusion.split.layout import Axis, Dimension, Initial, ParameterSpec
 from p2pfusion.training.models.base import Width, cut_width
 
@@ -102,6 +103,10 @@ class Cut:
         """The width of an axis; ``ConfigError`` if it cannot be built."""
         axis = self.axes[name]
         return cut_width(self.sizes, name, axis.size, axis.unit)
+
+    def has_layer(self, number: int) -> bool:
+        """Whether a layer is in the sub-model; all are, where depth is not cut."""
+        return self.sizes.get(gate(number), 1) > 0
 
     def reading(self, name: str, *, across: bool = False) -> Reading:
         """Marks where an axis of tokens is read by a sum that no norm follows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -72,6 +73,8 @@ class TextClassifier:
     Arguments: vocabulary, length, width, heads, layers, inner, group, head_cut,
     classes, projection.
     """
+
+    is_deep: ClassVar[bool] = True
 
     defaults: Mapping[str, object] = field(
         default_factory=lambda: {

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import sqrt
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -100,6 +101,8 @@ class Transformer:
     Arguments: vocabulary, classes (the same number: every token can be the next),
     length, width, heads, layers, inner, group, head_cut, projection.
     """
+
+    is_deep: ClassVar[bool] = True
 
     defaults: Mapping[str, object] = field(
         default_factory=lambda: {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -93,6 +94,8 @@ class Vit:
     Arguments: in_channels, image_size, patch, width, heads, layers, inner, group,
     head_cut, classes, projection.
     """
+
+    is_deep: ClassVar[bool] = True
 
     defaults: Mapping[str, object] = field(
         default_factory=lambda: {

@@ -1,0 +1,86 @@
+"""Depth: layouts of which a split can have some layers and not others.
+
+In a layout that is *cut in depth* each layer n has a **gate**, the axis ``layer n`` of
+one index, and all its parameters begin with a dimension of one that follows it. A split
+without the index has nothing of the layer. Everything else, ranges, plans, the store,
+is the algebra of axes as it is; only where parameters become tensors of a model
+(``training/submodel.py``, checkpoints) the first dimension is taken off again.
+
+A split can also hold a layer without training it: its gate is *frozen* then
+(``segment.Split``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.layout import GATE, Axis, Dimension, Layout, ParameterSpec
+from p2pfusion.split.segment import Split
+
+NOTHING = IndexSet()
+ALL = IndexSet.span(0, 1)
+
+
+def gate(layer: int) -> str:
+    """The name of a layer's gate."""
+    return f"{GATE}{layer}"
+
+
+def cut_in_depth(layout: Layout) -> Layout:
+    """The same model with a gate for every layer; itself if it has gates already."""
+    if is_cut_in_depth(layout):
+        return layout
+    layers = sorted({parameter.layer for parameter in layout.parameters})
+    gates = tuple(Axis(gate(layer), 1) for layer in layers)
+    parameters = tuple(
+        replace(p, dimensions=(Dimension(1, gate(p.layer)), *p.dimensions))
+        for p in layout.parameters
+    )
+    return Layout((*gates, *layout.axes), parameters)
+
+
+def without_gates(layout: Layout) -> Layout:
+    """The same model as ``cut_in_depth`` found it: its tensors' own shapes."""
+    if not is_cut_in_depth(layout):
+        return layout
+    parameters = tuple(
+        replace(parameter, dimensions=tensor_dimensions(parameter))
+        for parameter in layout.parameters
+    )
+    return Layout(layout.widths, parameters)
+
+
+def is_cut_in_depth(layout: Layout) -> bool:
+    """Whether the layout has gates."""
+    return len(layout.widths) < len(layout.axes)
+
+
+def tensor_dimensions(parameter: ParameterSpec) -> tuple[Dimension, ...]:
+    """The dimensions of a parameter's tensor: all but a gate's."""
+    first, *rest = parameter.dimensions or (None,)
+    if first is None or first.axis is None or not first.axis.startswith(GATE):
+        return parameter.dimensions
+    return tuple(rest)
+
+
+def tensor_shape(parameter: ParameterSpec) -> tuple[int, ...]:
+    """The shape of a parameter's tensor."""
+    return tuple(dimension.size for dimension in tensor_dimensions(parameter))
+
+
+def layers_of(layout: Layout) -> tuple[int, ...]:
+    """The numbers of all layers, ascending."""
+    return tuple(sorted({parameter.layer for parameter in layout.parameters}))
+
+
+def depth_split(
+    layout: Layout, held: Collection[int], *, frozen: Iterable[int] = ()
+) -> Split:
+    """All widths of the layers that are held; ``frozen`` ones are not trained."""
+    sets = []
+    for axis in layout.axes:
+        there = not axis.is_gate or int(axis.name.removeprefix(GATE)) in held
+        sets.append((axis.name, IndexSet.span(0, axis.size) if there else NOTHING))
+    return Split(tuple(sets), frozenset(gate(layer) for layer in frozen))
