@@ -22,6 +22,7 @@ from p2pfusion.errors import (
     ResourceError,
     VerificationError,
 )
+from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Segment, Split
@@ -78,7 +79,9 @@ def test_a_store_becomes_a_safetensors_file(data: st.DataObject) -> None:
     for segment in Split.full(layout).segments(layout):
         name = layout.parameters[segment.parameter].name
         assert loaded[name].dtype == ours[name].dtype == np.float32
-        assert np.array_equal(loaded[name], store.read(segment))
+        tensor = loaded[name]
+        assert tensor.shape == tensor_shape(layout.parameters[segment.parameter])
+        assert np.array_equal(tensor.ravel(), store.read(segment).ravel())
         assert np.array_equal(ours[name], loaded[name])
 
 
