@@ -131,7 +131,10 @@ class Training:
 
 
 def smallest_fraction(layout: Layout) -> Fraction:
-    """One cell of the axis that has fewest."""
+    """One cell of the axis that has fewest; where depth is cut, one layer of all."""
+    gates = len(layout.axes) - len(layout.widths)
+    if gates:
+        return Fraction(1, gates)
     return Fraction(1, min((axis.cell_count for axis in layout.widths), default=1))
 
 

@@ -24,6 +24,7 @@ from p2pfusion.methods.fedavg import FedAvg
 from p2pfusion.methods.federated_dropout import FederatedDropout
 from p2pfusion.methods.fedrolex import FedRolex
 from p2pfusion.methods.heterofl import HeteroFL
+from p2pfusion.methods.layer_finetune import LayerFinetune
 from p2pfusion.methods.lw_fedssl import LwFedSSL
 from p2pfusion.methods.msfusion import MSfusion
 from p2pfusion.methods.prog_fedssl import ProgFedSSL
@@ -43,6 +44,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "federated-dropout": FederatedDropout,
     "fedrolex": FedRolex,
     "heterofl": HeteroFL,
+    "layer-finetune": LayerFinetune,
     "lw-fedssl": LwFedSSL,
     "msfusion": MSfusion,
     "prog-fedssl": ProgFedSSL,

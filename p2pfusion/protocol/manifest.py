@@ -40,7 +40,8 @@ AUGMENTATIONS = ("none", "flip-crop")
 LEVELS = ("word", "character", "byte")
 WIRE_DTYPE_BYTES = {"float32": 4, "float16": 2}
 
-_FOUNDER = re.compile(r"([0-9a-f]{64})?")
+HEX = re.compile(r"([0-9a-f]{64})?")
+"""Thirty-two bytes in hex, a key or a hash; or nothing."""
 
 Arguments = Mapping[str, object]
 
@@ -67,6 +68,9 @@ class Manifest:
     number at most (``size``), and ``tokens``, which the founder's text gives."""
     layout: Layout
     """The model's axes and parameters, so that a daemon plans without torch."""
+    pretrained: str = ""
+    """SHA-256, in hex, of the checkpoint whose values the model begins with; empty:
+    with values that the seed gives. Each peer has the file in its pool."""
     method: str = "msfusion"
     """Who trains what: a name in the table of methods."""
     method_arguments: Arguments = field(default_factory=dict)
@@ -150,6 +154,11 @@ class Manifest:
             _check_plain(key, value)
         _check_vocabulary(self.vocabulary)
         check_objective(self.objective, self.objective_arguments, self.layout)
+        if self.pretrained and self.layout.blocks > 1:
+            raise ConfigError(
+                "a model that begins silent cannot begin with pretrained values",
+                hint='set start = "dense" in method_arguments, or leave out pretrained',
+            )
 
     def to_bytes(self) -> bytes:
         """Canonical msgpack: keys sorted, floats as floats, layout as plain lists."""
@@ -248,12 +257,13 @@ def _check_text(manifest: Manifest) -> None:
     ):
         value = getattr(manifest, key)
         _check(value in allowed, key, value, "one of " + ", ".join(allowed))
-    _check(
-        _FOUNDER.fullmatch(manifest.founder) is not None,
-        "founder",
-        manifest.founder,
-        "a public key in hex, or empty",
-    )
+    for key, want in (
+        ("founder", "a public key in hex, or empty"),
+        ("pretrained", "the SHA-256 of a checkpoint in hex, or empty"),
+    ):
+        value = getattr(manifest, key)
+        good = isinstance(value, str) and HEX.fullmatch(value) is not None
+        _check(good, key, value, want)
     _check(
         isinstance(manifest.label_mask, bool),
         "label_mask",

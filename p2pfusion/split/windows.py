@@ -80,7 +80,12 @@ def shifted_window(
 
 
 def check_fraction(layout: Layout, fraction: Fraction, where: str) -> None:
-    """Refuses a split fraction that is less than one cell of some axis."""
+    """Refuses a split fraction that is less than one cell of some axis.
+
+    A layout that is cut in depth has no windows: all widths are in every split of it.
+    """
+    if len(layout.widths) < len(layout.axes):
+        return
     for axis in layout.widths:
         if fraction * axis.cell_count < 1:
             fewest = min(axis.cell_count for axis in layout.widths)

@@ -41,9 +41,14 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("msfusion", {"shift": "blocks", "dwell": 3, "blocks": 5}),
     ("lw-fedssl", {"layers_per_stage": 1}),
     ("prog-fedssl", {"layers_per_stage": 256}),
+    ("layer-finetune", {"limit": "upload"}),
+    ("layer-finetune", {"limit": "flops"}),
 ]
-DEEP = {"lw-fedssl", "prog-fedssl"}
+STAGED = {"lw-fedssl", "prog-fedssl"}
 """Methods that cut the model in depth, stage by stage."""
+
+DEEP = {"layer-finetune", *STAGED}
+"""Methods that cut the model in depth."""
 
 WITHOUT_WINDOWS = {"fedavg", *DEEP}
 
@@ -129,7 +134,7 @@ def test_with_split_fraction_one_a_peer_has_everything(
     round_index: int,
     data: st.DataObject,
 ) -> None:
-    if name in DEEP:
+    if name in STAGED:
         arguments = {"layers_per_stage": 256}  # one stage, which has all layers
     context = begun(name, build_method(name, arguments), context)
     rank = data.draw(st.integers(0, len(context.roster) - 1))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from p2pfusion.errors import ConfigError, RemoteProtocolError
 from p2pfusion.limits import MAX_VOCABULARY, MAX_VOCABULARY_BYTES
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.blocks import silenced
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from tests.protocol.swarm import small_manifest
 
@@ -61,6 +62,7 @@ def test_every_field_changes_the_id() -> None:
         "vocabulary": {"level": "word", "tokens": ["<pad>"]},
         "method_arguments": {"x": 1},
         "objective_arguments": {"previous": 2},
+        "pretrained": "cd" * 32,
         "admission": "pending",
         "founder": "ab" * 32,
     }
@@ -76,6 +78,14 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
     assert base.first_difference(other) == "weighting"
     assert dataclasses.replace(base, founder="").founder_key == b""
     assert other.founder_key == bytes.fromhex("ab" * 32)
+
+
+def test_what_begins_silent_is_not_pretrained() -> None:
+    silent = silenced(small_manifest().layout, 2)
+    assert small_manifest(layout=silent).layout.blocks == 2
+    with pytest.raises(ConfigError, match="begins silent") as caught:
+        small_manifest(layout=silent, pretrained="ab" * 32)
+    assert "dense" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -111,6 +121,11 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
         ("founder", "ab" * 31),
         ("founder", "AB" * 32),
         ("founder", "x" * 64),
+        ("founder", None),
+        ("pretrained", "ab" * 31),
+        ("pretrained", "AB" * 32),
+        ("pretrained", "model.safetensors"),
+        ("pretrained", 3),
     ],
 )
 def test_bad_values_name_their_key(key: str, value: object) -> None:
