@@ -164,6 +164,9 @@ class Manifest:
         """Canonical msgpack: keys sorted, floats as floats, layout as plain lists."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["layout"] = self.layout.to_data()
+        if not self.pretrained:
+            # Manifests from before there was the key keep their bytes, and their ids.
+            del data["pretrained"]
         packed: bytes = msgpack.packb(_sorted(data))
         return packed
 
@@ -177,7 +180,8 @@ class Manifest:
             raise RemoteProtocolError("a manifest is larger than this version allows")
         try:
             data = msgpack.unpackb(packed, strict_map_key=True)
-            if not isinstance(data, dict) or set(data) != {f.name for f in fields(cls)}:
+            known = {f.name for f in fields(cls)}
+            if not isinstance(data, dict) or set(data) | {"pretrained"} != known:
                 raise RemoteProtocolError("a manifest has other keys than expected")
             layout = Layout.from_data(data.pop("layout"))
             manifest = cls(**data, layout=layout)

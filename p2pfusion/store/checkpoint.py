@@ -24,12 +24,11 @@ from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
-from p2pfusion.store.checksum import KEY, UNKNOWN, seal, verify
+from p2pfusion.store.checksum import KEY, METADATA, UNKNOWN, seal, verify
 from p2pfusion.store.files import FLOAT_BYTES, Floats, new_file, write_at
 from p2pfusion.store.rectangles import cut, put, row_blocks
 from p2pfusion.store.store import Store
 
-METADATA = "__metadata__"
 ALIGNMENT_BYTES = 8
 
 

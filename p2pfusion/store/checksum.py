@@ -16,6 +16,9 @@ from pathlib import Path
 from p2pfusion.errors import NotFoundError, VerificationError
 from p2pfusion.store.files import open_to_read, write_at
 
+METADATA = "__metadata__"
+"""The header's one entry that is no tensor's."""
+
 KEY = "p2pfusion_sha256"
 UNKNOWN = "0" * 64
 
@@ -53,6 +56,15 @@ def read_header(path: Path) -> dict[str, str]:
 
     ``VerificationError`` for what is no safetensors file.
     """
+    header, _ = read_entries(path)
+    found = header.get(METADATA, {})
+    if not isinstance(found, dict):
+        raise _damaged(path)
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def read_entries(path: Path) -> tuple[dict[str, object], int]:
+    """The header, unchecked but for its form, and where the values begin."""
     try:
         with open(path, "rb") as file:
             start = file.read(_LENGTH.size)
@@ -66,10 +78,15 @@ def read_header(path: Path) -> dict[str, str]:
         ) from None
     except (ValueError, RecursionError):
         raise _damaged(path) from None
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict):
+    if not isinstance(header, dict):
         raise _damaged(path)
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+    return header, _LENGTH.size + size
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a whole file, in hex: its name where files are known by content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checksum(file: int, at: int) -> str:

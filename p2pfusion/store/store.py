@@ -4,7 +4,8 @@ One sparse file of float32 values per parameter, one file of int32 versions per
 signature (an array over the grid cells of its axes), ``store.json``, which says whose
 they are, and the journal. Version 0 means never trained: such a cell reads as its
 seeded initial value, whatever its file holds, so a new store is empty files. Version
-``t + 1`` means fused in round ``t``.
+``t + 1`` means fused in round ``t``. A store can have a checkpoint beside it
+(``pretrained.py``), which its header then names: that has the initial values.
 
 Invariants:
 
@@ -54,6 +55,7 @@ from p2pfusion.store.files import (
 )
 from p2pfusion.store.initial import fill_initial
 from p2pfusion.store.journal import Journal, pack_segments, unpack_segments
+from p2pfusion.store.pretrained import Pretrained, check_kept, keep
 from p2pfusion.store.rectangles import Part, check_inside, cut, fetch, pick, put
 from p2pfusion.store.room import reserve
 
@@ -62,6 +64,7 @@ Versions = NDArray[np.int32]
 FORMAT = 1
 HEADER = "store.json"
 JOURNAL = "journal.redo"
+PRETRAINED = "pretrained.safetensors"
 
 VALUES, VERSIONS = 1, 2
 """Kinds of records in the journal."""
@@ -74,9 +77,16 @@ class Store:
     """A peer's values and versions; made by ``create`` or ``open``."""
 
     def __init__(
-        self, path: Path, layout: Layout, seed: int, *, writable: bool
+        self,
+        path: Path,
+        layout: Layout,
+        seed: int,
+        *,
+        writable: bool,
+        pretrained: Pretrained | None = None,
     ) -> None:
         self._path = path
+        self._pretrained = pretrained
         self._layout = layout
         self._seed = seed
         self._writable = writable
@@ -92,14 +102,21 @@ class Store:
             self._loaded = [self._load(i) for i in range(len(layout.signatures))]
 
     @classmethod
-    def create(cls, path: Path, layout: Layout, seed: int) -> Store:
-        """A new, empty, writable store in the directory ``path``."""
+    def create(
+        cls, path: Path, layout: Layout, seed: int, pretrained: Path | None = None
+    ) -> Store:
+        """A new, empty, writable store in the directory ``path``.
+
+        ``pretrained``: a checkpoint with its initial values; ``ConfigError`` if it is
+        one of another model.
+        """
         if (path / HEADER).exists():
             raise ConflictError(f"{path} already contains a store")
         cells = Cells(layout)
         with clear_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             (path / JOURNAL).unlink(missing_ok=True)
+            begins, name = _begin(path / PRETRAINED, pretrained, layout)
             for index, parameter in enumerate(layout.parameters):
                 _new_sparse(_values_file(path, index), parameter.size)
             for index in range(len(layout.signatures)):
@@ -109,18 +126,33 @@ class Store:
             sync_directory(path)
         # The header comes last: a store that has one is complete.
         with new_file(path / HEADER, durable=True) as file:
-            write_at(file, json.dumps(_header(layout, seed)).encode(), 0)
-        return cls(path, layout, seed, writable=True)
+            header = _header(layout, seed, name)
+            write_at(file, json.dumps(header).encode(), 0)
+        return cls(path, layout, seed, writable=True, pretrained=begins)
 
     @classmethod
     def open(
-        cls, path: Path, layout: Layout, seed: int, *, writable: bool = False
+        cls,
+        path: Path,
+        layout: Layout,
+        seed: int,
+        *,
+        writable: bool = False,
+        pretrained: str | None = None,
     ) -> Store:
-        """The store in ``path``; ``VerificationError`` if it is damaged or not ours."""
-        _check_header(path / HEADER, _header(layout, seed))
+        """The store in ``path``; ``VerificationError`` if it is damaged or not ours.
+
+        ``pretrained``: the hash of the checkpoint that it must have begun with, empty
+        if with none; not stated, it is what the store says.
+        """
+        name = _check_header(path / HEADER, layout, seed, pretrained)
+        begins = None
+        if name:
+            check_kept(path / PRETRAINED, name)
+            begins = Pretrained(path / PRETRAINED, layout)
         for index, parameter in enumerate(layout.parameters):
             check_size(_values_file(path, index), parameter.size)
-        return cls(path, layout, seed, writable=writable)
+        return cls(path, layout, seed, writable=writable, pretrained=begins)
 
     @property
     def layout(self) -> Layout:
@@ -160,7 +192,10 @@ class Store:
             with open_to_read(path) as file:
                 fetch(file, parameter.shape, segment.sets, into)
         never = self._cells.of_elements(segment, versions == 0)
-        fill_initial(self._layout, self._seed, segment, never, into)
+        if self._pretrained and self._pretrained.has(segment.parameter):
+            self._pretrained.fill(segment, never, into)
+        else:
+            fill_initial(self._layout, self._seed, segment, never, into)
 
     def versions(self, signature_index: int) -> Versions:
         """The version of every grid cell of a signature: a copy."""
@@ -320,19 +355,35 @@ def _sync(file: int, durable: bool) -> None:
         os.fsync(file)
 
 
-def _header(layout: Layout, seed: int) -> dict[str, int | str]:
-    return {"format": FORMAT, "layout": layout.digest.hex(), "seed": seed}
+def _begin(
+    kept: Path, source: Path | None, layout: Layout
+) -> tuple[Pretrained | None, str]:
+    """Keeps the checkpoint of a new store; its values, and its hash."""
+    if source is None:
+        return None, ""
+    Pretrained(source, layout)  # of another model, it is not even kept
+    name = keep(source, kept)
+    return Pretrained(kept, layout), name
 
 
-def _check_header(path: Path, expected: dict[str, int | str]) -> None:
+def _header(layout: Layout, seed: int, pretrained: str) -> dict[str, int | str]:
+    begins = {"pretrained": pretrained} if pretrained else {}
+    return {"format": FORMAT, "layout": layout.digest.hex(), "seed": seed, **begins}
+
+
+def _check_header(path: Path, layout: Layout, seed: int, pretrained: str | None) -> str:
+    """The hash of the checkpoint that the store began with; empty if with none."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise VerificationError(f"{path} is missing: this is no store") from None
     except ValueError:
         raise VerificationError(f"{path} is damaged") from None
-    if found != expected:
+    stated = found.get("pretrained", "") if isinstance(found, dict) else ""
+    name = str(stated) if pretrained is None else pretrained
+    if found != _header(layout, seed, name):
         raise VerificationError(
             f"{path}: this store belongs to another swarm, or to another version",
             hint="give each swarm a home of its own, or move this store away",
         )
+    return name

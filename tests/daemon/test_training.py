@@ -15,7 +15,8 @@ import pytest
 
 from p2pfusion.daemon.memory import fitting_fraction
 from p2pfusion.daemon.training import first_fraction, smallest_fraction
-from p2pfusion.split.layout import Axis, Layout
+from p2pfusion.split.depth import cut_in_depth
+from p2pfusion.split.layout import Axis, Initial, Layout, ParameterSpec
 from tests.daemon.running import ALONE, Running, running
 
 pytestmark = pytest.mark.slow
@@ -130,3 +131,9 @@ def test_auto_follows_from_the_memory(swarm: dict[str, object], copies: int) -> 
 def test_the_smallest_fraction_is_one_cell_of_the_shortest_axis() -> None:
     layout = Layout((Axis("a", 64), Axis("b", 5)), ())
     assert smallest_fraction(layout) == Fraction(1, 5)
+
+
+def test_where_depth_is_cut_it_is_one_layer() -> None:
+    layers = (ParameterSpec(f"p{n}", (), Initial("zeros"), n) for n in range(8))
+    layout = cut_in_depth(Layout((Axis("a", 64),), tuple(layers)))
+    assert smallest_fraction(layout) == Fraction(1, 8)

@@ -80,6 +80,17 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
     assert other.founder_key == bytes.fromhex("ab" * 32)
 
 
+def test_what_is_not_pretrained_does_not_say_so() -> None:
+    """Manifests from before there was the key keep their ids."""
+    plain, pretrained = small_manifest(), small_manifest(pretrained="ab" * 32)
+    assert "pretrained" not in msgpack.unpackb(plain.to_bytes())
+    for manifest in (plain, pretrained):
+        assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+    stated = {**msgpack.unpackb(pretrained.to_bytes()), "pretrained": ""}
+    with pytest.raises(RemoteProtocolError, match="canonical"):
+        Manifest.from_bytes(msgpack.packb(dict(sorted(stated.items()))))
+
+
 def test_what_begins_silent_is_not_pretrained() -> None:
     silent = silenced(small_manifest().layout, 2)
     assert small_manifest(layout=silent).layout.blocks == 2
