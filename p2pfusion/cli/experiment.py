@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import click
@@ -57,7 +58,12 @@ SHARES_HELP = "Deal the data to so many, if more than peers."
 PARTICIPANTS_HELP = "So many peers train in a round, drawn anew. Default: all."
 ENSEMBLE_HELP = "So many swarms, whose models answer together."
 FULL_FORWARD_HELP = "Compute with the whole model, train a split of it."
+PRETRAINED_HELP = "Begin with the values of this checkpoint."
+SAVE_HELP = "Write the assembled model to this file at the end."
+FRACTION_HELP = "With --train, several with commas are dealt out to the peers in turn."
 CONTROLS = ("shares", "participants", "ensemble", "full_forward")
+FILES = ("pretrained", "save")
+CHECKPOINT = click.Path(path_type=Path, dir_okay=False)
 
 RUNNER = "p2pfusion.simulation.experiment"
 SIMULATOR = "p2pfusion.simulation.trained"
@@ -68,7 +74,13 @@ END_TIMEOUT_S = 3.0
 @click.option("--peers", type=click.IntRange(1, MAX_ROSTER), help=PEERS_HELP)
 @click.option("--rounds", type=click.IntRange(1), help=ROUNDS_HELP)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--split-fraction", default="0.5", metavar="MU", show_default=True)
+@click.option(
+    "--split-fraction",
+    default="0.5",
+    metavar="MU",
+    show_default=True,
+    help=FRACTION_HELP,
+)
 @click.option("--faults", metavar="FILE|random|none", help=FAULTS_HELP)
 @click.option(
     "--network", type=click.Choice(NETWORKS), default=NETWORKS[0], show_default=True
@@ -105,6 +117,8 @@ END_TIMEOUT_S = 3.0
 @click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)
 @click.option("--ensemble", type=click.IntRange(1), default=1, help=ENSEMBLE_HELP)
 @click.option("--full-forward", is_flag=True, help=FULL_FORWARD_HELP)
+@click.option("--pretrained", type=CHECKPOINT, help=PRETRAINED_HELP)
+@click.option("--save", type=CHECKPOINT, help=SAVE_HELP)
 @click.pass_context
 def sim(
     context: click.Context,
@@ -144,7 +158,7 @@ def sim(
     options["peers"] = TRAINING_PEERS if peers is None else peers
     options["rounds"] = TRAINING_ROUNDS if rounds is None else rounds
     if faults is not None:
-        _refuse(context, {"eval_every", *CONTROLS}, "not with --faults")
+        _refuse(context, {"eval_every", *CONTROLS, *FILES}, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
         show_outcome(run_experiment(specified, runner=SIMULATOR, quiet=True))
@@ -169,7 +183,8 @@ def _given(context: click.Context, name: str) -> bool:
 
 def specification(options: Data) -> Data:
     """What the runner is told: the options, checked as far as torch is not needed."""
-    fraction = split_fraction(options["split_fraction"], "--split-fraction")
+    texts = str(options["split_fraction"]).split(",")
+    fractions = [str(split_fraction(text, "--split-fraction")) for text in texts]
     arguments = options["method_arguments"]
     assert isinstance(arguments, dict)
     build_method(str(options["method"]), arguments)
@@ -177,11 +192,13 @@ def specification(options: Data) -> Data:
     assert isinstance(objective_arguments, dict)
     check_objective(options["objective"], objective_arguments, Layout((), ()))
     given = {key: value for key, value in options.items() if key != "alpha"}
+    paths = {key: given[key] for key in FILES if isinstance(given.get(key), Path)}
     return {
         **given,
+        **{key: str(Path(str(path)).absolute()) for key, path in paths.items()},
+        "split_fraction": ",".join(fractions),
         "data": named_data(str(options["data"])).to_data(),
         "data_name": options["data"],
-        "split_fraction": str(fraction),
         "partition": {"rule": options["partition"], "alpha": options["alpha"]},
     }
 

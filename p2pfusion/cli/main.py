@@ -41,6 +41,7 @@ COMMANDS = {
     "export": "p2pfusion.cli.model:export",
     "evaluate": "p2pfusion.cli.model:evaluate",
     "checkpoint": "p2pfusion.cli.checkpoint:checkpoint_group",
+    "pool": "p2pfusion.cli.pool:pool_group",
     "sim": "p2pfusion.cli.experiment:sim",
     "version": "p2pfusion.cli.lifecycle:version",
 }
@@ -53,6 +54,7 @@ SUBCOMMANDS = {
     "round": ("show",),
     "split": ("show",),
     "checkpoint": ("ls", "create"),
+    "pool": ("add", "ls"),
 }
 """The commands that are groups, for lines that could not be run: those import none."""
 

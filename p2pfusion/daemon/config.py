@@ -148,6 +148,9 @@ def load_profile(path: Path) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     profile = parse_profile(text, str(path))
+    if profile.swarm is not None:
+        swarm = profile.swarm.beside(path.parent)
+        profile = dataclasses.replace(profile, swarm=swarm)
     if profile.data.path is None:
         return profile
     absolute = str(path.parent / Path(profile.data.path).expanduser())

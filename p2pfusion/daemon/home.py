@@ -6,6 +6,7 @@
     known.json      whose key answered at which address
     swarm/          manifest.msgpack, store/, offers/, state
     checkpoints/    whole models, the last few
+    pool/           checkpoints that swarms begin with, named by their hashes
     control.sock    the local socket that the command line talks to
     daemon.lock     held while a daemon runs
     events.jsonl    what has happened, and events.1.jsonl before it
@@ -63,6 +64,11 @@ class Home:
     def checkpoints(self) -> Path:
         """Whole models that this peer keeps."""
         return self.root / "checkpoints"
+
+    @property
+    def pool(self) -> Path:
+        """Checkpoints that swarms begin with."""
+        return self.root / "pool"
 
     @property
     def socket(self) -> Path:

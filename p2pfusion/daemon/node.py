@@ -37,6 +37,7 @@ from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.pool import Pool
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.streams import Streams
@@ -259,7 +260,11 @@ class Node:
         assert swarm is not None
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
-            completed = swarm.completed(described.arguments, described.vocabulary)
+            completed = swarm.completed(
+                described.arguments,
+                described.vocabulary,
+                Pool(Home(self.state.directory.parent).pool),
+            )
             manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction
             where = f"{self.profile.source}: [peer]"

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgpack
 
+from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.pool import Pool
 from p2pfusion.errors import (
     LayoutError,
     RemoteProtocolError,
@@ -70,13 +72,19 @@ class SwarmState:
     def open_store(self, manifest: Manifest) -> Store:
         """The store of this swarm; the first time, it is made, and this is the swarm.
 
-        The manifest comes last: a start that was cut short is simply done again.
+        ``DataError`` if the swarm begins with a checkpoint that the pool lacks; once
+        there is a store, it has one of its own. The manifest comes last: a start that
+        was cut short is simply done again.
         """
-        layout, seed = manifest.layout, manifest.seed
+        layout, seed, begins = manifest.layout, manifest.seed, manifest.pretrained
         if (self.store / STORE_HEADER).exists():
-            store = Store.open(self.store, layout, seed, writable=True)
+            store = Store.open(
+                self.store, layout, seed, writable=True, pretrained=begins
+            )
         else:
-            store = Store.create(self.store, layout, seed)
+            pool = Pool(Home(self.directory.parent).pool)
+            file = pool.find(begins) if begins else None
+            store = Store.create(self.store, layout, seed, file)
         self.offers.mkdir(exist_ok=True)
         if self.load_manifest() is None:
             _replace(self._manifest, _sealed(manifest.to_bytes()))

@@ -3,7 +3,9 @@
 Meaning and default of every key stand in ``protocol.manifest.Manifest``; all of its
 fields are keys, but ``layout``, which follows from the model, and ``founder``. Values
 are checked when the file is read, not when the swarm is founded. The key ``preset`` is
-none of the manifest's: it stands for several others (``presets.py``).
+none of the manifest's: it stands for several others (``presets.py``). ``pretrained``
+may name a file: it is added to the pool when the swarm is founded, and the manifest has
+its hash.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import get_type_hints
 
+from p2pfusion.daemon.pool import Pool, is_hash
 from p2pfusion.daemon.presets import expanded
 from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import build_method, initial_layout
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
+from p2pfusion.store.checksum import file_hash
 
 PRESET = "preset"
+PRETRAINED = "pretrained"
 
 COMPLETED = ("model_arguments", "vocabulary")
 """Keys whose tables the trainer completes when the swarm is founded."""
@@ -34,6 +40,8 @@ class SwarmSettings:
     """The keys that the file states, a preset's among them."""
     source: str
     """The file, for errors."""
+    pretrained_file: Path | None = None
+    """The checkpoint to begin with, if it is named as a file."""
 
     @property
     def model(self) -> str:
@@ -55,11 +63,17 @@ class SwarmSettings:
         return found
 
     def completed(
-        self, arguments: Mapping[str, object], vocabulary: Mapping[str, object]
+        self,
+        arguments: Mapping[str, object],
+        vocabulary: Mapping[str, object],
+        pool: Pool,
     ) -> SwarmSettings:
         """The same swarm with all arguments of the model and its vocabulary, as the
-        trainer told them."""
-        told = {"model_arguments": dict(arguments), "vocabulary": dict(vocabulary)}
+        trainer told them, and with the hash of a file, which is in the pool then."""
+        told: dict[str, object] = {"model_arguments": dict(arguments)}
+        told["vocabulary"] = dict(vocabulary)
+        if self.pretrained_file is not None:
+            told["pretrained"] = pool.add(self.pretrained_file)
         return dataclasses.replace(self, values={**self.values, **told})
 
     def manifest(self, layout: Layout, founder: bytes = b"") -> Manifest:
@@ -85,7 +99,22 @@ class SwarmSettings:
                 found = {inner: found.get(inner) for inner in stated}  # type: ignore[attr-defined]
             if stated != found:
                 return key
+        file = self.pretrained_file
+        # A file that has gone since then contradicts nothing.
+        if (
+            file is not None
+            and file.exists()
+            and file_hash(file) != manifest.pretrained
+        ):
+            return PRETRAINED
         return None
+
+    def beside(self, directory: Path) -> SwarmSettings:
+        """The same; a relative path starts at this directory."""
+        if self.pretrained_file is None:
+            return self
+        file = directory / self.pretrained_file.expanduser()
+        return dataclasses.replace(self, pretrained_file=file)
 
 
 def read_swarm(table: Table, source: str) -> SwarmSettings:
@@ -109,6 +138,10 @@ def read_swarm(table: Table, source: str) -> SwarmSettings:
             values = expanded(table[PRESET], values)
         except ConfigError as error:
             raise ConfigError(f"{source}: [swarm] {error}", hint=error.hint) from None
-    settings = SwarmSettings(values=values, source=source)
+    begins = str(values.get(PRETRAINED, ""))
+    file = None
+    if begins and not is_hash(begins):
+        file = Path(str(values.pop(PRETRAINED)))
+    settings = SwarmSettings(values=values, source=source, pretrained_file=file)
     settings.manifest(Layout((), ()))  # checks all values; the layout comes later
     return settings

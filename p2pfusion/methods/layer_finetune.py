@@ -1,4 +1,4 @@
-"""Layer finetuning: of a pretrained model each peer trains the last layers it can afford.
+"""Layer finetuning: peers train the last layers of a pretrained model, each its number.
 
 Source: CAFF (arXiv 2411.07826). Every peer holds all layers, and trains the last t
 blocks and the head; what is below is frozen, so that neither activations nor gradients

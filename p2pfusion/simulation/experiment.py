@@ -12,6 +12,7 @@ standard input and JSON lines on standard output.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -27,19 +28,19 @@ from p2pfusion.methods import (
     PlanContext,
     build_method,
     initial_layout,
-    split_fraction,
 )
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
 from p2pfusion.simulation.desks import Desks
 from p2pfusion.simulation.numbers import Assembly
+from p2pfusion.simulation.saving import hash_of, save_model
 from p2pfusion.simulation.specification import (
-    PASSED_ON,
-    REALS,
     Controls,
     Fields,
+    Files,
     check_keys,
     data_table,
-    real,
+    split_fractions,
+    stated,
     table,
     whole,
 )
@@ -79,11 +80,13 @@ class Experiment:
 
     manifest: Manifest
     peers: int
-    split_fraction: Fraction
+    split_fractions: tuple[Fraction, ...]
+    """One for each peer."""
     data: Fields
     data_name: str
     eval_every: int
     controls: Controls
+    files: Files
 
     @classmethod
     def of(cls, fields: Fields) -> Experiment:
@@ -92,7 +95,7 @@ class Experiment:
         ``ConfigError`` names a key that is missing, unknown or wrong.
         """
         check_keys(fields)
-        data = data_table(fields)
+        data, files = data_table(fields), Files.of(fields)
         options = DataOptions.from_data({**data, "partition": None})
         described = describe(
             str(fields["model"]),
@@ -100,8 +103,6 @@ class Experiment:
             options,
             table(fields, "vocabulary"),
         )
-        given = {key: fields[key] for key in PASSED_ON if key in fields}
-        given |= {key: real(fields, key) for key in REALS if key in fields}
         method = build_method(
             str(fields.get("method", Manifest.method)),
             table(fields, "method_arguments"),
@@ -112,9 +113,8 @@ class Experiment:
             model_arguments=described.arguments,
             vocabulary=described.vocabulary,
             layout=initial_layout(method, described.layout),
-            method_arguments=table(fields, "method_arguments"),
-            objective_arguments=table(fields, "objective_arguments"),
-            **given,  # type: ignore[arg-type]
+            pretrained=hash_of(files.pretrained),
+            **stated(fields),  # type: ignore[arg-type]
         )
         data["partition"] = table(fields, "partition")
         peers = whole(fields, "peers")
@@ -122,7 +122,8 @@ class Experiment:
             manifest=manifest,
             peers=peers,
             controls=Controls.of(fields, peers),
-            split_fraction=split_fraction(fields["split_fraction"], "split fraction"),
+            files=files,
+            split_fractions=split_fractions(fields["split_fraction"], peers),
             data=data,
             data_name=str(fields.get("data_name", data.get("kind"))),
             eval_every=whole(fields, "eval_every") if "eval_every" in fields else 1,
@@ -154,8 +155,9 @@ class Swarm:
         """
         manifest = experiment.manifest
         layout = manifest.layout
-        check_fraction(layout, experiment.split_fraction, "split fraction")
-        check_blocks(layout, experiment.split_fraction, "split fraction")
+        for fraction in set(experiment.split_fractions):
+            check_fraction(layout, fraction, "split fraction")
+            check_blocks(layout, fraction, "split fraction")
         options = DataOptions.from_data({**experiment.data, "partition": None})
         coding = coding_of(manifest.model_arguments, manifest.vocabulary)
         records = load(options, "train", coding)
@@ -165,8 +167,8 @@ class Swarm:
             kind(experiment_setup(experiment, peer), records=records)
             for peer in range(experiment.peers)
         ]
-        names = sorted(_name(number) for number in range(experiment.peers))
-        roster = tuple(Member(name, experiment.split_fraction) for name in names)
+        fractions = enumerate(experiment.split_fractions)
+        roster = tuple(Member(_name(number), each) for number, each in fractions)
         return cls(
             experiment=experiment,
             directory=directory,
@@ -175,6 +177,7 @@ class Swarm:
                 directory / f"store-{number}",
                 layout,
                 manifest.seed + (number << SEED_BITS),
+                experiment.files.pretrained,
             ),
             trainers=trainers,
             test=test,
@@ -323,7 +326,7 @@ class Course:
             "data": experiment.data_name,
             "peers": experiment.peers,
             "rounds": manifest.rounds,
-            "split_fraction": float(experiment.split_fraction),
+            "split_fraction": float(statistics.mean(experiment.split_fractions)),
             "seed": manifest.seed,
             "accuracy": last["accuracy"],
             "loss": last["test_loss"],
@@ -375,6 +378,7 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
         numbers = range(experiment.controls.ensemble)
         course = Course([Swarm.create(experiment, Path(directory), n) for n in numbers])
         course.run(tell)
+        save_model(course.swarms[0].store, experiment.manifest, experiment.files.save)
         return course.result(time.monotonic() - started)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.methods import split_fraction
 
 REALS = (
     *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
@@ -17,11 +20,13 @@ PASSED_ON = (
     *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
     *("augment",),
 )
+ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")
 OWN = (
-    *("model_arguments", "method_arguments", "objective_arguments", "vocabulary"),
+    *(*ARGUMENTS, "model_arguments", "vocabulary"),
     *("partition", "data_name", "limit", "limit_test", "eval_every"),
     *("shares", "participants", "ensemble", "full_forward"),
+    *("pretrained", "save"),
 )
 
 Fields = Mapping[str, object]
@@ -66,6 +71,59 @@ def whole(fields: Fields, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
     return value
+
+
+def stated(fields: Fields) -> dict[str, object]:
+    """What goes to the manifest as it is; missing keys have the manifest's defaults."""
+    given = {key: fields[key] for key in PASSED_ON if key in fields}
+    given |= {key: real(fields, key) for key in REALS if key in fields}
+    given |= {key: table(fields, key) for key in ARGUMENTS}
+    return given
+
+
+def split_fractions(value: object, peers: int) -> tuple[Fraction, ...]:
+    """Of each peer: one for all, or several with commas between, dealt out in turn.
+
+    ``ConfigError`` for what is none, or is nobody's.
+    """
+    texts = value.split(",") if isinstance(value, str) else [value]
+    if len(texts) > peers:
+        raise ConfigError(f"{len(texts)} split fractions are too many for {peers}")
+    several = [split_fraction(text, "split fraction") for text in texts]
+    return tuple(several[number % len(several)] for number in range(peers))
+
+
+@dataclass(frozen=True)
+class Files:
+    """Whole models that an experiment begins with, and leaves."""
+
+    pretrained: Path | None
+    """The checkpoint to begin with."""
+    save: Path | None
+    """Where the assembled model goes at the end."""
+
+    @classmethod
+    def of(cls, fields: Fields) -> Files:
+        """From a specification. ``ConfigError``."""
+
+        def path(key: str) -> Path | None:
+            value = fields.get(key)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise ConfigError(f"key {key!r} of the experiment must name a file")
+            return None if value is None else Path(value)
+
+        files = cls(path("pretrained"), path("save"))
+        if files.save is not None and fields.get("ensemble") not in (None, 1):
+            raise ConfigError(
+                "the models of an ensemble cannot be saved as one",
+                hint="save without --ensemble",
+            )
+        if files.save is not None and not files.save.absolute().parent.is_dir():
+            raise ConfigError(
+                f"{files.save}: there is no directory {str(files.save.parent)!r}",
+                hint="create it first",
+            )
+        return files
 
 
 @dataclass(frozen=True)

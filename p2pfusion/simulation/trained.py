@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from p2pfusion.errors import ConfigError
 from p2pfusion.simulation.experiment import (
     Experiment,
     Tell,
@@ -91,11 +92,12 @@ def simulate_training(
     """
     use_one_thread()
     experiment = Experiment.of(fields)
+    _check(experiment)
     setting = Setting(
         peers=experiment.peers,
         rounds=experiment.manifest.rounds,
         seed=experiment.manifest.seed,
-        split_fraction=experiment.split_fraction,
+        split_fraction=experiment.split_fractions[0],
         faults=faults,
         network=network,
         policy=policy,
@@ -107,6 +109,16 @@ def simulate_training(
         school = School(experiment, seats, setting, Path(directory))
         outcome = simulate(setting, equip=school.equip, on_world=worlds.append)
     return outcome, _evaluated(experiment, worlds[0])
+
+
+def _check(experiment: Experiment) -> None:
+    """Refuses what only the experiment runner does."""
+    if experiment.files.pretrained or experiment.files.save:
+        raise ConfigError(
+            "a simulation with faults neither begins with files nor saves"
+        )
+    if len(set(experiment.split_fractions)) > 1:
+        raise ConfigError("in a simulation with faults all split fractions are equal")
 
 
 def _evaluated(experiment: Experiment, world: World) -> Evaluation | None:

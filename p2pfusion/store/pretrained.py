@@ -52,6 +52,11 @@ class Tensor:
     shape: tuple[int, ...]
     offset_bytes: int
 
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
 
 class Pretrained:
     """The values of one checkpoint, for one layout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,8 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "participants": None,
         "ensemble": 1,
         "full_forward": False,
+        "pretrained": None,
+        "save": None,
     }
 
 
@@ -69,6 +72,18 @@ def told(capsys: Capture, *arguments: str) -> dict[str, object]:
     assert main(["sim", "--train", "--json", *arguments]) == 0
     found: dict[str, object] = json.loads(capsys.readouterr().out)["data"]["told"]
     return found
+
+
+def test_files_and_several_fractions_are_told(capsys: Capture, tmp_path: Path) -> None:
+    files = ["--pretrained", "a.safetensors", "--save", str(tmp_path / "b.safetensors")]
+    found = told(capsys, *files, "--split-fraction", "1/6,0.5")
+    assert found["pretrained"] == str(Path("a.safetensors").absolute())
+    assert found["save"] == str(tmp_path / "b.safetensors")
+    assert found["split_fraction"] == "1/6,1/2"
+    assert main(["sim", "--train", "--split-fraction", "1/6,2"]) == 8
+    assert main(["sim", "--train", "--split-fraction", "1/6,"]) == 8
+    assert main(["sim", "--train", "--faults", "none", *files]) == 2
+    assert main(["sim", *files]) == 2
 
 
 def test_the_objective_is_told(capsys: Capture) -> None:

@@ -53,15 +53,17 @@ OPTIONS = {
     "export": "FILE",
     "checkpoint ls": "--no-verify",
     "checkpoint create": "",
+    "pool add": "FILE",
+    "pool ls": "",
     "evaluate": "FILE --data --model --model-arguments",
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
     "--policy --method --method-arguments --objective --objective-arguments --preset "
     "--model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
-    "--batch --local-epochs --learning-rate --optimiser --momentum --outer-momentum "
-    "--label-mask "
+    "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
+    "--outer-momentum --label-mask "
     "--logit-adjustment --eval-every "
-    "--shares --participants --ensemble --full-forward",
+    "--shares --participants --ensemble --full-forward --pretrained --save",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.pool import Pool
 from p2pfusion.daemon.state import SwarmState
-from p2pfusion.errors import P2PFusionError, ResourceError, VerificationError
+from p2pfusion.errors import DataError, P2PFusionError, ResourceError, VerificationError
 from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.statements import sign_start
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import plan_round
 from p2pfusion.split.segment import Split
+from p2pfusion.store import Store, copy_model, write_checkpoint
+from p2pfusion.store.checksum import file_hash
 from tests.protocol.names import NamedKey, accusation, membership, record, recovery
 from tests.protocol.swarm import small_layout, small_manifest
 
@@ -91,6 +96,33 @@ def test_a_first_start_that_was_cut_short_is_done_again(tmp_path: Path) -> None:
     (state.store / "store.json").unlink()
     state.open_store(MANIFEST)
     assert state.load_manifest() == MANIFEST
+
+
+def test_a_swarm_begins_with_the_checkpoint_of_the_pool(tmp_path: Path) -> None:
+    layout, pool = MANIFEST.layout, Pool(Home(tmp_path).pool)
+    file = tmp_path / "any.safetensors"
+    with write_checkpoint(file, layout, {}) as writer:
+        copy_model(Store.create(tmp_path / "any", layout, 99), writer)
+    manifest = small_manifest(pretrained=file_hash(file))
+    state = SwarmState(Home(tmp_path).swarm)
+    with pytest.raises(DataError, match=manifest.pretrained) as caught:
+        state.open_store(manifest)
+    assert "p2pfusion pool add FILE" in caught.value.hint
+    assert state.load_manifest() is None
+    name = pool.add(file)
+    first = state.open_store(manifest)
+    full = tuple(Split.full(layout).segments(layout))
+    begins = Store.open(tmp_path / "any", layout, 99).read_flat(full)
+    assert np.array_equal(first.read_flat(full), begins)
+    # The swarm has one of its own: the pool may lose it. Readers need no pool at all.
+    pool.path(name).unlink()
+    for store in (
+        state.open_store(manifest),
+        Store.open(state.store, layout, manifest.seed),
+    ):
+        assert np.array_equal(store.read_flat(full), begins)
+    with pytest.raises(VerificationError, match="another swarm"):
+        state.open_store(MANIFEST)
 
 
 def test_the_store_of_another_swarm_is_refused(state: SwarmState) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from p2pfusion.daemon.pool import Pool
 from p2pfusion.daemon.presets import PRESETS, expanded
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
-from p2pfusion.errors import ConfigError
+from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.blocks import silenced
 from p2pfusion.split.layout import Layout
+from p2pfusion.store.checksum import file_hash
 from tests.layouts import resnet18
 
 STATED: dict[str, object] = {"name": "a", "model": "mlp", "rounds": 3}
@@ -41,16 +46,43 @@ def test_every_key_of_the_manifest_but_the_layout_is_a_key() -> None:
         settings(layout={})
 
 
-def test_completed_arguments_of_the_model_belong_to_the_same_swarm() -> None:
+def test_completed_arguments_of_the_model_belong_to_the_same_swarm(
+    tmp_path: Path,
+) -> None:
     stated = settings(model_arguments={"hidden": [8]}, vocabulary={"size": 9})
     told = {"size": 9, "level": "word", "tokens": ["<pad>", "<unk>", "<eos>", "a"]}
-    completed = stated.completed({"hidden": [8], "classes": 10}, told)
+    pool = Pool(tmp_path / "pool")
+    completed = stated.completed({"hidden": [8], "classes": 10}, told, pool)
+    assert not (tmp_path / "pool").exists()
     manifest = completed.manifest(resnet18())
     assert manifest.model_arguments == {"hidden": [8], "classes": 10}
     assert manifest.vocabulary == told
     assert stated.differs_from(manifest) is None
     other = settings(vocabulary={"level": "byte"})
     assert other.differs_from(manifest) == "vocabulary"
+
+
+def test_a_file_to_begin_with_is_named_by_its_hash_once_it_is_in_the_pool(
+    tmp_path: Path,
+) -> None:
+    file, pool = tmp_path / "any.safetensors", Pool(tmp_path / "pool")
+    save_file({"w": np.ones(3, np.float32)}, file)
+    stated = settings(pretrained="any.safetensors", method="fedavg").beside(tmp_path)
+    assert stated.manifest(Layout((), ())).pretrained == ""
+    manifest = stated.completed({}, {}, pool).manifest(Layout((), ()))
+    name = file_hash(file)
+    assert manifest.pretrained == name
+    assert pool.find(name).read_bytes() == file.read_bytes()
+    # The file, its hash and the file's absence say the same; another file does not.
+    assert stated.differs_from(manifest) is None
+    assert settings(pretrained=name).differs_from(manifest) is None
+    assert settings(pretrained="ab" * 32).differs_from(manifest) == "pretrained"
+    save_file({"w": np.zeros(3, np.float32)}, file)
+    assert stated.differs_from(manifest) == "pretrained"
+    file.unlink()
+    assert stated.differs_from(manifest) is None
+    with pytest.raises(DataError, match=r"any\.safetensors: there is no such file"):
+        stated.completed({}, {}, pool)
 
 
 @pytest.mark.parametrize(

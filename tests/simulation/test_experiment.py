@@ -49,8 +49,8 @@ def planned_bytes(specified: Data) -> float:
     """Mean bytes per peer and round, from the plans alone."""
     manifest = Experiment.of(specified).manifest
     roster = tuple(
-        Member(f"peer-{n:04}", Experiment.of(specified).split_fraction)
-        for n in range(3)
+        Member(f"peer-{n:04}", fraction)
+        for n, fraction in enumerate(Experiment.of(specified).split_fractions)
     )
     method = build_method(manifest.method, manifest.method_arguments)
     context = PlanContext(manifest.seed, manifest.rounds, manifest.layout, roster)
