@@ -100,8 +100,8 @@ def matched(
         if tensor is not None and tensor.shape == wanted:
             found[index] = tensor
         elif parameter.layer not in head:
-            has = "no tensor of that name" if tensor is None else f"{tensor.shape}"
-            raise _another(path, f"{parameter.name!r} must be {wanted}, and is {has}")
+            has = "is not there" if tensor is None else f"is {tensor.shape}"
+            raise _another(path, f"{parameter.name!r} of {wanted} {has}")
     for name in unknown:
         raise _another(path, f"the model has no parameter {name!r}")
     return found

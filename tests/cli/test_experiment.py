@@ -76,7 +76,8 @@ def told(capsys: Capture, *arguments: str) -> dict[str, object]:
 
 def test_files_and_several_fractions_are_told(capsys: Capture, tmp_path: Path) -> None:
     files = ["--pretrained", "a.safetensors", "--save", str(tmp_path / "b.safetensors")]
-    found = told(capsys, *files, "--split-fraction", "1/6,0.5")
+    several = ["--method", "fedavg", "--split-fraction", "1/6,0.5"]
+    found = told(capsys, *files, *several)
     assert found["pretrained"] == str(Path("a.safetensors").absolute())
     assert found["save"] == str(tmp_path / "b.safetensors")
     assert found["split_fraction"] == "1/6,1/2"

@@ -96,6 +96,7 @@ def test_the_same_seed_gives_the_same_curve_and_another_does_not() -> None:
 
 
 STAGED = ("lw-fedssl", "prog-fedssl")
+IN_DEPTH = ("layer-finetune", *STAGED)
 DEEP: Data = {
     "model": "vit",
     "model_arguments": {
@@ -109,7 +110,7 @@ DEEP: Data = {
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
     fraction = "1" if method == "fedavg" else "1/2"
-    model = DEEP if method in STAGED else {}
+    model = DEEP if method in IN_DEPTH else {}
     found = result(method=method, split_fraction=fraction, local_epochs=4, **model)
     _, last = found["curve"]  # type: ignore[misc]
     # Better than saying nothing, of all the classes alike.
@@ -319,6 +320,14 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"participants": 4}, "only 3 peers"),
         ({"ensemble": 0}, "ensemble"),
         ({"full_forward": "yes"}, "full_forward"),
+        ({"split_fraction": "1/2,2"}, "split fraction"),
+        ({"split_fraction": "1/2,"}, "split fraction"),
+        ({"split_fraction": "1,1,1,1"}, "4 split fractions are too many for 3"),
+        ({"save": 3}, "'save'"),
+        ({"save": "/nowhere/at/all.safetensors"}, "/nowhere/at"),
+        ({"save": "all.safetensors", "ensemble": 2}, "ensemble"),
+        ({"pretrained": ""}, "'pretrained'"),
+        ({"pretrained": "/nowhere/at/all.safetensors"}, "no such file"),
     ],
 )
 def test_a_bad_specification_names_what_is_wrong(changes: Data, told: str) -> None:

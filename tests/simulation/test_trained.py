@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfusion.errors import ConfigError
 from p2pfusion.protocol import events as e
 from p2pfusion.simulation.numbers import Numbers
 from p2pfusion.simulation.trained import simulate_training
@@ -33,6 +34,20 @@ def test_a_swarm_learns_whatever_goes_wrong_for_a_while(seed: int) -> None:
     assert outcome.violations == []
     # Of four peers some miss a third of the rounds; guessing would give a tenth.
     assert found is not None and found.accuracy >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"save": "all.safetensors"}, "neither begins with files nor saves"),
+        ({"split_fraction": "1/2,1"}, "all split fractions are equal"),
+    ],
+)
+def test_what_only_experiments_do_is_refused(
+    more: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        simulate_training({**digits(0, 2), **more}, faults="none")
 
 
 def test_the_same_seed_trains_the_same_model() -> None:

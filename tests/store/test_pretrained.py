@@ -143,9 +143,9 @@ def test_an_exported_model_is_a_beginning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"block": None}, "'block' must be"),
-        ({"block": (4, 1)}, r"'block' must be \(4,\), and is \(4, 1\)"),
-        ({"table": (4, 3)}, "'table' must be"),
+        ({"block": None}, r"'block' of \(4,\) is not there"),
+        ({"block": (4, 1)}, r"'block' of \(4,\) is \(4, 1\)"),
+        ({"table": (4, 3)}, "'table' of"),
         ({"second block": (4,)}, "no parameter 'second block'"),
     ],
 )
