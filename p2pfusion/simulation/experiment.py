@@ -50,7 +50,7 @@ from p2pfusion.split.windows import check_fraction
 from p2pfusion.store import Store
 from p2pfusion.store.files import Floats
 from p2pfusion.training.controls import FullForwardTrainer, evaluate_together
-from p2pfusion.training.cost import StepCost, step_cost
+from p2pfusion.training.cost import Costed, Meter
 from p2pfusion.training.data import DataOptions, Records, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Evaluation, Schedule
@@ -65,9 +65,6 @@ from p2pfusion.training.trainer import (
 )
 
 Tell = Callable[[dict[str, object]], None]
-Widths = tuple[tuple[str, int], ...]
-"""How many indices of each axis a split has."""
-
 SEED_BITS = 32
 """Seeds of experiments are smaller, so no two swarms begin alike by accident."""
 
@@ -140,10 +137,8 @@ class Swarm:
     test: Records
     homes: Homes
     context: PlanContext
+    meter: Meter
     sent_bytes: int = 0
-    flops: int = 0
-    activation_bytes: int = 0
-    _costs: dict[tuple[Widths, ...], StepCost] = field(default_factory=dict)
 
     @classmethod
     def create(cls, experiment: Experiment, directory: Path, number: int = 0) -> Swarm:
@@ -179,6 +174,16 @@ class Swarm:
             test=test,
             homes=Homes.initial(layout),
             context=PlanContext(manifest.seed, manifest.rounds, layout, roster),
+            meter=Meter(
+                Costed(
+                    model=manifest.model,
+                    arguments=manifest.model_arguments,
+                    layout=layout,
+                    records=test,
+                    batch=manifest.batch,
+                    objective=manifest.objective,
+                )
+            ),
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
@@ -244,27 +249,13 @@ class Swarm:
     def _count_cost(
         self, trainer: Trainer, steps: int, split: Split, frozen: tuple[Split, ...]
     ) -> None:
-        """FLOPs and saved activations; windows of one width cost the same."""
         manifest = self.experiment.manifest
         if self.experiment.controls.full_forward:
             split = Split.full(manifest.layout)
-        key = tuple(tuple(sorted(s.sizes().items())) for s in (split, *frozen))
-        if key not in self._costs:
-            self._costs[key] = step_cost(
-                manifest.model,
-                manifest.model_arguments,
-                manifest.layout,
-                split,
-                self.test,
-                manifest.batch,
-                frozen,
-            )
-        cost = self._costs[key]
         by_steps = steps * manifest.batch
         by_epochs = manifest.local_epochs * trainer.samples
         seen = by_steps if manifest.local_steps else by_epochs
-        self.flops += cost.flops_per_example * seen
-        self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+        self.meter.count(split, frozen, seen)
 
     def values(self) -> dict[str, Floats]:
         """The assembled model, by parameter name."""
@@ -318,7 +309,7 @@ class Course:
         peer_rounds = experiment.peers * manifest.rounds
         last, first = self.curve[-1], self.swarms[0]
         sent_bytes = sum(swarm.sent_bytes for swarm in self.swarms)
-        flops = sum(swarm.flops for swarm in self.swarms)
+        flops = sum(swarm.meter.flops for swarm in self.swarms)
         return {
             "method": manifest.method,
             "method_arguments": manifest.method_arguments,
@@ -336,7 +327,7 @@ class Course:
             "ever_trained_fraction": first.homes.ever_trained_fraction(manifest.layout),
             "bytes_per_peer_round": sent_bytes / peer_rounds,
             "train_flops_per_peer_round": flops / peer_rounds,
-            "peak_activation_bytes": first.activation_bytes,
+            "peak_activation_bytes": first.meter.activation_bytes,
             "full_model_parameters": manifest.layout.size * len(self.swarms),
             "seconds": seconds,
         }

@@ -7,6 +7,11 @@ A frozen sub-model that runs beside the trained one costs its forward pass up to
 projection; the trained one then has the projection, too. Saved activations are the
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
 frozen pass these are its projected features.
+
+A self-supervised objective costs two views of each record in the trained branch, forward
+and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv 2401.11647)
+counts, one view in the trained branch alone, is beside it. Neither has the making of the
+views, nor comparisons of embeddings.
 """
 
 from __future__ import annotations
@@ -24,9 +29,17 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
+from p2pfusion.training.models.heads import Embedding
 from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
+from p2pfusion.training.objectives.self_supervised import SelfSupervised
 from p2pfusion.training.submodel import build
+
+CPU = torch.device("cpu")
+
+Widths = tuple[tuple[str, int], ...]
+"""How many indices of each axis a split has."""
 
 BACKWARD_FORWARDS = 2
 """A backward pass multiplies twice as often: for the inputs and for the weights."""
@@ -57,6 +70,53 @@ class StepCost:
 
     flops_per_example: int
     activation_bytes: int
+    one_view_flops: int = 0
+    """Per record, of one view in the trained branch; 0 for an objective without views."""
+
+
+@dataclass(frozen=True)
+class Costed:
+    """What the steps of an experiment have in common."""
+
+    model: str
+    arguments: Mapping[str, object]
+    layout: Layout
+    records: Records
+    batch: int
+    objective: str
+
+
+class Meter:
+    """Adds up what is trained. Sub-models of one width cost the same, and are measured
+    once."""
+
+    def __init__(self, costed: Costed) -> None:
+        self._costed = costed
+        self._costs: dict[tuple[Widths, ...], StepCost] = {}
+        self.flops = 0
+        self.one_view_flops = 0
+        self.activation_bytes = 0
+        """Of the largest step."""
+
+    def count(self, split: Split, frozen: Sequence[Split], example_count: int) -> None:
+        """So many records have been trained on, each as often as it was seen."""
+        key = tuple(tuple(sorted(s.sizes().items())) for s in (split, *frozen))
+        if key not in self._costs:
+            costed = self._costed
+            self._costs[key] = step_cost(
+                costed.model,
+                costed.arguments,
+                costed.layout,
+                split,
+                costed.records,
+                costed.batch,
+                frozen,
+                objective=costed.objective,
+            )
+        cost = self._costs[key]
+        self.flops += cost.flops_per_example * example_count
+        self.one_view_flops += cost.one_view_flops * example_count
+        self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
 
 
 def step_cost(
@@ -67,6 +127,8 @@ def step_cost(
     records: Records,
     batch: int,
     frozen: Sequence[Split] = (),
+    *,
+    objective: str = "task",
 ) -> StepCost:
     """What a step costs on the sub-model of a split, with these records.
 
@@ -74,11 +136,31 @@ def step_cost(
     """
     found = find_model(model)
     module = build(found, arguments, layout, split)
-    others = [build(found, arguments, layout, other) for other in frozen]
     chosen = torch.arange(min(batch, len(records)))
-    inputs, _ = records.batch(chosen, torch.device("cpu"))
+    inputs, _ = records.batch(chosen, CPU)
+    if objective in SELF_SUPERVISED:
+        made = create_objective({"name": objective}, (), CPU, layout)
+        assert isinstance(made, SelfSupervised) and isinstance(module, Embedding)
+        made.begin(module, split, torch.Generator())
+        return views_cost(made, module, inputs)
+    others = [build(found, arguments, layout, other) for other in frozen]
     flops = training_flops(module, inputs, others) // len(chosen)
     return StepCost(flops, saved_activation_bytes(module, inputs, others))
+
+
+def views_cost(
+    objective: SelfSupervised, module: Embedding, inputs: Tensor
+) -> StepCost:
+    """What a step of an objective costs whose round has begun, on these images."""
+    views = inputs.repeat(2, 1, 1, 1)
+    one_view = _flops(lambda: objective.online(module, inputs))
+    one_view *= 1 + BACKWARD_FORWARDS
+    flops = 2 * one_view + _flops(lambda: objective.beside(views))
+    return StepCost(
+        flops // len(inputs),
+        _saved_bytes(module, lambda: objective.loss_of(module, views)),
+        one_view // len(inputs),
+    )
 
 
 def training_flops(
@@ -117,6 +199,17 @@ def saved_activation_bytes(
 ) -> int:
     """Bytes that autograd keeps between the two passes over these inputs."""
     others = _features(frozen, inputs)
+
+    def run() -> list[Tensor]:
+        output = _outputs(module, inputs, contrasts=bool(frozen))
+        if others:
+            output.append(contrast(output[-1], others, 1.0))
+        return output
+
+    return _saved_bytes(module, run)
+
+
+def _saved_bytes(module: nn.Module, run: Callable[[], object]) -> int:
     own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, int] = {}
 
@@ -128,9 +221,7 @@ def saved_activation_bytes(
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         # The output is held until the end: freed storages would be counted as one.
-        output = _outputs(module, inputs, contrasts=bool(frozen))
-        if others:
-            output.append(contrast(output[-1], others, 1.0))
+        output = run()
     total = sum(kept.values())
     del output
     return total

@@ -42,6 +42,7 @@ from p2pfusion.training.loop import (
     batch_generator,
     evaluate,
     train_round,
+    view_generator,
 )
 from p2pfusion.training.models import check_fit, find_model, settle
 from p2pfusion.training.objectives import create_objective
@@ -191,7 +192,8 @@ class Trainer:
         before = [array.copy() for array in self._arrays(module, split)]
         module.to(self.device)
         share = setup.data.partition
-        frozen = self._objective.begin(module, split)
+        drawn = setup.seed, round_index, share.index if share else 0
+        frozen = self._objective.begin(module, split, view_generator(*drawn))
         result = train_round(
             module,
             self._records,
@@ -199,16 +201,14 @@ class Trainer:
             optimiser=setup.optimiser,
             schedule=setup.schedule,
             learning_rate=learning_rate,
-            generator=batch_generator(
-                setup.seed, round_index, share.index if share else 0
-            ),
+            generator=batch_generator(*drawn),
             device=self.device,
             augment=self._augment,
             on_progress=on_progress,
         )
         self._objective.end(module, split)
         accuracy = None
-        if self._validation is not None:
+        if self._validation is not None and self._objective.labelled:
             absent = self._objective.absent
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
