@@ -74,24 +74,23 @@ class StepCost:
     """Per record, of one view in the trained branch; 0 for an objective without views."""
 
 
-@dataclass(frozen=True)
-class Costed:
-    """What the steps of an experiment have in common."""
-
-    model: str
-    arguments: Mapping[str, object]
-    layout: Layout
-    records: Records
-    batch: int
-    objective: str
-
-
 class Meter:
-    """Adds up what is trained. Sub-models of one width cost the same, and are measured
-    once."""
+    """Adds up what the steps of an experiment cost. Sub-models of one width cost the
+    same, and are measured once."""
 
-    def __init__(self, costed: Costed) -> None:
-        self._costed = costed
+    def __init__(
+        self,
+        model: str,
+        arguments: Mapping[str, object],
+        layout: Layout,
+        records: Records,
+        *,
+        batch: int,
+        objective: str,
+    ) -> None:
+        """``records``: any that are like those trained on."""
+        self._model, self._arguments, self._layout = model, arguments, layout
+        self._records, self._batch, self._objective = records, batch, objective
         self._costs: dict[tuple[Widths, ...], StepCost] = {}
         self.flops = 0
         self.one_view_flops = 0
@@ -102,21 +101,33 @@ class Meter:
         """So many records have been trained on, each as often as it was seen."""
         key = tuple(tuple(sorted(s.sizes().items())) for s in (split, *frozen))
         if key not in self._costs:
-            costed = self._costed
             self._costs[key] = step_cost(
-                costed.model,
-                costed.arguments,
-                costed.layout,
+                self._model,
+                self._arguments,
+                self._layout,
                 split,
-                costed.records,
-                costed.batch,
+                self._records,
+                self._batch,
                 frozen,
-                objective=costed.objective,
+                objective=self._objective,
             )
         cost = self._costs[key]
         self.flops += cost.flops_per_example * example_count
         self.one_view_flops += cost.one_view_flops * example_count
         self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+
+
+def costs_told(meters: Sequence[Meter], peer_rounds: int) -> dict[str, object]:
+    """What a result says of the costs, of one peer in one round."""
+    told: dict[str, object] = {}
+    one_view = sum(meter.one_view_flops for meter in meters)
+    if one_view:
+        told["one_view_flops_per_peer_round"] = one_view / peer_rounds
+    return {
+        "train_flops_per_peer_round": sum(m.flops for m in meters) / peer_rounds,
+        **told,
+        "peak_activation_bytes": max(meter.activation_bytes for meter in meters),
+    }
 
 
 def step_cost(

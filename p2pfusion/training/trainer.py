@@ -47,6 +47,7 @@ from p2pfusion.training.loop import (
 from p2pfusion.training.models import check_fit, find_model, settle
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.outer import OuterMomentum, Start
+from p2pfusion.training.probe import linear_probe
 
 
 @dataclass(frozen=True)
@@ -286,12 +287,19 @@ def evaluate_full(
     *,
     device: str = "cpu",
     held_out: bool = True,
+    labelled: Records | None = None,
 ) -> FullEvaluation:
-    """The whole model with these values, by parameter name, on these records."""
+    """The whole model with these values, by parameter name, on these records.
+
+    ``labelled``: records to fit a linear classifier to, in place of the model's own.
+    """
     check_fit(find_model(name), arguments, records.traits)
     module = whole_module(name, arguments, values)
     target = find_device(device)
-    result = evaluate(module.to(target), records, target)
+    if labelled is None:
+        result = evaluate(module.to(target), records, target)
+    else:
+        result = linear_probe(module, labelled, records, target)
     counts = records.answer_counts(records.traits.classes)
     shares = counts[counts > 0] / counts.sum()
     surprise = float(-(shares * np.log(shares)).sum())

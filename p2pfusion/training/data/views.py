@@ -16,8 +16,8 @@ Differs: no jitter of hue; brightness, contrast and saturation come in this orde
 torchvision shuffles them; both views are drawn alike, where BYOL blurs one always and
 solarizes the other; a crop's borders lie between pixels, and a side that would be longer
 than the image is as long as the image, where torchvision draws again; blur reaches as
-many pixels in proportion to the image's side as it does in images of 224 pixels, but at
-least half a pixel.
+many pixels, in proportion to the image's side, as it does in images of 224 pixels, but
+up to half a pixel at least.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def crop(images: Tensor, sides: Tensor, places: Tensor, *, flipped: Tensor) -> T
     """Crops of images (N, C, H, W), stretched to (H, W) by bilinear interpolation.
 
     ``sides`` (2, N): height and width of each, as parts of the image's; ``places``
-    (2, N): where in the room that is left it begins, from 0 to 1; ``flipped`` (N): which
-    of them are flipped from left to right.
+    (2, N): where in the room that is left it begins, from 0 to 1; ``flipped`` (N):
+    which of them are flipped from left to right.
     """
     height, width = images.shape[2:]
     rows = _stretching(sides[0], places[0], height)

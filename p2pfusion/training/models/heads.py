@@ -1,12 +1,12 @@
 """The heads of self-supervised learning: what compares two views of an image.
 
-The *projector* is three layers that read what the classifier reads, scaler included, and
-give a record's *embedding*; the *predictor* is two more, which foretell from it the
+The *projector* is three layers that read what the classifier reads, scaler included,
+and give a record's *embedding*; the *predictor* is two more, which foretell from it the
 embedding of another view. Only the projector's first matrix follows an axis, on its
-input side. All else is whole in every sub-model, as the outputs of a ``projection`` are,
-so embeddings of different windows mean the same. The model argument ``head_hidden`` is
-the width inside both and ``head_output`` the size of an embedding; 0 leaves both heads
-out, which changes nothing about the model. ``predictor`` false leaves out the predictor
+input side. All else is whole in every sub-model, as a ``projection``'s outputs are, so
+embeddings of different windows mean the same. The model argument ``head_hidden`` is the
+width inside both and ``head_output`` the size of an embedding; 0 leaves both heads out,
+which changes nothing about the model. ``predictor`` false leaves out the predictor
 alone: SimCLR has none.
 
 Source: the MLP heads of MoCo v3 (Chen, Xie and He, ICCV 2021).

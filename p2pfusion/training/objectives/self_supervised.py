@@ -7,7 +7,7 @@ branch*; all of them made unit vectors.
 
     moco     con(q1, k2) + con(q2, k1)
              con(q, k) = mean over i of -log( e(q_i, k_i) / sum over j of e(q_i, k_j) )
-    byol     |q1 - k2|^2 + |q2 - k1|^2, in its mean over the batch: 4 - 2 q1.k2 - 2 q2.k1
+    byol     mean over the batch of |q1 - k2|^2 + |q2 - k1|^2 = 4 - 2 q1.k2 - 2 q2.k1
     simclr   mean over all 2B views v of -log( e(z_v, z_v') / sum over u != v of
              e(z_v, z_u) ), v' the other view of v's image; no predictor, no momentum
              branch
@@ -19,17 +19,17 @@ x_k <- momentum x_k + (1 - momentum) x, and at the round's end they are thrown a
 Parameters that are not trained (``requires_grad`` False) are the same in both branches:
 the copy shares them. Labels are never looked at, and the classifier learns nothing.
 
-A batch of one image, such as the last one of an epoch may be, has nothing to tell apart:
-moco and simclr then are 0 and have a gradient of exactly 0, whatever the image. Byol
-needs no other images.
+A batch of one image, such as the last one of an epoch may be, has nothing to tell
+apart: moco and simclr then are 0 and have a gradient of exactly 0, whatever the image.
+Byol needs no other images.
 
 Sources: MoCo v3 (Chen, Xie and He, ICCV 2021, algorithm 1), BYOL (Grill et al., NeurIPS
 2020, equation 2), SimCLR (Chen et al., ICML 2020, equation 1); the momentum branch that
-is made afresh in every round, and ``con`` without a factor: LW-FedSSL (arXiv 2401.11647,
-algorithm 2, equation 2).
+is made afresh in every round, and ``con`` without a factor: LW-FedSSL (Tun et al.,
+arXiv 2401.11647, algorithm 2, equation 2).
 
-Differs: MoCo v3's published code multiplies its loss by 2 temperature; its momentum, and
-BYOL's, grows to 1 over the training, and here it is constant.
+Differs: MoCo v3's published code multiplies its loss by 2 temperature; its momentum and
+BYOL's grow to 1 over the training, and here it is constant.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 
 def nt_xent(embeddings: Tensor, temperature: float) -> Tensor:
-    """SimCLR's loss of embeddings (2B, E): a first view of each image, then a second."""
+    """SimCLR's loss of embeddings (2B, E): first views, then second ones."""
     units = functional.normalize(embeddings, dim=1)
     count = len(units)
     itself = torch.eye(count, dtype=torch.bool, device=units.device)
