@@ -273,6 +273,7 @@ class Swarm:
 class Course:
     """The swarms of an experiment, one unless they are an ensemble, round by round."""
 
+    experiment: Experiment
     swarms: list[Swarm]
     examiner: Examiner
     curve: list[dict[str, object]] = field(default_factory=list)
@@ -294,12 +295,7 @@ class Course:
             labels=experiment.labels,
             seed=manifest.seed,
         )
-        return cls(swarms, examiner)
-
-    @property
-    def experiment(self) -> Experiment:
-        """What all of them are doing."""
-        return self.swarms[0].experiment
+        return cls(experiment, swarms, examiner)
 
     def run(self, tell: Tell) -> None:
         """All rounds."""

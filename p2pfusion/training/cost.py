@@ -8,10 +8,10 @@ projection; the trained one then has the projection, too. Saved activations are 
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
 frozen pass these are its projected features.
 
-A self-supervised objective costs two views of each record in the trained branch, forward
-and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv 2401.11647)
-counts, one view in the trained branch alone, is beside it. Neither has the making of the
-views, nor comparisons of embeddings.
+A self-supervised objective costs two views of each record in the trained branch,
+forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
+2401.11647) counts, one view in the trained branch alone, is beside it. Neither
+includes how views are made, nor comparisons of embeddings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class StepCost:
     flops_per_example: int
     activation_bytes: int
     one_view_flops: int = 0
-    """Per record, of one view in the trained branch; 0 for an objective without views."""
+    """Per record, of one view in the trained branch; 0 where there are no views."""
 
 
 class Meter:

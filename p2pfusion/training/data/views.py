@@ -12,12 +12,12 @@ image: an output row is a weighted sum of input rows, and a column of columns. A
 the whole image is then exactly the image, and no pixel comes in from outside: what is
 blank in a batch plays no part, and a view never has a value that its images could not.
 
-Differs: no jitter of hue; brightness, contrast and saturation come in this order, where
-torchvision shuffles them; both views are drawn alike, where BYOL blurs one always and
-solarizes the other; a crop's borders lie between pixels, and a side that would be longer
-than the image is as long as the image, where torchvision draws again; blur reaches as
-many pixels, in proportion to the image's side, as it does in images of 224 pixels, but
-up to half a pixel at least.
+Differs: no jitter of hue; brightness, contrast and saturation come in this order,
+where torchvision shuffles them; both views are drawn alike, where BYOL blurs one
+always and solarizes the other; a crop's borders lie between pixels, and a side that
+would be longer than the image is as long as the image, where torchvision draws again;
+blur reaches as many pixels, in proportion to the image's side, as it does in images
+of 224 pixels, but up to half a pixel at least.
 """
 
 from __future__ import annotations
