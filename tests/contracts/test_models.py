@@ -223,8 +223,9 @@ def test_every_sub_module_has_the_shapes_of_its_split(
 def test_a_sub_module_computes_the_silenced_full_model(
     model: Model, projection: int, data: st.DataObject
 ) -> None:
-    """Logits, projected features, predictions and gradients of the small are those of the
-    full one in which every hidden unit outside the split is zero, scaler included."""
+    """Logits, projected features, predictions and gradients of the small module are
+    those of the full one in which every hidden unit outside the split is zero, scaler
+    included."""
     layout = model.layout(arguments(model, projection))
     split = data.draw(splits(layout))
     full = full_module(model, layout)

@@ -129,14 +129,6 @@ def test_both_wings_ask_the_same_of_a_layout(
     assert bool(said[0]) == (not heads or ("predictor" in heads and name != "simclr"))
 
 
-def test_what_a_trainer_holds_beside_a_sub_model() -> None:
-    copies = {name: pure.frozen_copies(name, {}) for name in OBJECTIVES}
-    assert copies == {"byol": 1, "contrastive": 2, "moco": 1, "simclr": 0, "task": 0}
-    assert pure.frozen_copies("contrastive", {"previous": 3}) == 4
-    views = {name for name in OBJECTIVES if pure.views_of(name) == 2}
-    assert views == set(SELF_SUPERVISED)
-
-
 VALUES = plain_data | st.sampled_from(
     [0, 0.0, 1, 1.0, -1, 16, 17, 0.001, 0.0009, 1e3, 1001, 10**400, True, "1"]
 ) | st.just(float("nan"))  # fmt: skip
