@@ -163,3 +163,9 @@ def test_what_evaluation_found_in_words() -> None:
     )
     unknown = {**language, "loss": None, "perplexity": None}
     assert "loss not finite, perplexity not finite (by" in evaluation_text(unknown)
+    probed = {**found, "held_out": True, "probe_labels": 300}
+    assert evaluation_text({**probed, "random_encoder_accuracy": 0.25}) == (
+        "Accuracy 50.0 % on 40 held-out examples (chance: 10.0 %), loss 1.250; by a "
+        "linear probe fitted with 300 labels of the training part (a random encoder: "
+        "25.0 %)"
+    )

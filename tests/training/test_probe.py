@@ -16,6 +16,8 @@ from p2pfusion.training import submodel
 from p2pfusion.training.data import DataOptions, Records, load
 from p2pfusion.training.data.examples import Examples, examples
 from p2pfusion.training.data.partition import generator
+from p2pfusion.training.data.passages import passages
+from p2pfusion.training.data.vocabulary import Vocabulary
 from p2pfusion.training.models import MODELS
 from p2pfusion.training.models.projection import Projecting
 from p2pfusion.training.probe import (
@@ -210,7 +212,8 @@ def test_what_cannot_be_probed_is_refused() -> None:
     train, test = digits("train", 20), digits("test", 20)
     with pytest.raises(ConfigError, match="what its classifier reads"):
         linear_probe(nn.Linear(2, 2), train, test, CPU)
-    text = load(DataOptions.from_data({"kind": "tiny-shakespeare"}), "test")
-    if text is not None:
-        with pytest.raises(DataError, match="a label for every record"):
-            linear_probe(module(), train, text, CPU)
+    vocabulary = Vocabulary("character", ("a", "b"))
+    text = passages(np.array([0, 1] * 20), [40], vocabulary, length=4)
+    assert text is not None
+    with pytest.raises(DataError, match="a label for every record"):
+        linear_probe(module(), train, text, CPU)
