@@ -5,7 +5,8 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
-    evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}
+    evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
+                  linear probe also {"probe_labels", "random_encoder_accuracy"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
 Values never pass through the channel: they are read from the store, which is opened
