@@ -159,7 +159,7 @@ class Worker:
 
         After a self-supervised ``objective`` a linear probe stands in for the model's
         classifier. It is fitted with labels of the training part. Beside it is the same
-        of initial values, of the swarm's ``seed`` where it is told.
+        of initial values, of the swarm's ``seed`` where it is told; none are silent.
         """
         values, _ = read_checkpoint(Path(request.text("file")))
         model, arguments = request.text("model"), request.table("arguments")

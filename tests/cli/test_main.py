@@ -61,7 +61,8 @@ OPTIONS = {
     "--batch --local-epochs --learning-rate --optimiser --momentum --outer-momentum "
     "--label-mask "
     "--logit-adjustment --eval-every "
-    "--shares --participants --ensemble --full-forward",
+    "--shares --participants --ensemble --full-forward --probe-labels "
+    "--fine-tune-labels",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from

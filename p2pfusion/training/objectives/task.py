@@ -39,7 +39,11 @@ class TaskObjective:
 
     absent: Tensor | None = None
     prior: Tensor | None = None
-    labelled: bool = True
+
+    @property
+    def labelled(self) -> bool:
+        """Answers are labels, or the next tokens."""
+        return True
 
     @classmethod
     def create(
