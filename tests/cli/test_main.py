@@ -58,10 +58,12 @@ OPTIONS = {
     "--policy --method --method-arguments --objective --objective-arguments --preset "
     "--model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
-    "--batch --local-epochs --learning-rate --optimiser --momentum --outer-momentum "
+    "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
+    "--outer-momentum "
     "--label-mask "
     "--logit-adjustment --eval-every "
-    "--shares --participants --ensemble --full-forward",
+    "--shares --participants --ensemble --full-forward --probe-labels "
+    "--fine-tune-labels",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from
