@@ -296,6 +296,9 @@ MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE = 0.001, 1_000.0
 MAX_CONTRAST_PREVIOUS = 16
 """Past sub-models that a peer compares with: each is a copy in the trainer's memory."""
 
+MIN_VIEW_CROP = 0.01
+"""Of an image's area: smaller crops are of one pixel, and show nothing."""
+
 # --- Local sockets -------------------------------------------------------------------
 
 MAX_SOCKET_PATH_BYTES = 100

@@ -44,7 +44,11 @@ from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
 from p2pfusion.protocol.manifest import AUGMENTATIONS, OPTIMISERS
-from p2pfusion.protocol.objectives import OBJECTIVES, check_objective
+from p2pfusion.protocol.objectives import (
+    OBJECTIVES,
+    SELF_SUPERVISED,
+    check_objective,
+)
 from p2pfusion.split.layout import Layout
 
 TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
@@ -58,10 +62,13 @@ SHARES_HELP = "Deal the data to so many, if more than peers."
 PARTICIPANTS_HELP = "So many peers train in a round, drawn anew. Default: all."
 ENSEMBLE_HELP = "So many swarms, whose models answer together."
 FULL_FORWARD_HELP = "Compute with the whole model, train a split of it."
+PROBE_HELP = "Without labels: fit a probe with so many. Default: 2,000."
+FINE_TUNE_HELP = "Without labels: fine-tune at the end on so many of each class."
 PRETRAINED_HELP = "Begin with the values of this checkpoint."
 SAVE_HELP = "Write the assembled model to this file at the end."
 FRACTION_HELP = "With --train, several with commas are dealt out to the peers in turn."
 CONTROLS = ("shares", "participants", "ensemble", "full_forward")
+PROBES = {"probe_labels", "fine_tune_labels"}
 FILES = ("pretrained", "save")
 CHECKPOINT = click.Path(path_type=Path, dir_okay=False)
 
@@ -119,6 +126,8 @@ END_TIMEOUT_S = 3.0
 @click.option("--full-forward", is_flag=True, help=FULL_FORWARD_HELP)
 @click.option("--pretrained", type=CHECKPOINT, help=PRETRAINED_HELP)
 @click.option("--save", type=CHECKPOINT, help=SAVE_HELP)
+@click.option("--probe-labels", type=click.IntRange(1), help=PROBE_HELP)
+@click.option("--fine-tune-labels", type=click.IntRange(1), help=FINE_TUNE_HELP)
 @click.pass_context
 def sim(
     context: click.Context,
@@ -157,8 +166,11 @@ def sim(
         options |= expanded(preset, stated)
     options["peers"] = TRAINING_PEERS if peers is None else peers
     options["rounds"] = TRAINING_ROUNDS if rounds is None else rounds
+    if options["objective"] not in SELF_SUPERVISED:
+        _refuse(context, PROBES, "only with an objective without labels")
     if faults is not None:
-        _refuse(context, {"eval_every", *CONTROLS, *FILES}, "not with --faults")
+        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES}
+        _refuse(context, ignored, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
         show_outcome(run_experiment(specified, runner=SIMULATOR, quiet=True))
@@ -282,6 +294,7 @@ def result_text(result: Data) -> str:
         (
             f"Accuracy  {accuracy}  ({result.get('method')} on "
             f"{result.get('model')}, {result.get('data')})",
+            *_encoder_lines(result),
             f"Swarm     {result.get('peers')} peers, split fraction "
             f"{result.get('split_fraction')}, {result.get('rounds')} rounds, seed "
             f"{result.get('seed')}",
@@ -292,6 +305,22 @@ def result_text(result: Data) -> str:
             f"Time      {duration(real('seconds'))}",
         )
     )
+
+
+def _encoder_lines(result: Data) -> list[str]:
+    """What stands beside an accuracy that is a probe's; nothing beside others."""
+    if result.get("probe_labels") is None:
+        return []
+    random = _real(result.get("random_encoder_accuracy"))
+    lines = [
+        f"Probe     linear, fitted with {result['probe_labels']} labels; a random "
+        f"encoder has {percent(random)}"
+    ]
+    tuned = _real(result.get("fine_tuned_accuracy"))
+    if tuned is not None:
+        random = _real(result.get("random_encoder_fine_tuned_accuracy"))
+        lines.append(f"Tuned     {percent(tuned)}; a random encoder: {percent(random)}")
+    return lines
 
 
 def _real(value: object) -> float | None:

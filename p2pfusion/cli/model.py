@@ -180,6 +180,12 @@ def evaluation_text(data: Data) -> str:
         f"{kept} (chance: {percent(_number(data, 'chance_accuracy'))}), "
         f"loss {number(_number(data, 'loss'), 'not finite')}"
     )
+    if data.get("probe_labels") is not None:
+        return (
+            f"{text}; by a linear probe fitted with {data.get('probe_labels')} labels "
+            "of the training part (a random encoder: "
+            f"{percent(_number(data, 'random_encoder_accuracy'))})"
+        )
     if chance is None:
         return text
     found = perplexity(data.get("perplexity")) or ", perplexity not finite"
@@ -211,6 +217,8 @@ def evaluate_file(
             "model": name,
             "arguments": dict(arguments),
             "vocabulary": json.loads(metadata.get("vocabulary", "{}")),
+            "objective": metadata.get("objective", "task"),
+            "seed": json.loads(metadata.get("seed", "0")),
             "file": str(file.absolute()),
             "data": named_data(data_name).to_data(),
         }

@@ -193,5 +193,7 @@ def export_metadata(manifest: Manifest, peer: Peer) -> dict[str, str]:
         "p2pfusion_round": str(round_.number if round_ else 0),
         "model": manifest.model,
         "model_arguments": json.dumps(manifest.model_arguments, sort_keys=True),
+        "objective": manifest.objective,
+        "seed": str(manifest.seed),
         "vocabulary": json.dumps(manifest.vocabulary, sort_keys=True),
     }

@@ -58,7 +58,8 @@ def copies_of(manifest: Manifest) -> int:
 
     AdamW keeps mean squares beside its momentum, and takes their roots. The outer
     momentum keeps what the last round began with. The contrastive objective keeps
-    sub-models of past rounds, and the present one as it was received.
+    sub-models of past rounds, and the present one as it was received; some
+    self-supervised ones have a second branch.
     """
     squares = 2 if manifest.optimiser == "adamw" else 0
     last_start = 1 if manifest.outer_momentum else 0

@@ -25,6 +25,7 @@ from p2pfusion.daemon.memory import (
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.protocol import events
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.objectives import views_of
 from p2pfusion.split.layout import Layout
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Training:
             return
         fraction = fitting_fraction(
             manifest.layout,
-            manifest.batch,
+            manifest.batch * views_of(manifest.objective),
             memory_of(profile),
             copies=copies_of(manifest),
         )

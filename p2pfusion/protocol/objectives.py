@@ -15,19 +15,32 @@ from p2pfusion.limits import (
     MAX_CONTRAST_TEMPERATURE,
     MAX_CONTRAST_WEIGHT,
     MIN_CONTRAST_TEMPERATURE,
+    MIN_VIEW_CROP,
 )
 from p2pfusion.split.layout import Layout
 
 Arguments = Mapping[str, object]
 
+_VIEWS = {"crop": 0.2, "solarize": 0.0}
+
 OBJECTIVES: dict[str, Arguments] = {
+    "byol": {"momentum": 0.99, **_VIEWS},
     "contrastive": {"weight": 1.0, "temperature": 0.5, "previous": 1},
+    "moco": {"temperature": 0.2, "momentum": 0.99, **_VIEWS},
+    "simclr": {"temperature": 0.5, **_VIEWS},
     "task": {},
 }
 """Every objective's arguments, with their defaults."""
 
+SELF_SUPERVISED = ("byol", "moco", "simclr")
+"""Those that compare two views of an image and look at no labels."""
+
 PROJECTION = "projection.weight"
 """The parameter by whose outputs sub-models can be compared."""
+
+PROJECTOR = "heads.projector.layers.0.weight"
+PREDICTOR = "heads.predictor.layers.0.weight"
+"""By these parameters a layout shows that its model has such heads."""
 
 _Check = tuple[Callable[[object], bool], str]
 
@@ -55,11 +68,26 @@ def check_objective(name: object, arguments: Arguments, layout: Layout) -> None:
                 f"swarm key 'objective_arguments': {key} is {value!r}: it must be "
                 f"{want}"
             )
-    has_projection = any(p.name == PROJECTION for p in layout.parameters)
-    if name == "contrastive" and layout.parameters and not has_projection:
+    if layout.parameters:
+        _check_layout(name, {parameter.name for parameter in layout.parameters})
+
+
+def _check_layout(name: str, parameters: set[str]) -> None:
+    if name == "contrastive" and PROJECTION not in parameters:
         raise ConfigError(
             "the objective 'contrastive' needs a model with a projection",
             hint="set the model argument projection, for example to 64",
+        )
+    if name in SELF_SUPERVISED and PROJECTOR not in parameters:
+        raise ConfigError(
+            f"the objective {name!r} needs a model with heads",
+            hint="set the model arguments head_hidden and head_output, for example to "
+            "128 and 64; vit has them",
+        )
+    if name in ("byol", "moco") and PREDICTOR not in parameters:
+        raise ConfigError(
+            f"the objective {name!r} needs a model with a predictor",
+            hint="leave the model argument predictor at true",
         )
 
 
@@ -71,9 +99,16 @@ def objective_options(name: str, arguments: Arguments) -> dict[str, object]:
 def frozen_copies(name: str, arguments: Arguments) -> int:
     """Copies of the sub-model that a trainer holds beside the one that it trains."""
     options = objective_options(name, arguments)
+    if name in SELF_SUPERVISED:
+        return 1 if "momentum" in options else 0
     previous = options.get("previous", 0)
     assert isinstance(previous, int)
     return 1 + previous if previous and options["weight"] else 0
+
+
+def views_of(name: str) -> int:
+    """How many inputs a step sees of each record."""
+    return 2 if name in SELF_SUPERVISED else 1
 
 
 def _number(low: float, high: float) -> _Check:
@@ -95,4 +130,7 @@ _CHECKS: dict[str, _Check] = {
     "weight": _number(0.0, MAX_CONTRAST_WEIGHT),
     "temperature": _number(MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE),
     "previous": _count(MAX_CONTRAST_PREVIOUS),
+    "momentum": _number(0.0, 1.0),
+    "crop": _number(MIN_VIEW_CROP, 1.0),
+    "solarize": _number(0.0, 1.0),
 }

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from p2pfusion.errors import P2PFusionError
+from p2pfusion.errors import ConfigError, P2PFusionError
 from p2pfusion.methods import (
     Member,
     Method,
@@ -30,6 +30,7 @@ from p2pfusion.methods import (
     initial_layout,
 )
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+from p2pfusion.protocol.objectives import SELF_SUPERVISED
 from p2pfusion.simulation.desks import Desks
 from p2pfusion.simulation.numbers import Assembly
 from p2pfusion.simulation.saving import hash_of, save_model
@@ -39,6 +40,7 @@ from p2pfusion.simulation.specification import (
     Files,
     check_keys,
     data_table,
+    optional,
     split_fractions,
     stated,
     table,
@@ -51,11 +53,12 @@ from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.store import Store
 from p2pfusion.store.files import Floats
-from p2pfusion.training.controls import FullForwardTrainer, evaluate_together
-from p2pfusion.training.cost import StepCost, step_cost
+from p2pfusion.training.controls import FullForwardTrainer
+from p2pfusion.training.cost import Meter, costs_told
 from p2pfusion.training.data import DataOptions, Records, load
 from p2pfusion.training.descent import Optimiser
-from p2pfusion.training.loop import Evaluation, Schedule
+from p2pfusion.training.examination import Examiner, Labels, examiner_for
+from p2pfusion.training.loop import Schedule
 from p2pfusion.training.request import parse
 from p2pfusion.training.trainer import (
     Setup,
@@ -67,9 +70,6 @@ from p2pfusion.training.trainer import (
 )
 
 Tell = Callable[[dict[str, object]], None]
-Widths = tuple[tuple[str, int], ...]
-"""How many indices of each axis a split has."""
-
 SEED_BITS = 32
 """Seeds of experiments are smaller, so no two swarms begin alike by accident."""
 
@@ -87,6 +87,7 @@ class Experiment:
     eval_every: int
     controls: Controls
     files: Files
+    labels: Labels
 
     @classmethod
     def of(cls, fields: Fields) -> Experiment:
@@ -123,10 +124,13 @@ class Experiment:
             peers=peers,
             controls=Controls.of(fields, peers),
             files=files,
+            labels=Labels(
+                optional(fields, "probe_labels"), optional(fields, "fine_tune_labels")
+            ),
             split_fractions=split_fractions(fields["split_fraction"], peers),
             data=data,
             data_name=str(fields.get("data_name", data.get("kind"))),
-            eval_every=whole(fields, "eval_every") if "eval_every" in fields else 1,
+            eval_every=optional(fields, "eval_every") or 1,
         )
 
 
@@ -139,13 +143,13 @@ class Swarm:
     method: Method
     store: Store
     trainers: list[Trainer]
+    records: Records
+    """Of the training part, of which every trainer has a share."""
     test: Records
     homes: Homes
     context: PlanContext
+    meter: Meter
     sent_bytes: int = 0
-    flops: int = 0
-    activation_bytes: int = 0
-    _costs: dict[tuple[Widths, ...], StepCost] = field(default_factory=dict)
 
     @classmethod
     def create(cls, experiment: Experiment, directory: Path, number: int = 0) -> Swarm:
@@ -161,6 +165,7 @@ class Swarm:
         options = DataOptions.from_data({**experiment.data, "partition": None})
         coding = coding_of(manifest.model_arguments, manifest.vocabulary)
         records = load(options, "train", coding)
+        assert records is not None, "every loader has a training part"
         test, _ = evaluation_records(options, coding)
         kind = FullForwardTrainer if experiment.controls.full_forward else Trainer
         trainers = [
@@ -180,9 +185,18 @@ class Swarm:
                 experiment.files.pretrained,
             ),
             trainers=trainers,
+            records=records,
             test=test,
             homes=Homes.initial(layout),
             context=PlanContext(manifest.seed, manifest.rounds, layout, roster),
+            meter=Meter(
+                manifest.model,
+                manifest.model_arguments,
+                layout,
+                test,
+                batch=manifest.batch,
+                objective=manifest.objective,
+            ),
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
@@ -215,9 +229,8 @@ class Swarm:
         for number, trainer in enumerate(self.trainers):
             peer = _name(number)
             if peer in current:
-                losses.append(
-                    self._train(trainer, desks, peer, round_index, current[peer])
-                )
+                split = current[peer]
+                losses.append(self._train(trainer, desks, peer, round_index, split))
                 weights[peer] = float(trainer.samples) if by_samples else 1.0
         desks.fuse(weights)
         self.store.flush(durable=False)
@@ -234,41 +247,21 @@ class Swarm:
         round_index: int,
         split: Split,
     ) -> float:
-        rate = self.experiment.manifest.learning_rate_at(round_index)
+        manifest = self.experiment.manifest
         trained = trainer.train(
             round_index=round_index,
             split=split,
-            learning_rate=rate,
+            learning_rate=manifest.learning_rate_at(round_index),
             read=self.store.read,
         )
         desks.offer(peer, self.directory / f"{peer}.f32", trained.arrays, split)
-        self._count_cost(trainer, trained.steps, split, trained.frozen)
-        return trained.loss
-
-    def _count_cost(
-        self, trainer: Trainer, steps: int, split: Split, frozen: tuple[Split, ...]
-    ) -> None:
-        """FLOPs and saved activations; windows of one width cost the same."""
-        manifest = self.experiment.manifest
         if self.experiment.controls.full_forward:
             split = Split.full(manifest.layout)
-        key = tuple(tuple(sorted(s.sizes().items())) for s in (split, *frozen))
-        if key not in self._costs:
-            self._costs[key] = step_cost(
-                manifest.model,
-                manifest.model_arguments,
-                manifest.layout,
-                split,
-                self.test,
-                manifest.batch,
-                frozen,
-            )
-        cost = self._costs[key]
-        by_steps = steps * manifest.batch
-        by_epochs = manifest.local_epochs * trainer.samples
+        by_steps = trained.steps * manifest.batch
+        by_epochs = trainer.samples * manifest.local_epochs
         seen = by_steps if manifest.local_steps else by_epochs
-        self.flops += cost.flops_per_example * seen
-        self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+        self.meter.count(split, trained.frozen, seen)
+        return trained.loss
 
     def values(self) -> dict[str, Floats]:
         """The assembled model, by parameter name."""
@@ -279,45 +272,53 @@ class Swarm:
 class Course:
     """The swarms of an experiment, one unless they are an ensemble, round by round."""
 
+    experiment: Experiment
     swarms: list[Swarm]
+    examiner: Examiner
     curve: list[dict[str, object]] = field(default_factory=list)
+    beside: dict[str, object] = field(default_factory=dict)
+    """What the examiner says beside the curve."""
 
-    @property
-    def experiment(self) -> Experiment:
-        """What all of them are doing."""
-        return self.swarms[0].experiment
+    @classmethod
+    def create(cls, experiment: Experiment, directory: Path) -> Course:
+        """Everything is ready; ``ConfigError`` for what cannot be looked at."""
+        manifest, count = experiment.manifest, experiment.controls.ensemble
+        if count > 1 and manifest.objective in SELF_SUPERVISED:
+            raise ConfigError("encoders without labels do not answer as an ensemble")
+        swarms = [Swarm.create(experiment, directory, n) for n in range(count)]
+        model, arguments = manifest.model, manifest.model_arguments
+        examiner = examiner_for(
+            manifest.objective,
+            Examiner(model, arguments, swarms[0].test),
+            labelled=swarms[0].records,
+            labels=experiment.labels,
+            seed=manifest.seed,
+        )
+        return cls(experiment, swarms, examiner)
 
     def run(self, tell: Tell) -> None:
         """All rounds."""
         rounds = self.experiment.manifest.rounds
+        self.beside |= self.examiner.before(self.swarms[0].values())
         for done in range(1, rounds + 1):
             losses = [swarm.round(done - 1) for swarm in self.swarms]
             if done % self.experiment.eval_every == 0 or done == rounds:
+                found = self.examiner.evaluate([s.values() for s in self.swarms])
                 point: dict[str, object] = {
                     "round": done,
                     "loss": sum(losses) / len(losses),
-                    **self.evaluate().to_data(),
+                    **found.to_data(),
                 }
                 self.curve.append(point)
                 tell({"event": "round", "rounds": rounds, **point})
-
-    def evaluate(self) -> Evaluation:
-        """The assembled model, or all of them together, on held-out data."""
-        manifest = self.experiment.manifest
-        return evaluate_together(
-            manifest.model,
-            manifest.model_arguments,
-            [swarm.values() for swarm in self.swarms],
-            self.swarms[0].test,
-        )
+        self.beside |= self.examiner.after(self.swarms[0].values())
 
     def result(self, seconds: float) -> dict[str, object]:
         """The data of ``p2pfusion sim --train``."""
         experiment, manifest = self.experiment, self.experiment.manifest
         peer_rounds = experiment.peers * manifest.rounds
-        last, first = self.curve[-1], self.swarms[0]
+        last, homes = self.curve[-1], self.swarms[0].homes
         sent_bytes = sum(swarm.sent_bytes for swarm in self.swarms)
-        flops = sum(swarm.flops for swarm in self.swarms)
         return {
             "method": manifest.method,
             "method_arguments": manifest.method_arguments,
@@ -331,11 +332,11 @@ class Course:
             "accuracy": last["accuracy"],
             "loss": last["test_loss"],
             **{key: last[key] for key in ("perplexity",) if key in last},
+            **self.beside,
             "curve": self.curve,
-            "ever_trained_fraction": first.homes.ever_trained_fraction(manifest.layout),
+            "ever_trained_fraction": homes.ever_trained_fraction(manifest.layout),
             "bytes_per_peer_round": sent_bytes / peer_rounds,
-            "train_flops_per_peer_round": flops / peer_rounds,
-            "peak_activation_bytes": first.activation_bytes,
+            **costs_told([swarm.meter for swarm in self.swarms], peer_rounds),
             "full_model_parameters": manifest.layout.size * len(self.swarms),
             "seconds": seconds,
         }
@@ -375,8 +376,7 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
     use_one_thread()
     with tempfile.TemporaryDirectory(prefix="p2pfusion-experiment-") as directory:
         experiment = Experiment.of(fields)
-        numbers = range(experiment.controls.ensemble)
-        course = Course([Swarm.create(experiment, Path(directory), n) for n in numbers])
+        course = Course.create(experiment, Path(directory))
         course.run(tell)
         save_model(course.swarms[0].store, experiment.manifest, experiment.files.save)
         return course.result(time.monotonic() - started)

@@ -27,6 +27,7 @@ OWN = (
     *("partition", "data_name", "limit", "limit_test", "eval_every"),
     *("shares", "participants", "ensemble", "full_forward"),
     *("pretrained", "save"),
+    *("probe_labels", "fine_tune_labels"),
 )
 
 Fields = Mapping[str, object]
@@ -71,6 +72,11 @@ def whole(fields: Fields, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"key {key!r} of the experiment must be a whole number > 0")
     return value
+
+
+def optional(fields: Fields, key: str) -> int | None:
+    """The same of a key that may be missing; None then."""
+    return None if fields.get(key) is None else whole(fields, key)
 
 
 def stated(fields: Fields) -> dict[str, object]:
@@ -145,10 +151,8 @@ class Controls:
     def of(cls, fields: Fields, peers: int) -> Controls:
         """From a specification; missing keys change nothing. ``ConfigError``."""
 
-        def count(key: str, default: int) -> int:
-            return default if fields.get(key) is None else whole(fields, key)
-
-        shares, participants = count("shares", peers), count("participants", peers)
+        shares = optional(fields, "shares") or peers
+        participants = optional(fields, "participants") or peers
         if shares < peers:
             raise ConfigError(f"{shares} shares of the data are too few for {peers}")
         if participants > peers:
@@ -156,7 +160,9 @@ class Controls:
         full_forward = fields.get("full_forward", False)
         if not isinstance(full_forward, bool):
             raise ConfigError("key 'full_forward' of the experiment is no truth value")
-        return cls(shares, participants, count("ensemble", 1), full_forward)
+        return cls(
+            shares, participants, optional(fields, "ensemble") or 1, full_forward
+        )
 
     def chosen(self, seed: int, round_index: int, peers: int) -> list[int]:
         """The ranks of those who train in a round, in order."""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.protocol.objectives import SELF_SUPERVISED
 from p2pfusion.simulation.experiment import (
     Experiment,
     Tell,
@@ -126,6 +127,8 @@ def _evaluated(experiment: Experiment, world: World) -> Evaluation | None:
     options = DataOptions.from_data({**experiment.data, "partition": None})
     coding = coding_of(manifest.model_arguments, manifest.vocabulary)
     test, _ = evaluation_records(options, coding)
+    probed = manifest.objective in SELF_SUPERVISED
+    labelled = load(options, "train", coding) if probed else None
     for life in world.alive():
         if life.numbers is None or life.numbers.export is None:
             continue
@@ -134,6 +137,7 @@ def _evaluated(experiment: Experiment, world: World) -> Evaluation | None:
             manifest.model_arguments,
             life.numbers.export.values(),
             test,
+            labelled=labelled,
         )
         return found.result
     return None

@@ -6,13 +6,20 @@ two matrix products over all pairs of tokens, also where half of them are not lo
 A frozen sub-model that runs beside the trained one costs its forward pass up to the
 projection; the trained one then has the projection, too. Saved activations are the
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
-frozen pass these are its projected features.
+frozen pass these are its projected features. Frozen layers below the trained ones cost
+their forward pass alone.
+
+A self-supervised objective costs two views of each record in the trained branch,
+forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
+2401.11647) counts, one view in the trained branch alone, is beside it. Neither
+includes how views are made, nor comparisons of embeddings.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +31,17 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
+from p2pfusion.training.models.heads import Embedding
 from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
+from p2pfusion.training.objectives.self_supervised import SelfSupervised
 from p2pfusion.training.submodel import build
+
+CPU = torch.device("cpu")
+
+Widths = tuple[tuple[str, int], ...]
+"""How many indices of each axis a split has."""
 
 BACKWARD_FORWARDS = 2
 """A backward pass multiplies twice as often: for the inputs and for the weights."""
@@ -57,6 +72,66 @@ class StepCost:
 
     flops_per_example: int
     activation_bytes: int
+    one_view_flops: int = 0
+    """Per record, of one view in the trained branch; 0 where there are no views."""
+
+
+class Meter:
+    """Adds up what the steps of an experiment cost. Sub-models of one width cost the
+    same, and are measured once."""
+
+    def __init__(
+        self,
+        model: str,
+        arguments: Mapping[str, object],
+        layout: Layout,
+        records: Records,
+        *,
+        batch: int,
+        objective: str,
+    ) -> None:
+        """``records``: any that are like those trained on."""
+        self._model, self._arguments, self._layout = model, arguments, layout
+        self._records, self._batch, self._objective = records, batch, objective
+        self._costs: dict[tuple[Widths, ...], StepCost] = {}
+        self.flops = 0
+        self.one_view_flops = 0
+        self.activation_bytes = 0
+        """Of the largest step."""
+
+    def count(self, split: Split, frozen: Sequence[Split], example_count: int) -> None:
+        """So many records have been trained on, each as often as it was seen."""
+        trained = split.trained.sizes()
+        sizes = (trained, *(each.sizes() for each in (split, *frozen)))
+        key = tuple(tuple(sorted(widths.items())) for widths in sizes)
+        if key not in self._costs:
+            self._costs[key] = step_cost(
+                self._model,
+                self._arguments,
+                self._layout,
+                split,
+                self._records,
+                self._batch,
+                frozen,
+                objective=self._objective,
+            )
+        cost = self._costs[key]
+        self.flops += cost.flops_per_example * example_count
+        self.one_view_flops += cost.one_view_flops * example_count
+        self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+
+
+def costs_told(meters: Sequence[Meter], peer_rounds: int) -> dict[str, object]:
+    """What a result says of the costs, of one peer in one round."""
+    told: dict[str, object] = {}
+    one_view = sum(meter.one_view_flops for meter in meters)
+    if one_view:
+        told["one_view_flops_per_peer_round"] = one_view / peer_rounds
+    return {
+        "train_flops_per_peer_round": sum(m.flops for m in meters) / peer_rounds,
+        **told,
+        "peak_activation_bytes": max(meter.activation_bytes for meter in meters),
+    }
 
 
 def step_cost(
@@ -67,6 +142,8 @@ def step_cost(
     records: Records,
     batch: int,
     frozen: Sequence[Split] = (),
+    *,
+    objective: str = "task",
 ) -> StepCost:
     """What a step costs on the sub-model of a split, with these records.
 
@@ -74,11 +151,30 @@ def step_cost(
     """
     found = find_model(model)
     module = build(found, arguments, layout, split)
-    others = [build(found, arguments, layout, other) for other in frozen]
     chosen = torch.arange(min(batch, len(records)))
-    inputs, _ = records.batch(chosen, torch.device("cpu"))
+    inputs, _ = records.batch(chosen, CPU)
+    if objective in SELF_SUPERVISED:
+        made = create_objective({"name": objective}, (), CPU, layout)
+        assert isinstance(made, SelfSupervised) and isinstance(module, Embedding)
+        made.begin(module, split, torch.Generator())
+        return views_cost(made, module, inputs)
+    others = [build(found, arguments, layout, other) for other in frozen]
     flops = training_flops(module, inputs, others) // len(chosen)
     return StepCost(flops, saved_activation_bytes(module, inputs, others))
+
+
+def views_cost(
+    objective: SelfSupervised, module: Embedding, inputs: Tensor
+) -> StepCost:
+    """What a step of an objective costs whose round has begun, on these images."""
+    views = inputs.repeat(2, 1, 1, 1)
+    one_view = _both_passes(module, lambda: objective.online(module, inputs))
+    flops = 2 * one_view + _flops(lambda: objective.beside(views))
+    return StepCost(
+        flops // len(inputs),
+        _saved_bytes(module, lambda: objective.loss_of(module, views)),
+        one_view // len(inputs),
+    )
 
 
 def training_flops(
@@ -86,17 +182,46 @@ def training_flops(
 ) -> int:
     """FLOPs of a forward and a backward pass over these inputs, and of the frozen
     sub-models' forward passes."""
-    forward = _flops(lambda: _outputs(module, inputs, contrasts=bool(frozen)))
-    beside = _flops(lambda: _features(frozen, inputs))
-    return (1 + BACKWARD_FORWARDS) * forward + beside
+    own = _both_passes(module, lambda: _outputs(module, inputs, contrasts=bool(frozen)))
+    return own + _flops(lambda: _features(frozen, inputs))
+
+
+def _both_passes(module: nn.Module, run: Callable[[], object]) -> int:
+    """FLOPs of what runs, and of a backward pass down to the lowest trained layer."""
+    parts = tuple(_frozen_parts(module))
+    forward, below = _flops(run), _flops(run, within=parts) if parts else 0
+    return (1 + BACKWARD_FORWARDS) * forward - BACKWARD_FORWARDS * below
+
+
+def _frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The largest parts of a module of which nothing is trained."""
+    for part in module.children():
+        trained = [parameter.requires_grad for parameter in part.parameters()]
+        is_run = not isinstance(part, nn.ModuleList)  # its members are, one by one
+        if is_run and trained and not any(trained):
+            yield part
+        else:
+            yield from _frozen_parts(part)
 
 
 @torch.no_grad()
-def _flops(run: Callable[[], object]) -> int:
+def _flops(run: Callable[[], object], within: Sequence[nn.Module] = ()) -> int:
+    """Of what runs; or of the parts ``within`` which it runs."""
     counter = FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
-    with counter:
+    inside: list[int] = []
+
+    def enters(*_: object) -> None:
+        inside.append(-int(counter.get_total_flops()))
+
+    def leaves(*_: object) -> None:
+        inside.append(int(counter.get_total_flops()))
+
+    with contextlib.ExitStack() as hooks, counter:
+        for part in within:
+            hooks.callback(part.register_forward_pre_hook(enters).remove)
+            hooks.callback(part.register_forward_hook(leaves).remove)
         run()
-    return int(counter.get_total_flops())
+    return sum(inside) if within else int(counter.get_total_flops())
 
 
 def _outputs(module: nn.Module, inputs: Tensor, *, contrasts: bool) -> list[Tensor]:
@@ -117,6 +242,17 @@ def saved_activation_bytes(
 ) -> int:
     """Bytes that autograd keeps between the two passes over these inputs."""
     others = _features(frozen, inputs)
+
+    def run() -> list[Tensor]:
+        output = _outputs(module, inputs, contrasts=bool(frozen))
+        if others:
+            output.append(contrast(output[-1], others, 1.0))
+        return output
+
+    return _saved_bytes(module, run)
+
+
+def _saved_bytes(module: nn.Module, run: Callable[[], object]) -> int:
     own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept: dict[int, int] = {}
 
@@ -128,9 +264,7 @@ def saved_activation_bytes(
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         # The output is held until the end: freed storages would be counted as one.
-        output = _outputs(module, inputs, contrasts=bool(frozen))
-        if others:
-            output.append(contrast(output[-1], others, 1.0))
+        output = run()
     total = sum(kept.values())
     del output
     return total

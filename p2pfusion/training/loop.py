@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,8 +29,9 @@ EVALUATION_BATCH = 512
 EVALUATION_LOGITS = 1 << 24
 """Logits of such a pass, at most: a vocabulary makes many of them for every token."""
 
-BATCH_STREAM = 4
-"""Key of the random stream that orders batches; data/partition.py has the others."""
+BATCH_STREAM, VIEW_STREAM = 4, 5
+"""Keys of the random streams that order batches, and that objectives draw from;
+data/partition.py has the others."""
 
 Progress = Callable[[int, int, float], None]
 
@@ -76,7 +78,15 @@ class Evaluation:
 
 def batch_generator(seed: int, round_index: int, share_index: int) -> torch.Generator:
     """What orders one peer's batches in one round, the same in every run."""
-    stream = random_stream(seed, BATCH_STREAM, round_index, share_index)
+    return _torchs(random_stream(seed, BATCH_STREAM, round_index, share_index))
+
+
+def view_generator(seed: int, round_index: int, share_index: int) -> torch.Generator:
+    """What one peer's objective draws from in one round, the same in every run."""
+    return _torchs(random_stream(seed, VIEW_STREAM, round_index, share_index))
+
+
+def _torchs(stream: Generator) -> torch.Generator:
     return torch.Generator().manual_seed(int(stream.bit_generator.random_raw()) >> 1)
 
 
@@ -114,6 +124,7 @@ def train_round(
             raise _diverged(f"the loss of step {step} of {steps} is {value}")
         loss.backward()  # type: ignore[no-untyped-call]
         descent.step(learning_rate)
+        objective.after_step(module)
         answers = int((targets != NO_ANSWER).sum())
         loss_sum += value * answers
         seen += answers

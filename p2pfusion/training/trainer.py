@@ -43,10 +43,12 @@ from p2pfusion.training.loop import (
     batch_generator,
     evaluate,
     train_round,
+    view_generator,
 )
 from p2pfusion.training.models import check_depth, check_fit, find_model, settle
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.outer import OuterMomentum, Start
+from p2pfusion.training.probe import linear_probe
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,8 @@ class Trainer:
         before = [array.copy() for array in self._arrays(module, split)]
         module.to(self.device)
         share = setup.data.partition
-        frozen = self._objective.begin(module, split)
+        drawn = setup.seed, round_index, share.index if share else 0
+        frozen = self._objective.begin(module, split, view_generator(*drawn))
         result = train_round(
             module,
             self._records,
@@ -202,16 +205,14 @@ class Trainer:
             optimiser=setup.optimiser,
             schedule=setup.schedule,
             learning_rate=learning_rate,
-            generator=batch_generator(
-                setup.seed, round_index, share.index if share else 0
-            ),
+            generator=batch_generator(*drawn),
             device=self.device,
             augment=self._augment,
             on_progress=on_progress,
         )
         self._objective.end(module, split)
         accuracy = None
-        if self._validation is not None:
+        if self._validation is not None and self._objective.labelled:
             absent = self._objective.absent
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
@@ -289,12 +290,19 @@ def evaluate_full(
     *,
     device: str = "cpu",
     held_out: bool = True,
+    labelled: Records | None = None,
 ) -> FullEvaluation:
-    """The whole model with these values, by parameter name, on these records."""
+    """The whole model with these values, by parameter name, on these records.
+
+    ``labelled``: records to fit a linear classifier to, in place of the model's own.
+    """
     check_fit(find_model(name), arguments, records.traits)
     module = whole_module(name, arguments, values)
     target = find_device(device)
-    result = evaluate(module.to(target), records, target)
+    if labelled is None:
+        result = evaluate(module.to(target), records, target)
+    else:
+        result = linear_probe(module, labelled, records, target)
     counts = records.answer_counts(records.traits.classes)
     shares = counts[counts > 0] / counts.sum()
     surprise = float(-(shares * np.log(shares)).sum())

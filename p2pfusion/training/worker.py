@@ -5,7 +5,8 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
-    evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}
+    evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
+                  linear probe also {"probe_labels", "random_encoder_accuracy"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
 Values never pass through the channel: they are read from the store, which is opened
@@ -34,9 +35,11 @@ from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, read_checkpoint, write_offer
-from p2pfusion.training.data import DataOptions
+from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
+from p2pfusion.training.objectives import SELF_SUPERVISED
+from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.trainer import (
     Setup,
@@ -152,21 +155,33 @@ class Worker:
         }
 
     def evaluate(self, request: Request) -> Fields:
-        """An assembled model, from a safetensors file, on the test part of the data."""
+        """An assembled model, from a safetensors file, on the test part of the data.
+
+        After a self-supervised ``objective`` a linear probe stands in for the model's
+        classifier. It is fitted with labels of the training part. Beside it is the same
+        of initial values, of the swarm's ``seed`` where it is told; none are silent.
+        """
         values, _ = read_checkpoint(Path(request.text("file")))
-        arguments = request.table("arguments")
-        records, held_out = evaluation_records(
-            DataOptions.from_data(request.table("data")),
-            coding_of(arguments, request.table("vocabulary")),
-        )
+        model, arguments = request.text("model"), request.table("arguments")
+        options = DataOptions.from_data(request.table("data"))
+        coding = coding_of(arguments, request.table("vocabulary"))
+        records, held_out = evaluation_records(options, coding)
+        probed = request.fields.get("objective") in SELF_SUPERVISED
+        labelled = load(options, "train", coding) if probed else None
         found = evaluate_full(
-            request.text("model"),
-            arguments,
-            values,
-            records,
-            held_out=held_out,
+            model, arguments, values, records, held_out=held_out, labelled=labelled
         )
+        beside: Fields = {}
+        if labelled is not None:
+            seed = request.whole("seed") if "seed" in request.fields else 0
+            fresh = initial_model(model, arguments, seed)
+            random = evaluate_full(model, arguments, fresh, records, labelled=labelled)
+            beside = {
+                "probe_labels": min(PROBE_LABELS, len(labelled)),
+                "random_encoder_accuracy": random.result.accuracy,
+            }
         return {
+            **beside,
             "accuracy": found.result.accuracy,
             "loss": _finite(found.result.loss),
             "perplexity": _finite(found.result.perplexity),

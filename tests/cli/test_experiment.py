@@ -65,6 +65,8 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "full_forward": False,
         "pretrained": None,
         "save": None,
+        "probe_labels": None,
+        "fine_tune_labels": None,
     }
 
 
@@ -95,6 +97,17 @@ def test_the_objective_is_told(capsys: Capture) -> None:
     )
     assert found["objective"] == "contrastive"
     assert found["objective_arguments"] == {"weight": 5}
+
+
+def test_labels_of_probes_are_told_where_they_are_needed(capsys: Capture) -> None:
+    labels = ("--probe-labels", "50", "--fine-tune-labels", "5")
+    objective = ("--method", "fedavg", "--objective", "moco")
+    found = told(capsys, *objective, *labels)
+    assert (found["probe_labels"], found["fine_tune_labels"]) == (50, 5)
+    assert main(["sim", "--train", *labels]) == 2
+    assert "only with an objective without labels" in capsys.readouterr().err
+    assert main(["sim", "--train", *objective, *labels, "--faults", "none"]) == 2
+    assert "not with --faults" in capsys.readouterr().err
 
 
 def test_a_preset_is_written_out_beside_what_is_stated(capsys: Capture) -> None:
@@ -180,3 +193,35 @@ def test_texts() -> None:
         "Cost      30 kB and 1e+06 training FLOPs per peer and round",
         "Time      1m01s",
     ]
+    result |= {"probe_labels": 300, "random_encoder_accuracy": 0.5}
+    assert result_text(result).splitlines()[1] == (
+        "Probe     linear, fitted with 300 labels; a random encoder has 50.0 %"
+    )
+    result |= {"fine_tuned_accuracy": 0.75, "random_encoder_fine_tuned_accuracy": 0.25}
+    assert result_text(result).splitlines()[2] == (
+        "Tuned     75.0 %; a random encoder: 25.0 %"
+    )
+
+
+HEADS = {"width": 8, "heads": 2, "layers": 1, "inner": 8, "group": 4, "patch": 4}
+HEADS |= {"head_hidden": 8, "head_output": 4}
+
+
+@pytest.mark.slow
+def test_without_labels_from_the_command_line(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real runner, on a set that is good for nothing but this."""
+    monkeypatch.setattr(
+        "p2pfusion.cli.experiment.RUNNER", "p2pfusion.simulation.experiment"
+    )
+    small = ["--peers", "2", "--rounds", "1", "--limit", "60", "--limit-test", "40"]
+    arguments = ["sim", "--train", *small, "--objective", "moco", "--model", "vit"]
+    heads = ["--model-arguments", json.dumps(HEADS), "--probe-labels", "30"]
+    assert main([*arguments, *heads, "--method", "fedavg"]) == 0
+    out, err = capsys.readouterr()
+    assert "Round 1 of 1: loss " in err
+    assert out.splitlines()[1].startswith("Probe     linear, fitted with 30 labels; ")
+    assert main(arguments) == 8
+    err = capsys.readouterr().err
+    assert "'moco' needs a model with heads" in err and err.count("\n") == 1

@@ -61,9 +61,11 @@ OPTIONS = {
     "--model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
     "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
-    "--outer-momentum --label-mask "
+    "--outer-momentum "
+    "--label-mask "
     "--logit-adjustment --eval-every "
-    "--shares --participants --ensemble --full-forward --pretrained --save",
+    "--shares --participants --ensemble --full-forward --probe-labels "
+    "--fine-tune-labels --pretrained --save",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from

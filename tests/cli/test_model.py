@@ -151,6 +151,27 @@ def test_a_file_that_does_not_name_its_model_needs_the_option(
     assert "no parameter" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_file_says_whether_its_classifier_was_trained(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "m.safetensors"
+    values = {
+        "layers.0.weight": np.eye(64, dtype=np.float32),
+        "layers.0.bias": np.ones(64, np.float32),
+        "layers.1.weight": np.zeros((10, 64), np.float32),
+        "layers.1.bias": np.zeros(10, np.float32),
+    }
+    told = {"model": "mlp", "model_arguments": '{"hidden": [64]}'}
+    file.write_bytes(save(values, {**told, "objective": "moco", "seed": "3"}))
+    assert main(["evaluate", str(file), "--data", "digits"]) == 0
+    out = capsys.readouterr().out
+    assert "by a linear probe fitted with 1442 labels of the training part" in out
+    file.write_bytes(save(values, told))
+    assert main(["evaluate", str(file), "--data", "digits"]) == 0
+    assert "probe" not in capsys.readouterr().out
+
+
 def test_what_evaluation_found_in_words() -> None:
     found = {"accuracy": 0.5, "samples": 40, "chance_accuracy": 0.1, "loss": 1.25}
     assert evaluation_text({**found, "held_out": True, "perplexity": None}) == (
@@ -163,3 +184,9 @@ def test_what_evaluation_found_in_words() -> None:
     )
     unknown = {**language, "loss": None, "perplexity": None}
     assert "loss not finite, perplexity not finite (by" in evaluation_text(unknown)
+    probed = {**found, "held_out": True, "probe_labels": 300}
+    assert evaluation_text({**probed, "random_encoder_accuracy": 0.25}) == (
+        "Accuracy 50.0 % on 40 held-out examples (chance: 10.0 %), loss 1.250; by a "
+        "linear probe fitted with 300 labels of the training part (a random encoder: "
+        "25.0 %)"
+    )

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.split.indices import IndexSet
-from p2pfusion.split.layout import Layout
+from p2pfusion.split.layout import Layout, ParameterSpec
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.training.models import MODELS, Model, check_fit, settle
 from p2pfusion.training.models.base import Width
+from p2pfusion.training.models.heads import Embedding
 from p2pfusion.training.models.projection import Projecting
 from p2pfusion.training.traits import Traits
 
@@ -42,33 +43,36 @@ PROJECTION = 4
 
 
 @dataclass(frozen=True)
-class Inside:
-    """A transformer whose heads are cut inside, where they are not usually."""
+class Fixed:
+    """A model with arguments that are not its usual ones."""
 
     model: Model
+    fixed: Mapping[str, object]
 
     @property
     def defaults(self) -> Mapping[str, object]:
-        return {**self.model.defaults, "head_cut": "inside"}
+        return {**self.model.defaults, **self.fixed}
 
     def suited(self, traits: Traits) -> dict[str, object]:
         return self.model.suited(traits)
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
-        return self.model.layout({**arguments, "head_cut": "inside"})
+        return self.model.layout({**arguments, **self.fixed})
 
     def build(
         self, arguments: Mapping[str, object], sizes: Mapping[str, int]
     ) -> nn.Module:
-        return self.model.build({**arguments, "head_cut": "inside"}, sizes)
+        return self.model.build({**arguments, **self.fixed}, sizes)
 
 
+HEADS = {"head_hidden": 6, "head_output": 4}
 CASES: dict[str, Model] = {
     **MODELS,
     **{
-        f"{name}-inside": Inside(MODELS[name])
+        f"{name}-inside": Fixed(MODELS[name], {"head_cut": "inside"})
         for name in ("transformer", "transformer-classifier", "vit")
     },
+    "vit-heads": Fixed(MODELS["vit"], HEADS),
 }
 models = pytest.mark.parametrize("model", CASES.values(), ids=list(CASES))
 projections = pytest.mark.parametrize("projection", [0, PROJECTION])
@@ -89,7 +93,7 @@ def suits(model: Model, found: Traits) -> bool:
 
 def arguments(model: Model, projection: int = 0) -> dict[str, object]:
     name = next(name for name, other in CASES.items() if other is model)
-    small = SMALL.get(name.removesuffix("-inside"), {})
+    small = SMALL.get(name.removesuffix("-inside").removesuffix("-heads"), {})
     found = {**model.suited(traits(model)), **small}
     return {**found, "projection": projection}
 
@@ -161,13 +165,20 @@ def test_a_projection_is_one_parameter_behind_all_others(model: Model) -> None:
     """Its rows are never cut; without it, the layout is what it would be anyway."""
     without = model.layout(arguments(model))
     layout = model.layout(arguments(model, PROJECTION))
-    *others, last = layout.parameters
-    assert (layout.axes, tuple(others)) == (without.axes, without.parameters)
+    *others, last = before_heads(layout)
+    assert (layout.axes, others) == (without.axes, before_heads(without))
     assert last.name == "projection.weight" and last.layer == others[-1].layer
     rows, columns = last.dimensions
     assert (rows.size, rows.axis) == (PROJECTION, None)
     assert columns.axis is not None
     assert layout.axis(columns.axis).size == columns.size
+
+
+def before_heads(layout: Layout) -> list[ParameterSpec]:
+    """The parameters that are there without heads, behind which those of heads are."""
+    found = [p for p in layout.parameters if not p.name.startswith("heads.")]
+    assert list(layout.parameters[: len(found)]) == found
+    return found
 
 
 @models
@@ -212,8 +223,9 @@ def test_every_sub_module_has_the_shapes_of_its_split(
 def test_a_sub_module_computes_the_silenced_full_model(
     model: Model, projection: int, data: st.DataObject
 ) -> None:
-    """Logits, projected features and gradients of the small module are those of the
-    full one in which every hidden unit outside the split is zero, scaler included."""
+    """Logits, projected features, predictions and gradients of the small module are
+    those of the full one in which every hidden unit outside the split is zero, scaler
+    included."""
     layout = model.layout(arguments(model, projection))
     split = data.draw(splits(layout))
     full = full_module(model, layout)
@@ -225,6 +237,11 @@ def test_a_sub_module_computes_the_silenced_full_model(
     sums = [logits.square().mean() for logits in (expected, found)]
     if projection:
         expected, found = projected(full, model), projected(small, model)
+        torch.testing.assert_close(found, expected)
+        values = zip(sums, (expected, found), strict=True)
+        sums = [total + z.pow(3).mean() for total, z in values]
+    if has_heads(full):
+        expected, found = foretold(full, model), foretold(small, model)
         torch.testing.assert_close(found, expected)
         values = zip(sums, (expected, found), strict=True)
         sums = [total + z.pow(3).mean() for total, z in values]
@@ -243,9 +260,18 @@ def projected(module: nn.Module, model: Model) -> Tensor:
     return module.project(module.last(exact(inputs(model))))
 
 
+def has_heads(module: nn.Module) -> bool:
+    return isinstance(module, Embedding) and module.heads is not None
+
+
+def foretold(module: nn.Module, model: Model) -> Tensor:
+    assert isinstance(module, Embedding)
+    return module.predict(module.embed(module.last(exact(inputs(model)))))
+
+
 def projection_of(layout: Layout) -> int:
-    last = layout.parameters[-1]
-    return last.shape[0] if last.name == "projection.weight" else 0
+    found = [p.shape[0] for p in layout.parameters if p.name == "projection.weight"]
+    return found[0] if found else 0
 
 
 def full_module(model: Model, layout: Layout) -> nn.Module:
@@ -322,3 +348,5 @@ def test_initial_values_keep_the_scale_of_signals(model: Model) -> None:
     assert 0.05 < module(inputs(model)).std().item() < 3.0
     assert isinstance(module, Projecting)
     assert 0.05 < module.project(module.last(inputs(model))).std().item() < 3.0
+    if has_heads(module):
+        assert 0.05 < foretold(module.double(), model).std().item() < 3.0

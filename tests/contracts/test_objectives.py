@@ -16,15 +16,24 @@ from p2pfusion.protocol import objectives as pure
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import NO_ANSWER
 from p2pfusion.training.models import MODELS, Model
-from p2pfusion.training.objectives import OBJECTIVES, create_objective
+from p2pfusion.training.models.heads import PREDICTOR, PROJECTOR
+from p2pfusion.training.objectives import (
+    OBJECTIVES,
+    SELF_SUPERVISED,
+    create_objective,
+)
 from p2pfusion.training.objectives.contrastive import Contrast
+from p2pfusion.training.objectives.self_supervised import DEFAULTS
 from tests.contracts.test_models import (
     CLASSES,
     COUNT,
+    HEADS,
     LENGTH,
     PROJECTION,
+    STACK,
     arguments,
     full_module,
+    has_heads,
     inputs,
     models,
     traits,
@@ -33,7 +42,16 @@ from tests.strategies import plain_data
 
 CPU = torch.device("cpu")
 COUNTS = [1] * CLASSES
-LAYOUT = MODELS["mlp"].layout({"hidden": [4], "projection": 3})
+LAYOUT = MODELS["vit"].layout({**STACK, **HEADS, "projection": PROJECTION})
+
+IDLE = {
+    "byol": ("projection.", "classifier."),
+    "contrastive": ("heads.",),
+    "moco": ("projection.", "classifier."),
+    "simclr": ("projection.", "classifier.", "heads.predictor."),
+    "task": ("projection.", "heads."),
+}
+"""What an objective has no use for."""
 
 named = pytest.mark.parametrize("name", sorted(OBJECTIVES))
 
@@ -44,7 +62,12 @@ def test_every_parameter_learns_in_some_round(name: str, model: Model) -> None:
     """Two rounds on two batches; and nothing but gradients is left in the module."""
     layout = model.layout(arguments(model, PROJECTION))
     module, full = full_module(model, layout).float(), Split.full(layout)
+    if name in SELF_SUPERVISED and not has_heads(module):
+        with pytest.raises(ConfigError, match="needs a model with heads"):
+            create_objective({"name": name}, COUNTS, CPU, layout)
+        return
     objective = create_objective({"name": name}, COUNTS, CPU, layout)
+    beside = {"moco": 1, "byol": 1}.get(name, 0)
     random = torch.Generator().manual_seed(6)
     shape = (COUNT, LENGTH) if traits(model).task == "language" else (COUNT,)
     targets = torch.randint(CLASSES, shape, generator=random)
@@ -53,8 +76,10 @@ def test_every_parameter_learns_in_some_round(name: str, model: Model) -> None:
     learned: set[str] = set()
     for round_index in range(2):
         before = {key: p.clone() for key, p in module.named_parameters()}
-        frozen = objective.begin(module, full)
-        assert frozen == ((full, full) if round_index and name != "task" else ())
+        frozen = objective.begin(module, full, torch.Generator())
+        if name == "contrastive" and round_index:
+            beside = 2
+        assert frozen == (full,) * beside
         loss = objective.loss(module, inputs(model), targets)
         assert loss.shape == () and torch.isfinite(loss)
         loss.backward()
@@ -63,11 +88,15 @@ def test_every_parameter_learns_in_some_round(name: str, model: Model) -> None:
             if parameter.grad is not None and parameter.grad.abs().sum() > 0:
                 learned.add(key)
             parameter.grad = None
+        objective.after_step(module)
         move(module, random)  # as training does
         objective.end(module, full)
         move(module, random)  # as the others do
-    missing = {key for key, _ in module.named_parameters()} - learned
-    assert missing == (set() if name != "task" else {"projection.weight"})
+    everything = {key for key, _ in module.named_parameters()}
+    assert everything - learned == {
+        key for key in everything if key.startswith(IDLE[name])
+    }
+    assert objective.labelled == (name not in SELF_SUPERVISED)
 
 
 def move(module: nn.Module, random: torch.Generator) -> None:
@@ -80,6 +109,24 @@ def test_both_wings_have_the_same_table() -> None:
     assert set(pure.OBJECTIVES) == set(OBJECTIVES)
     assert pure.OBJECTIVES["contrastive"] == asdict(Contrast())
     assert pure.OBJECTIVES["task"] == {}
+    assert set(pure.SELF_SUPERVISED) == set(SELF_SUPERVISED) == set(DEFAULTS)
+    for name, defaults in DEFAULTS.items():
+        assert pure.OBJECTIVES[name] == defaults
+    assert (pure.PROJECTOR, pure.PREDICTOR) == (PROJECTOR, PREDICTOR)
+
+
+@pytest.mark.parametrize("name", SELF_SUPERVISED)
+@pytest.mark.parametrize("heads", [{}, {**HEADS, "predictor": False}, HEADS])
+def test_both_wings_ask_the_same_of_a_layout(
+    name: str, heads: dict[str, object]
+) -> None:
+    layout = MODELS["vit"].layout({**STACK, **heads})
+    said = [
+        refusal(lambda: pure.check_objective(name, {}, layout)),
+        refusal(lambda: create_objective({"name": name}, COUNTS, CPU, layout)),
+    ]
+    assert said[0] == said[1]
+    assert bool(said[0]) == (not heads or ("predictor" in heads and name != "simclr"))
 
 
 VALUES = plain_data | st.sampled_from(
@@ -88,7 +135,8 @@ VALUES = plain_data | st.sampled_from(
 
 
 @named
-@given(key=st.sampled_from(["weight", "temperature", "previous", "name", "other"]),
+@given(key=st.sampled_from(["weight", "temperature", "previous", "momentum", "crop",
+                            "solarize", "name", "other"]),
        value=VALUES)  # fmt: skip
 def test_both_wings_refuse_the_same_options(name: str, key: str, value: object) -> None:
     """The daemon founds no swarm that its trainer cannot train."""

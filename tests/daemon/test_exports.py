@@ -37,6 +37,8 @@ def test_an_export_is_a_whole_model_with_its_origin(
     }
     assert metadata["p2pfusion_swarm"] == manifest.swarm_id
     assert (metadata["model"], metadata["p2pfusion_round"]) == ("mlp", "2")
+    # What an evaluation needs to know where no classifier was trained.
+    assert metadata["objective"] == "task" and metadata["seed"] == str(manifest.seed)
     assert found["bytes"] == path.stat().st_size
     assert (found["path"], found["round"], found["peers"]) == (str(path), 2, 1)
     assert found["parameters"] == manifest.layout.size

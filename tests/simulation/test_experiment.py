@@ -217,6 +217,70 @@ def test_a_contrast_costs_its_passes(rounds: int, previous: int) -> None:
     assert found["peak_activation_bytes"] >= plain["peak_activation_bytes"]  # type: ignore[operator]
 
 
+WITHOUT_LABELS: Data = {
+    "model": "vit",
+    "model_arguments": {
+        **{"width": 32, "heads": 4, "layers": 2, "inner": 64, "group": 4, "patch": 7},
+        **{"head_hidden": 32, "head_output": 16},
+    },
+    "data": {"kind": "fashion-mnist"},
+    "objective": "moco",
+    "split_fraction": "1",
+    "method": "fedavg",
+    "partition": {"rule": "iid"},
+    "rounds": 3,
+    "limit": 300,
+    "limit_test": 100,
+    "probe_labels": 100,
+    "batch": 32,
+    "optimiser": "adamw",
+    "learning_rate": 0.002,
+}
+
+
+@pytest.mark.slow
+def test_a_swarm_learns_without_labels(benchmark_data: Path) -> None:
+    """Its loss, that is: what encoders are worth, more data and rounds would show."""
+    found, again = result(**WITHOUT_LABELS), result(**WITHOUT_LABELS)
+    first, _, last = found["curve"]  # type: ignore[misc]
+    assert last["loss"] < first["loss"] - 0.1
+    found.pop("seconds"), again.pop("seconds")
+    assert found == again
+    assert found["probe_labels"] == 100
+    assert found["accuracy"] == last["accuracy"] and found["loss"] == last["test_loss"]
+    one_view = float(str(found["one_view_flops_per_peer_round"]))
+    # Two views, and two forward passes of the other branch, without the predictor.
+    assert 2.6 < flops(found) / one_view < 8 / 3
+
+
+NARROW = {"width": 8, "heads": 2, "layers": 1, "inner": 8, "group": 4, "patch": 4}
+QUICK: Data = {
+    **WITHOUT_LABELS,
+    "model_arguments": {**NARROW, "head_hidden": 8, "head_output": 4},
+    "data": {"kind": "digits"},
+    "rounds": 2,
+}
+
+
+@pytest.mark.parametrize("objective", ["byol", "moco", "simclr"])
+def test_encoders_are_looked_at_beside_a_random_one(objective: str) -> None:
+    sub = {"method": "heterofl", "split_fraction": "1/2", "objective": objective}
+    found = result(**{**QUICK, **sub})
+    other = result(**{**QUICK, **sub, "learning_rate": 1e-12})
+    for name in ("accuracy", "random_encoder_accuracy"):
+        assert 0 < float(str(found[name])) < 1
+    assert other["random_encoder_accuracy"] == found["random_encoder_accuracy"]
+    assert other["accuracy"] == other["random_encoder_accuracy"]
+    assert "fine_tuned_accuracy" not in found
+    assert "random_encoder_accuracy" not in result()
+
+
+def test_encoders_are_fine_tuned_where_it_is_asked_for() -> None:
+    found = result(**{**QUICK, "rounds": 1, "fine_tune_labels": 1})
+    for name in ("fine_tuned_accuracy", "random_encoder_fine_tuned_accuracy"):
+        assert 0 < float(str(found[name])) < 1
+
+
 def flops(found: Data) -> float:
     return float(str(found["train_flops_per_peer_round"]))
 
@@ -328,6 +392,11 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"save": "all.safetensors", "ensemble": 2}, "ensemble"),
         ({"pretrained": ""}, "'pretrained'"),
         ({"pretrained": "/nowhere/at/all.safetensors"}, "no such file"),
+        ({"objective": "moco"}, "'moco' needs a model with heads"),
+        ({"probe_labels": 5}, "'task' has them"),
+        ({"fine_tune_labels": 0}, "fine_tune_labels"),
+        ({**QUICK, "ensemble": 2}, "do not answer as an ensemble"),
+        ({**QUICK, "full_forward": True}, "for the objective 'task' only"),
     ],
 )
 def test_a_bad_specification_names_what_is_wrong(changes: Data, told: str) -> None:

@@ -116,7 +116,7 @@ def trained_round(made: ContrastiveObjective, split: Split, seeds: int) -> float
     """A round that begins with the values of one seed and ends with the next one's;
     the loss just before its end."""
     built = module(split, seeds)
-    made.begin(built, split)
+    made.begin(built, split, torch.Generator())
     change(built, seeds + 1)
     loss = made.loss(built, IMAGES, LABELS).item()
     made.end(built, split)
@@ -142,7 +142,7 @@ def test_a_round_compares_what_was_received_with_what_was_trained(
 def test_the_first_round_is_the_task_alone() -> None:
     made = objective()
     built = module(FIRST, 1)
-    assert made.begin(built, FIRST) == ()
+    assert made.begin(built, FIRST, torch.Generator()) == ()
     expected = TaskObjective().loss(built, IMAGES, LABELS)
     assert torch.equal(made.loss(built, IMAGES, LABELS), expected)
 
@@ -152,7 +152,7 @@ def test_several_past_rounds_repel() -> None:
     for number, split in enumerate((FIRST, SECOND, FIRST)):
         trained_round(made, split, 10 * number)
     built = module(SECOND, 40)
-    assert made.begin(built, SECOND) == (SECOND, SECOND, FIRST)
+    assert made.begin(built, SECOND, torch.Generator()) == (SECOND, SECOND, FIRST)
     others = [features_of(SECOND, 40), features_of(SECOND, 11), features_of(FIRST, 21)]
     term = slow_contrast(features_of(SECOND, 40), others, 0.5)
     task = TaskObjective().loss(built, IMAGES, LABELS).item()
@@ -163,7 +163,7 @@ def test_a_round_that_failed_leaves_nothing() -> None:
     made, other = objective(), objective()
     for each in (made, other):
         trained_round(each, FIRST, 10)
-    made.begin(module(FIRST, 50), FIRST)  # and no end
+    made.begin(module(FIRST, 50), FIRST, torch.Generator())  # and no end
     assert trained_round(made, SECOND, 20) == trained_round(other, SECOND, 20)
 
 
@@ -171,7 +171,7 @@ def test_without_weight_it_is_the_task() -> None:
     made = objective(weight=0)
     trained_round(made, FIRST, 10)
     built = module(SECOND, 20)
-    assert made.begin(built, SECOND) == ()
+    assert made.begin(built, SECOND, torch.Generator()) == ()
     expected = TaskObjective().loss(built, IMAGES, LABELS)
     assert torch.equal(made.loss(built, IMAGES, LABELS), expected)
 
@@ -180,10 +180,10 @@ def test_only_the_trained_module_gets_gradients_and_absent_classes_get_none() ->
     told = {"name": "contrastive", "label_mask": True}
     made = create_objective(told, [2, 2, 0], CPU, LAYOUT)
     built = module(FIRST, 1)
-    made.begin(built, FIRST)
+    made.begin(built, FIRST, torch.Generator())
     made.end(built, FIRST)
     change(built, 2)
-    made.begin(built, FIRST)
+    made.begin(built, FIRST, torch.Generator())
     change(built, 3)
     made.loss(built, IMAGES, torch.tensor([0, 1, 1, 0])).backward()
     assert isinstance(made, ContrastiveObjective)
@@ -222,4 +222,4 @@ def test_a_model_without_a_projection_is_refused(layout: Layout) -> None:
         create_objective({"name": "contrastive"}, COUNTS, CPU, layout)
     assert "argument projection" in caught.value.hint
     with pytest.raises(ConfigError, match="needs a model with a projection"):
-        objective().begin(nn.Linear(2, 2), FIRST)
+        objective().begin(nn.Linear(2, 2), FIRST, torch.Generator())

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.segment import Split
-from p2pfusion.training.cost import saved_activation_bytes, training_flops
+from p2pfusion.training.cost import (
+    Meter,
+    StepCost,
+    costs_told,
+    saved_activation_bytes,
+    step_cost,
+    training_flops,
+)
+from p2pfusion.training.data.examples import Examples, examples
 from p2pfusion.training.models import MODELS
+from p2pfusion.training.objectives import SELF_SUPERVISED
+from tests.training.samples import window
 
 BATCH, TOKENS, VOCABULARY, LAYERS, HEADS = 2, 6, 9, 2, 2
 STREAM, HEAD, INNER = 8, 4, 12
@@ -108,3 +120,109 @@ def test_frozen_sub_models_leave_their_projected_features(count: int) -> None:
 def tokens() -> Tensor:
     random = torch.Generator().manual_seed(0)
     return torch.randint(VOCABULARY, (BATCH, TOKENS), generator=random)
+
+
+# --- Two views, two branches ---------------------------------------------------------
+
+PATCH, PATCHES, HIDDEN, OUTPUT = 2, 4, 5, 3
+IMAGES: dict[str, object] = {
+    "in_channels": 1,
+    "image_size": 4,
+    "patch": PATCH,
+    "width": STREAM,
+    "heads": HEADS,
+    "layers": LAYERS,
+    "inner": INNER,
+    "group": 4,
+    "head_hidden": HIDDEN,
+    "head_output": OUTPUT,
+}
+VIT = MODELS["vit"].layout(IMAGES)
+
+
+def embedding_flops(part: int) -> int:
+    """Forward, of one view in a part of every width: up to the projector's output."""
+    stream, head, inner = STREAM // part, HEAD // part, INNER // part
+    projections = PATCHES * stream * 4 * HEADS * head
+    attention = 2 * HEADS * PATCHES * PATCHES * head
+    block = projections + attention + PATCHES * 2 * stream * inner
+    projector = stream * HIDDEN + HIDDEN * HIDDEN + HIDDEN * OUTPUT
+    return 2 * (PATCHES * PATCH**2 * stream + LAYERS * block + projector)
+
+
+PREDICTOR = 2 * 2 * HIDDEN * OUTPUT
+
+
+@pytest.mark.parametrize("part", [1, 2])
+@pytest.mark.parametrize("objective", SELF_SUPERVISED)
+def test_views_cost_both_branches(objective: str, part: int) -> None:
+    """Heads are cut inside, so that half of them is half of every head."""
+    arguments = {**IMAGES, "head_cut": "inside"}
+    layout = MODELS["vit"].layout(arguments)
+    sets = {axis.name: IndexSet.span(0, axis.size // part) for axis in layout.axes}
+    split = Split.of(sets)
+    found = step_cost(
+        "vit", arguments, layout, split, images(6), 4, (split,), objective=objective
+    )
+    forward = embedding_flops(part)
+    if objective == "simclr":
+        assert found.one_view_flops == 3 * forward
+        assert found.flops_per_example == 2 * 3 * forward
+    else:
+        assert found.one_view_flops == 3 * (forward + PREDICTOR)
+        assert found.flops_per_example == 2 * 3 * (forward + PREDICTOR) + 2 * forward
+    # Of two views, autograd keeps twice what it keeps of one image, and the heads'.
+    module = MODELS["vit"].build(arguments, split.sizes())
+    inputs, _ = images(6).batch(torch.arange(4), torch.device("cpu"))
+    kept = 2 * saved_activation_bytes(module, inputs)
+    assert kept < found.activation_bytes < 2 * kept
+
+
+def test_a_meter_adds_up_and_measures_each_width_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[int] = []
+
+    def measure(*given: object, **options: object) -> StepCost:
+        measured.append(1)
+        return step_cost(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("p2pfusion.training.cost.step_cost", measure)
+    meters = [
+        Meter("vit", IMAGES, VIT, images(6), batch=4, objective="moco")
+        for _ in range(2)
+    ]
+    first, second = (window(VIT, start=n, cells=1) for n in (0, 1))
+    full = Split.full(VIT)
+    assert first != second and first.sizes() == second.sizes() != full.sizes()
+    for split, count in ((first, 10), (second, 20), (full, 30)):
+        meters[0].count(split, (split,), count)
+    assert len(measured) == 2
+    small, whole = (
+        step_cost("vit", IMAGES, VIT, s, images(6), 4, (s,), objective="moco")
+        for s in (first, full)
+    )
+    assert (
+        meters[0].flops == 30 * small.flops_per_example + 30 * whole.flops_per_example
+    )
+    meters[1].count(full, (full,), 30)
+    assert costs_told(meters, 5) == {
+        "train_flops_per_peer_round": (meters[0].flops + meters[1].flops) / 5,
+        "one_view_flops_per_peer_round": (30 * small.one_view_flops
+                                          + 60 * whole.one_view_flops) / 5,
+        "peak_activation_bytes": whole.activation_bytes,
+    }  # fmt: skip
+
+
+def test_without_views_there_is_nothing_beside_the_flops() -> None:
+    meter = Meter("vit", IMAGES, VIT, images(6), batch=4, objective="task")
+    full = Split.full(VIT)
+    meter.count(full, (), 10)
+    module = MODELS["vit"].build(IMAGES, full.sizes())
+    inputs, _ = images(6).batch(torch.arange(4), torch.device("cpu"))
+    assert meter.flops == 10 * training_flops(module, inputs) // 4
+    assert "one_view_flops_per_peer_round" not in costs_told([meter], 1)
+
+
+def images(count: int) -> Examples:
+    return examples(np.zeros((count, 4, 4), np.uint8), np.arange(count), "f")

@@ -22,6 +22,7 @@ from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import MODELS
+from p2pfusion.training.probe import initial_model
 from p2pfusion.training.trainer import Setup, Trainer
 from tests.training.samples import window
 
@@ -329,6 +330,38 @@ def test_evaluate_an_assembled_model(process: Process, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     assert process.error(request)["name"] == "verification-failed"
     assert process.error({**request, "file": "/none"})["name"] == "verification-failed"
+
+
+def test_evaluate_an_encoder_that_was_trained_without_labels(
+    process: Process, tmp_path: Path
+) -> None:
+    """Beside the same of the values that its swarm began with."""
+    path = tmp_path / "model.safetensors"
+    segments = tuple(Split.full(LAYOUT).segments(LAYOUT))
+    values = initial_model("mlp", ARGUMENTS, SEED).values()
+    with write_checkpoint(path, LAYOUT, {}) as writer:
+        writer.write_flat(segments, np.concatenate([v.ravel() for v in values]))
+    request = {
+        "do": "evaluate",
+        "model": "mlp",
+        "arguments": ARGUMENTS,
+        "objective": "moco",
+        "seed": SEED,
+        "file": str(path),
+        "data": DATA,
+    }
+    done = process.ask(request)
+    assert (done["samples"], done["held_out"], done["probe_labels"]) == (
+        355,
+        True,
+        1442,
+    )
+    assert done["accuracy"] == done["random_encoder_accuracy"]
+    assert float(str(done["accuracy"])) > 0.8
+    other = process.ask({**request, "seed": SEED + 1})
+    assert other["random_encoder_accuracy"] != done["accuracy"] == other["accuracy"]
+    plain = process.ask({**request, "objective": "task"})
+    assert float(str(plain["accuracy"])) < 0.5 and "probe_labels" not in plain
 
 
 def test_ctrl_c_is_the_daemons_business(process: Process) -> None:

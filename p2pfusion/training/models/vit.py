@@ -20,11 +20,14 @@ from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.training.models.base import image_shape, settle, whole
 from p2pfusion.training.models.blocks import STREAM, Stack
 from p2pfusion.training.models.cut import Cut, along, classifier_parameters, uniform
-from p2pfusion.training.models.projection import (
-    Projecting,
-    projection_layer,
-    projection_parameters,
+from p2pfusion.training.models.heads import (
+    HEAD_ARGUMENTS,
+    Embedding,
+    Heads,
+    head_layers,
+    head_parameters,
 )
+from p2pfusion.training.models.projection import projection_layer, projection_parameters
 from p2pfusion.training.traits import Traits
 
 _LOUDNESS = 0.1
@@ -51,8 +54,8 @@ class Patches:
         return cls(whole(settled, "in_channels"), side, (image // side) ** 2)
 
 
-class VitNetwork(Projecting):
-    """Patches, positions, blocks, norm, mean, classifier, perhaps a projection."""
+class VitNetwork(Embedding):
+    """Patches, positions, blocks, norm, mean, classifier, perhaps what compares."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class VitNetwork(Projecting):
         *,
         classes: int,
         projection: nn.Linear | None,
+        heads: Heads | None,
     ) -> None:
         super().__init__()
         width, side = cut[STREAM], patches.side
@@ -71,6 +75,7 @@ class VitNetwork(Projecting):
         self.norm = stack.norm(cut, across=True)
         self.classifier = nn.Linear(width, classes)
         self.projection = projection
+        self.heads = heads
 
     def last(self, inputs: Tensor) -> Tensor:  # (B, C, H, W) -> (B, w)
         """The normalised stream, in its mean over the tokens."""
@@ -92,7 +97,7 @@ class Vit:
     """The ``vit`` of the table.
 
     Arguments: in_channels, image_size, patch, width, heads, layers, inner, group,
-    head_cut, classes, projection.
+    head_cut, classes, projection, head_hidden, head_output, predictor.
     """
 
     is_deep: ClassVar[bool] = True
@@ -110,6 +115,7 @@ class Vit:
             "head_cut": "whole",
             "classes": 10,
             "projection": 0,
+            **HEAD_ARGUMENTS,
         }
     )
 
@@ -144,6 +150,7 @@ class Vit:
             *stack.parameters(),
             *classifier_parameters(classes, axes[STREAM], stack.layers + 1),
             *projection_parameters(settled, axes[STREAM], stack.layers + 1),
+            *head_parameters(settled, axes[STREAM], stack.layers + 1),
         ]
         return Layout(tuple(axes.values()), tuple(parameters))
 
@@ -160,4 +167,5 @@ class Vit:
             Patches.of(settled),
             classes=whole(settled, "classes", 1 << 20),
             projection=projection_layer(settled, cut[STREAM]),
+            heads=head_layers(settled, cut[STREAM]),
         )

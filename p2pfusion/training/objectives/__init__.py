@@ -13,9 +13,15 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.objectives.contrastive import Contrast, ContrastiveObjective
+from p2pfusion.training.objectives.self_supervised import (
+    DEFAULTS,
+    ByolObjective,
+    MocoObjective,
+    SimclrObjective,
+)
 from p2pfusion.training.objectives.task import TaskObjective
 
-__all__ = ["OBJECTIVES", "Objective", "create_objective"]
+__all__ = ["OBJECTIVES", "SELF_SUPERVISED", "Objective", "create_objective"]
 
 Options = Mapping[str, object]
 
@@ -23,8 +29,9 @@ Options = Mapping[str, object]
 class Objective(Protocol):
     """A loss on one batch after another, and what it remembers between rounds.
 
-    A round is ``begin``, any number of losses, and ``end`` if it came to its end; after
-    a round that failed comes the next ``begin``.
+    A round is ``begin``, any number of losses with a step of the optimiser and
+    ``after_step`` behind each, and ``end`` if it came to its end; after a round that
+    failed comes the next ``begin``.
     """
 
     @property
@@ -32,16 +39,29 @@ class Objective(Protocol):
         """Classes that this peer's training leaves alone, as a mask; None: no class."""
         ...
 
-    def begin(self, module: nn.Module, split: Split) -> tuple[Split, ...]:
+    @property
+    def labelled(self) -> bool:
+        """Whether labels are looked at. Otherwise the classifier learns nothing, and
+        what it answers says nothing."""
+        ...
+
+    def begin(
+        self, module: nn.Module, split: Split, generator: torch.Generator
+    ) -> tuple[Split, ...]:
         """A round begins, and the module of this split has the values as received.
 
-        The splits of the sub-models that run beside it in every step of the round,
-        frozen: what they cost is counted.
+        ``generator``: for what the round draws, the same if the round is repeated. The
+        splits of the sub-models that run beside the module in every step of the round,
+        without gradients: what they cost is counted.
         """
         ...
 
     def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over the batch's targets, a scalar with gradient."""
+        ...
+
+    def after_step(self, module: nn.Module) -> None:
+        """The optimiser has moved the module's values."""
         ...
 
     def end(self, module: nn.Module, split: Split) -> None:
@@ -52,12 +72,22 @@ class Objective(Protocol):
 Create = Callable[[Options, Sequence[int], torch.device, Layout], Objective]
 
 OBJECTIVES: dict[str, Create] = {
+    "byol": ByolObjective.create,
     "contrastive": ContrastiveObjective.create,
+    "moco": MocoObjective.create,
+    "simclr": SimclrObjective.create,
     "task": TaskObjective.create,
 }
 
+SELF_SUPERVISED = tuple(DEFAULTS)
+"""Objectives that look at no labels."""
+
 _COMMON = ("name", "label_mask", "logit_adjustment")
-_OPTIONS = {"contrastive": [f.name for f in fields(Contrast)], "task": []}
+_OPTIONS = {
+    "contrastive": [f.name for f in fields(Contrast)],
+    "task": [],
+    **{name: list(defaults) for name, defaults in DEFAULTS.items()},
+}
 
 
 def create_objective(

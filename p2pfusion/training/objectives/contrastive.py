@@ -43,6 +43,7 @@ from p2pfusion.limits import (
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.models.projection import NAME, Projecting
+from p2pfusion.training.objectives.options import count, number
 from p2pfusion.training.objectives.task import TaskObjective
 
 
@@ -68,15 +69,15 @@ class Contrast:
     def from_data(cls, options: Mapping[str, object]) -> Contrast:
         """From plain data; ``ConfigError`` names the key."""
         return cls(
-            _number(options, "weight", 0.0, MAX_CONTRAST_WEIGHT, cls.weight),
-            _number(
+            number(options, "weight", 0.0, MAX_CONTRAST_WEIGHT, cls.weight),
+            number(
                 options,
                 "temperature",
                 MIN_CONTRAST_TEMPERATURE,
                 MAX_CONTRAST_TEMPERATURE,
                 cls.temperature,
             ),
-            _count(options, "previous", MAX_CONTRAST_PREVIOUS, cls.previous),
+            count(options, "previous", MAX_CONTRAST_PREVIOUS, cls.previous),
         )
 
 
@@ -109,7 +110,14 @@ class ContrastiveObjective:
         """Classes that this peer's training leaves alone."""
         return self._task.absent
 
-    def begin(self, module: nn.Module, split: Split) -> tuple[Split, ...]:
+    @property
+    def labelled(self) -> bool:
+        """The task needs labels."""
+        return self._task.labelled
+
+    def begin(
+        self, module: nn.Module, split: Split, generator: torch.Generator
+    ) -> tuple[Split, ...]:
         """A round begins: copies the sub-model as it was received."""
         if not isinstance(module, Projecting):
             raise _no_projection()
@@ -128,6 +136,9 @@ class ContrastiveObjective:
         others = [projected(other.module, inputs) for other in self._others]
         term = contrast(module.project(last), others, self._settings.temperature)
         return task + self._settings.weight * term
+
+    def after_step(self, module: nn.Module) -> None:
+        """What stands beside the module does not move."""
 
     def end(self, module: nn.Module, split: Split) -> None:
         """A round has been trained: keeps what came of it for the next ones."""
@@ -162,25 +173,3 @@ def _no_projection() -> ConfigError:
         "the objective 'contrastive' needs a model with a projection",
         hint="set the model argument projection, for example to 64",
     )
-
-
-def _number(
-    options: Mapping[str, object], key: str, least: float, most: float, default: float
-) -> float:
-    value = options.get(key, default)
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not least <= value <= most:  # type: ignore[operator]
-        raise ConfigError(
-            f"objective.{key}: {value!r} is not a number from {least:g} to {most:g}"
-        )
-    return float(value)  # type: ignore[arg-type]
-
-
-def _count(options: Mapping[str, object], key: str, most: int, default: int) -> int:
-    value = options.get(key, default)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not 1 <= value <= most:  # type: ignore[operator]
-        raise ConfigError(
-            f"objective.{key}: {value!r} is not a whole number from 1 to {most}"
-        )
-    return int(value)  # type: ignore[call-overload, no-any-return]

@@ -40,6 +40,11 @@ class TaskObjective:
     absent: Tensor | None = None
     prior: Tensor | None = None
 
+    @property
+    def labelled(self) -> bool:
+        """Answers are labels, or the next tokens."""
+        return True
+
     @classmethod
     def create(
         cls,
@@ -63,9 +68,14 @@ class TaskObjective:
         shares = (counts + 1) / (counts + 1).sum()
         return replace(objective, prior=strength * shares.log())
 
-    def begin(self, module: nn.Module, split: Split) -> tuple[Split, ...]:
+    def begin(
+        self, module: nn.Module, split: Split, generator: torch.Generator
+    ) -> tuple[Split, ...]:
         """Nothing is remembered, and nothing runs beside the module."""
         return ()
+
+    def after_step(self, module: nn.Module) -> None:
+        """Nothing follows the module."""
 
     def end(self, module: nn.Module, split: Split) -> None:
         """Nothing is remembered."""
