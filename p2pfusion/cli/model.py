@@ -32,7 +32,14 @@ from p2pfusion.errors import (
     NotRunningError,
 )
 from p2pfusion.limits import MAX_ROSTER
-from p2pfusion.methods import Member, PlanContext, build_method, split_fraction
+from p2pfusion.methods import (
+    Member,
+    PlanContext,
+    build_method,
+    initial_layout,
+    split_fraction,
+)
+from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.windows import check_fraction
 
 DEFAULT_METHOD, DEFAULT_MODEL = "msfusion", "mlp"
@@ -241,6 +248,9 @@ def _planned_swarm(
     fraction = split_fraction(fraction_text, "--split-fraction")
     method = build_method(titles["method"], {})
     layout, _ = describe(titles["model"], model_arguments, None)
+    begins = initial_layout(method, layout)
+    if is_cut_in_depth(begins):
+        layout = begins  # how values begin changes no plan, but gates do
     check_fraction(layout, fraction, "--split-fraction")
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
@@ -276,7 +286,13 @@ def _live_swarm() -> tuple[Swarm, dict[str, str], int]:
     )
     names = {str(m.get("peer")): str(m.get("name")) for m in members}
     method = build_method(manifest.method, manifest.method_arguments)
-    swarm = Swarm(context, method, names, WIRE_DTYPE_BYTES[manifest.wire_dtype])
+    swarm = Swarm(
+        context,
+        method,
+        names,
+        WIRE_DTYPE_BYTES[manifest.wire_dtype],
+        is_pretrained=bool(manifest.pretrained),
+    )
     now = answer.get("round")
     latest = min(now, manifest.rounds - 1) if isinstance(now, int) else 0
     return swarm, {"method": manifest.method, "model": manifest.model}, latest

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from p2pfusion.cli.output import Data
 from p2pfusion.methods.base import Method, PlanContext, initial_layout
 from p2pfusion.split.coverage import coverage, ever_trained, traffic
+from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
 from p2pfusion.split.segment import Split
@@ -31,6 +32,8 @@ class Swarm:
     names: dict[str, str]
     """What people call the peers, by their id."""
     element_bytes: int = ELEMENT_BYTES
+    is_pretrained: bool = False
+    """Whether the model begins with the values of a checkpoint, as far as is known."""
 
     def splits(self, round_index: int) -> Splits:
         """Every peer's split in a round, by its id, in order of rank."""
@@ -101,6 +104,7 @@ def _peer(swarm: Swarm, plan: ExchangePlan, rank: int, split: Split) -> Data:
         "name": swarm.names.get(member.peer, member.peer),
         "split_fraction": float(member.split_fraction),
         "windows": {axis: [list(span) for span in s.ranges] for axis, s in split.sets},
+        "frozen": [axis for axis, _ in split.sets if axis in split.frozen],
         "parameters": parameters,
         "sub_model_bytes": parameters * ELEMENT_BYTES,
         "sent_bytes": moved.sent_bytes,
@@ -130,10 +134,18 @@ def _uncovered(swarm: Swarm, splits: Splits) -> Iterator[str]:
 
 
 def _never(swarm: Swarm, at_end: float) -> Iterator[str]:
-    """What nobody ever trains is noise in the whole model, unless it begins silent."""
+    """What nobody ever trains is noise in the whole model, unless it begins silent, or
+    pretrained."""
     context = swarm.context
-    silent = initial_layout(swarm.method, context.layout).blocks > 1
-    if at_end < 1.0 and not silent:
+    if at_end == 1.0 or swarm.is_pretrained:
+        return
+    if is_cut_in_depth(context.layout):
+        yield (
+            f"after all {context.rounds} rounds only {at_end:.1%} of the parameters "
+            "were ever trained, and the rest is noise unless the swarm begins with a "
+            "pretrained model"
+        )
+    elif initial_layout(swarm.method, context.layout).blocks == 1:
         yield (
             f"after all {context.rounds} rounds only {at_end:.1%} of the parameters "
             "were ever trained, and the rest is noise; a small model that every peer "

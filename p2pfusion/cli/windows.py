@@ -80,8 +80,10 @@ def _windows(
 
 
 def _spans(peer: Mapping[str, object], axis: str) -> str:
-    windows = peer["windows"]
-    assert isinstance(windows, Mapping)
+    windows, frozen = peer["windows"], peer.get("frozen", ())
+    assert isinstance(windows, Mapping) and isinstance(frozen, Sequence)
+    if axis in frozen:
+        return "frozen"
     return " ".join(f"{start}-{stop - 1}" for start, stop in windows[axis])
 
 

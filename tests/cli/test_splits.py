@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.splits import Swarm, exchanged_bytes, report
+from p2pfusion.cli.windows import split_screen
 from p2pfusion.methods import Member, PlanContext, build_method
+from p2pfusion.split.depth import cut_in_depth
+from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
 from tests.layouts import resnet18
 
 
@@ -43,6 +47,34 @@ def test_bytes_of_the_report_are_those_of_the_plan() -> None:
         name = str(peer["peer"])
         assert peer["sent_bytes"] == 4 * plan.elements_sent(name)
         assert peer["received_bytes"] == 4 * plan.elements_received(name)
+
+
+def deep(method: str, fractions: list[str]) -> Swarm:
+    """A swarm with a model of six blocks, cut in depth."""
+    layers = (
+        ParameterSpec(f"p{n}", (Dimension(8),), Initial("zeros"), n) for n in range(8)
+    )
+    roster = tuple(
+        Member(f"peer-{rank}", Fraction(text)) for rank, text in enumerate(fractions)
+    )
+    layout = cut_in_depth(Layout((), tuple(layers)))
+    context = PlanContext(seed=0, rounds=4, layout=layout, roster=roster)
+    return Swarm(context, build_method(method, {}), {})
+
+
+def test_frozen_layers_are_shown_and_are_noise_unless_they_are_pretrained() -> None:
+    planned = deep("layer-finetune", ["1/6", "1/2"])
+    data = report(planned, 0)
+    weak, strong = rows(data, "peers")
+    assert weak["frozen"] == [f"layer {n}" for n in range(6)]
+    assert strong["frozen"] == [f"layer {n}" for n in range(4)]
+    assert data["ever_trained_fraction_at_end"] == 0.5
+    (warning,) = data["warnings"]  # type: ignore[misc]
+    assert "unless the swarm begins with a pretrained model" in warning
+    screen = split_screen({**data, "method": "any", "model": "any"}, 80)
+    assert screen.count("frozen") == 10
+    pretrained = replace(planned, is_pretrained=True)
+    assert report(pretrained, 0)["warnings"] == []
 
 
 def test_half_precision_halves_the_bytes() -> None:
