@@ -32,7 +32,13 @@ from p2pfusion.errors import (
     NotRunningError,
 )
 from p2pfusion.limits import MAX_ROSTER
-from p2pfusion.methods import Member, PlanContext, build_method, split_fraction
+from p2pfusion.methods import (
+    Member,
+    PlanContext,
+    build_method,
+    initial_layout,
+    split_fraction,
+)
 from p2pfusion.split.windows import check_fraction
 
 DEFAULT_METHOD, DEFAULT_MODEL = "msfusion", "mlp"
@@ -242,6 +248,7 @@ def _planned_swarm(
     method = build_method(titles["method"], {})
     layout, _ = describe(titles["model"], model_arguments, None)
     check_fraction(layout, fraction, "--split-fraction")
+    layout = initial_layout(method, layout)
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
     return Swarm(context, method, {member.peer: member.peer for member in roster})

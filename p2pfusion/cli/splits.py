@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from p2pfusion.cli.output import Data
-from p2pfusion.methods.base import Method, PlanContext, initial_layout
+from p2pfusion.methods.base import Method, PlanContext
 from p2pfusion.split.coverage import coverage, ever_trained, traffic
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
@@ -100,6 +100,7 @@ def _peer(swarm: Swarm, plan: ExchangePlan, rank: int, split: Split) -> Data:
         "peer": member.peer,
         "name": swarm.names.get(member.peer, member.peer),
         "split_fraction": float(member.split_fraction),
+        "frozen": [axis for axis, _ in split.sets if axis in split.frozen],
         "windows": {axis: [list(span) for span in s.ranges] for axis, s in split.sets},
         "parameters": parameters,
         "sub_model_bytes": parameters * ELEMENT_BYTES,
@@ -132,8 +133,7 @@ def _uncovered(swarm: Swarm, splits: Splits) -> Iterator[str]:
 def _never(swarm: Swarm, at_end: float) -> Iterator[str]:
     """What nobody ever trains is noise in the whole model, unless it begins silent."""
     context = swarm.context
-    silent = initial_layout(swarm.method, context.layout).blocks > 1
-    if at_end < 1.0 and not silent:
+    if at_end < 1.0 and context.layout.blocks == 1:
         yield (
             f"after all {context.rounds} rounds only {at_end:.1%} of the parameters "
             "were ever trained, and the rest is noise; a small model that every peer "
