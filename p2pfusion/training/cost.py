@@ -1,7 +1,8 @@
 """What one training step costs, measured on the module itself.
 
 FLOPs count two per multiply-add of convolutions and matrix products, and a backward
-pass as two forward passes; norms and activations are not counted. Attention counts as
+pass as two forward passes, and none through what is not trained, which lies before all
+that is; norms and activations are not counted. Attention counts as
 two matrix products over all pairs of tokens, also where half of them are not looked at.
 A frozen sub-model that runs beside the trained one costs its forward pass up to the
 projection; the trained one then has the projection, too. Saved activations are the
@@ -17,7 +18,7 @@ includes how views are made, nor comparisons of embeddings.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -164,8 +165,7 @@ def views_cost(
 ) -> StepCost:
     """What a step of an objective costs whose round has begun, on these images."""
     views = inputs.repeat(2, 1, 1, 1)
-    one_view = _flops(lambda: objective.online(module, inputs))
-    one_view *= 1 + BACKWARD_FORWARDS
+    one_view = _trained_flops(module, lambda: objective.online(module, inputs))
     flops = 2 * one_view + _flops(lambda: objective.beside(views))
     return StepCost(
         flops // len(inputs),
@@ -179,9 +179,49 @@ def training_flops(
 ) -> int:
     """FLOPs of a forward and a backward pass over these inputs, and of the frozen
     sub-models' forward passes."""
-    forward = _flops(lambda: _outputs(module, inputs, contrasts=bool(frozen)))
-    beside = _flops(lambda: _features(frozen, inputs))
-    return (1 + BACKWARD_FORWARDS) * forward + beside
+    trained = _trained_flops(
+        module, lambda: _outputs(module, inputs, contrasts=bool(frozen))
+    )
+    return trained + _flops(lambda: _features(frozen, inputs))
+
+
+@torch.no_grad()
+def _trained_flops(module: nn.Module, run: Callable[[], object]) -> int:
+    """FLOPs of both passes: of the forward pass alone for what is not trained."""
+    counter = FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
+    begun: list[int] = []
+    untrained: list[int] = []
+
+    def enter(part: nn.Module, given: object) -> None:
+        begun.append(counter.get_total_flops())
+
+    def leave(part: nn.Module, given: object, output: object) -> None:
+        untrained.append(counter.get_total_flops() - begun.pop())
+
+    hooks = [
+        hook
+        for part in _untrained(module)
+        for hook in (
+            part.register_forward_pre_hook(enter),
+            part.register_forward_hook(leave),
+        )
+    ]
+    with counter:
+        run()
+    for hook in hooks:
+        hook.remove()
+    total = int(counter.get_total_flops())
+    return (1 + BACKWARD_FORWARDS) * total - BACKWARD_FORWARDS * sum(untrained)
+
+
+def _untrained(module: nn.Module) -> Iterator[nn.Module]:
+    """The largest parts of which no parameter is trained."""
+    parameters = list(module.parameters())
+    if parameters and not any(each.requires_grad for each in parameters):
+        yield module
+        return
+    for part in module.children():
+        yield from _untrained(part)
 
 
 @torch.no_grad()
