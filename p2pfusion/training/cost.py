@@ -7,8 +7,7 @@ products over all pairs of tokens, also where half of them are not looked at. A 
 sub-model that runs beside the trained one costs its forward pass up to the
 projection; the trained one then has the projection, too. Saved activations are the
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
-frozen pass these are its projected features. Frozen layers below the trained ones cost
-their forward pass alone.
+frozen pass these are its projected features.
 
 A self-supervised objective costs two views of each record in the trained branch,
 forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
