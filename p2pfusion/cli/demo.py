@@ -17,6 +17,7 @@ import click
 from p2pfusion.cli.command import command
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.datasets import named_data
+from p2pfusion.cli.demo_swarms import PERCEPTRON, demo_swarm
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.lifecycle import INSECURE
 from p2pfusion.cli.local_swarm import Interrupts, LocalPeer, LocalSwarm
@@ -29,13 +30,15 @@ from p2pfusion.cli.text import plural
 from p2pfusion.cli.trainer import describe
 from p2pfusion.errors import WaitTimeoutError
 from p2pfusion.limits import MAX_ROSTER
-from p2pfusion.methods import Member, PlanContext, build_method, split_fraction
+from p2pfusion.methods import (
+    Member,
+    PlanContext,
+    build_method,
+    initial_layout,
+    split_fraction,
+)
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.windows import check_fraction
-
-ROUNDS, LOCAL_EPOCHS, LEARNING_RATE = 40, 2, 0.1
-"""Enough for more than 0.96 on the digits at split fraction 0.5 in every run so far:
-peer ids are drawn anew in every run, and who trains what follows from their order."""
 
 ALPHA = 0.5
 VALIDATION = 0.1
@@ -45,8 +48,13 @@ POLL_S = 0.2
 STALL_TIMEOUT_S = 180.0
 """Without any progress for so long, something is broken: longer than any deadline."""
 
+MODEL_HELP = f"Default: {PERCEPTRON.model}; of some methods another."
+ROUNDS_HELP = f"Default: {PERCEPTRON.rounds}; of some methods another."
 KILL_AFTER = Fraction(1, 3)
 FOLDER = "p2pfusion-demo"
+
+PROBED = ("probe_labels", "random_encoder_accuracy")
+"""What is told of an encoder that was trained without labels."""
 
 ENCRYPTED = "They came in by ticket, and all that they send each other is encrypted."
 UNENCRYPTED = "They came in by ticket; what they send each other is NOT ENCRYPTED."
@@ -61,6 +69,7 @@ class Plan:
     method: str
     model: str
     model_arguments: Data
+    settings: Data
     data: str
     split_fraction: Fraction
     seed: int
@@ -88,17 +97,16 @@ class Plan:
                 "method": self.method,
                 "rounds": self.rounds,
                 "min_peers": self.peers,
-                "local_epochs": LOCAL_EPOCHS,
-                "learning_rate": LEARNING_RATE,
+                **self.settings,
             }
         return profile
 
 
 @command("demo", example="p2pfusion demo --peers 4 --kill 1")
 @click.option("--peers", type=click.IntRange(1, MAX_ROSTER), default=4)
-@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), help=ROUNDS_HELP)
 @click.option("--method", default="msfusion", metavar="NAME", show_default=True)
-@click.option("--model", default="mlp", metavar="NAME", show_default=True)
+@click.option("--model", metavar="NAME", help=MODEL_HELP)
 @click.option("--data", default="digits", metavar="NAME|PATH", show_default=True)
 @click.option("--split-fraction", default="0.5", metavar="MU", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -124,9 +132,9 @@ class Plan:
 )
 def demo(
     peers: int,
-    rounds: int,
+    rounds: int | None,
     method: str,
-    model: str,
+    model: str | None,
     data: str,
     split_fraction: str,
     seed: int,
@@ -147,7 +155,8 @@ def demo(
         plan = _plan(peers, rounds, method, model, data, split_fraction, seed)
         plan = replace(plan, insecure=insecure)
         keep.mkdir(parents=True, exist_ok=True)
-        checkpoint = keep / f"{model}-{method}.safetensors"
+        rounds = plan.rounds
+        checkpoint = keep / f"{plan.model}-{method}.safetensors"
         display = choose_display(rounds, as_json=settings().as_json)
         with LocalSwarm(interrupts, keep) as swarm:
             with display:
@@ -173,25 +182,31 @@ def demo(
 
 def _plan(
     peers: int,
-    rounds: int,
+    rounds: int | None,
     method: str,
-    model: str,
+    model: str | None,
     data: str,
     fraction_text: str,
     seed: int,
 ) -> Plan:
     fraction = split_fraction(fraction_text, "--split-fraction")
     built = build_method(method, {})
-    layout, arguments = describe(model, {}, named_data(data).to_data())
+    demo = demo_swarm(method, model)
+    rounds = demo.rounds if rounds is None else rounds
+    layout, arguments = describe(
+        demo.model, demo.model_arguments, named_data(data).to_data()
+    )
     check_fraction(layout, fraction, "--split-fraction")
+    layout = initial_layout(built, layout)
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
     return Plan(
         peers=peers,
         rounds=rounds,
         method=method,
-        model=model,
+        model=demo.model,
         model_arguments=arguments,
+        settings=demo.swarm,
         data=data,
         split_fraction=fraction,
         seed=seed,
@@ -278,10 +293,13 @@ def _result(
         "loss": found.get("loss"),
         "samples": found.get("samples"),
         "held_out": found.get("held_out"),
+        **{key: found[key] for key in PROBED if key in found},
         "bytes_sent": sent_bytes,
         "bytes_full_exchange": plan.rounds * exchanged_bytes(full, 1),
         "sub_model_parameters": max(
-            split.size(plan.layout) for split in plan.swarm.splits(0).values()
+            split.trained.size(plan.layout)
+            for number in range(plan.rounds)
+            for split in plan.swarm.splits(number).values()
         ),
         "full_model_parameters": plan.layout.size,
         "checkpoint": str(checkpoint),

@@ -39,7 +39,6 @@ from p2pfusion.methods import (
     initial_layout,
     split_fraction,
 )
-from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.windows import check_fraction
 
 DEFAULT_METHOD, DEFAULT_MODEL = "msfusion", "mlp"
@@ -248,9 +247,7 @@ def _planned_swarm(
     fraction = split_fraction(fraction_text, "--split-fraction")
     method = build_method(titles["method"], {})
     layout, _ = describe(titles["model"], model_arguments, None)
-    begins = initial_layout(method, layout)
-    if is_cut_in_depth(begins):
-        layout = begins  # how values begin changes no plan, but gates do
+    layout = initial_layout(method, layout)
     check_fraction(layout, fraction, "--split-fraction")
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)

@@ -22,6 +22,12 @@ def result_text(result: Mapping[str, object]) -> str:
         f"            {result['peers']} peers with unequal shares of {result['data']}, "
         f"{result['rounds']} rounds of {result['method']}",
     ]
+    if "random_encoder_accuracy" in result:
+        lines.append(
+            f"            trained without labels; {result['probe_labels']} of them for "
+            "a linear classifier on top, with which a random encoder has "
+            f"{percent(_real(result, 'random_encoder_accuracy'))}"
+        )
     if missed:
         lines.append(f"            {missed} contributions came too late or not at all")
     lines.append(

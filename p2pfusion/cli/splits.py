@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from p2pfusion.cli.output import Data
-from p2pfusion.methods.base import Method, PlanContext, initial_layout
+from p2pfusion.methods.base import Method, PlanContext
 from p2pfusion.split.coverage import coverage, ever_trained, traffic
 from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.homes import Homes
@@ -103,8 +103,8 @@ def _peer(swarm: Swarm, plan: ExchangePlan, rank: int, split: Split) -> Data:
         "peer": member.peer,
         "name": swarm.names.get(member.peer, member.peer),
         "split_fraction": float(member.split_fraction),
-        "windows": {axis: [list(span) for span in s.ranges] for axis, s in split.sets},
         "frozen": [axis for axis, _ in split.sets if axis in split.frozen],
+        "windows": {axis: [list(span) for span in s.ranges] for axis, s in split.sets},
         "parameters": parameters,
         "sub_model_bytes": parameters * ELEMENT_BYTES,
         "sent_bytes": moved.sent_bytes,
@@ -145,7 +145,7 @@ def _never(swarm: Swarm, at_end: float) -> Iterator[str]:
             "were ever trained, and the rest is noise unless the swarm begins with a "
             "pretrained model"
         )
-    elif initial_layout(swarm.method, context.layout).blocks == 1:
+    elif context.layout.blocks == 1:
         yield (
             f"after all {context.rounds} rounds only {at_end:.1%} of the parameters "
             "were ever trained, and the rest is noise; a small model that every peer "

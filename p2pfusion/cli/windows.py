@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.text import coloured, percent, plural, size, table
+from p2pfusion.split.layout import GATE
 
 MAX_PEER_COLUMNS = 6
 """Peers whose windows stand side by side; ``--peer`` shows any other."""
@@ -80,10 +81,11 @@ def _windows(
 
 
 def _spans(peer: Mapping[str, object], axis: str) -> str:
-    windows, frozen = peer["windows"], peer.get("frozen", ())
-    assert isinstance(windows, Mapping) and isinstance(frozen, Sequence)
-    if axis in frozen:
-        return "frozen"
+    windows, frozen = peer["windows"], peer["frozen"]
+    assert isinstance(windows, Mapping) and isinstance(frozen, list)
+    if axis.startswith(GATE):
+        there = "frozen" if axis in frozen else "trained"
+        return there if windows[axis] else "-"
     return " ".join(f"{start}-{stop - 1}" for start, stop in windows[axis])
 
 

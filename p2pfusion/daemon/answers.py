@@ -16,8 +16,6 @@ from p2pfusion.daemon.health import health
 from p2pfusion.daemon.members import address, epoch_of, fraction, own_split
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.peer import Peer
-from p2pfusion.protocol.round import Round
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -184,13 +182,12 @@ def _joining(node: Node) -> list[Data]:
     ]
 
 
-def export_metadata(manifest: Manifest, peer: Peer) -> dict[str, str]:
-    """What an exported file says of itself."""
-    round_: Round | None = peer.round
+def export_metadata(manifest: Manifest, round_number: int) -> dict[str, str]:
+    """What a file with the whole model says of itself."""
     return {
         "format": "pt",
         "p2pfusion_swarm": manifest.swarm_id,
-        "p2pfusion_round": str(round_.number if round_ else 0),
+        "p2pfusion_round": str(round_number),
         "model": manifest.model,
         "model_arguments": json.dumps(manifest.model_arguments, sort_keys=True),
         "objective": manifest.objective,

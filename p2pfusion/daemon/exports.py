@@ -84,7 +84,8 @@ class Exports:
             raise ConflictError("an export is under way already", hint="wait for it")
         with _disk_errors(path), ExitStack() as closing:
             _check_place(path)
-            metadata = answers.export_metadata(manifest, self._node.peer)
+            round_ = self._node.peer.round
+            metadata = answers.export_metadata(manifest, round_.number if round_ else 0)
             writer = closing.enter_context(
                 write_checkpoint(path, manifest.layout, metadata)
             )

@@ -5,9 +5,9 @@ One saved here by one peer that trains everything is how a pretrained model is m
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from p2pfusion.daemon.answers import export_metadata
 from p2pfusion.daemon.pool import check_checkpoint
 from p2pfusion.errors import ResourceError
 from p2pfusion.protocol.manifest import Manifest
@@ -30,14 +30,7 @@ def save_model(store: Store, manifest: Manifest, path: Path | None) -> None:
     """Writes the assembled model as a checkpoint, if it is to be kept."""
     if path is None:
         return
-    metadata = {
-        "format": "pt",
-        "p2pfusion_swarm": manifest.swarm_id,
-        "p2pfusion_round": str(manifest.rounds),
-        "model": manifest.model,
-        "model_arguments": json.dumps(manifest.model_arguments, sort_keys=True),
-        "vocabulary": json.dumps(manifest.vocabulary, sort_keys=True),
-    }
+    metadata = export_metadata(manifest, manifest.rounds)
     try:
         with write_checkpoint(path, manifest.layout, metadata) as writer:
             copy_model(store, writer)

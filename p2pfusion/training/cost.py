@@ -1,13 +1,13 @@
 """What one training step costs, measured on the module itself.
 
 FLOPs count two per multiply-add of convolutions and matrix products, and a backward
-pass as two forward passes; norms and activations are not counted. Attention counts as
-two matrix products over all pairs of tokens, also where half of them are not looked at.
-A frozen sub-model that runs beside the trained one costs its forward pass up to the
+pass as two forward passes, and none through what is not trained, which lies before
+all that is; norms and activations are not counted. Attention counts as two matrix
+products over all pairs of tokens, also where half of them are not looked at. A frozen
+sub-model that runs beside the trained one costs its forward pass up to the
 projection; the trained one then has the projection, too. Saved activations are the
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
-frozen pass these are its projected features. Frozen layers below the trained ones cost
-their forward pass alone.
+frozen pass these are its projected features.
 
 A self-supervised objective costs two views of each record in the trained branch,
 forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv

@@ -6,11 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from p2pfusion.cli.demo import LOCAL_EPOCHS, ROUNDS, Plan
+from p2pfusion.cli.demo import Plan
+from p2pfusion.cli.demo_swarms import DEMO_SWARMS, PERCEPTRON, demo_swarm
 from p2pfusion.cli.splits import Swarm
 from p2pfusion.cli.toml_text import toml_text
 from p2pfusion.daemon.config import load_profile, parse_profile
-from p2pfusion.methods import Member, PlanContext, build_method
+from p2pfusion.methods import METHODS, Member, PlanContext, build_method
 from tests.layouts import resnet18
 
 DEMO = Path(__file__).parents[2] / "peers" / "demo.toml"
@@ -18,13 +19,16 @@ DEMO = Path(__file__).parents[2] / "peers" / "demo.toml"
 
 def plan() -> Plan:
     roster = tuple(Member(f"peer-{rank}", Fraction(1, 2)) for rank in range(4))
-    context = PlanContext(seed=0, rounds=ROUNDS, layout=resnet18(), roster=roster)
+    context = PlanContext(
+        seed=0, rounds=PERCEPTRON.rounds, layout=resnet18(), roster=roster
+    )
     return Plan(
         peers=4,
-        rounds=ROUNDS,
+        rounds=PERCEPTRON.rounds,
         method="msfusion",
         model="mlp",
         model_arguments={},
+        settings=PERCEPTRON.swarm,
         data="digits",
         split_fraction=Fraction(1, 2),
         seed=0,
@@ -39,7 +43,7 @@ def test_the_founder_is_the_shipped_profile() -> None:
     assert (founder.peer, founder.data) == (shipped.peer, shipped.data)
     assert founder.swarm is not None and shipped.swarm is not None
     assert founder.swarm.values == {**shipped.swarm.values, "model_arguments": {}}
-    assert founder.swarm.values["local_epochs"] == LOCAL_EPOCHS
+    assert founder.swarm.values["local_epochs"] == 2
 
 
 def test_only_a_demo_that_is_told_so_encrypts_nothing() -> None:
@@ -57,3 +61,17 @@ def test_the_others_have_another_share_and_no_swarm() -> None:
         assert profile.swarm is None
         assert profile.data.partition is not None
         assert profile.data.partition.share == f"{rank}/4"
+
+
+def test_a_method_has_a_model_that_it_can_train() -> None:
+    assert DEMO_SWARMS.keys() <= METHODS.keys()
+    assert demo_swarm("msfusion", None) is PERCEPTRON
+    encoder = demo_swarm("lw-fedssl", None)
+    assert encoder is demo_swarm("lw-fedssl", "vit")
+    assert (
+        encoder.swarm["objective"] == "moco"
+        and "head_hidden" in encoder.model_arguments
+    )
+    # Another model has its own arguments, and perhaps no heads to compare with.
+    other = demo_swarm("lw-fedssl", "transformer-classifier")
+    assert other.model_arguments == {} and "objective" not in other.swarm

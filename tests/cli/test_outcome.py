@@ -43,3 +43,11 @@ def test_the_result_reads_well() -> None:
     assert ", NOT ENCRYPTED;" in result_text({**RESULT, "encrypted": False})
     assert "on 359 examples, NOT held out;" in result_text(leaky)
     assert "Killed" not in result_text(calm) and "too late" not in result_text(calm)
+
+
+def test_an_encoder_is_compared_with_a_random_one() -> None:
+    probed = {**RESULT, "probe_labels": 900, "random_encoder_accuracy": 0.515}
+    assert (
+        "trained without labels; 900 of them for a linear classifier on top, with "
+        "which a random encoder has 51.5 %"
+    ) in result_text(probed)

@@ -8,6 +8,7 @@ PEER: dict[str, object] = {
     "peer": "peer-0",
     "name": "ann",
     "split_fraction": 0.5,
+    "frozen": [],
     "windows": {"h1": [[0, 32], [96, 128]]},
     "parameters": 8970,
     "sub_model_bytes": 35_880,
@@ -56,3 +57,12 @@ def test_peers_that_find_no_column_are_counted() -> None:
     many = [{**PEER, "name": f"p{i}"} for i in range(MAX_PEER_COLUMNS + 3)]
     screen = split_screen({**DATA, "peers": many}, 200)
     assert "(3 more peers: see --peer)" in screen
+
+
+def test_a_layer_is_trained_frozen_or_not_there() -> None:
+    layers = {"layer 0": [[0, 1]], "layer 1": [[0, 1]], "layer 2": []}
+    peer = {**PEER, "windows": layers, "frozen": ["layer 0"]}
+    axes = [{"name": name, "size": 1, "covered": 1.0} for name in layers]
+    lines = split_screen({**DATA, "peers": [peer], "axes": axes}, 100).splitlines()
+    states = [line.split()[-1] for line in lines if line.startswith("layer")]
+    assert states == ["frozen", "trained", "-"]

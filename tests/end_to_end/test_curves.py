@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 from p2pfusion.simulation.experiment import Course, Experiment
-from p2pfusion.simulation.experiment import Swarm as Runner
-from p2pfusion.split.segment import Split
 from tests.end_to_end.swarm import DIRICHLET, Daemon, Swarm, exported, swarms
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
@@ -55,6 +53,18 @@ TASKS = {
         "transformer-classifier",
         SENTENCES,
         others={"optimiser": "adamw", "vocabulary": {"size": 512}},
+    ),
+    "without labels": Task(
+        "fashion-mnist",
+        "vit",
+        {
+            **{"patch": 7, "width": 16, "heads": 4, "layers": 2, "inner": 32},
+            **{"group": 4, "head_hidden": 32, "head_output": 16},
+        },
+        others={
+            **{"method": "lw-fedssl", "method_arguments": {"layers_per_stage": 1}},
+            **{"objective": "moco", "optimiser": "adamw"},
+        },
     ),
 }
 
@@ -116,17 +126,13 @@ def test_daemons_train_the_curve_of_the_runner(
         "limit": task.limit,
         "limit_test": 64,
     }
-    runner = Runner.create(Experiment.of(fields), tmp_path)
-    course = Course([runner])
+    course = Course.create(Experiment.of(fields), tmp_path)
     course.run(lambda message: None)
 
     by_round = zip(*told, strict=True)
     losses = [np.mean([row["loss"] for row in rows]) for rows in by_round]
     np.testing.assert_allclose(losses, [p["loss"] for p in course.curve], rtol=1e-5)
-    layout = runner.experiment.manifest.layout
     found = exported(daemons[1], tmp_path / "model.safetensors")
-    for parameter, segment in zip(
-        layout.parameters, Split.full(layout).segments(layout), strict=True
-    ):
-        true = runner.store.read(segment)
-        np.testing.assert_allclose(found[parameter.name], true, rtol=1e-4, atol=1e-6)
+    (runner,) = course.swarms
+    for key, true in runner.values().items():
+        np.testing.assert_allclose(found[key], true, rtol=1e-4, atol=1e-6)

@@ -76,6 +76,25 @@ def test_a_killed_peer_comes_back_and_the_demo_ends(
 
 
 @pytest.mark.parametrize(
+    "method", ["lw-fedssl", pytest.param("prog-fedssl", marks=pytest.mark.soak)]
+)
+def test_layers_are_trained_without_labels_and_a_killed_peer_catches_up(
+    program: Program, tmp_path: Path, method: str
+) -> None:
+    arguments = ["--method", method, "--peers", "3", "--rounds", "6", "--kill", "1"]
+    done = program.run("demo", "--json", "--keep", str(tmp_path), *arguments)
+    assert (done.code, done.err) == (0, "")
+    data = done.data
+    assert (data["model"], data["killed"]) == ("vit", 1)
+    assert data["random_encoder_accuracy"] > 0.3  # type: ignore[operator]
+    assert data["accuracy"] > 0.3  # type: ignore[operator]
+    sub, full = data["sub_model_parameters"], data["full_model_parameters"]
+    assert (sub == full) == (method == "prog-fedssl")
+    assert data["bytes_sent"] < data["bytes_full_exchange"]  # type: ignore[operator]
+    assert_nothing_left(program)
+
+
+@pytest.mark.parametrize(
     ("after", "number"),
     [("Starting 4 daemons", signal.SIGINT), ("Round ", signal.SIGTERM)],
 )

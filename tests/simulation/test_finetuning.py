@@ -150,7 +150,8 @@ def test_a_saved_model_is_where_finetuning_begins(tmp_path: Path) -> None:
     file = tmp_path / "pretrained.safetensors"
     found = pretrain(file)
     values, told = read_checkpoint(file)
-    assert told["model"] == "vit" and json.loads(told["model_arguments"])["layers"] == 2
+    assert (told["model"], told["objective"]) == ("vit", "task")
+    assert json.loads(told["model_arguments"])["layers"] == 2
     specified = {**FINETUNING, "pretrained": str(file), "seed": 8, "rounds": 1}
     swarm = Swarm.create(Experiment.of(specified), tmp_path)
     assert swarm.experiment.manifest.pretrained == file_hash(file)

@@ -18,10 +18,13 @@ from p2pfusion.training.cost import (
     saved_activation_bytes,
     step_cost,
     training_flops,
+    views_cost,
 )
 from p2pfusion.training.data.examples import Examples, examples
 from p2pfusion.training.models import MODELS
-from p2pfusion.training.objectives import SELF_SUPERVISED
+from p2pfusion.training.models.heads import Embedding
+from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
+from p2pfusion.training.objectives.self_supervised import SelfSupervised
 from tests.training.samples import window
 
 BATCH, TOKENS, VOCABULARY, LAYERS, HEADS = 2, 6, 9, 2, 2
@@ -176,6 +179,32 @@ def test_views_cost_both_branches(objective: str, part: int) -> None:
     inputs, _ = images(6).batch(torch.arange(4), torch.device("cpu"))
     kept = 2 * saved_activation_bytes(module, inputs)
     assert kept < found.activation_bytes < 2 * kept
+
+
+@pytest.mark.parametrize("objective", ["task", *SELF_SUPERVISED])
+def test_what_is_not_trained_costs_its_forward_pass(objective: str) -> None:
+    """The patches and the first of two blocks, in both ways to count."""
+    module = MODELS["vit"].build(IMAGES, Split.full(VIT).sizes())
+    assert isinstance(module, Embedding)
+    inputs, _ = images(6).batch(torch.arange(4), torch.device("cpu"))
+
+    def cost() -> tuple[int, int]:
+        if objective == "task":
+            return training_flops(module, inputs) // 4, 0
+        made = create_objective({"name": objective}, (), torch.device("cpu"), VIT)
+        assert isinstance(made, SelfSupervised)
+        made.begin(module, Split.full(VIT), torch.Generator())
+        found = views_cost(made, module, inputs)
+        return found.flops_per_example, found.one_view_flops
+
+    everything = cost()
+    for part in (module.patches, module.blocks[0]):  # type: ignore[index]
+        part.requires_grad_(False)  # type: ignore[union-attr]
+    first = (embedding_flops(1) - 2 * (STREAM + HIDDEN + OUTPUT) * HIDDEN) // 2
+    first += PATCHES * PATCH**2 * STREAM  # one of two blocks, and all patches
+    passes = 1 if objective == "task" else 2
+    saved = tuple(a - b for a, b in zip(everything, cost(), strict=True))
+    assert saved == (passes * 2 * first, 0 if objective == "task" else 2 * first)
 
 
 def test_a_meter_adds_up_and_measures_each_width_once(
