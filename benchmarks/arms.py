@@ -82,6 +82,30 @@ TASKS = {
     ),
 }
 
+UNLABELLED = Task(
+    data="fashion-mnist",
+    model="vit",
+    widths={},
+    arguments={
+        **{"patch": 7, "width": 64, "heads": 4, "layers": 6, "inner": 128},
+        **{"group": 64, "head_hidden": 128, "head_output": 64},
+    },
+    options={
+        **{"--objective": "moco", "--optimiser": "adamw", "--batch": 64},
+        **{"--limit": 4000, "--limit-test": 2000, "--rounds": 24, "--alpha": 0.5},
+    },
+    rates={"whole": 0.001, "split": 0.001},
+)
+"""Images without labels, for methods that cut depth (``layerwise.py``)."""
+
+TASKS |= {
+    "views": UNLABELLED,
+    # A quarter of the peers in each round, drawn anew.
+    "views-few": replace(
+        UNLABELLED, options={**UNLABELLED.options, "--participants": 25}
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -213,6 +237,16 @@ ARMS = {
         "msfusion",
         options=lambda _: {"--preset": "paper"},
     ),
+    "end-to-end": plainly("end-to-end", "fedavg"),
+    **{
+        f"{short}-{count}": Arm(
+            f"{method}, {count} of 6 layers per stage",
+            method,
+            arguments=lambda _, count=count: {"layers_per_stage": count},  # type: ignore[misc]
+        )
+        for short, method in (("lw", "lw-fedssl"), ("prog", "prog-fedssl"))
+        for count in (1, 2)
+    },
     "tied-mask": msfusion("msfusion, tied windows, label mask", PAST, **TIED),
     "heterofl-mask": Arm("heterofl, label mask", "heterofl", options=lambda _: PAST),
 }
@@ -223,4 +257,5 @@ SETS = {
     "ablations": "blocks-0 blocks-8 blocks-momentum blocks-dense tied-silent tied-4 "
     "skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
     "heterofl-mask",
+    "layerwise": "end-to-end lw-1 lw-2 prog-1 prog-2",
 }

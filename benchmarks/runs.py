@@ -120,6 +120,7 @@ KEPT = (
     *("accuracy", "perplexity", "loss", "curve", "ever_trained_fraction"),
     *("bytes_per_peer_round", "train_flops_per_peer_round", "peak_activation_bytes"),
     *("full_model_parameters", "seconds"),
+    *("random_encoder_accuracy", "one_view_flops_per_peer_round"),
 )
 
 
