@@ -21,7 +21,7 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, initial_values, write_offer
-from tests.split.histories import loose_splits
+from tests.split.histories import loose_splits, trained
 from tests.strategies import layouts
 
 Floats = NDArray[np.float32]
@@ -57,7 +57,9 @@ class Table:
     truth: Arrays = field(init=False)
     homes: Homes = field(init=False)
     plan: ExchangePlan = field(init=False)
+    held: Mapping[str, Split] = field(init=False)
     current: Mapping[str, Split] = field(init=False)
+    """What of it is trained."""
     offers: dict[str, Arrays] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     """Of contributions; 1 where nothing is said."""
@@ -85,7 +87,8 @@ class Table:
         """Everybody plans the round."""
         for desk in self.desks.values():
             desk.store.flush()
-        self.current = current
+        self.held = current
+        self.current = {name: trained(split) for name, split in current.items()}
         self.plan = plan_round(
             self.layout,
             seed=SEED,
@@ -112,7 +115,7 @@ class Table:
             ]
             path = self.root / f"{name}-{self.plan.round_index}.f32"
             write_offer(path, arrays)
-            desk.offered(self.plan.round_index, path, split)
+            desk.offered(self.plan.round_index, path, self.held[name])
             self.offers[name] = arrays
 
     def reduce(self, reducer: str, *, instead_of: str = "") -> None:

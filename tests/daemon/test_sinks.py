@@ -16,6 +16,7 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store
 from tests.daemon.desks import NAMES, Table, rounds_of_splits
+from tests.split.histories import trained
 from tests.daemon.test_payloads import ALL, LAYOUT
 
 LATE_WEIGHT = 0.5
@@ -85,7 +86,7 @@ def check_late_update(
     table.learn_truth()
     table.enter(1, second, third)
     table.train(random, others)
-    truth = expected(table, late, first[late], late_offer)
+    truth = expected(table, late, trained(first[late]), late_offer)
     table.desks[late].offer_late(1, 0)
     table.weights[late] = LATE_WEIGHT
     table.offers[late] = late_offer
