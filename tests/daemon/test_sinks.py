@@ -16,8 +16,8 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store
 from tests.daemon.desks import NAMES, Table, rounds_of_splits
-from tests.split.histories import trained
 from tests.daemon.test_payloads import ALL, LAYOUT
+from tests.split.histories import trained
 
 LATE_WEIGHT = 0.5
 ALL_CELLS = range(len(LAYOUT.signatures))
