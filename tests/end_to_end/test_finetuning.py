@@ -58,6 +58,8 @@ def test_a_strong_and_a_weak_peer_finetune_what_the_pool_has(
     assert name in line and "p2pfusion pool add FILE" in line
     added = Program(weak.home).run("pool", "add", str(file), "--json")
     assert added.code == 0 and added.data["hash"] == name
+    listed = Program(weak.home).run("pool", "ls", "--json")
+    assert [found["hash"] for found in listed.data["pool"]] == [name]  # type: ignore[attr-defined]
     weak.start("--join", ticket)
     for daemon in (strong, weak):
         daemon.wait("done")

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfusion.split.segment import Split
 from p2pfusion.store import read_checkpoint
 from p2pfusion.transport.connection import PREFIX
 from tests.end_to_end.inspection import (
@@ -123,7 +122,6 @@ def test_who_repeats_cuts_or_changes_sealed_frames_changes_nothing(
 def assert_as_computed_alone(daemon: Daemon, path: Path) -> None:
     """The model is the one that comes out where there is no network at all."""
     from p2pfusion.simulation.experiment import Course, Experiment
-    from p2pfusion.simulation.experiment import Swarm as Runner
 
     settings = {k: v for k, v in SETTINGS.items() if not k.startswith(("name", "dead"))}
     alone = {
@@ -132,12 +130,10 @@ def assert_as_computed_alone(daemon: Daemon, path: Path) -> None:
         "data": {"kind": "digits"},
         "partition": DIRICHLET,
     }
-    runner = Runner.create(Experiment.of({**settings, **alone}), path / "alone")
-    Course([runner]).run(lambda message: None)
+    course = Course.create(Experiment.of({**settings, **alone}), path / "alone")
+    course.run(lambda message: None)
+    (runner,) = course.swarms
     daemon.ask("export", path=str(path / "model"))
     found, _ = read_checkpoint(path / "model")
-    layout = runner.experiment.manifest.layout
-    whole = Split.full(layout).segments(layout)
-    for parameter, segment in zip(layout.parameters, whole, strict=True):
-        true = runner.store.read(segment)
-        np.testing.assert_array_equal(found[parameter.name], true)
+    for name, true in runner.values().items():
+        np.testing.assert_array_equal(found[name], true)

@@ -19,7 +19,6 @@ import pytest
 
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.transfer import STALLED_RETRY_S, WINDOW_BYTES
-from p2pfusion.split.segment import Split
 from tests.end_to_end.swarm import (
     DIRICHLET,
     PATIENCE_S,
@@ -117,7 +116,6 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
     finished: list[Daemon], tmp_path: Path
 ) -> None:
     from p2pfusion.simulation.experiment import Course, Experiment
-    from p2pfusion.simulation.experiment import Swarm as Runner
 
     settings = {k: v for k, v in QUICK.items() if not k.startswith(("name", "dead"))}
     fields = {
@@ -129,14 +127,12 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
         "method": "msfusion",
         "rounds": ROUNDS,
     }
-    runner = Runner.create(Experiment.of(fields), tmp_path)
-    Course([runner]).run(lambda message: None)
-    layout = runner.experiment.manifest.layout
-    full = Split.full(layout).segments(layout)
+    course = Course.create(Experiment.of(fields), tmp_path)
+    course.run(lambda message: None)
     found = exported(finished[1], tmp_path / "model.safetensors")
-    for parameter, segment in zip(layout.parameters, full, strict=True):
-        true = runner.store.read(segment)
-        np.testing.assert_allclose(found[parameter.name], true, rtol=1e-5, atol=1e-7)
+    (runner,) = course.swarms
+    for name, true in runner.values().items():
+        np.testing.assert_allclose(found[name], true, rtol=1e-5, atol=1e-7)
 
 
 def test_every_peer_assembles_the_same_model(
