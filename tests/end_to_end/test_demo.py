@@ -81,7 +81,7 @@ def test_a_killed_peer_comes_back_and_the_demo_ends(
 def test_layers_are_trained_without_labels_and_a_killed_peer_catches_up(
     program: Program, tmp_path: Path, method: str
 ) -> None:
-    arguments = ["--method", method, "--peers", "3", "--rounds", "6", "--kill", "1"]
+    arguments = ["--method", method, "--peers", "3", "--rounds", "4", "--kill", "1"]
     done = program.run("demo", "--json", "--keep", str(tmp_path), *arguments)
     assert (done.code, done.err) == (0, "")
     data = done.data
