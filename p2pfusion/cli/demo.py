@@ -191,22 +191,22 @@ def _plan(
 ) -> Plan:
     fraction = split_fraction(fraction_text, "--split-fraction")
     built = build_method(method, {})
-    demo = demo_swarm(method, model)
-    rounds = demo.rounds if rounds is None else rounds
+    chosen = demo_swarm(method, model)
+    rounds = chosen.rounds if rounds is None else rounds
     layout, arguments = describe(
-        demo.model, demo.model_arguments, named_data(data).to_data()
+        chosen.model, chosen.model_arguments, named_data(data).to_data()
     )
-    check_fraction(layout, fraction, "--split-fraction")
     layout = initial_layout(built, layout)
+    check_fraction(layout, fraction, "--split-fraction")
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
     return Plan(
         peers=peers,
         rounds=rounds,
         method=method,
-        model=demo.model,
+        model=chosen.model,
         model_arguments=arguments,
-        settings=demo.swarm,
+        settings=chosen.swarm,
         data=data,
         split_fraction=fraction,
         seed=seed,

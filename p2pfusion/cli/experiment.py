@@ -204,10 +204,10 @@ def specification(options: Data) -> Data:
     assert isinstance(objective_arguments, dict)
     check_objective(options["objective"], objective_arguments, Layout((), ()))
     given = {key: value for key, value in options.items() if key != "alpha"}
-    paths = {key: given[key] for key in FILES if isinstance(given.get(key), Path)}
+    paths = ((key, given.get(key)) for key in FILES)
     return {
         **given,
-        **{key: str(Path(str(path)).absolute()) for key, path in paths.items()},
+        **{key: str(path.absolute()) for key, path in paths if isinstance(path, Path)},
         "split_fraction": ",".join(fractions),
         "data": named_data(str(options["data"])).to_data(),
         "data_name": options["data"],

@@ -37,7 +37,6 @@ from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
-from p2pfusion.daemon.pool import Pool
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.streams import Streams
@@ -261,9 +260,7 @@ class Node:
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
             completed = swarm.completed(
-                described.arguments,
-                described.vocabulary,
-                Pool(Home(self.state.directory.parent).pool),
+                described.arguments, described.vocabulary, self.state.pool
             )
             manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction

@@ -7,13 +7,12 @@ in the pool is never changed; the store of a swarm keeps one of its own.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from p2pfusion.errors import DataError, NotFoundError, VerificationError
 from p2pfusion.protocol.manifest import HEX
 from p2pfusion.store.checksum import KEY, file_hash, read_header, verify
-from p2pfusion.store.files import new_file
+from p2pfusion.store.files import copy_file
 from p2pfusion.store.pretrained import read_tensors
 
 SUFFIX = ".safetensors"
@@ -40,12 +39,7 @@ class Pool:
         name = file_hash(file)
         if not self.path(name).exists():
             self._directory.mkdir(parents=True, exist_ok=True)
-            with (
-                open(file, "rb") as read,
-                new_file(self.path(name), durable=True) as made,
-                open(made, "wb", closefd=False) as written,
-            ):
-                shutil.copyfileobj(read, written)
+            copy_file(file, self.path(name))
         return name
 
     def find(self, name: str) -> Path:

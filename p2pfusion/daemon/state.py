@@ -52,6 +52,7 @@ class SwarmState:
         self._progress = directory / "progress.bin"
         self._fraction = directory / "fraction"
         self._incarnation = directory.parent / "incarnation"
+        self.pool = Pool(Home(directory.parent).pool)
 
     def next_incarnation(self) -> int:
         """A number larger than at any start before; kept before it is used."""
@@ -82,8 +83,7 @@ class SwarmState:
                 self.store, layout, seed, writable=True, pretrained=begins
             )
         else:
-            pool = Pool(Home(self.directory.parent).pool)
-            file = pool.find(begins) if begins else None
+            file = self.pool.find(begins) if begins else None
             store = Store.create(self.store, layout, seed, file)
         self.offers.mkdir(exist_ok=True)
         if self.load_manifest() is None:

@@ -26,6 +26,7 @@ from p2pfusion.daemon.state import SwarmState
 from p2pfusion.protocol import events
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.objectives import views_of
+from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.layout import Layout
 
 if TYPE_CHECKING:
@@ -133,10 +134,9 @@ class Training:
 
 def smallest_fraction(layout: Layout) -> Fraction:
     """One cell of the axis that has fewest; where depth is cut, one layer of all."""
-    gates = len(layout.axes) - len(layout.widths)
-    if gates:
-        return Fraction(1, gates)
-    return Fraction(1, min((axis.cell_count for axis in layout.widths), default=1))
+    if is_cut_in_depth(layout):
+        return Fraction(1, len(layout.layers))
+    return Fraction(1, min((axis.cell_count for axis in layout.axes), default=1))
 
 
 def first_fraction(profile: Profile, state: SwarmState) -> Fraction:

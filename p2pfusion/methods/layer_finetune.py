@@ -23,7 +23,7 @@ from fractions import Fraction
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods.base import PlanContext
 from p2pfusion.methods.stages import block_count
-from p2pfusion.split.depth import cut_in_depth, depth_split, layers_of
+from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 
@@ -69,7 +69,7 @@ class LayerFinetune:
         if key not in context.kept:
             count = affordable(layout, allowed, self.limit)
             frozen = frozen_layers(layout, count)
-            layers = layers_of(layout)
+            layers = layout.layers
             context.kept[key] = depth_split(layout, layers, frozen=frozen)
         found = context.kept[key]
         assert isinstance(found, Split)
@@ -80,7 +80,7 @@ def frozen_layers(layout: Layout, trained_blocks: int) -> tuple[int, ...]:
     """The layers that are not trained with the last so many blocks."""
     if trained_blocks >= block_count(layout):
         return ()
-    return layers_of(layout)[: -1 - trained_blocks]
+    return layout.layers[: -1 - trained_blocks]
 
 
 def costs(layout: Layout, trained_blocks: int) -> Costs:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from p2pfusion.methods.base import PlanContext
 from p2pfusion.methods.stages import Stage, check_layers_per_stage, stage_of
-from p2pfusion.split.depth import cut_in_depth, depth_split, layers_of
+from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 
@@ -36,7 +36,7 @@ class ProgFedSSL:
     def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
         """The same for all peers."""
         stage = stage_of(context, round_index, self.layers_per_stage)
-        layers = layers_of(context.layout)
+        layers = context.layout.layers
         held = {*layers[: stage.last + 1], *layers[-1:]}
         return depth_split(context.layout, held, frozen=self._frozen(stage, layers))
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods.base import PlanContext
-from p2pfusion.split.depth import layers_of
 from p2pfusion.split.layout import Layout
 
 MAX_LAYERS_PER_STAGE = 256
@@ -36,7 +35,7 @@ def check_layers_per_stage(value: object) -> None:
 
 def block_count(layout: Layout) -> int:
     """Layers between the first, the input's, and the last, the head's."""
-    return max(0, len(layers_of(layout)) - 2)
+    return max(0, len(layout.layers) - 2)
 
 
 def stage_count(layout: Layout, layers_per_stage: int) -> int:

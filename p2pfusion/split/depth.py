@@ -20,7 +20,6 @@ from p2pfusion.split.layout import GATE, Axis, Dimension, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
 
 NOTHING = IndexSet()
-ALL = IndexSet.span(0, 1)
 
 
 def gate(layer: int) -> str:
@@ -32,8 +31,7 @@ def cut_in_depth(layout: Layout) -> Layout:
     """The same model with a gate for every layer; itself if it has gates already."""
     if is_cut_in_depth(layout):
         return layout
-    layers = sorted({parameter.layer for parameter in layout.parameters})
-    gates = tuple(Axis(gate(layer), 1) for layer in layers)
+    gates = tuple(Axis(gate(layer), 1) for layer in layout.layers)
     parameters = tuple(
         replace(p, dimensions=(Dimension(1, gate(p.layer)), *p.dimensions))
         for p in layout.parameters
@@ -70,17 +68,13 @@ def tensor_shape(parameter: ParameterSpec) -> tuple[int, ...]:
     return tuple(dimension.size for dimension in tensor_dimensions(parameter))
 
 
-def layers_of(layout: Layout) -> tuple[int, ...]:
-    """The numbers of all layers, ascending."""
-    return tuple(sorted({parameter.layer for parameter in layout.parameters}))
-
-
 def depth_split(
     layout: Layout, held: Collection[int], *, frozen: Iterable[int] = ()
 ) -> Split:
     """All widths of the layers that are held; ``frozen`` ones are not trained."""
-    sets = []
-    for axis in layout.axes:
-        there = not axis.is_gate or int(axis.name.removeprefix(GATE)) in held
-        sets.append((axis.name, IndexSet.span(0, axis.size) if there else NOTHING))
-    return Split(tuple(sets), frozenset(gate(layer) for layer in frozen))
+    closed = {gate(layer) for layer in layout.layers if layer not in held}
+    sets = (
+        (name, NOTHING if name in closed else indices)
+        for name, indices in Split.full(layout).sets
+    )
+    return Split(tuple(sets), frozenset(map(gate, frozen)))

@@ -176,10 +176,7 @@ class ParameterSpec:
     @property
     def size(self) -> int:
         """Number of elements of the full tensor."""
-        product = 1
-        for dimension in self.dimensions:
-            product *= dimension.size
-        return product
+        return math.prod(self.shape)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -275,6 +272,11 @@ class Layout:
     def widths(self) -> tuple[Axis, ...]:
         """The axes that are hidden widths: all but the gates."""
         return tuple(axis for axis in self.axes if not axis.is_gate)
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers of all layers, ascending."""
+        return tuple(sorted({parameter.layer for parameter in self.parameters}))
 
     @cached_property
     def size(self) -> int:

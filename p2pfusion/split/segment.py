@@ -152,10 +152,10 @@ class Split:
 
 
 def _indices(row: object, axis: Axis) -> IndexSet:
-    if not isinstance(row, (list, tuple)) or row[:1] not in ([axis.name], (axis.name,)):
+    if not isinstance(row, (list, tuple)) or len(row) < 2 or row[0] != axis.name:
         raise LayoutError("a split names every axis of its layout, in order")
-    marks = list(row[2:])
-    if len(row) < 2 or marks not in ([], [FROZEN]) or (marks and not axis.is_gate):
+    allowed = ([], [FROZEN]) if axis.is_gate else ([],)
+    if list(row[2:]) not in allowed:
         raise LayoutError(f"malformed split of axis {axis.name!r}")
     try:
         indices = IndexSet.from_data(row[1])

@@ -19,6 +19,7 @@ from fractions import Fraction
 from itertools import accumulate, count
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
 
@@ -84,11 +85,11 @@ def check_fraction(layout: Layout, fraction: Fraction, where: str) -> None:
 
     A layout that is cut in depth has no windows: all widths are in every split of it.
     """
-    if len(layout.widths) < len(layout.axes):
+    if is_cut_in_depth(layout):
         return
-    for axis in layout.widths:
+    for axis in layout.axes:
         if fraction * axis.cell_count < 1:
-            fewest = min(axis.cell_count for axis in layout.widths)
+            fewest = min(axis.cell_count for axis in layout.axes)
             raise ConfigError(
                 f"{where}: split fraction {float(fraction):g} is too small for axis "
                 f"{axis.name!r}, which has only {axis.cell_count} separable cells",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,6 +116,16 @@ def new_file(path: Path, *, durable: bool) -> Iterator[int]:
             os.close(file)
         if durable:
             sync_directory(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A durable copy, which is there complete or not at all."""
+    with (
+        open(source, "rb") as read,
+        new_file(target, durable=True) as file,
+        open(file, "wb", closefd=False) as written,
+    ):
+        shutil.copyfileobj(read, written)
 
 
 def sync_directory(directory: Path) -> None:

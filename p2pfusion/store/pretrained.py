@@ -16,7 +16,6 @@ import errno
 import math
 import mmap
 import os
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.errors import ConfigError, NotFoundError, VerificationError
-from p2pfusion.split.depth import layers_of, tensor_shape
+from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
 from p2pfusion.store.checksum import METADATA, file_hash, read_entries
@@ -34,7 +33,7 @@ from p2pfusion.store.files import (
     RESTORE,
     Floats,
     clear_errors,
-    new_file,
+    copy_file,
     sync_directory,
 )
 from p2pfusion.store.rectangles import pick
@@ -92,7 +91,7 @@ def matched(
 ) -> dict[int, Tensor]:
     """The tensor of each parameter that begins with one; ``ConfigError`` names the
     first that a model of this layout cannot begin with."""
-    head = layers_of(layout)[-1:]
+    head = layout.layers[-1:]
     found = {}
     unknown = dict(tensors)
     for index, parameter in enumerate(layout.parameters):
@@ -168,19 +167,10 @@ def keep(source: Path, target: Path) -> str:
             except OSError as error:
                 if error.errno not in NO_SECOND_NAME:
                     raise
-                _copy(source, target)
+                copy_file(source, target)
     except FileNotFoundError:
         raise NotFoundError(f"{source}: there is no such file") from None
     return file_hash(target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with (
-        open(source, "rb") as read,
-        new_file(target, durable=True) as file,
-        open(file, "wb", closefd=False) as written,
-    ):
-        shutil.copyfileobj(read, written)
 
 
 def check_kept(path: Path, expected: str) -> None:

@@ -186,11 +186,25 @@ def training_flops(
     return own + _flops(lambda: _features(frozen, inputs))
 
 
+@torch.no_grad()
 def _both_passes(module: nn.Module, run: Callable[[], object]) -> int:
     """FLOPs of what runs, and of a backward pass down to the lowest trained layer."""
-    parts = tuple(_frozen_parts(module))
-    forward, below = _flops(run), _flops(run, within=parts) if parts else 0
-    return (1 + BACKWARD_FORWARDS) * forward - BACKWARD_FORWARDS * below
+    counter = _counter()
+    below: list[int] = []
+
+    def enters(*_: object) -> None:
+        below.append(-int(counter.get_total_flops()))
+
+    def leaves(*_: object) -> None:
+        below.append(int(counter.get_total_flops()))
+
+    with contextlib.ExitStack() as hooks, counter:
+        for part in _frozen_parts(module):
+            hooks.callback(part.register_forward_pre_hook(enters).remove)
+            hooks.callback(part.register_forward_hook(leaves).remove)
+        run()
+    forward = int(counter.get_total_flops())
+    return (1 + BACKWARD_FORWARDS) * forward - BACKWARD_FORWARDS * sum(below)
 
 
 def _frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
@@ -205,23 +219,15 @@ def _frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def _flops(run: Callable[[], object], within: Sequence[nn.Module] = ()) -> int:
-    """Of what runs; or of the parts ``within`` which it runs."""
-    counter = FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
-    inside: list[int] = []
-
-    def enters(*_: object) -> None:
-        inside.append(-int(counter.get_total_flops()))
-
-    def leaves(*_: object) -> None:
-        inside.append(int(counter.get_total_flops()))
-
-    with contextlib.ExitStack() as hooks, counter:
-        for part in within:
-            hooks.callback(part.register_forward_pre_hook(enters).remove)
-            hooks.callback(part.register_forward_hook(leaves).remove)
+def _flops(run: Callable[[], object]) -> int:
+    counter = _counter()
+    with counter:
         run()
-    return sum(inside) if within else int(counter.get_total_flops())
+    return int(counter.get_total_flops())
+
+
+def _counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
 
 
 def _outputs(module: nn.Module, inputs: Tensor, *, contrasts: bool) -> list[Tensor]:

@@ -40,7 +40,7 @@ from p2pfusion.transport import (
     Plane,
     Remote,
 )
-from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Data, Swarm, swarms
+from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Data, Swarm
 
 pytestmark = pytest.mark.slow
 
@@ -48,13 +48,6 @@ DIGITS: Data = {"kind": "digits"}
 OPEN = {**QUICK, "admission": "open"}
 POLLS = 200
 POLL_S = 0.1
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def two_free_ports() -> int:

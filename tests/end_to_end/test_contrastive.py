@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pfusion.daemon.presets import PRESETS
 from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share, swarms
+from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share
 
 pytestmark = pytest.mark.slow
 
@@ -19,13 +18,6 @@ SIM = (
     *("sim", "--train", "--json", "--rounds", str(ROUNDS), "--limit", "400"),
     *("--split-fraction", "0.5", "--model-arguments", ARGUMENTS),
 )
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def test_a_simulated_contrast_is_another_curve_at_the_right_cost(

@@ -6,7 +6,7 @@ seed gives the same losses in every round, and the same model, to float toleranc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from p2pfusion.simulation.experiment import Course, Experiment
-from tests.end_to_end.swarm import DIRICHLET, Daemon, Swarm, exported, swarms
+from tests.end_to_end.swarm import DIRICHLET, Daemon, Swarm, exported
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
@@ -67,13 +67,6 @@ TASKS = {
         },
     ),
 }
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def started(swarm: Swarm, task: Task, settings: Table) -> list[Daemon]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from p2pfusion.simulation.experiment import run
 from p2pfusion.store import read_checkpoint
 from p2pfusion.store.checksum import file_hash
 from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import QUICK, Swarm, swarms
+from tests.end_to_end.swarm import QUICK, Swarm
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +24,6 @@ PRETRAINING: dict[str, object] = {
     **{"peers": 1, "method": "fedavg", "split_fraction": "1", "rounds": 1},
     **{"limit": 100, "limit_test": 50},
 }
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def test_a_strong_and_a_weak_peer_finetune_what_the_pool_has(

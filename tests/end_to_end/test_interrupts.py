@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.end_to_end.programs import Program, marked
-from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, share, swarms
+from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, share
 
 pytestmark = pytest.mark.slow
 
@@ -29,13 +29,6 @@ SETTINGS: dict[str, object] = {
 }
 LONG_EPOCHS = 10_000
 """Epochs of a training that does not end while a test looks."""
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 # --- Moments -------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,16 +14,9 @@ import pytest
 
 from p2pfusion.errors import ConflictError, ResourceError
 from p2pfusion.store import read_checkpoint
-from tests.end_to_end.swarm import PATIENCE_S, QUICK, Swarm, exported, swarms
+from tests.end_to_end.swarm import PATIENCE_S, QUICK, Swarm, exported
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def test_a_killed_peer_is_missed_by_name_and_comes_back(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, read_checkpoint
 from p2pfusion.store.cells import Cells
-from tests.end_to_end.swarm import Daemon, Swarm, swarms
+from tests.end_to_end.swarm import Daemon, Swarm
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +27,6 @@ ROUNDS = 16
 POWER_FAILURES = 2
 MOST_IDLE_TURNS = 3_000_000
 SEED = 5
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def on_disk(daemon: Daemon) -> tuple[Manifest, int, Store]:

@@ -7,14 +7,13 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 
 import pytest
 
 from tests.end_to_end.callers import LET_IN, SENT_AWAY, caller
 from tests.end_to_end.inspection import connections, identity, keys, ports
 from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, share, swarms
+from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, share
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +31,6 @@ SETTINGS = {
 }
 LOST = "p0 has put this peer out of the swarm: lost laptop"
 MISTAKE = "p0 has put this peer out of the swarm: a mistake"
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def test_who_was_away_when_it_was_put_out_hears_of_it_when_it_is_back(

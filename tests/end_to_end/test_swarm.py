@@ -39,13 +39,6 @@ MOST_SUB_MODELS = 4.2
 """Sent plus received by one peer in one round, of whatever swarm."""
 
 
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def finished() -> Iterator[list[Daemon]]:
     """Four daemons that have trained half of the model each, three times."""

@@ -7,27 +7,19 @@ exports can be evaluated on any text.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pfusion.store.checksum import read_header
 from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import QUICK, Swarm, swarms
+from tests.end_to_end.swarm import QUICK, Swarm
 
 pytestmark = pytest.mark.slow
 
 SMALL = {"length": 8, "width": 32, "heads": 4, "layers": 1, "inner": 32, "group": 4}
 FOUNDERS = "to be or not to be , that is the question\n" * 60
 OTHERS = "the answer is not to be or to have been\n" * 60
-
-
-@pytest.fixture
-def swarm() -> Iterator[Swarm]:
-    """A place for the daemons of one test."""
-    with swarms() as made:
-        yield made
 
 
 def test_text_is_learned_with_the_founders_words(swarm: Swarm, tmp_path: Path) -> None:

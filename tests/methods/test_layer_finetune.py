@@ -19,7 +19,7 @@ from p2pfusion.methods.layer_finetune import (
     choose,
     costs,
 )
-from p2pfusion.split.depth import cut_in_depth, depth_split, layers_of
+from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
 from tests.strategies import layouts, split_fractions
 
@@ -42,7 +42,7 @@ def model(blocks: int, *, block: int = 8, ends: int = 4) -> Layout:
 
 def slowly(layout: Layout, allowed: Fraction, limit: str) -> int:
     """Tries one number of blocks after the other, and counts what each costs."""
-    layers = layers_of(layout)
+    layers = layout.layers
     blocks = max(0, len(layers) - 2)
     found = 0
     for t in range(1, blocks + 1):
@@ -67,7 +67,7 @@ def test_a_peer_trains_as_many_blocks_as_it_can_afford(
     context = PlanContext(
         0, 9, cut_in_depth(layout), (Member("p", Fraction(1)), Member("q", allowed))
     )
-    layers = layers_of(layout)
+    layers = layout.layers
     below = () if count >= len(layers) - 2 else layers[: len(layers) - 1 - count]
     split = LayerFinetune(limit).split(context, 3, 1)
     assert split == depth_split(context.layout, layers, frozen=below)
@@ -101,7 +101,7 @@ def test_the_table_of_costs() -> None:
 
 @given(layouts())
 def test_costs_rise_with_the_blocks(layout: Layout) -> None:
-    blocks = max(0, len(layers_of(layout)) - 2)
+    blocks = max(0, len(layout.layers) - 2)
     table = [costs(layout, t) for t in range(blocks + 1)]
     assert table[-1] == Costs(Fraction(1), Fraction(1), Fraction(1))
     for limit in LIMITS:

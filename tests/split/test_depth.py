@@ -13,7 +13,6 @@ from p2pfusion.split.depth import (
     depth_split,
     gate,
     is_cut_in_depth,
-    layers_of,
     tensor_shape,
     without_gates,
 )
@@ -31,7 +30,7 @@ def test_gates_come_and_go(layout: Layout) -> None:
     assert cut_in_depth(deep) == deep and without_gates(plain) == plain
     assert cut_in_depth(plain) == deep and without_gates(deep) == plain
     assert deep.widths == plain.axes == plain.widths
-    assert len(deep.axes) - len(plain.axes) == len(layers_of(layout))
+    assert len(deep.axes) - len(plain.axes) == len(layout.layers)
     assert [tensor_shape(p) for p in deep.parameters] == [
         p.shape for p in plain.parameters
     ]
@@ -52,7 +51,7 @@ def test_values_begin_alike(layout: Layout, seed: int) -> None:
 @given(st.data())
 def test_a_split_has_whole_layers_or_nothing_of_them(data: st.DataObject) -> None:
     layout = cut_in_depth(data.draw(layouts()))
-    layers = layers_of(layout)
+    layers = layout.layers
     held = data.draw(st.sets(st.sampled_from(layers)))
     frozen = data.draw(st.sets(st.sampled_from(sorted(held)))) if held else set()
     split = depth_split(layout, held, frozen=frozen)

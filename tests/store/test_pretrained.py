@@ -20,7 +20,7 @@ from p2pfusion.errors import (
     P2PFusionError,
     VerificationError,
 )
-from p2pfusion.split.depth import cut_in_depth, layers_of, tensor_shape
+from p2pfusion.split.depth import cut_in_depth, tensor_shape
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Segment
@@ -72,7 +72,7 @@ def started(draw: st.DrawFn) -> tuple[Layout, dict[str, Floats], list[Floats]]:
     layout = draw(layouts())
     tensors = values_for(layout, draw(st.integers(0, 9)))
     whole = whole_initial(layout, 5)
-    head = layers_of(layout)[-1]
+    head = layout.layers[-1]
     for index, parameter in enumerate(layout.parameters):
         other = draw(st.sampled_from(("same", "same", "absent", "another shape")))
         if parameter.layer != head or other == "same":

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
+
+VIT_BODY: Mapping[str, object] = {
+    "in_channels": 1,
+    "image_size": 4,
+    "patch": 2,
+    "width": 8,
+    "heads": 2,
+    "layers": 2,
+    "inner": 6,
+    "group": 4,
+}
+"""A vision transformer of a few hundred parameters."""
 
 IDX_NAMES = {
     ("train", "images"): "train-images-idx3-ubyte",
@@ -82,3 +96,11 @@ def torchs_layer(
         values[f"self_attn.in_proj_{kind}"] = projection
     layer.load_state_dict(values)
     return layer
+
+
+def change(module: nn.Module, seed: int) -> None:
+    """Gives all parameters random values."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0.0, 0.5, generator=random)

@@ -19,7 +19,7 @@ from p2pfusion.training.models.projection import Projecting
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.objectives.contrastive import ContrastiveObjective, contrast
 from p2pfusion.training.objectives.task import TaskObjective
-from tests.training.samples import window
+from tests.training.samples import change, window
 
 CPU = torch.device("cpu")
 ARGUMENTS: dict[str, object] = {"inputs": 6, "hidden": [8, 8], "classes": 3}
@@ -91,13 +91,6 @@ def module(split: Split, seed: int) -> Projecting:
     assert isinstance(built, Projecting)
     change(built, seed)
     return built
-
-
-def change(built: nn.Module, seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in built.parameters():
-            parameter.normal_(0.0, 0.5, generator=random)
 
 
 def objective(**options: object) -> ContrastiveObjective:

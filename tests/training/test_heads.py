@@ -13,33 +13,24 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.split.segment import Split
 from p2pfusion.training.models import MODELS
 from p2pfusion.training.models.heads import Embedding
+from tests.training.samples import VIT_BODY
 
 MODEL = MODELS["vit"]
-BODY: Mapping[str, object] = {
-    "in_channels": 1,
-    "image_size": 4,
-    "patch": 2,
-    "width": 8,
-    "heads": 2,
-    "layers": 2,
-    "inner": 6,
-    "group": 4,
-}
 HIDDEN, OUTPUT = 5, 3
-HEADS: Mapping[str, object] = {**BODY, "head_hidden": HIDDEN, "head_output": OUTPUT}
+HEADS: Mapping[str, object] = {**VIT_BODY, "head_hidden": HIDDEN, "head_output": OUTPUT}
 
 
 def test_without_heads_the_layout_is_what_it_was() -> None:
-    plain = MODEL.layout(BODY)
-    none = MODEL.layout({**BODY, "head_hidden": 0, "head_output": 0})
-    alone = MODEL.layout({**BODY, "predictor": False})
+    plain = MODEL.layout(VIT_BODY)
+    none = MODEL.layout({**VIT_BODY, "head_hidden": 0, "head_output": 0})
+    alone = MODEL.layout({**VIT_BODY, "predictor": False})
     assert plain.digest == none.digest == alone.digest
     assert not any(p.name.startswith("heads.") for p in plain.parameters)
 
 
 def test_only_the_first_matrix_is_cut() -> None:
     layout = MODEL.layout({**HEADS, "projection": 2})
-    plain = MODEL.layout({**BODY, "projection": 2})
+    plain = MODEL.layout({**VIT_BODY, "projection": 2})
     count = len(plain.parameters)
     assert layout.parameters[:count] == plain.parameters
     heads = layout.parameters[count:]
@@ -98,14 +89,14 @@ def test_values_are_those_of_layers_written_out() -> None:
 def test_a_model_with_heads_answers_as_without() -> None:
     images = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(
-        module(HEADS)(images.double()), module(BODY)(images.double())
+        module(HEADS)(images.double()), module(VIT_BODY)(images.double())
     )
 
 
 def test_the_predictor_can_be_left_out() -> None:
     built = module({**HEADS, "predictor": False})
     assert built.heads is not None and not built.predicts
-    assert module(HEADS).predicts and not module(BODY).predicts
+    assert module(HEADS).predicts and not module(VIT_BODY).predicts
 
 
 @pytest.mark.parametrize(
@@ -121,4 +112,4 @@ def test_the_predictor_can_be_left_out() -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigError, match=f"'{key}'"):
-        MODEL.layout({**BODY, **arguments})
+        MODEL.layout({**VIT_BODY, **arguments})

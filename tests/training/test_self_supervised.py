@@ -26,20 +26,10 @@ from p2pfusion.training.objectives.self_supervised import (
     momentum_branch,
     nt_xent,
 )
-from tests.training.samples import window
+from tests.training.samples import VIT_BODY, change, window
 
 CPU = torch.device("cpu")
-BODY: Mapping[str, object] = {
-    "in_channels": 1,
-    "image_size": 4,
-    "patch": 2,
-    "width": 8,
-    "heads": 2,
-    "layers": 2,
-    "inner": 6,
-    "group": 4,
-}
-ARGUMENTS: Mapping[str, object] = {**BODY, "head_hidden": 5, "head_output": 3}
+ARGUMENTS: Mapping[str, object] = {**VIT_BODY, "head_hidden": 5, "head_output": 3}
 MODEL = MODELS["vit"]
 LAYOUT = MODEL.layout(ARGUMENTS)
 FULL = Split.full(LAYOUT)
@@ -151,13 +141,6 @@ def module(split: Split = FULL, seed: int = 1) -> Embedding:
     assert isinstance(built, Embedding)
     change(built, seed)
     return built
-
-
-def change(built: nn.Module, seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in built.parameters():
-            parameter.normal_(0.0, 0.5, generator=random)
 
 
 def objective(name: str, **options: object) -> SelfSupervised:
@@ -314,11 +297,11 @@ def test_a_copy_is_of_its_own() -> None:
 
 @named
 def test_a_model_without_heads_is_refused(name: str) -> None:
-    for layout in (Layout((), ()), MODEL.layout(BODY)):
+    for layout in (Layout((), ()), MODEL.layout(VIT_BODY)):
         with pytest.raises(ConfigError, match="needs a model with heads") as caught:
             create_objective({"name": name}, [4], CPU, layout)
         assert "head_hidden and head_output" in caught.value.hint
-    plain = MODEL.build(BODY, Split.full(MODEL.layout(BODY)).sizes())
+    plain = MODEL.build(VIT_BODY, Split.full(MODEL.layout(VIT_BODY)).sizes())
     for other in (nn.Linear(2, 2), plain):
         with pytest.raises(ConfigError, match="needs a model with heads"):
             objective(name).begin(other, FULL, stream())
