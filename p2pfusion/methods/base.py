@@ -7,7 +7,7 @@ split and nobody needs to send one. Integers only: no tensors, no clock, no stat
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -25,6 +25,9 @@ class Member:
 
     peer: str
     split_fraction: Fraction
+    announced: bytes = b""
+    """What it has found out by itself and told everybody (``Announcing``); empty before
+    that counts."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,49 @@ class Beginning(Protocol):
     def initial(self, layout: Layout) -> Layout:
         """The same model with other initial-value rules; ``ConfigError`` if it cannot
         begin so."""
+        ...
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A method whose splits depend on what each peer finds out from its own data.
+
+    The peer's trainer makes the announcement, once; it is part of the peer's signed
+    record, counts from an epoch on, and stands in ``Member.announced``. Before that, a
+    split must do without.
+    """
+
+    def check_announced(
+        self, layout: Layout, split_fraction: Fraction, announced: bytes
+    ) -> None:
+        """``ConfigError`` if a member with this fraction cannot announce this."""
+        ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """What everybody knows of one peer's change of the model before it is added."""
+
+    split_fraction: Fraction
+    l1: float
+    """The sum of the magnitudes of the change."""
+    staleness: int
+    """Rounds since the values from which it was trained."""
+    distance: float
+    """How far the whole model has moved in these rounds, as a sum of magnitudes."""
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A method that adds shares of peers' changes to the model (*delta sum*), in place
+    of the mean of their values: new = old + sum of share times change."""
+
+    def shares(self, updates: Sequence[Update]) -> tuple[float, ...]:
+        """The share of each of a round's updates; pure, and the same in any order."""
+        ...
+
+    def quorum(self, members: int) -> int:
+        """With how many updates a round closes, of a roster of so many."""
         ...
 
 
