@@ -201,6 +201,13 @@ ARMS = {
         **BLOCKS,
         dwell=4,
     ),
+    "stay-momentum": msfusion(
+        "msfusion, silent blocks that stay, outer momentum",
+        MOMENTUM,
+        SLOWER,
+        **BLOCKS,
+        dwell=0,
+    ),
     "blocks-dense": msfusion(
         "msfusion, blocks, dense start, dwell 4", shift="blocks", start="dense", dwell=4
     ),
@@ -254,8 +261,8 @@ ARMS = {
 SETS = {
     "main": "whole whole-short whole-few small small-momentum alone ensemble "
     "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-4",
-    "ablations": "blocks-0 blocks-8 blocks-momentum blocks-dense tied-silent tied-4 "
-    "skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
+    "ablations": "blocks-0 blocks-8 blocks-momentum stay-momentum blocks-dense "
+    "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
     "heterofl-mask",
     "layerwise": "end-to-end lw-1 lw-2 prog-1 prog-2",
 }
