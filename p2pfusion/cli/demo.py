@@ -37,6 +37,7 @@ from p2pfusion.methods import (
     initial_layout,
     split_fraction,
 )
+from p2pfusion.split.depth import check_depth
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.windows import check_fraction
 
@@ -193,10 +194,11 @@ def _plan(
     built = build_method(method, {})
     chosen = demo_swarm(method, model)
     rounds = chosen.rounds if rounds is None else rounds
-    layout, arguments = describe(
+    described = describe(
         chosen.model, chosen.model_arguments, named_data(data).to_data()
     )
-    layout = initial_layout(built, layout)
+    layout = initial_layout(built, described.layout)
+    check_depth(layout, is_deep=described.is_deep)
     check_fraction(layout, fraction, "--split-fraction")
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
@@ -205,7 +207,7 @@ def _plan(
         rounds=rounds,
         method=method,
         model=chosen.model,
-        model_arguments=arguments,
+        model_arguments=described.arguments,
         settings=chosen.swarm,
         data=data,
         split_fraction=fraction,

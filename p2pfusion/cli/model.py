@@ -39,6 +39,7 @@ from p2pfusion.methods import (
     initial_layout,
     split_fraction,
 )
+from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
 
 DEFAULT_METHOD, DEFAULT_MODEL = "msfusion", "mlp"
@@ -246,8 +247,9 @@ def _planned_swarm(
 
     fraction = split_fraction(fraction_text, "--split-fraction")
     method = build_method(titles["method"], {})
-    layout, _ = describe(titles["model"], model_arguments, None)
-    layout = initial_layout(method, layout)
+    described = describe(titles["model"], model_arguments, None)
+    layout = initial_layout(method, described.layout)
+    check_depth(layout, is_deep=described.is_deep)
     check_fraction(layout, fraction, "--split-fraction")
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfusion.cli.output import Data
@@ -21,17 +22,29 @@ TICK_S = 0.1
 """How often ``on_tick`` runs while the trainer works."""
 
 
+@dataclass(frozen=True)
+class Description:
+    """A model's layout and all its arguments."""
+
+    layout: Layout
+    arguments: Data
+    is_deep: bool
+    """Whether methods can leave out layers of it."""
+
+
 def describe(
     model: str, arguments: Mapping[str, object], data: Mapping[str, object] | None
-) -> tuple[Layout, Data]:
-    """A model's layout and all its arguments; with data, those that suit it."""
+) -> Description:
+    """What a trainer says of a model; with data, arguments that suit it."""
     question: Data = {"do": "describe", "model": model, "arguments": dict(arguments)}
     if data is not None:
         question["data"] = dict(data)
     answer = ask_trainer(question)
     found = answer.get("arguments")
-    return Layout.from_data(answer.get("layout")), (
-        found if isinstance(found, dict) else dict(arguments)
+    return Description(
+        layout=Layout.from_data(answer.get("layout")),
+        arguments=found if isinstance(found, dict) else dict(arguments),
+        is_deep=answer.get("deep") is True,
     )
 
 

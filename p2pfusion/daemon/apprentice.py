@@ -39,6 +39,8 @@ class Described:
     layout: Layout
     arguments: Fields
     vocabulary: Fields
+    is_deep: bool
+    """Whether methods can leave out layers of the model."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ class Apprentice:
             arguments, vocabulary = message["arguments"], message["vocabulary"]
             assert isinstance(arguments, dict) and isinstance(vocabulary, dict)
             layout = Layout.from_data(message["layout"])
-            return [Described(layout, arguments, vocabulary)]
+            deep = message["deep"] is True
+            return [Described(layout, arguments, vocabulary, deep)]
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
             return []

@@ -53,6 +53,7 @@ from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.messages import Chunk, Pong
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
+from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.transport import Arrival, Incoming
 
@@ -265,6 +266,7 @@ class Node:
             manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction
             where = f"{self.profile.source}: [peer]"
+            check_depth(manifest.layout, is_deep=described.is_deep)
             check_fraction(manifest.layout, stated, where)
             check_blocks(manifest.layout, stated, where)
         except P2PFusionError as error:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from p2pfusion.errors import ConfigError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import GATE, Axis, Dimension, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
@@ -53,6 +54,17 @@ def without_gates(layout: Layout) -> Layout:
 def is_cut_in_depth(layout: Layout) -> bool:
     """Whether the layout has gates."""
     return len(layout.widths) < len(layout.axes)
+
+
+def check_depth(layout: Layout, *, is_deep: bool) -> None:
+    """``ConfigError`` if the layout is cut in depth, and its model cannot be: only one
+    that ``is_deep`` can do without some of its layers."""
+    if is_cut_in_depth(layout) and not is_deep:
+        raise ConfigError(
+            "this method trains some layers and not others, and the model cannot do "
+            "without any",
+            hint="choose vit, transformer or transformer-classifier",
+        )
 
 
 def tensor_dimensions(parameter: ParameterSpec) -> tuple[Dimension, ...]:

@@ -22,7 +22,7 @@ from p2pfusion.errors import (
     IncompatibleError,
     VerificationError,
 )
-from p2pfusion.split.depth import without_gates
+from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training import submodel
@@ -45,7 +45,7 @@ from p2pfusion.training.loop import (
     train_round,
     view_generator,
 )
-from p2pfusion.training.models import check_depth, check_fit, find_model, settle
+from p2pfusion.training.models import check_fit, find_model, is_deep, settle
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.outer import OuterMomentum, Start
 from p2pfusion.training.probe import linear_probe
@@ -78,6 +78,8 @@ class Description:
     arguments: dict[str, object]
     layout: Layout
     vocabulary: dict[str, object]
+    is_deep: bool
+    """Whether methods can leave out layers of the model."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Trainer:
                 f"model {setup.model!r} has another layout here than in the manifest",
                 hint="all peers need the same version of the model's code",
             )
-        check_depth(self._model, setup.layout)
+        check_depth(setup.layout, is_deep=is_deep(self._model))
         self.device = find_device(setup.device)
         if records is None:
             records = self._load()
@@ -252,7 +254,7 @@ def describe(
         if records.vocabulary is not None:
             completed |= records.vocabulary.to_data()
     settled = settle(model, {**suited, **arguments})
-    return Description(settled, model.layout(settled), completed)
+    return Description(settled, model.layout(settled), completed, is_deep(model))
 
 
 def coding_of(

@@ -2,7 +2,7 @@
 
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
-    describe   -> {"done": "describe", "layout", "arguments", "vocabulary"}
+    describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
@@ -92,6 +92,7 @@ class Worker:
             "layout": found.layout.to_data(),
             "arguments": found.arguments,
             "vocabulary": found.vocabulary,
+            "deep": found.is_deep,
         }
 
     def setup(self, request: Request) -> Fields:

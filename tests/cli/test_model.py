@@ -100,6 +100,14 @@ def test_mistakes_of_split_show(
     assert told in capsys.readouterr().err
 
 
+def test_a_method_that_the_model_is_not_made_for(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    swarm = ["--method", "lw-fedssl", "--model", "mlp", "--peers", "2"]
+    assert main(["--home", str(tmp_path), "split", "show", *swarm]) == 8
+    assert "cannot do without any" in capsys.readouterr().err
+
+
 def test_an_imagined_swarm_needs_no_daemon(tmp_path: Path, capsys: Capture) -> None:
     plot = tmp_path / "windows.svg"
     arguments = ["--method", "fedrolex", "--model-arguments", '{"hidden": [8]}']

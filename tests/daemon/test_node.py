@@ -140,13 +140,21 @@ def test_a_member_with_an_impossible_address_is_only_out_of_reach(
     ]
 
 
-def test_what_does_not_fit_ends_the_loop_before_anything_is_written() -> None:
-    tiny = {"split_fraction": 0.01}
-    with running(peer=tiny, data={"kind": "digits"}, swarm=ALONE) as made:
+@pytest.mark.parametrize(
+    ("peer", "swarm", "told"),
+    [
+        ({"split_fraction": 0.01}, {}, r"test\.toml.*too small"),
+        ({}, {"method": "lw-fedssl"}, "the model cannot do without any"),
+    ],
+)
+def test_what_does_not_fit_ends_the_loop_before_anything_is_written(
+    peer: dict[str, object], swarm: dict[str, object], told: str
+) -> None:
+    with running(peer=peer, data={"kind": "digits"}, swarm={**ALONE, **swarm}) as made:
         made.turn_until(lambda: made.node.ending.is_now)
         error = made.node.ending.error
         assert isinstance(error, ConfigError)
-        assert re.search(r"test\.toml.*too small", str(error))
+        assert re.search(told, str(error))
         assert made.node.payloads is None
         assert made.node.state.load_manifest() is None
         assert not made.node.state.directory.exists()

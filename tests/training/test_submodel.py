@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import ConfigError, IncompatibleError
-from p2pfusion.split.depth import cut_in_depth, depth_split
+from p2pfusion.split.depth import check_depth, cut_in_depth, depth_split
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store
 from p2pfusion.training import submodel
 from p2pfusion.training.cost import saved_activation_bytes
-from p2pfusion.training.models import MODELS, check_depth
+from p2pfusion.training.models import MODELS, is_deep
 from tests.training.samples import window
 
 MLP = MODELS["mlp"]
@@ -135,6 +135,6 @@ def test_nothing_is_kept_of_frozen_layers_below_the_trained_ones() -> None:
 def test_a_model_that_needs_all_its_layers_says_so() -> None:
     deep = cut_in_depth(LAYOUT)
     with pytest.raises(ConfigError, match="cannot do without any"):
-        check_depth(MLP, deep)
-    check_depth(MLP, LAYOUT)
-    check_depth(VIT, DEEP)
+        check_depth(deep, is_deep=is_deep(MLP))
+    check_depth(LAYOUT, is_deep=is_deep(MLP))
+    check_depth(DEEP, is_deep=is_deep(VIT))

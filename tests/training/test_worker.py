@@ -160,6 +160,7 @@ def test_describe(process: Process) -> None:
     plain = process.ask({"do": "describe", "model": "mlp", "arguments": ARGUMENTS})
     assert Layout.from_data(plain["layout"]).digest == LAYOUT.digest
     assert plain["arguments"] == {**MODELS["mlp"].defaults, **ARGUMENTS}
+    assert plain["deep"] is False
     data = process.ask(
         {"do": "describe", "model": "cnn", "arguments": {}, "data": {"kind": "digits"}}
     )
@@ -181,6 +182,7 @@ def test_describe_makes_the_vocabulary_of_the_founders_text(
     done = process.ask(request)
     tokens = ["<pad>", "<unk>", "<eos>", "b", "a"]
     assert done["vocabulary"] == {"size": 5, "level": "word", "tokens": tokens}
+    assert done["deep"] is True
     arguments = done["arguments"]
     assert isinstance(arguments, dict)
     expected = {"length": 4, "vocabulary": 5, "classes": 5}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.training.models.base import Model, check_depth, check_fit, settle
+from p2pfusion.training.models.base import Model, check_fit, is_deep, settle
 from p2pfusion.training.models.cnn import Cnn
 from p2pfusion.training.models.mlp import Mlp
 from p2pfusion.training.models.resnet import ResNet
@@ -17,7 +17,7 @@ from p2pfusion.training.models.text_classifier import TextClassifier
 from p2pfusion.training.models.transformer import Transformer
 from p2pfusion.training.models.vit import Vit
 
-__all__ = ["MODELS", "Model", "check_depth", "check_fit", "find_model", "settle"]
+__all__ = ["MODELS", "Model", "check_fit", "find_model", "is_deep", "settle"]
 
 ENTRY_POINTS = "p2pfusion.models"
 

@@ -17,7 +17,6 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError, DataError
-from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.layout import Layout
 from p2pfusion.training.traits import Traits
 
@@ -57,14 +56,9 @@ class Model(Protocol):
         ...
 
 
-def check_depth(model: Model, layout: Layout) -> None:
-    """``ConfigError`` if the layout is cut in depth, and the model cannot be."""
-    if is_cut_in_depth(layout) and not getattr(model, "is_deep", False):
-        raise ConfigError(
-            "this method trains some layers and not others, and the model cannot do "
-            "without any",
-            hint="choose vit, transformer or transformer-classifier",
-        )
+def is_deep(model: Model) -> bool:
+    """Whether a model can do without its last layers."""
+    return bool(getattr(model, "is_deep", False))
 
 
 class Width(nn.Module):
