@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -35,6 +36,11 @@ class Task:
         return {**self.arguments, **cuts}
 
 
+BLOCKS_OF_LM = 6
+LM: Table = {
+    **{"length": 64, "layers": BLOCKS_OF_LM, "width": 96, "inner": 192, "heads": 4},
+    "group": 96,
+}
 ROUNDS = 40
 IMAGES = {"--limit": 4000, "--limit-test": 2000, "--rounds": ROUNDS, "--alpha": 0.5}
 FASHION = Task(
@@ -106,6 +112,20 @@ TASKS |= {
     ),
 }
 
+TASKS["language"] = Task(
+    data="tiny-shakespeare",
+    model="transformer",
+    widths={},
+    arguments=LM,
+    options={
+        **{"--vocabulary": '{"level": "byte"}', "--optimiser": "adamw"},
+        **{"--limit": 2000, "--limit-test": 1000, "--rounds": 20},
+    },
+    rates={"whole": 0.002, "split": 0.002},
+    higher_is_better=False,
+)
+"""A small language model for another kind of text (``finetuning_quality.py``)."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -143,6 +163,36 @@ def plainly(title: str, method: str, **options: object) -> Arm:
     """An arm whose options do not depend on the fraction."""
     words = {f"--{key.replace('_', '-')}": value for key, value in options.items()}
     return Arm(title, method, options=lambda _: words)
+
+
+NO_BLOCK = "1/100"
+"""Less than any block: only the last layer is trained."""
+MIXED = ",".join(4 * ["1/2"] + 4 * ["1/6"])
+
+
+def pretrained(blocks: int) -> str:
+    """The checkpoint of so many blocks, from the repository's root."""
+    return f"build/pretrained-{blocks}.safetensors"
+
+
+def finetuned(
+    title: str,
+    fraction: str,
+    *,
+    blocks: int = BLOCKS_OF_LM,
+    rank: int = 0,
+    **options: object,
+) -> Arm:
+    """An arm that begins pretrained; with a rank it trains additions to all maps."""
+    model = {**LM, "layers": blocks, **({"rank": rank} if rank else {})}
+    told = {
+        "--split-fraction": fraction,
+        "--model": "transformer-lora" if rank else "transformer",
+        "--model-arguments": json.dumps(model),
+        "--pretrained": pretrained(blocks),
+        **options,
+    }
+    return Arm(title, "layer-finetune", options=lambda _: told)
 
 
 PAST = {"--logit-adjustment": 0, "--label-mask": None}
@@ -254,6 +304,21 @@ ARMS = {
         for short, method in (("lw", "lw-fedssl"), ("prog", "prog-fedssl"))
         for count in (1, 2)
     },
+    "tune-all": finetuned("everything", "1"),
+    "tune-1": finetuned("last block", "1/6"),
+    "tune-2": finetuned("last 2 blocks", "1/3"),
+    "mixed": finetuned("half of the peers last 3 blocks, half the last one", MIXED),
+    "strong-only": finetuned(
+        "half of the peers last 3 blocks, half left out",
+        "1/2",
+        **{"--peers": 4, "--shares": 8},
+    ),
+    "short": finetuned("everything of a model of 2 blocks", "1", blocks=2),
+    "lora": finetuned("LoRA, rank 8, on everything", NO_BLOCK, rank=8),
+    "short-lora": finetuned(
+        "LoRA, rank 8, on a model of 2 blocks", NO_BLOCK, blocks=2, rank=8
+    ),
+    "from-scratch": plainly("everything, not pretrained", "fedavg"),
     "tied-mask": msfusion("msfusion, tied windows, label mask", PAST, **TIED),
     "heterofl-mask": Arm("heterofl, label mask", "heterofl", options=lambda _: PAST),
 }
@@ -262,7 +327,9 @@ SETS = {
     "main": "whole whole-short whole-few small small-momentum alone ensemble "
     "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-4",
     "ablations": "blocks-0 blocks-8 blocks-momentum stay-momentum blocks-dense "
-    "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
-    "heterofl-mask",
+    "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain "
+    "blocks-mask tied-mask heterofl-mask",
     "layerwise": "end-to-end lw-1 lw-2 prog-1 prog-2",
+    "finetuning": "tune-all tune-1 tune-2 mixed strong-only short lora short-lora "
+    "from-scratch",
 }

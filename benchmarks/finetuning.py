@@ -13,9 +13,8 @@ saved, and attention has none.
 The last block with the head must keep at most 0.25 of the activations, and LoRA of rank
 8 on every linear map at least 0.9; otherwise it exits with 1.
 
-LoRA (Hu et al., arXiv 2106.09685) is here for this comparison alone: no peer can train
-with it, because the mean of two products of small matrices is not the product of their
-means.
+LoRA (Hu et al., arXiv 2106.09685) is here for this comparison alone (``lora/``): it is
+no method of p2pfusion.
 """
 
 from __future__ import annotations
@@ -23,14 +22,17 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable, Mapping
+import sys
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lora"))
+
+from lora_models import LoRA
 
 from p2pfusion.methods import Member, PlanContext
 from p2pfusion.methods.layer_finetune import LayerFinetune
@@ -51,55 +53,6 @@ LAST_AT_MOST, LORA_AT_LEAST = 0.25, 0.9
 
 ADAMW_COPIES = 4
 """Of what is trained: values, gradients, and two moments."""
-
-
-class LoRA(nn.Module):
-    """A network whose linear maps are frozen and get a trained addition of low rank.
-
-    The last norm and the classifier are trained, as with every way of finetuning.
-    """
-
-    def __init__(self, network: nn.Module, rank: int) -> None:
-        super().__init__()
-        self.network = network
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith(("norm.", "classifier.")))
-        self.additions = nn.ModuleList()
-        self._by_weight: dict[int, nn.Module] = {}
-        for name, part in network.named_modules():
-            if isinstance(part, nn.Linear) and name != "classifier":
-                down = nn.Linear(part.in_features, rank, bias=False)
-                up = nn.Linear(rank, part.out_features, bias=False)
-                nn.init.zeros_(up.weight)
-                addition = nn.Sequential(down, up)
-                self.additions.append(addition)
-                self._by_weight[id(part.weight)] = addition
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The network's, with the additions."""
-        with _Adding(self._by_weight):
-            outputs: Tensor = self.network(inputs)
-        return outputs
-
-
-class _Adding(TorchFunctionMode):
-    """Adds to what the linear maps of some weights give, wherever they are called."""
-
-    def __init__(self, additions: Mapping[int, nn.Module]) -> None:
-        super().__init__()
-        self._additions = additions
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Tensor],
-        types: object,
-        args: tuple[Tensor, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> Tensor:
-        result = func(*args, **(kwargs or {}))
-        if func is functional.linear and id(args[1]) in self._additions:
-            return result + self._additions[id(args[1])](args[0])
-        return result
 
 
 @dataclass(frozen=True)
@@ -132,7 +85,7 @@ def measured(batch: int) -> list[Way]:
         modules[f"last {blocks} of {BLOCKS}"] = network(layout, blocks)
     for rank in RANKS:
         base = build(MODELS["vit"], ARGUMENTS, layout, Split.full(layout))
-        modules[f"LoRA, rank {rank}"] = LoRA(base, rank)
+        modules[f"LoRA, rank {rank}"] = with_lora(base, rank)
     rows = []
     for name, module in modules.items():
         held = _held(module, images)
@@ -148,6 +101,13 @@ def measured(batch: int) -> list[Way]:
         Way(name, *(value / full for value, full in zip(found, first, strict=True)))
         for name, *found in rows
     ]
+
+
+def with_lora(network: nn.Module, rank: int) -> LoRA:
+    """A frozen network with trained additions, last norm and classifier."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(("norm.", "classifier.")))
+    return LoRA(network, rank)
 
 
 def _held(module: nn.Module, images: Tensor) -> tuple[int, int, int]:

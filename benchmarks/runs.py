@@ -30,8 +30,17 @@ TUNING_SEEDS = (100, 101)
 Found = dict[str, object]
 """The result of a run: what it was, what it was told, and what is kept of it."""
 
+LORA = ROOT / "benchmarks" / "lora"
+"""A model from outside the package, which processes find on their path."""
+
 Place = tuple[str, Fraction, int]
 """Task, split fraction and peers: what is compared."""
+
+
+def environment() -> dict[str, str]:
+    """Of every process: one thread, and the benchmarks' own model."""
+    path = os.pathsep.join([str(LORA), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ class Run:
             [*command, *self.words()],
             capture_output=True,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=ROOT,
+            env=environment(),
         )
         if done.returncode:
             sys.exit(f"{self}: {done.stdout}{done.stderr}")
@@ -179,9 +189,11 @@ def paired(ours: Mapping[int, float], floor: Mapping[int, float]) -> list[float]
     return [ours[seed] - floor[seed] for seed in ours if seed in floor]
 
 
-def spread(values: Sequence[float], sign: str = "") -> str:
+def spread(values: Sequence[float], sign: str = "", places: int = 1) -> str:
     """Mean and deviation."""
     if not values:
         return "-"
-    mean = f"{statistics.mean(values):{sign}.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.1f}"
+    mean = f"{statistics.mean(values):{sign}.{places}f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{places}f}"

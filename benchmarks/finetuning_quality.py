@@ -1,0 +1,120 @@
+"""What finetuning a language model gives, by what a peer can afford, beside LoRA.
+
+    python benchmarks/finetuning_quality.py [--seeds 3] [--minutes 60] [--processes 2]
+    python benchmarks/finetuning_quality.py --table
+
+A byte-level transformer of 6 blocks, and one of 2, are pretrained on WikiText-2 (once,
+kept in ``build/``) and finetuned by eight peers on tiny-shakespeare, each of which has
+some documents. Three questions: whether peers that can afford little help those that
+can afford more (half of them train the last 3 blocks, half the last one; against the
+strong half alone, and everybody at the last one); what is best for the memory of a
+third (the last 2 blocks of 6; everything of 2 blocks; LoRA on 2 blocks); and what is
+best for the upload of a sixth (the last block of 6; LoRA on 6). LoRA is a model from
+outside the package (``benchmarks/lora``). Runs are kept with those of ``methods.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+
+from arms import ARMS, BLOCKS_OF_LM, LM, SETS, TASKS, pretrained
+from runs import PEERS, ROOT, Found, Run, collected, do, environment, paired, spread
+from runs import scores as scores_of
+
+TASK = "language"
+FLOOR = "tune-all"
+WHOLE = Fraction(1)
+PRETRAINING = {
+    "--data": "wikitext-2",
+    "--vocabulary": '{"level": "byte"}',
+    "--peers": 1,
+    "--split-fraction": 1,
+    "--method": "fedavg",
+    "--model": "transformer",
+    "--optimiser": "adamw",
+    "--learning-rate": 0.002,
+    "--limit": 20_000,
+    "--limit-test": 500,
+    "--rounds": 3,
+    "--seed": 0,
+}
+
+HEAD = (
+    "| arm | perplexity per byte | against everything, paired | seeds "
+    "| sent per peer and round | activations | training FLOPs |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+def pretrain(blocks: int) -> None:
+    """Makes the checkpoint of so many blocks, if it is not there."""
+    path = ROOT / pretrained(blocks)
+    if path.exists():
+        return
+    path.parent.mkdir(exist_ok=True)
+    told = {
+        **PRETRAINING,
+        "--model-arguments": json.dumps({**LM, "layers": blocks}),
+        "--save": path,
+    }
+    words = [str(word) for pair in told.items() for word in pair]
+    command = [sys.executable, str(ROOT / "cli.py"), "sim", "--train", *words]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment())
+
+
+def chosen(seeds: int) -> Iterator[Run]:
+    """All arms of one seed before the next seed."""
+    for seed in range(seeds):
+        for arm in SETS["finetuning"].split():
+            yield Run(TASK, arm, WHOLE, seed)
+
+
+def ratio(one: Found, other: Found, key: str) -> str:
+    """How a cost of two arms compares."""
+    return f"{float(str(one[key])) / float(str(other[key])):.3f}"
+
+
+def table() -> str:
+    """Markdown, as far as there are runs."""
+    arms = collected().get((TASK, WHOLE, PEERS), {})
+    if FLOOR not in arms:
+        return ""
+    task, whole = TASKS[TASK], arms[FLOOR][0]
+    floor = scores_of(task, arms[FLOOR])
+    lines = [HEAD]
+    for arm in SETS["finetuning"].split():
+        if arm in arms:
+            first, ours = arms[arm][0], scores_of(task, arms[arm])
+            costs = ("bytes_per_peer_round", "peak_activation_bytes")
+            cells = (
+                *(ARMS[arm].title, spread(list(ours.values()), places=2)),
+                *(spread(paired(ours, floor), sign="+", places=2), str(len(ours))),
+                *(ratio(first, whole, key) for key in costs),
+                ratio(first, whole, "train_flops_per_peer_round"),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Does what is missing, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=10, help="start none later")
+    options = parser.parse_args()
+    if not options.table:
+        for blocks in (2, BLOCKS_OF_LM):
+            pretrain(blocks)
+        do(chosen(options.seeds), options.processes, options.minutes)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
