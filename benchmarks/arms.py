@@ -198,6 +198,7 @@ def finetuned(
 PAST = {"--logit-adjustment": 0, "--label-mask": None}
 """The objective of the published baselines."""
 
+TWICE = {"--rounds": 2 * ROUNDS}
 MOMENTUM = {"--outer-momentum": 0.6}
 SLOWER = 0.5
 """Outer momentum makes steps 2.5 times as long."""
@@ -223,6 +224,9 @@ ARMS = {
         small=True,
         options=lambda _: MOMENTUM,
         faster=SLOWER,
+    ),
+    "small-twice": Arm(
+        "small model, twice the rounds", "fedavg", small=True, options=lambda _: TWICE
     ),
     "alone": Arm(
         "small model, one peer alone",
@@ -250,6 +254,9 @@ ARMS = {
         SLOWER,
         **BLOCKS,
         dwell=4,
+    ),
+    "blocks-twice": msfusion(
+        "msfusion, silent blocks, dwell 1, twice the rounds", TWICE, **BLOCKS, dwell=1
     ),
     "stay-momentum": msfusion(
         "msfusion, silent blocks that stay, outer momentum",
@@ -329,6 +336,7 @@ SETS = {
     "ablations": "blocks-0 blocks-8 blocks-momentum stay-momentum blocks-dense "
     "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain "
     "blocks-mask tied-mask heterofl-mask",
+    "saturation": "small small-twice blocks-1 blocks-twice",
     "layerwise": "end-to-end lw-1 lw-2 prog-1 prog-2",
     "finetuning": "tune-all tune-1 tune-2 mixed strong-only short lora short-lora "
     "from-scratch",
