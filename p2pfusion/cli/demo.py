@@ -24,6 +24,7 @@ from p2pfusion.cli.local_swarm import Interrupts, LocalPeer, LocalSwarm
 from p2pfusion.cli.model import evaluate_file
 from p2pfusion.cli.outcome import result_text
 from p2pfusion.cli.output import Data, note, settings, show
+from p2pfusion.cli.pretraining import Pretrained, pretrain
 from p2pfusion.cli.progress import Display, choose_display, finished_rounds
 from p2pfusion.cli.splits import Swarm, exchanged_bytes
 from p2pfusion.cli.text import plural
@@ -71,12 +72,14 @@ class Plan:
     model: str
     model_arguments: Data
     settings: Data
+    pretraining: Data
     data: str
     split_fraction: Fraction
     seed: int
     layout: Layout
     swarm: Swarm
     insecure: bool = False
+    pretrained: Pretrained | None = None
 
     def profile(self, rank: int) -> dict[str, Data]:
         """The profile of the peer of this rank; the first founds the swarm."""
@@ -100,6 +103,8 @@ class Plan:
                 "min_peers": self.peers,
                 **self.settings,
             }
+            if self.pretrained is not None:
+                profile["swarm"]["pretrained"] = str(self.pretrained.file.absolute())
         return profile
 
 
@@ -161,6 +166,11 @@ def demo(
         display = choose_display(rounds, as_json=settings().as_json)
         with LocalSwarm(interrupts, keep) as swarm:
             with display:
+                if plan.pretraining:
+                    display.say("Training a model to begin with ...")
+                    begins = keep / f"{plan.model}-pretrained.safetensors"
+                    plan = replace(plan, pretrained=_pretrain(plan, begins))
+                    swarm.hand_out(begins)
                 display.say(f"Starting {plural(peers, 'daemon')} on this machine ...")
                 swarm.start({f"peer-{r}": plan.profile(r) for r in range(peers)})
                 swarm.refresh()
@@ -209,11 +219,23 @@ def _plan(
         model=chosen.model,
         model_arguments=described.arguments,
         settings=chosen.swarm,
+        pretraining=chosen.pretraining,
         data=data,
         split_fraction=fraction,
         seed=seed,
         layout=layout,
         swarm=Swarm(context, built, {}),
+    )
+
+
+def _pretrain(plan: Plan, file: Path) -> Pretrained:
+    return pretrain(
+        plan.model,
+        plan.model_arguments,
+        named_data(plan.data).to_data(),
+        plan.pretraining,
+        seed=plan.seed,
+        file=file,
     )
 
 
@@ -296,6 +318,7 @@ def _result(
         "samples": found.get("samples"),
         "held_out": found.get("held_out"),
         **{key: found[key] for key in PROBED if key in found},
+        **_beginning(plan.pretrained),
         "bytes_sent": sent_bytes,
         "bytes_full_exchange": plan.rounds * exchanged_bytes(full, 1),
         "sub_model_parameters": max(
@@ -307,4 +330,13 @@ def _result(
         "checkpoint": str(checkpoint),
         "killed": len(killed),
         "killed_peers": killed,
+    }
+
+
+def _beginning(pretrained: Pretrained | None) -> Data:
+    if pretrained is None:
+        return {}
+    return {
+        "pretrained": str(pretrained.file),
+        "pretrained_accuracy": pretrained.accuracy,
     }

@@ -2,6 +2,7 @@
 
 Methods that cut widths train the small perceptron on its labels. Methods that cut depth
 need a transformer, and those that were published for unlabelled data are shown on it.
+Finetuning begins with a model that one peer has trained before, on a few examples.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class DemoSwarm:
     swarm: Data = field(
         default_factory=lambda: {"local_epochs": 2, "learning_rate": 0.1}
     )
+    pretraining: Data = field(default_factory=dict)
+    """How one peer trains the model before the swarm begins; empty: not at all."""
 
 
 PERCEPTRON = DemoSwarm()
@@ -42,7 +45,20 @@ ENCODER = DemoSwarm(
 )
 """Four blocks in two stages, without labels."""
 
+PRETRAINED = DemoSwarm(
+    "vit",
+    {"patch": 2, "width": 32, "heads": 4, "layers": 4, "inner": 64, "group": 32},
+    rounds=20,
+    swarm={"optimiser": "adamw", "learning_rate": 0.003, "local_epochs": 1},
+    pretraining={
+        **{"optimiser": "adamw", "learning_rate": 0.003, "rounds": 10, "limit": 200},
+        **{"local_epochs": 2, "eval_every": 10},
+    },
+)
+"""Pretrained on 200 examples to far above guessing, and far below what all can do."""
+
 DEMO_SWARMS: Mapping[str, DemoSwarm] = {
+    "layer-finetune": PRETRAINED,
     "lw-fedssl": ENCODER,
     "prog-fedssl": ENCODER,
 }

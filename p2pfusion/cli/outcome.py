@@ -28,6 +28,11 @@ def result_text(result: Mapping[str, object]) -> str:
             "a linear classifier on top, with which a random encoder has "
             f"{percent(_real(result, 'random_encoder_accuracy'))}"
         )
+    if "pretrained_accuracy" in result:
+        lines.append(
+            "            began as a model that one peer had trained to "
+            f"{percent(_real(result, 'pretrained_accuracy'))}: {result['pretrained']}"
+        )
     if missed:
         lines.append(f"            {missed} contributions came too late or not at all")
     lines.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2pfusion.cli.demo import Plan
 from p2pfusion.cli.demo_swarms import DEMO_SWARMS, PERCEPTRON, demo_swarm
+from p2pfusion.cli.pretraining import Pretrained
 from p2pfusion.cli.splits import Swarm
 from p2pfusion.cli.toml_text import toml_text
 from p2pfusion.daemon.config import load_profile, parse_profile
@@ -29,6 +30,7 @@ def plan() -> Plan:
         model="mlp",
         model_arguments={},
         settings=PERCEPTRON.swarm,
+        pretraining={},
         data="digits",
         split_fraction=Fraction(1, 2),
         seed=0,
@@ -53,6 +55,15 @@ def test_only_a_demo_that_is_told_so_encrypts_nothing() -> None:
         open_one = replace(plan(), insecure=True).profile(rank)
         profile = parse_profile(toml_text(open_one), "x")
         assert profile.peer.insecure_loopback
+
+
+def test_finetuning_begins_with_what_was_pretrained(tmp_path: Path) -> None:
+    begins = Pretrained(tmp_path / "begins.safetensors", 0.5)
+    profile = replace(plan(), pretrained=begins).profile(0)
+    assert profile["swarm"]["pretrained"] == str(begins.file)
+    assert demo_swarm("layer-finetune", None).pretraining
+    # Another model begins as its seed says, or is refused.
+    assert not demo_swarm("layer-finetune", "transformer-classifier").pretraining
 
 
 def test_the_others_have_another_share_and_no_swarm() -> None:

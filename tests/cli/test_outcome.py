@@ -51,3 +51,9 @@ def test_an_encoder_is_compared_with_a_random_one() -> None:
         "trained without labels; 900 of them for a linear classifier on top, with "
         "which a random encoder has 51.5 %"
     ) in result_text(probed)
+
+
+def test_a_finetuned_model_is_compared_with_its_beginning() -> None:
+    begun = {**RESULT, "pretrained": "a.safetensors", "pretrained_accuracy": 0.7}
+    told = "began as a model that one peer had trained to 70.0 %: a.safetensors"
+    assert told in result_text(begun)

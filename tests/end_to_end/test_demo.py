@@ -94,6 +94,22 @@ def test_layers_are_trained_without_labels_and_a_killed_peer_catches_up(
     assert_nothing_left(program)
 
 
+@pytest.mark.soak
+def test_a_pretrained_model_is_finetuned_though_a_peer_is_killed(
+    program: Program, tmp_path: Path
+) -> None:
+    arguments = ["--method", "layer-finetune", "--kill", "1", "--rounds", "9"]
+    done = program.run("demo", "--json", "--keep", str(tmp_path), *arguments)
+    assert (done.code, done.err) == (0, "")
+    data = done.data
+    assert (data["model"], data["killed"]) == ("vit", 1)
+    assert Path(str(data["pretrained"])).exists()
+    assert data["accuracy"] > data["pretrained_accuracy"] > 0.3  # type: ignore[operator]
+    sub, full = data["sub_model_parameters"], data["full_model_parameters"]
+    assert 0.45 < sub / full <= 0.5  # type: ignore[operator]
+    assert_nothing_left(program)
+
+
 @pytest.mark.parametrize(
     ("after", "number"),
     [("Starting 4 daemons", signal.SIGINT), ("Round ", signal.SIGTERM)],
