@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -48,22 +49,54 @@ BACKWARD_FORWARDS = 2
 
 
 def _attention_flops(
-    queries: Sequence[int],
-    keys: Sequence[int],
-    values: Sequence[int],
-    *others: object,
-    out_shape: object = None,
-    **options: object,
+    queries: Tensor, keys: Tensor, values: Tensor, *_: object, **__: object
 ) -> int:
     """Of two products: (B, heads, T, d) with keys, and the result with values."""
-    pairs = 2 * math.prod(queries[:3]) * keys[2]
-    return pairs * (queries[3] + values[3])
+    pairs = 2 * math.prod(queries.shape[:3]) * keys.shape[2]
+    return pairs * (queries.shape[3] + values.shape[3])
 
 
-_OTHER_KERNELS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops
+_KERNELS: Mapping[object, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
 }
-"""Kernels with matrix products inside that torch's own counter does not know."""
+"""What each kernel computes: torch's own table, and one that it lacks."""
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the FLOPs of every kernel that runs inside.
+
+    Torch's ``FlopCounterMode`` counts the same, and loads torch's compiler for it,
+    which takes seconds and leaves a directory behind.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: that alone would load the compiler. Nothing here is compiled."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        options = dict(kwargs or {})
+        counts = _KERNELS.get(func.overloadpacket)
+        if counts is None:
+            with self:  # what it is made of may be known
+                parts = func.decompose(*args, **options)
+            if parts is not NotImplemented:
+                return parts
+        found = func(*args, **options)
+        if counts is not None:
+            self.flops += counts(*args, **options, out_val=found)
+        return found
 
 
 @dataclass(frozen=True)
@@ -189,21 +222,21 @@ def training_flops(
 @torch.no_grad()
 def _both_passes(module: nn.Module, run: Callable[[], object]) -> int:
     """FLOPs of what runs, and of a backward pass down to the lowest trained layer."""
-    counter = _counter()
+    counter = _Counter()
     below: list[int] = []
 
     def enters(*_: object) -> None:
-        below.append(-int(counter.get_total_flops()))
+        below.append(-counter.flops)
 
     def leaves(*_: object) -> None:
-        below.append(int(counter.get_total_flops()))
+        below.append(counter.flops)
 
     with contextlib.ExitStack() as hooks, counter:
         for part in _frozen_parts(module):
             hooks.callback(part.register_forward_pre_hook(enters).remove)
             hooks.callback(part.register_forward_hook(leaves).remove)
         run()
-    forward = int(counter.get_total_flops())
+    forward = counter.flops
     return (1 + BACKWARD_FORWARDS) * forward - BACKWARD_FORWARDS * sum(below)
 
 
@@ -220,14 +253,10 @@ def _frozen_parts(module: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def _flops(run: Callable[[], object]) -> int:
-    counter = _counter()
+    counter = _Counter()
     with counter:
         run()
-    return int(counter.get_total_flops())
-
-
-def _counter() -> FlopCounterMode:
-    return FlopCounterMode(display=False, custom_mapping=_OTHER_KERNELS)
+    return counter.flops
 
 
 def _outputs(module: nn.Module, inputs: Tensor, *, contrasts: bool) -> list[Tensor]:

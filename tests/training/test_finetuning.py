@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -10,11 +12,13 @@ from benchmarks.finetuning import (
     BLOCKS,
     LAST_AT_MOST,
     LORA_AT_LEAST,
-    LoRA,
     Way,
     holds,
     measured,
+    with_lora,
 )
+from benchmarks.lora.lora_models import TRANSFORMER_LORA
+from p2pfusion.methods import Member, PlanContext, build_method
 from p2pfusion.methods.layer_finetune import costs
 from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.segment import Split
@@ -54,15 +58,31 @@ def test_lora_begins_as_the_network_and_trains_its_additions() -> None:
     network = build(MODELS["vit"], ARGUMENTS, LAYOUT, Split.full(LAYOUT))
     images = torch.rand(2, 1, 28, 28)
     plain = network(images)
-    lora = LoRA(network, 2)
+    lora = with_lora(network, 2)
     assert torch.equal(lora(images), plain)
     assert len(lora.additions) == 4 * BLOCKS
     lora(images).sum().backward()
     trained = {name for name, p in lora.named_parameters() if p.grad is not None}
-    own = {"network.norm.", "network.classifier.", "additions."}
+    own = {"norm.", "classifier.", "additions."}
     assert all(any(name.startswith(each) for each in own) for name in trained)
     assert len(trained) == 2 * 4 * BLOCKS + 4
     with torch.no_grad():
         for parameter in lora.additions.parameters():
             parameter.normal_()
     assert not torch.allclose(lora(images), plain)
+
+
+def test_lora_as_a_model_is_what_finetuning_without_a_block_trains() -> None:
+    sizes = {"layers": 2, "width": 16, "inner": 32, "heads": 4, "group": 16}
+    arguments = {"vocabulary": 20, "classes": 20, "length": 8, "rank": 3, **sizes}
+    layout = cut_in_depth(TRANSFORMER_LORA.layout(arguments))
+    method = build_method("layer-finetune", {})
+    context = PlanContext(0, 1, layout, (Member("peer", Fraction(1, 100)),))
+    split = method.split(context, 0, 0)
+    module = build(TRANSFORMER_LORA, arguments, layout, split)
+    tokens = torch.randint(0, 20, (2, 8))
+    assert module(tokens).shape == (2, 8, 20)
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    additions = {name for name, _ in module.named_parameters() if "additions" in name}
+    assert len(additions) == 2 * 4 * 2
+    assert trained == {"norm.weight", "norm.bias", *additions}
