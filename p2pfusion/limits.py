@@ -91,6 +91,10 @@ MAX_VOCABULARY_BYTES = 1 << 20
 MAX_NAME_CHARACTERS = 64
 """Names of peers and swarms, so that tables stay tables."""
 
+MAX_ANNOUNCED_BYTES = 4096
+"""What a member's record may say of what it has found out: a bit for each of 32 cells,
+of four widths in 256 layers."""
+
 MAX_ADDRESS_CHARACTERS = 255
 """A host name's own limit, with its port."""
 
@@ -292,6 +296,9 @@ MAX_CONTRAST_WEIGHT = 1_000.0
 
 MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE = 0.001, 1_000.0
 """Below, only the nearest counts; above, all are alike."""
+
+MAX_DISTILLATION_ROUND = 1_000_000
+"""From which round on exits may be taught at the latest: beyond all training."""
 
 MAX_CONTRAST_PREVIOUS = 16
 """Past sub-models that a peer compares with: each is a copy in the trainer's memory."""

@@ -9,6 +9,8 @@ projection; the trained one then has the projection, too. Saved activations are 
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
 frozen pass these are its projected features.
 
+Where all exits of a network are trained, all of them are counted.
+
 A self-supervised objective costs two views of each record in the trained branch,
 forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
 2401.11647) counts, one view in the trained branch alone, is beside it. Neither
@@ -21,6 +23,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +36,7 @@ from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
 from p2pfusion.training.models.heads import Embedding
 from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.models.units import Exiting
 from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
 from p2pfusion.training.objectives.self_supervised import SelfSupervised
@@ -158,6 +162,11 @@ def step_cost(
         assert isinstance(made, SelfSupervised) and isinstance(module, Embedding)
         made.begin(module, split, torch.Generator())
         return views_cost(made, module, inputs)
+    if objective == "exits":
+        assert isinstance(module, Exiting)
+        answers = partial(module.answers, inputs)
+        flops = _both_passes(module, answers) // len(chosen)
+        return StepCost(flops, _saved_bytes(module, answers))
     others = [build(found, arguments, layout, other) for other in frozen]
     flops = training_flops(module, inputs, others) // len(chosen)
     return StepCost(flops, saved_activation_bytes(module, inputs, others))
