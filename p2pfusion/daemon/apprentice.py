@@ -143,8 +143,13 @@ class Apprentice:
         }
         self._link.send(self._describe)
 
-    def set_up(self, manifest: Manifest, *, store: Path, offers: Path) -> None:
-        """Tells the trainer what stays the same over the rounds."""
+    def set_up(
+        self, manifest: Manifest, *, store: Path, offers: Path, changes: bool = False
+    ) -> None:
+        """Tells the trainer what stays the same over the rounds.
+
+        ``changes``: its offers hold what training has changed, not what came of it.
+        """
         self._describe = None
         self._setup = {
             "do": "setup",
@@ -163,6 +168,7 @@ class Apprentice:
             "data": self._data.to_data(),
             "store": str(store),
             "offers": str(offers),
+            "changes": changes,
             "device": self._peer.device,
             "threads": self._peer.cpu_threads,
         }

@@ -301,12 +301,21 @@ class Node:
         )
         check_fraction(manifest.layout, fraction, self.profile.source)
         store = self.state.open_store(manifest)
-        self.payloads = Payloads(self.peer.gossip.me, store, manifest.wire_dtype)
+        adds_changes = manifest.adds_changes
+        self.payloads = Payloads(
+            self.peer.gossip.me,
+            store,
+            manifest.wire_dtype,
+            adds_changes=adds_changes,
+        )
         self.links.adopt(manifest)
         self.entrance.open(self.peer.door, manifest)
         self.training.fit(manifest)
         self.apprentice.set_up(
-            manifest, store=self.state.store, offers=self.state.offers
+            manifest,
+            store=self.state.store,
+            offers=self.state.offers,
+            changes=adds_changes,
         )
 
     def _report(self, effect: events.Report) -> None:

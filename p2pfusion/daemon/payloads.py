@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.fusion import StreamingMean, decode, encode
+from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
 from p2pfusion.split.homes import Homes
@@ -46,14 +46,19 @@ class RoundNumbers:
     offer: Offer | None = None
     inside: NDArray[np.bool_] | None = None
     """Of an offer that was trained for an earlier round: the ranges that it has."""
-    sums: dict[str, StreamingMean] = field(default_factory=dict)
+    sums: dict[str, StreamingSum] = field(default_factory=dict)
 
 
 class Payloads:
     """All arrays of one peer's exchange."""
 
-    def __init__(self, me: str, store: Store, wire_dtype: str) -> None:
+    def __init__(
+        self, me: str, store: Store, wire_dtype: str, *, adds_changes: bool = False
+    ) -> None:
+        """``adds_changes``: offers and contributions are changes of the values from
+        which they were trained; shares of them are added to these (``DeltaSum``)."""
         self.me = me
+        self._adds_changes = adds_changes
         self.store = store
         self._wire_dtype = wire_dtype
         self._rounds: dict[int, RoundNumbers] = {}
@@ -90,7 +95,8 @@ class Payloads:
         """Begins a sum over the ranges that this peer reduces."""
         numbers = self._rounds[round_index]
         ids = numbers.plan.reduced_by(self.me, instead_of=instead_of or None)
-        numbers.sums[instead_of] = StreamingMean(numbers.plan.range_sizes[ids])
+        kind = DeltaSum if self._adds_changes else StreamingMean
+        numbers.sums[instead_of] = kind(numbers.plan.range_sizes[ids])
 
     def add_own(self, round_index: int, instead_of: str, weight: float) -> None:
         """Adds the own offer to a sum."""
@@ -106,38 +112,63 @@ class Payloads:
         cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
 
     def close_reduction(self, round_index: int, instead_of: str) -> None:
-        """Divides, and writes what was fused to the store as version ``round + 1``."""
+        """Fuses, and writes what was fused to the store as version ``round + 1``."""
         numbers = self._rounds[round_index]
-        plan, mean = numbers.plan, numbers.sums[instead_of]
-        mean.close()
+        plan, total = numbers.plan, numbers.sums[instead_of]
         ids = plan.reduced_by(self.me, instead_of=instead_of or None)
         # A backup may be asked about a round that it has left. Others then get values
         # from the sum; the store has newer ones, and the trainer is reading it.
-        if round_index < max(self._rounds):
+        is_left = round_index < max(self._rounds)
+        if isinstance(total, DeltaSum) and not is_left:
+            self._begin(numbers, total, ids)
+        total.close()
+        if is_left:
             return
-        self._carry_over(numbers, mean, ids)
-        fused = ids[~mean.absent]
+        self._carry_over(numbers, total, ids)
+        fused = ids[~total.absent]
         if not fused.size:
             return
         segments = plan.segments(fused.tolist())
-        values = self._as_sent(_ranges_of(mean, np.flatnonzero(~mean.absent)))
+        values = self._as_sent(_ranges_of(total, np.flatnonzero(~total.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
 
+    def _begin(
+        self, numbers: RoundNumbers, total: DeltaSum, ids: NDArray[np.int64]
+    ) -> None:
+        """Changes are added to the values of before the round, where they are here.
+
+        Not to newer ones: in a round that is done again after a crash the changes are
+        in these already.
+        """
+        wanted, newest = numbers.homes.version, numbers.plan.round_index
+        found = [
+            position
+            for position, number in enumerate(ids.tolist())
+            if all(
+                self.store.holds(segment, wanted)
+                and not self.store.is_newer(segment, newest, sealed=True)
+                for segment in numbers.plan.segments([number])
+            )
+        ]
+        positions = np.array(found, np.int64)
+        segments = numbers.plan.segments(ids[positions].tolist())
+        total.begin(positions, self.store.read_flat(segments))
+
     def _carry_over(
-        self, numbers: RoundNumbers, mean: StreamingMean, ids: NDArray[np.int64]
+        self, numbers: RoundNumbers, total: StreamingSum, ids: NDArray[np.int64]
     ) -> None:
         """What nobody contributed to keeps its newest values, where they are here."""
         plan, wanted = numbers.plan, numbers.homes.version
         kept: list[int] = []
-        for position in np.flatnonzero(mean.absent).tolist():
+        for position in np.flatnonzero(total.absent).tolist():
             segments = plan.segments([int(ids[position])])
             if all(self.store.holds(segment, wanted) for segment in segments):
                 kept.append(position)
         if kept:
             positions = np.array(kept, np.int64)
             segments = plan.segments(ids[positions].tolist())
-            mean.keep(positions, self._as_sent(self.store.read_flat(segments)))
+            total.keep(positions, self._as_sent(self.store.read_flat(segments)))
 
     def _as_sent(self, values: Floats) -> Floats:
         """What others will decode, so that every copy of a fused value is the same."""
@@ -194,10 +225,10 @@ class Payloads:
             target=self.me,
             instead_of=failed,
         )
-        mean = numbers.sums[stream.instead_of]
+        total = numbers.sums[stream.instead_of]
         lacking = ~np.array(_present(absent, len(ids))) if absent else None
         positions = np.searchsorted(reduced, ids)
-        return SumSink(mean.open(positions, weight, absent=lacking))
+        return SumSink(total.open(positions, weight, absent=lacking))
 
     def place(self, source: str, chunk: Chunk) -> memoryview | None:
         """Where the payload of a chunk belongs, if it can be put there as it is.
@@ -279,13 +310,13 @@ class Payloads:
         self, numbers: RoundNumbers, stream: StreamKey
     ) -> tuple[Floats, NDArray[np.bool_]]:
         plan, failed = numbers.plan, stream.instead_of or None
-        mean = numbers.sums[stream.instead_of]
+        total = numbers.sums[stream.instead_of]
         reduced = plan.reduced_by(self.me, instead_of=failed)
         ids = plan.ranges(
             Hop.FUSED, source=self.me, target=stream.target, instead_of=failed
         )
         positions = np.searchsorted(reduced, ids)
-        return _ranges_of(mean, positions), mean.absent[positions]
+        return _ranges_of(total, positions), total.absent[positions]
 
     def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
         """A piece of a stream that was started; None if it was stopped meanwhile."""
@@ -330,9 +361,9 @@ def _segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
     )
 
 
-def _ranges_of(mean: StreamingMean, positions: NDArray[np.int64]) -> Floats:
-    """The values of some ranges of a closed mean, one after the other."""
-    parts = [mean.result[start:stop] for start, stop in mean.spans(positions)]
+def _ranges_of(total: StreamingSum, positions: NDArray[np.int64]) -> Floats:
+    """The values of some ranges of a closed sum, one after the other."""
+    parts = [total.result[start:stop] for start, stop in total.spans(positions)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 

@@ -17,7 +17,9 @@ from p2pfusion.methods.base import (
     Member,
     Method,
     PlanContext,
+    announcing,
     initial_layout,
+    sharing,
     split_fraction,
 )
 from p2pfusion.methods.co_s2p import co_s2p
@@ -35,8 +37,10 @@ __all__ = [
     "Member",
     "Method",
     "PlanContext",
+    "announcing",
     "build_method",
     "initial_layout",
+    "sharing",
     "split_fraction",
 ]
 

@@ -124,6 +124,19 @@ class Shares(Protocol):
         ...
 
 
+def announcing(method: Method) -> Announcing | None:
+    """The method, if its members announce something."""
+    return method if isinstance(method, Announcing) else None
+
+
+def sharing(method: Method) -> Shares | None:
+    """The method, if it adds shares of changes.
+
+    Where arguments decide that, a function makes an object of one of two classes.
+    """
+    return method if isinstance(method, Shares) else None
+
+
 def initial_layout(method: Method, layout: Layout) -> Layout:
     """The layout of the manifest of a swarm that is founded with this method."""
     return method.initial(layout) if isinstance(method, Beginning) else layout

@@ -23,10 +23,20 @@ class Desks:
     """Everybody's desk in one round. All share one store, the assembled model."""
 
     def __init__(
-        self, plan: ExchangePlan, store: Store, homes: Homes, wire_dtype: str
+        self,
+        plan: ExchangePlan,
+        store: Store,
+        homes: Homes,
+        wire_dtype: str,
+        *,
+        adds_changes: bool = False,
     ) -> None:
+        """``adds_changes``: what is offered are changes, and weights are shares."""
         self._plan = plan
-        self._of = {peer: Payloads(peer, store, wire_dtype) for peer in plan.peers}
+        self._of = {
+            peer: Payloads(peer, store, wire_dtype, adds_changes=adds_changes)
+            for peer in plan.peers
+        }
         for desk in self._of.values():
             desk.enter(plan, homes)
 

@@ -81,7 +81,9 @@ class Numbers:
             if path.exists()
             else Store.create(path, layout, seed)
         )
-        self._payloads = Payloads(me, self.store, manifest.wire_dtype)
+        self._payloads = Payloads(
+            me, self.store, manifest.wire_dtype, adds_changes=manifest.adds_changes
+        )
         self._train = train
         self._rounds = manifest.rounds
         self._results: dict[int, Trained] = {}
