@@ -18,7 +18,7 @@ REALS = (
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
-    *("augment",),
+    *("augment", "max_staleness"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")
@@ -26,9 +26,12 @@ OWN = (
     *(*ARGUMENTS, "model_arguments", "vocabulary"),
     *("partition", "data_name", "limit", "limit_test", "eval_every"),
     *("shares", "participants", "ensemble", "full_forward"),
-    *("pretrained", "save"),
+    *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
 )
+
+MAX_SLOWNESS = 1e6
+"""Slower than that nobody waits for."""
 
 Fields = Mapping[str, object]
 
@@ -81,7 +84,7 @@ def optional(fields: Fields, key: str) -> int | None:
 
 def stated(fields: Fields) -> dict[str, object]:
     """What goes to the manifest as it is; missing keys have the manifest's defaults."""
-    given = {key: fields[key] for key in PASSED_ON if key in fields}
+    given = {key: fields[key] for key in PASSED_ON if fields.get(key) is not None}
     given |= {key: real(fields, key) for key in REALS if key in fields}
     given |= {key: table(fields, key) for key in ARGUMENTS}
     return given
@@ -96,6 +99,23 @@ def split_fractions(value: object, peers: int) -> tuple[Fraction, ...]:
     if len(texts) > peers:
         raise ConfigError(f"{len(texts)} split fractions are too many for {peers}")
     several = [split_fraction(text, "split fraction") for text in texts]
+    return tuple(several[number % len(several)] for number in range(peers))
+
+
+def slownesses(value: object, peers: int) -> tuple[float, ...]:
+    """Of each peer, as for split fractions; ``ConfigError`` for what is none."""
+    texts = value.split(",") if isinstance(value, str) else [value]
+    try:
+        several = [float(text) for text in texts]  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        several = []
+    if not several or not all(0 < each <= MAX_SLOWNESS for each in several):
+        raise ConfigError(
+            f"slowness: {value!r} is not of numbers above 0 and up to {MAX_SLOWNESS:g}",
+            hint="1,4 lets every other peer take four times as long",
+        )
+    if len(several) > peers:
+        raise ConfigError(f"{len(several)} slownesses are too many for {peers} peers")
     return tuple(several[number % len(several)] for number in range(peers))
 
 

@@ -18,12 +18,8 @@ from pathlib import Path
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.protocol.objectives import SELF_SUPERVISED
-from p2pfusion.simulation.experiment import (
-    Experiment,
-    Tell,
-    experiment_setup,
-    serve,
-)
+from p2pfusion.simulation.design import Experiment, experiment_setup
+from p2pfusion.simulation.experiment import Tell, serve
 from p2pfusion.simulation.numbers import Numbers, Read, Train, Trained
 from p2pfusion.simulation.run import Outcome, Setting, simulate
 from p2pfusion.simulation.specification import Fields

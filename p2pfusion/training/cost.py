@@ -103,8 +103,9 @@ class Meter:
         self.activation_bytes = 0
         """Of the largest step."""
 
-    def count(self, split: Split, frozen: Sequence[Split], example_count: int) -> None:
-        """So many records have been trained on, each as often as it was seen."""
+    def count(self, split: Split, frozen: Sequence[Split], example_count: int) -> int:
+        """So many records have been trained on, each as often as it was seen; the
+        FLOPs of that."""
         trained = split.trained.sizes()
         sizes = (trained, *(each.sizes() for each in (split, *frozen)))
         key = tuple(tuple(sorted(widths.items())) for widths in sizes)
@@ -123,6 +124,7 @@ class Meter:
         self.flops += cost.flops_per_example * example_count
         self.one_view_flops += cost.one_view_flops * example_count
         self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+        return cost.flops_per_example * example_count
 
 
 def costs_told(meters: Sequence[Meter], peer_rounds: int) -> dict[str, object]:

@@ -12,7 +12,9 @@ import pytest
 
 from p2pfusion.errors import ConfigError, P2PFusionError
 from p2pfusion.methods import METHODS, Member, PlanContext, build_method
-from p2pfusion.simulation.experiment import Experiment, Swarm, run
+from p2pfusion.simulation.design import Experiment
+from p2pfusion.simulation.experiment import run
+from p2pfusion.simulation.swarm import Swarm
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import plan_round
 from tests.end_to_end.programs import ROOT
