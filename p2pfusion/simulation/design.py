@@ -94,7 +94,7 @@ class Experiment:
                 optional(fields, "probe_labels"), optional(fields, "fine_tune_labels")
             ),
             split_fractions=split_fractions(fields["split_fraction"], peers),
-            slowness=slownesses(fields.get("slowness", 1.0), peers),
+            slowness=slownesses(fields.get("slowness") or 1.0, peers),
             data=data,
             data_name=str(fields.get("data_name", data.get("kind"))),
             eval_every=optional(fields, "eval_every") or 1,

@@ -172,7 +172,7 @@ def learn_mask(
     """The cells of every axis that suit these records; changes the module's norms,
     positions and deepest exit on the way, so it is of no use afterwards."""
     gates = Gates(question, generator, device)
-    freeze(module, question)
+    freeze(module)
     module.train()
     trained = [each for each in module.parameters() if each.requires_grad]
     descents = (
@@ -208,7 +208,7 @@ def learn_mask(
     return gates.mask()
 
 
-def freeze(module: nn.Module, question: Question) -> None:
+def freeze(module: nn.Module) -> None:
     """Leaves only norms, tables of positions and the deepest exit to be trained."""
     heads = {id(part) for part in _classifiers(module)[-1:]}
     for part in module.modules():

@@ -143,9 +143,9 @@ def distillation(teacher: Tensor, logits: Tensor, settings: Distillation) -> Ten
     divergence = functional.kl_div(
         (logits / heat).log_softmax(-1),
         (teacher / heat).softmax(-1),
-        reduction="batchmean" if settings.per_sample else "mean",
+        reduction="batchmean",
     )
-    return heat**2 * divergence
+    return heat**2 * divergence / (1 if settings.per_sample else logits.shape[-1])
 
 
 def _no_exits() -> ConfigError:
