@@ -19,6 +19,8 @@ from p2pfusion.daemon.apprentice import (
     Apprentice,
     Described,
     Fatal,
+    FoundOut,
+    NotFoundOut,
     NotTrained,
     Outcome,
     TooLarge,
@@ -248,6 +250,10 @@ class Node:
                 if cause == DiskFullError.name:
                     self.disk.offer_refused(reason)
                 self.handle(events.TrainingFailed(round_index, reason))
+            case FoundOut():
+                self.training.found_out(outcome)
+            case NotFoundOut(reason):
+                self.training.not_found_out(reason)
             case TooLarge(reason):
                 self.training.too_large(reason)
             case Fatal(error):
@@ -284,7 +290,10 @@ class Node:
         self.history.accuracies[number] = trained.accuracy
         self.commands.accuracy, self.commands.loss = trained.accuracy, loss
         samples, norm, seconds = trained.samples, trained.norm, trained.seconds
-        self.handle(events.TrainingFinished(number, samples, loss, norm, seconds))
+        finished = events.TrainingFinished(
+            number, samples, loss, norm, seconds, trained.l1
+        )
+        self.handle(finished)
 
     # --- Effects: the swarm ----------------------------------------------------------
 

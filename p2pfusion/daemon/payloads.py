@@ -10,14 +10,16 @@ waits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfusion.daemon.absence import present_bits, present_ranges, segments_of
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
-from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
+from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
@@ -111,8 +113,12 @@ class Payloads:
         cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
         cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
 
-    def close_reduction(self, round_index: int, instead_of: str) -> None:
-        """Fuses, and writes what was fused to the store as version ``round + 1``."""
+    def close_reduction(self, round_index: int, instead_of: str) -> float:
+        """Fuses, and writes what was fused to the store as version ``round + 1``.
+
+        Where changes are added, gives what these amount to: by how much the values that
+        were written differ from before, as a sum of magnitudes.
+        """
         numbers = self._rounds[round_index]
         plan, total = numbers.plan, numbers.sums[instead_of]
         ids = plan.reduced_by(self.me, instead_of=instead_of or None)
@@ -123,15 +129,25 @@ class Payloads:
             self._begin(numbers, total, ids)
         total.close()
         if is_left:
-            return
+            return 0.0
         self._carry_over(numbers, total, ids)
         fused = ids[~total.absent]
         if not fused.size:
-            return
+            return 0.0
         segments = plan.segments(fused.tolist())
         values = self._as_sent(_ranges_of(total, np.flatnonzero(~total.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
+        return self._moved(segments, values) if self._adds_changes else 0.0
+
+    def _moved(self, segments: Sequence[Segment], values: Floats) -> float:
+        """How far values are from those that reading gives, as a sum of magnitudes."""
+        moved, start = 0.0, 0
+        for segment in segments:
+            new = values[start : start + segment.size].astype(np.float64)
+            moved += float(np.abs(new - self.store.read_flat([segment])).sum())
+            start += segment.size
+        return moved
 
     def _begin(
         self, numbers: RoundNumbers, total: DeltaSum, ids: NDArray[np.int64]
@@ -200,14 +216,14 @@ class Payloads:
         absent: bytes,
         export: Writer | None,
     ) -> Sink | None:
-        segments = list(_segments(numbers.plan, stream))
+        segments = list(segments_of(numbers.plan, stream))
         writer: Writer | None = self.store
         version = stream.round_index
         if stream.hop == Hop.FUSED:
-            present = _present_ranges(numbers.plan, stream, absent)
+            present = present_ranges(numbers.plan, stream, absent)
             version = stream.round_index + 1
         else:
-            present = _present(absent, len(segments))
+            present = present_bits(absent, len(segments))
             writer = export if stream.hop == Hop.EXPORT else writer
         if writer is None:
             return None
@@ -226,7 +242,7 @@ class Payloads:
             instead_of=failed,
         )
         total = numbers.sums[stream.instead_of]
-        lacking = ~np.array(_present(absent, len(ids))) if absent else None
+        lacking = ~np.array(present_bits(absent, len(ids))) if absent else None
         positions = np.searchsorted(reduced, ids)
         return SumSink(total.open(positions, weight, absent=lacking))
 
@@ -296,7 +312,7 @@ class Payloads:
             values, absent = _contribution(numbers, stream)
             buffer = encode(values, self._wire_dtype)
         else:
-            segments = _segments(numbers.plan, stream)
+            segments = segments_of(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
             # table says how the rounds were planned, the store how they went.
             wanted = numbers.homes.version
@@ -338,7 +354,7 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     if offer is None:
         raise LocalProtocolError("a contribution was served before it was made")
     if inside is None:
-        return offer.read_flat(_segments(plan, stream)), b""
+        return offer.read_flat(segments_of(plan, stream)), b""
     ids = plan.ranges(
         Hop.CONTRIBUTION,
         source=stream.source,
@@ -352,36 +368,7 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     return values, np.packbits(~present).tobytes()
 
 
-def _segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
-    return plan.stream(
-        Hop(stream.hop),
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    )
-
-
 def _ranges_of(total: StreamingSum, positions: NDArray[np.int64]) -> Floats:
     """The values of some ranges of a closed sum, one after the other."""
     parts = [total.result[start:stop] for start, stop in total.spans(positions)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def _present_ranges(plan: ExchangePlan, stream: StreamKey, absent: bytes) -> list[bool]:
-    """For every segment of a fused stream, whether its sender had values for it."""
-    ids = plan.ranges(
-        Hop.FUSED,
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    ).tolist()
-    found = zip(ids, _present(absent, len(ids)), strict=True)
-    return [present for number, present in found for _ in plan.segments([number])]
-
-
-def _present(absent: bytes, count: int) -> list[bool]:
-    """The absent bits of a stream's head, negated; ``RemoteProtocolError``."""
-    if len(absent) != -(-count // 8):
-        raise RemoteProtocolError("a stream marks a wrong number of ranges as absent")
-    lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=count)
-    return [not bit for bit in lacking]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -74,6 +74,10 @@ class PeerRecord:
     refuted: tuple[tuple[int, int, int], ...] = ()
     """What its earlier records have refuted, and stays so: (incarnation, sequence,
     epoch) each. ``renewal.py`` keeps it."""
+    announced: bytes = b""
+    """What its trainer has found out, if the method asks for that."""
+    announced_epoch: int = NEVER
+    """The epoch from which ``announced`` counts."""
 
     @property
     def age(self) -> Age:
@@ -98,6 +102,10 @@ class Offer:
     seconds: float
     base_round: int = NEVER
     """The earlier round for which this was trained; ``NEVER``: for this very round."""
+    l1: float = 0.0
+    """The sum of the magnitudes of what training has changed."""
+    moved: float = 0.0
+    """The same of what the sender has fused in the round before."""
 
     @property
     def rounds_late(self) -> int:

@@ -27,6 +27,7 @@ from p2pfusion.protocol.course import Course, Standing
 from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
+    Announced,
     Bar,
     ChangeFraction,
     Drain,
@@ -37,6 +38,7 @@ from p2pfusion.protocol.events import (
     Found,
     Leave,
     Misbehaved,
+    Moved,
     Received,
     Recover,
     Report,
@@ -179,6 +181,8 @@ class Peer:
                 return self.course.work.trained(event, now)
             case TrainingFailed():
                 return self.course.work.failed(event, now)
+            case Moved():
+                self.course.work.moved(event)
             case Found(manifest):
                 self.course.found()
                 # After a restart before round 0 the facts are there already.
@@ -219,6 +223,8 @@ class Peer:
                 return self.door.recover(peers, reason, self.course.round_index)
             case Leave():
                 return self.leaving.leave(now)
+            case Announced(announced):
+                return self.leaving.announce(announced, now)
             case ChangeFraction(fraction):
                 return self.leaving.change_fraction(fraction, now)
         return []

@@ -81,6 +81,14 @@ def real(value: Any) -> float:
     return value
 
 
+def amount(value: Any) -> float:
+    """A finite number that is not negative."""
+    found = real(value)
+    if found < 0.0:
+        raise bad("a negative amount")
+    return found
+
+
 def text(most: int, *, least: int = 0) -> Check:
     """Printable text of ``least`` to ``most`` characters."""
 

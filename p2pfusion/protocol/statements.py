@@ -16,6 +16,7 @@ from typing import Any
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
     MAX_ADDRESS_CHARACTERS,
+    MAX_ANNOUNCED_BYTES,
     MAX_NAME_CHARACTERS,
     MAX_REFUTED,
     MAX_ROSTER,
@@ -66,6 +67,8 @@ RECORD = (
     _epoch,
     _epoch,
     schema.many(schema.group(_step, _number, _number, _epoch), MAX_REFUTED),
+    schema.raw(MAX_ANNOUNCED_BYTES),
+    _epoch,
 )
 START = (_name, schema.many(_peer, MAX_ROSTER))
 REVOCATION = (_name, _peer, _number, _reason)
@@ -74,7 +77,7 @@ RECOVERY = (_name, schema.many(_peer, MAX_ROSTER), _epoch, _reason)
 OFFER = (
     *(_name, _number, _number, _number, _number),
     *(schema.raw(16, least=16), _number, schema.real, schema.real, schema.real),
-    _number,
+    *(_number, schema.amount, schema.amount),
 )
 BANNER = (_key,)
 BANNER_FRAME = (schema.raw(128, least=KEY_BYTES), schema.raw(64, least=64))
@@ -136,6 +139,7 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
             *(record.former_fraction, record.since_epoch),
             *(record.refutes_epoch, record.leave_epoch),
             [list(step) for step in record.refuted],
+            *(record.announced, record.announced_epoch),
         ],
         signer,
     )
@@ -147,7 +151,8 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     key, values = _read("record/v1", RECORD, signed, scheme)
     name, host, port, fraction, incarnation, sequence, epoch, *rest = values
     swarm, transport_key, exchange_key, cipher, *news = rest
-    former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted = news
+    former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted, *said = news
+    announced, announced_epoch = said
     record = PeerRecord(
         peer=scheme.peer_id(key),
         name=name,
@@ -167,6 +172,8 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
         refutes_epoch=refutes_epoch,
         leave_epoch=leave_epoch,
         refuted=refuted,
+        announced=announced,
+        announced_epoch=announced_epoch,
     )
     if _answers_itself(record):
         raise RemoteProtocolError("a record that refutes what nobody has said yet")
@@ -260,6 +267,7 @@ def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signe
         *(swarm, said.incarnation, said.sequence, epoch),
         *(offer.round_index, offer.digest, offer.samples),
         *(offer.loss, offer.norm, offer.seconds, offer.base_round),
+        *(offer.l1, offer.moved),
     ]
     return _sign("offer/v1", OFFER, values, signer)
 

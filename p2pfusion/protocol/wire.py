@@ -22,6 +22,7 @@ from p2pfusion.limits import (
     MAX_MANIFEST_BYTES,
     MAX_NAME_CHARACTERS,
     MAX_NAMED_FACTS,
+    MAX_RECORD_BYTES,
     MAX_RECOVERIES,
     MAX_REFUSED_CHARACTERS,
     MAX_ROSTER,
@@ -74,19 +75,20 @@ _name = schema.text(MAX_NAME_CHARACTERS)
 _digest = schema.raw(16, least=16)
 _signature = schema.raw(64, least=64)
 _signed = schema.group(Signed, schema.raw(MAX_STATEMENT_BYTES, least=32), _signature)
+_record = schema.group(Signed, schema.raw(MAX_RECORD_BYTES, least=32), _signature)
 _list = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
 _chain = schema.raw(MAX_CHAIN_BYTES)
 _ids = schema.pieces(FACT_ID_BYTES, MAX_NAMED_FACTS)
 
 SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
-    Hello: (1, (_number, _name, _signed, _chain, _name, schema.raw_or_nothing(32))),
+    Hello: (1, (_number, _name, _record, _chain, _name, schema.raw_or_nothing(32))),
     Welcome: (2, (_name, _number, schema.whole(0, MAX_MANIFEST_BYTES), _chain)),
     ManifestPart: (3, (_number, schema.raw(MAX_CONTROL_FRAME_BYTES, least=1))),
     Refused: (4, (schema.one_of(REFUSED_CODES), schema.text(MAX_REFUSED_CHARACTERS))),
     Facts: (
         5,
         (
-            schema.many(schema.group(Membership, _signed, _chain), MAX_ROSTER),
+            schema.many(schema.group(Membership, _record, _chain), MAX_ROSTER),
             schema.optional(_list),
             schema.many(schema.group(Revocation, _signed, _chain), MAX_ROSTER),
             schema.many(_signed, MAX_ROSTER),

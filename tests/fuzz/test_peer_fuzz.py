@@ -83,6 +83,8 @@ records = st.builds(
     join_epoch=st.integers(-1, 20) | st.just(2**63 - 1),
     swarm=swarms,
     cipher=st.sampled_from(["aes-256-gcm", "chacha20-poly1305"]),
+    announced=st.sampled_from([b"", b"1/2:3", bytes(4_096)]),
+    announced_epoch=st.integers(0, 20),
 )
 starts = st.builds(
     lambda swarm, names, key: sign_start(swarm, sorted(names), key),
@@ -107,7 +109,10 @@ offers = st.builds(
     swarms,
     few,
     few | sizes,
-    st.builds(m.Offer, rounds, digests, sizes, reals, reals, reals),
+    st.builds(
+        lambda base, l1, *rest: m.Offer(*rest, base, abs(l1), abs(l1)),
+        *(rounds, reals, rounds, digests, sizes, reals, reals, reals),
+    ),
     keys,
 )
 hellos = st.one_of(

@@ -15,6 +15,7 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.segment import Split
 from tests.protocol.names import founder
 
 LATENCY_S = 0.005
@@ -154,7 +155,7 @@ class Host:
     received: dict[int, list[e.StreamKey]] = field(default_factory=dict)
     absorbed: Counter[int] = field(default_factory=Counter)
     trained: list[int] = field(default_factory=list)
-    splits: dict[int, object] = field(default_factory=dict)
+    splits: dict[int, Split] = field(default_factory=dict)
     training: int | None = None
     next_training: int | None = None
     offered_late: dict[int, int] = field(default_factory=dict)
