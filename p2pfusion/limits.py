@@ -95,10 +95,6 @@ MAX_VOCABULARY_BYTES = 1 << 20
 MAX_NAME_CHARACTERS = 64
 """Names of peers and swarms, so that tables stay tables."""
 
-MAX_ANNOUNCED_BYTES = 4096
-"""What a member's record may say of what it has found out: a bit for each of 32 cells,
-of four widths in 256 layers."""
-
 MAX_ADDRESS_CHARACTERS = 255
 """A host name's own limit, with its port."""
 

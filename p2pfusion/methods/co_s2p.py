@@ -47,7 +47,8 @@ from p2pfusion.split.windows import exact_fraction, window_cells
 DEPTHS = ("prefix", "rolling")
 MASKS = ("learned", "sampled", "static")
 MERGES = ("shares", "mean")
-MAX_MASK_EPOCHS = 1_000
+MASK_EPOCHS, MAX_MASK_EPOCHS = 10, 1_000
+QUORUM = Fraction(1, 2)
 
 Blocks = Mapping[int, tuple[Axis, ...]]
 """The prunable axes of every block, by its layer."""
@@ -57,15 +58,15 @@ def co_s2p(
     *,
     depth: str = "prefix",
     mask: str = "learned",
-    mask_epochs: int = 10,
+    mask_epochs: int | None = None,
     merge: str = "shares",
-    quorum: float | str = 0.5,
+    quorum: float | str | None = None,
 ) -> Method:
     """The method with these arguments; ``ConfigError`` names a wrong one.
 
-    ``mask_epochs``: how long a mask is learned. ``quorum``: the part of the members
-    with whose updates a round closes; 1 waits for all. Without shares (``mean``, the
-    usual mean of values) rounds wait for all.
+    ``mask_epochs``: how long a mask is learned, 10 unless stated. ``quorum``: the part
+    of the members with whose updates a round closes, a half unless stated; 1 waits for
+    all. With the usual mean of values in place of shares rounds wait for all.
     """
     for name, value, known in (
         ("depth", depth, DEPTHS),
@@ -74,6 +75,11 @@ def co_s2p(
     ):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}: it must be {' or '.join(known)}")
+    if mask == "static" and mask_epochs is not None:
+        raise ConfigError("mask_epochs means nothing to a static mask")
+    if merge == "mean" and quorum is not None:
+        raise ConfigError("quorum means nothing to a mean, which waits for all")
+    mask_epochs = MASK_EPOCHS if mask_epochs is None else mask_epochs
     whole = isinstance(mask_epochs, int) and not isinstance(mask_epochs, bool)
     if not whole or not 1 <= mask_epochs <= MAX_MASK_EPOCHS:
         raise ConfigError(f"mask_epochs is no whole number from 1 to {MAX_MASK_EPOCHS}")
@@ -84,7 +90,10 @@ def co_s2p(
         (True, True): LearnedShared,
     }
     return kinds[mask != "static", merge == "shares"](
-        depth == "rolling", mask == "sampled", mask_epochs, _part(quorum)
+        depth == "rolling",
+        mask == "sampled",
+        mask_epochs,
+        _part(QUORUM if quorum is None else quorum),
     )
 
 
@@ -109,8 +118,8 @@ class CoS2P:
     """Whether the trained blocks move with the rounds; those before are frozen then."""
     sampled: bool = False
     """Whether a learned mask is drawn by chance, and may have any number of cells."""
-    mask_epochs: int = 10
-    part: Fraction = Fraction(1, 2)
+    mask_epochs: int = MASK_EPOCHS
+    part: Fraction = QUORUM
     """With which part of the members' updates a round closes."""
 
     def initial(self, layout: Layout) -> Layout:

@@ -83,6 +83,11 @@ class Experiment:
                 f"max_staleness means nothing to the method {manifest.method!r}",
                 hint="its rounds wait for everybody here",
             )
+        if manifest.adds_changes and "weighting" in fields:
+            raise ConfigError(
+                f"weighting means nothing to the method {manifest.method!r}",
+                hint="its shares of changes follow from their sizes",
+            )
         data["partition"] = table(fields, "partition")
         peers = whole(fields, "peers")
         return cls(

@@ -252,6 +252,8 @@ def test_a_model_with_too_many_units_is_refused() -> None:
         ({"quorum": 0}, "quorum is no number above 0"),
         ({"quorum": 1.5}, "quorum is no number above 0"),
         ({"quorum": []}, "quorum is no number above 0"),
+        ({"mask": "static", "mask_epochs": 3}, "nothing to a static mask"),
+        ({"merge": "mean", "quorum": 1}, "nothing to a mean"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], words: str) -> None:

@@ -182,6 +182,7 @@ def test_time_is_that_of_the_slowest_who_is_waited_for() -> None:
         ({"slowness": "1,x"}, "slowness"),
         ({"slowness": "nan"}, "slowness"),
         ({"slowness": "1,2,3,4"}, "4 slownesses are too many for 3 peers"),
+        ({"weighting": "samples"}, "weighting means nothing to the method 'co-s2p'"),
         ({"outer_momentum": 0.5}, "no outer momentum where changes are added"),
         ({"method": "fedavg", "method_arguments": {}, "max_staleness": 4},
          "max_staleness means nothing to the method 'fedavg'"),
