@@ -67,9 +67,10 @@ FINE_TUNE_HELP = "Without labels: fine-tune at the end on so many of each class.
 PRETRAINED_HELP = "Begin with the values of this checkpoint."
 SAVE_HELP = "Write the assembled model to this file at the end."
 SLOWNESS_HELP = "How slow peers are, dealt out in turn: 1,4. Default: all alike."
+QUORUM_HELP = "Close rounds with so many updates; means then have stale values."
 STALENESS_HELP = "With a quorum: drop updates that are more rounds old. Default: 3."
 FRACTION_HELP = "With --train, several with commas are dealt out to the peers in turn."
-CONTROLS = ("shares", "participants", "ensemble", "full_forward")
+CONTROLS = ("shares", "participants", "ensemble", "full_forward", "quorum")
 PROBES = {"probe_labels", "fine_tune_labels"}
 FILES = ("pretrained", "save")
 TIMES = ("slowness", "max_staleness")
@@ -128,6 +129,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--ensemble", type=click.IntRange(1), default=1, help=ENSEMBLE_HELP)
 @click.option("--full-forward", is_flag=True, help=FULL_FORWARD_HELP)
 @click.option("--slowness", metavar="X,...", help=SLOWNESS_HELP)
+@click.option("--quorum", type=click.IntRange(1), help=QUORUM_HELP)
 @click.option("--max-staleness", type=click.IntRange(0), help=STALENESS_HELP)
 @click.option("--pretrained", type=CHECKPOINT, help=PRETRAINED_HELP)
 @click.option("--save", type=CHECKPOINT, help=SAVE_HELP)

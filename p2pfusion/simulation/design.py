@@ -78,16 +78,7 @@ class Experiment:
             pretrained=hash_of(files.pretrained),
             **stated(fields),  # type: ignore[arg-type]
         )
-        if fields.get("max_staleness") is not None and not manifest.adds_changes:
-            raise ConfigError(
-                f"max_staleness means nothing to the method {manifest.method!r}",
-                hint="its rounds wait for everybody here",
-            )
-        if manifest.adds_changes and "weighting" in fields:
-            raise ConfigError(
-                f"weighting means nothing to the method {manifest.method!r}",
-                hint="its shares of changes follow from their sizes",
-            )
+        _refuse_what_means_nothing(fields, manifest)
         data["partition"] = table(fields, "partition")
         peers = whole(fields, "peers")
         return cls(
@@ -129,3 +120,20 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
         changes=manifest.adds_changes,
         objective=manifest.objective_options,
     )
+
+
+def _refuse_what_means_nothing(fields: Fields, manifest: Manifest) -> None:
+    waits = not manifest.adds_changes and fields.get("quorum") is None
+    if waits and fields.get("max_staleness") is not None:
+        raise ConfigError(
+            f"max_staleness means nothing to the method {manifest.method!r}",
+            hint="its rounds wait for everybody; --quorum lets them close earlier",
+        )
+    for key, hint in (
+        ("weighting", "its shares of changes follow from their sizes"),
+        ("quorum", "its own argument quorum says when a round closes"),
+    ):
+        if manifest.adds_changes and fields.get(key) is not None:
+            raise ConfigError(
+                f"{key} means nothing to the method {manifest.method!r}", hint=hint
+            )

@@ -25,7 +25,7 @@ NEEDED = ("model", "peers", "split_fraction", "data")
 OWN = (
     *(*ARGUMENTS, "model_arguments", "vocabulary"),
     *("partition", "data_name", "limit", "limit_test", "eval_every"),
-    *("shares", "participants", "ensemble", "full_forward"),
+    *("shares", "participants", "ensemble", "full_forward", "quorum"),
     *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
 )
@@ -166,6 +166,8 @@ class Controls:
     models answer together, by the mean of their logits."""
     full_forward: bool
     """Peers compute with the whole model, and train their splits of it."""
+    quorum: int | None
+    """So many updates close a round, though the method would wait for all."""
 
     @classmethod
     def of(cls, fields: Fields, peers: int) -> Controls:
@@ -177,12 +179,14 @@ class Controls:
             raise ConfigError(f"{shares} shares of the data are too few for {peers}")
         if participants > peers:
             raise ConfigError(f"only {peers} peers can train, not {participants}")
+        quorum = optional(fields, "quorum")
+        if quorum is not None and quorum > participants:
+            raise ConfigError(f"only {participants} peers train, and {quorum} never do")
         full_forward = fields.get("full_forward", False)
         if not isinstance(full_forward, bool):
             raise ConfigError("key 'full_forward' of the experiment is no truth value")
-        return cls(
-            shares, participants, optional(fields, "ensemble") or 1, full_forward
-        )
+        ensemble = optional(fields, "ensemble") or 1
+        return cls(shares, participants, ensemble, full_forward, quorum)
 
     def chosen(self, seed: int, round_index: int, peers: int) -> list[int]:
         """The ranks of those who train in a round, in order."""

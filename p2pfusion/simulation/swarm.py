@@ -198,10 +198,12 @@ class Swarm:
         self.clock.begin(number, flops)
 
     def _arrived(self, round_index: int) -> dict[int, Work]:
-        """Whose updates are in this round: all, unless the method has a quorum."""
+        """Whose updates are in this round: all, unless there is a quorum."""
         manifest, rule = self.experiment.manifest, sharing(self.method)
         at_work = len(self.clock.at_work)
-        quorum = at_work if rule is None else rule.quorum(at_work)
+        quorum = self.experiment.controls.quorum or at_work
+        if rule is not None:
+            quorum = rule.quorum(at_work)
         oldest = round_index - manifest.max_staleness
         arrived, refused = self.clock.close(
             quorum, lambda number: self.works[number].base_round >= oldest

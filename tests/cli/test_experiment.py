@@ -64,6 +64,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "ensemble": 1,
         "full_forward": False,
         "slowness": None,
+        "quorum": None,
         "max_staleness": None,
         "pretrained": None,
         "save": None,
@@ -92,9 +93,10 @@ def test_files_and_several_fractions_are_told(capsys: Capture, tmp_path: Path) -
 
 
 def test_the_clock_is_told_where_there_is_one(capsys: Capture) -> None:
-    clock = ["--slowness", "1,4", "--max-staleness", "10"]
+    clock = ["--slowness", "1,4", "--quorum", "2", "--max-staleness", "10"]
     found = told(capsys, "--method", "fedavg", *clock)
     assert (found["slowness"], found["max_staleness"]) == ("1,4", 10)
+    assert found["quorum"] == 2
     assert main(["sim", "--train", "--faults", "none", *clock]) == 2
     assert "not with --faults" in capsys.readouterr().err
     assert main(["sim", *clock]) == 2

@@ -64,7 +64,8 @@ OPTIONS = {
     "--outer-momentum "
     "--label-mask "
     "--logit-adjustment --eval-every "
-    "--shares --participants --ensemble --full-forward --slowness --max-staleness "
+    "--shares --participants --ensemble --full-forward --slowness --quorum "
+    "--max-staleness "
     "--probe-labels --fine-tune-labels --pretrained --save",
     "version": "",
 }

@@ -63,14 +63,14 @@ def test_it_learns(tmp_path: Path) -> None:
     assert curve[-1]["test_loss"] < math.log(10)
 
 
-def changes_of(swarm: Swarm, work: Work) -> Values:
-    """What a peer has changed, in the shape of the whole model."""
+def changes_of(swarm: Swarm, work: Work, absent: float = 0.0) -> Values:
+    """What a peer has offered, in the shape of the whole model."""
     layout = swarm.experiment.manifest.layout
     flat, start = np.fromfile(work.path, np.float32), 0
     found = {}
     pairs = zip(layout.parameters, work.split.trained.segments(layout), strict=True)
     for parameter, segment in pairs:
-        whole = np.zeros(parameter.shape, np.float64)
+        whole = np.full(parameter.shape, absent)
         values = flat[start : start + segment.size].reshape(segment.shape)
         whole[np.ix_(*map(list, segment.sets))] = values
         start += segment.size
@@ -123,6 +123,30 @@ def whole_shapes(swarm: Swarm) -> Values:
     layout = swarm.experiment.manifest.layout
     values = swarm.values()
     return {p.name: values[p.name].reshape(p.shape).copy() for p in layout.parameters}
+
+
+def test_a_mean_with_a_quorum_has_stale_values(tmp_path: Path) -> None:
+    """A control: each entry is the mean of those that are in, old or new."""
+    swarm = swarm_of(
+        tmp_path,
+        method_arguments={"merge": "mean", "mask": "static"},
+        **{"quorum": 2, "slowness": "1,4,9", "max_staleness": 4, "local_steps": 1},
+    )
+    ages = []
+    for number in range(3):
+        before = whole_shapes(swarm)
+        swarm.round(number)
+        arrived = sorted(set(range(3)) - swarm.clock.at_work)
+        works = [swarm.works[peer] for peer in arrived]
+        ages += [number - work.base_round for work in works]
+        values = [changes_of(swarm, work, absent=np.nan) for work in works]
+        for name, found in whole_shapes(swarm).items():
+            stack = np.stack([each[name] for each in values])
+            counts = (~np.isnan(stack)).sum(0)
+            mean = np.nansum(stack, 0) / np.maximum(counts, 1)
+            expected = np.where(counts > 0, mean, before[name])
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert max(ages) > 0
 
 
 def test_an_update_that_is_too_old_counts_nowhere(tmp_path: Path) -> None:
@@ -183,6 +207,8 @@ def test_time_is_that_of_the_slowest_who_is_waited_for() -> None:
         ({"slowness": "nan"}, "slowness"),
         ({"slowness": "1,2,3,4"}, "4 slownesses are too many for 3 peers"),
         ({"weighting": "samples"}, "weighting means nothing to the method 'co-s2p'"),
+        ({"quorum": 2}, "quorum means nothing to the method 'co-s2p'"),
+        ({"method_arguments": {"merge": "mean"}, "quorum": 4}, "only 3 peers train"),
         ({"outer_momentum": 0.5}, "no outer momentum where changes are added"),
         ({"method": "fedavg", "method_arguments": {}, "max_staleness": 4},
          "max_staleness means nothing to the method 'fedavg'"),
