@@ -38,6 +38,10 @@ MAX_ANNOUNCED_BYTES = 4 * 1024
 """What a member announces of its own data, for its method: one bit for each cell of a
 thousand axes. It travels in the record, whenever that is told."""
 
+MAX_AMOUNT = 1e300
+"""Sums of magnitudes that peers state: those of the largest swarm, each divided by the
+smallest split fraction, still have a finite sum."""
+
 MAX_RECOVERIES = 256
 """Recoveries of one swarm. Each is the last resort after a catastrophe."""
 
@@ -245,6 +249,9 @@ MAX_RECORD_BYTES = MAX_STATEMENT_BYTES + MAX_ANNOUNCED_BYTES + 16
 
 MAX_START_BYTES = 48 * 1024
 """The founder's list of first members, or an admin's of lost ones: a roster's ids."""
+
+MAX_CLOSING_BYTES = 48 * 1024
+"""The list of the updates of a round: 36 bytes for each member of the largest swarm."""
 
 MAX_CHAIN_BYTES = 2_048
 """A chain of admissions: four links of two keys, swarm, invitation and signature."""

@@ -114,6 +114,31 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class ClosingEntry:
+    """One update that a round counts."""
+
+    position: int
+    """Of its peer, among those of the plan."""
+    offer: bytes
+    """The name of the offer that said it is ready (``closing.py``)."""
+    rounds_late: int
+    l1: float
+    split_fraction: float
+    """What the peer trained in the round for which the update was made."""
+
+
+@dataclass(frozen=True)
+class ClosingList:
+    """The updates that a round counts, in the order of the plan's peers."""
+
+    round_index: int
+    digest: bytes
+    entries: tuple[ClosingEntry, ...]
+    distances: tuple[float, ...]
+    """How far the model has moved in the last 0, 1, 2, ... rounds."""
+
+
+@dataclass(frozen=True)
 class Membership:
     """One member's record, and the chain of admissions that makes it one."""
 
@@ -267,6 +292,13 @@ class SignedOffer:
 
 
 @dataclass(frozen=True)
+class SignedClosing:
+    """A ``ClosingList``, signed by the peer that makes it; others pass it on."""
+
+    statement: Signed
+
+
+@dataclass(frozen=True)
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``."""
 
@@ -336,6 +368,7 @@ Message = (
     | ProbeFor
     | Seen
     | SignedOffer
+    | SignedClosing
     | Request
     | Refusal
     | Credit

@@ -52,6 +52,7 @@ from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import NOBODY
 from p2pfusion.protocol.leaving import Leaving
+from p2pfusion.protocol.lists import Lists
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.meeting import Meeting
 from p2pfusion.protocol.messages import (
@@ -73,6 +74,7 @@ from p2pfusion.protocol.messages import (
     Request,
     Seen,
     Signed,
+    SignedClosing,
     SignedOffer,
     StreamStart,
     Wanted,
@@ -121,6 +123,7 @@ class Peer:
         self._replays: dict[str, tuple[int, ReplayWindow]] = {}
         self.exchange = Exchange(self.gossip)
         self.course = Course(self.exchange, planner)
+        self.lists = Lists(self.exchange, self.course.work)
         self.gossip.wall_offset_s = wall_offset_s
 
     @property
@@ -153,14 +156,20 @@ class Peer:
         if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
         if not self.twin.address:
-            effects += self.course.progress(now)
+            effects += self._progress(now)
         effects += self.exchange.serve_waiting(now)
         self.gossip.round_index = self.course.round_index
         return effects
 
+    def _progress(self, now: float) -> list[Effect]:
+        """Closes and takes up what can be, and goes on to a next round."""
+        before, effects = self.round, self.lists.look(now)
+        effects += self.course.progress(now)
+        return effects + (self.lists.look(now) if self.round is not before else [])
+
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
-        soon = self.gossip.deadline()
+        soon = min(self.gossip.deadline(), self.lists.deadline())
         # With a twin there is no progress that could be due.
         course = None if self.twin.address else self.course.deadline()
         for instant in (self.exchange.deadline(soon), course):
@@ -176,7 +185,8 @@ class Peer:
             case Tick():
                 effects = self.gossip.tick(now) + self.meeting.tick(now)
                 effects += self.suspicion.tick(now) + self.door.remind(now)
-                return effects + self.exchange.tick(now)
+                asked = self.exchange.tick(now)
+                return [*effects, *asked, *self.lists.repeated(asked)]
             case TrainingFinished():
                 return self.course.work.trained(event, now)
             case TrainingFailed():
@@ -278,9 +288,12 @@ class Peer:
             case Chunk() | StreamStart():
                 return self.exchange.data(peer, message, now)
             case Request():
-                return self.exchange.asked(peer, message, now)
+                told = self.lists.asked(peer, message)
+                return told + self.exchange.asked(peer, message, now)
             case SignedOffer(statement):
                 return self._offered(peer, statement, now)
+            case SignedClosing():
+                return self.lists.received(peer, message, now)
             case Ping() | Pong():
                 return self.meeting.on_probe(peer, message, now)
             case Digests():
@@ -341,6 +354,7 @@ class Peer:
         known = gossip.detector.watch(peer, now).round_index
         gossip.detector.in_round(peer, max(known, offer.round_index), now)
         round_ = self.exchange.offered(peer, offer, now)
+        self.lists.offered(peer, offer)
         if round_ is None or offer.digest == round_.plan.digest:
             return []
         return gossip.spread.compare(peer, now)

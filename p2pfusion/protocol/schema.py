@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.limits import MAX_ROSTER
+from p2pfusion.limits import MAX_AMOUNT, MAX_ROSTER
 
 Check = Callable[[Any], Any]
 
@@ -82,10 +82,10 @@ def real(value: Any) -> float:
 
 
 def amount(value: Any) -> float:
-    """A finite number that is not negative."""
+    """A sum of magnitudes."""
     found = real(value)
-    if found < 0.0:
-        raise bad("a negative amount")
+    if not 0.0 <= found <= MAX_AMOUNT:
+        raise bad("an amount out of its bounds")
     return found
 
 

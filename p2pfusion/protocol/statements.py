@@ -26,6 +26,8 @@ from p2pfusion.protocol.messages import (
     BEFORE_START,
     NEVER,
     Age,
+    ClosingEntry,
+    ClosingList,
     Offer,
     PeerRecord,
     Signed,
@@ -78,6 +80,17 @@ OFFER = (
     *(_name, _number, _number, _number, _number),
     *(schema.raw(16, least=16), _number, schema.real, schema.real, schema.real),
     *(_number, schema.amount, schema.amount),
+)
+CLOSING = (
+    *(_name, _number, schema.raw(16, least=16)),
+    schema.many(
+        schema.group(
+            ClosingEntry,
+            *(_number, schema.raw(8, least=8), _number, schema.amount, schema.real),
+        ),
+        MAX_ROSTER,
+    ),
+    schema.many(schema.amount, MAX_ROSTER),
 )
 BANNER = (_key,)
 BANNER_FRAME = (schema.raw(128, least=KEY_BYTES), schema.raw(64, least=64))
@@ -279,6 +292,26 @@ def read_offer(signed: Signed, scheme: Scheme, *, swarm: str, key: bytes) -> Off
     if author != key or theirs != swarm:
         raise RemoteProtocolError("an offer that speaks for another")
     return OfferFact(incarnation, sequence, Offer(*rest))
+
+
+def sign_closing(swarm: str, said: ClosingList, signer: Signer) -> Signed:
+    """A closing list, signed by the peer that makes it."""
+    entries = [
+        [each.position, each.offer, each.rounds_late, each.l1, each.split_fraction]
+        for each in said.entries
+    ]
+    values = [swarm, said.round_index, said.digest, entries, list(said.distances)]
+    return _sign("closing/v1", CLOSING, values, signer)
+
+
+def read_closing(
+    signed: Signed, scheme: Scheme, *, swarm: str
+) -> tuple[str, ClosingList]:
+    """Who closes a round, and with what; whether that is its part is not known here."""
+    key, (theirs, *rest) = _read("closing/v1", CLOSING, signed, scheme)
+    if theirs != swarm:
+        raise RemoteProtocolError("a closing list of another swarm")
+    return scheme.peer_id(key), ClosingList(*rest)
 
 
 def banner(transport_key: bytes, signer: Signer) -> bytes:

@@ -18,6 +18,7 @@ from p2pfusion.limits import (
     DIGEST_BUCKETS,
     FACT_ID_BYTES,
     MAX_CHAIN_BYTES,
+    MAX_CLOSING_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_NAME_CHARACTERS,
@@ -52,6 +53,7 @@ from p2pfusion.protocol.messages import (
     Revocation,
     Seen,
     Signed,
+    SignedClosing,
     SignedOffer,
     StreamStart,
     Wanted,
@@ -77,6 +79,7 @@ _signature = schema.raw(64, least=64)
 _signed = schema.group(Signed, schema.raw(MAX_STATEMENT_BYTES, least=32), _signature)
 _record = schema.group(Signed, schema.raw(MAX_RECORD_BYTES, least=32), _signature)
 _list = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
+_closing = schema.group(Signed, schema.raw(MAX_CLOSING_BYTES, least=32), _signature)
 _chain = schema.raw(MAX_CHAIN_BYTES)
 _ids = schema.pieces(FACT_ID_BYTES, MAX_NAMED_FACTS)
 
@@ -115,6 +118,7 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
     Seen: (17, (_number, _name)),
     Known: (18, (schema.raw_or_nothing(DIGEST_BUCKETS // 8), _ids)),
     Wanted: (19, (_ids,)),
+    SignedClosing: (20, (_closing,)),
 }
 _BY_CODE = {code: (kind, checks) for kind, (code, checks) in SCHEMAS.items()}
 _DATA_CODES = frozenset(SCHEMAS[kind][0] for kind in (StreamStart, Chunk))
@@ -126,7 +130,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 _PARTS = (Signed, Membership, Revocation, Recovery)
 _FIELDS = {kind: _names(kind) for kind in (*SCHEMAS, *_PARTS)}
-_NESTED = frozenset({Hello, Facts, SignedOffer})
+_NESTED = frozenset({Hello, Facts, SignedOffer, SignedClosing})
 """Messages with values that are not plain."""
 
 

@@ -34,7 +34,7 @@ class Work:
         self._begun: set[int] = set()
         self._late: TrainingFinished | None = None
         self._late_rounds = 0
-        self._moved: dict[int, float] = {}
+        self._offered: tuple[int, TrainingFinished] | None = None
 
     def start(self, training: StartTraining) -> list[Effect]:
         """A round is trained, unless something that came too late takes its place."""
@@ -75,9 +75,17 @@ class Work:
 
     def moved(self, event: Moved) -> None:
         """What this peer has fused in a round has changed by so much."""
-        number, l1 = event.round_index, event.l1
-        kept = {n: each for n, each in self._moved.items() if n >= number - 1}
-        self._moved = {**kept, number: kept.get(number, 0.0) + l1}
+        exchange = self._exchange
+        exchange.steps.add(exchange.gossip.me, event.round_index, event.l1)
+
+    def _moved(self, round_: Round) -> float:
+        exchange = self._exchange
+        return exchange.steps.of(exchange.gossip.me, round_.number - 1)
+
+    def left_out(self, number: int) -> None:
+        """What was offered in a round does not count there: it comes too late."""
+        if self._offered is not None and self._offered[0] == number:
+            self._late, self._offered = self._offered[1], None
 
     def _offer(
         self, round_: Round, event: TrainingFinished, now: float
@@ -92,8 +100,9 @@ class Work:
             event.seconds,
             event.round_index if late else NEVER,
             event.l1,
-            self._moved.get(round_.number - 1, 0.0),
+            self._moved(round_),
         )
+        self._offered = (round_.number, event)
         return round_.trained(offer, now) + self._exchange.offering.announce(offer)
 
     def _is_useless(self, round_: Round, now: float) -> bool:
@@ -135,6 +144,9 @@ class Work:
         ]
 
     def _count_late(self, event: TrainingFinished, rounds: int) -> list[Effect]:
+        manifest = self._exchange.gossip.manifest
+        if manifest is not None and manifest.adds_changes:
+            return []  # where rounds do not wait, some are late for good
         self._late_rounds += rounds
         if self._late_rounds < TOO_SLOW_ROUNDS:
             return []
@@ -154,7 +166,7 @@ class Work:
 
     def _nothing(self, round_: Round, reason: str, now: float) -> list[Effect]:
         """Goes on without own values, and tells nobody to wait for them."""
-        moved = self._moved.get(round_.number - 1, 0.0)
+        moved = self._moved(round_)
         none = Offer(round_.number, round_.plan.digest, 0, 0.0, 0.0, 0.0, moved=moved)
         told = self._exchange.offering.announce(none)
         return [*round_.failed(reason, now), *told]

@@ -19,6 +19,7 @@ from p2pfusion.protocol import messages as m
 from p2pfusion.protocol.access import Invited
 from p2pfusion.protocol.statements import (
     OfferFact,
+    sign_closing,
     sign_offer,
     sign_record,
     sign_revocation,
@@ -115,6 +116,12 @@ offers = st.builds(
     ),
     keys,
 )
+closings = st.builds(
+    lambda swarm, said, key: m.SignedClosing(sign_closing(swarm, said, key)),
+    swarms,
+    st.builds(m.ClosingList, rounds, digests, st.just(()), st.just((0.0,))),
+    keys,
+)
 hellos = st.one_of(
     st.builds(m.Hello, st.sampled_from([1, 2]), swarms, records, chains),
     st.builds(
@@ -146,6 +153,7 @@ attacks = st.one_of(
     st.builds(m.ProbeFor, pulls, peers),
     st.builds(m.Seen, pulls, peers),
     offers,
+    closings,
     st.builds(
         m.Request,
         pulls,

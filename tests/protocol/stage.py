@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from p2pfusion.protocol import events as e
@@ -152,6 +152,10 @@ class Host:
     reports: list[e.Report] = field(default_factory=list)
     assembled: list[e.Assembled] = field(default_factory=list)
     sent_elements: Counter[int] = field(default_factory=Counter)
+    weights: defaultdict[tuple[int, str], set[float]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Of contributions, by round and source."""
     received: dict[int, list[e.StreamKey]] = field(default_factory=dict)
     absorbed: Counter[int] = field(default_factory=Counter)
     trained: list[int] = field(default_factory=list)

@@ -242,7 +242,7 @@ def test_what_was_said_as_one_thing_is_not_another(name: str, other: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["start", "revocation", "accusation", "recovery", "offer"]
+    "name", ["start", "revocation", "accusation", "recovery", "offer", "closing"]
 )
 def test_what_was_said_about_another_swarm_is_refused(name: str) -> None:
     signed = KINDS[name].sign(REAL)
