@@ -14,7 +14,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import matplotlib
-from arms import ARMS, TASKS, Task
+from arms import ARMS, TASKS
+from contest import Task
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from runs import PEERS, ROOT, Found, collected, score

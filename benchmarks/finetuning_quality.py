@@ -22,7 +22,8 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 
-from arms import ARMS, BLOCKS_OF_LM, LM, SETS, TASKS, pretrained
+from arms import ARMS, SETS, TASKS
+from depth_arms import BLOCKS_OF_LM, LM, pretrained
 from runs import PEERS, ROOT, Found, Run, collected, do, environment, paired, spread
 from runs import scores as scores_of
 

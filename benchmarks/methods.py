@@ -9,13 +9,12 @@ kept in ``docs/methods.jsonl``, and a run that is there already is not done agai
 it whenever you like, and go on later. ``--table`` prints what is there as Markdown.
 
 Within a task and a split fraction all arms have the same data, shares, rounds, batch
-order and optimiser; what differs is in ``arms.py``. The learning rate is chosen once
-for each kind of arm, the whole model, the small one, and those that train splits, and
-for an arm of its own where that helps it (``--tune`` runs what it was chosen from, on
-seeds that no table uses). Seeds are
-paired: seed k has the same shares in every arm. Accuracy (of running text: perplexity)
-is the assembled whole model's on held-out data; no peer ever trains more than its split
-fraction, but in the arms that say so.
+order and optimiser; what differs is in ``width_arms.py``. The learning rate is chosen
+once for each kind of arm, the whole model, the small one, and those that train splits,
+and for an arm of its own where that helps it (``--tune`` runs what it was chosen from,
+on seeds that no table uses). Seeds are paired: seed k has the same shares in every arm.
+Accuracy (of running text: perplexity) is the assembled whole model's on held-out data;
+no peer ever trains more than its split fraction, but in the arms that say so.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from arms import ARMS, SETS, TASKS, Task
+from arms import ARMS, SETS, TASKS
+from contest import Task
 from runs import (
     PEERS,
     TUNING_SEEDS,

@@ -19,11 +19,15 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 
-from arms import ARMS, TASKS, Task
+from arms import ARMS, TASKS
+from contest import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "methods.jsonl"
 PEERS = 8
+PRETRAINED = "{pretrained}"
+"""In an option, stands for the checkpoint of the run's seed."""
+
 TUNING_SEEDS = (100, 101)
 """For learning rates; no table has them."""
 
@@ -75,7 +79,14 @@ class Run:
             **arm.options(self.fraction),
         }
         pairs = ([key] if v is None else [key, str(v)] for key, v in told.items())
-        return [word for pair in pairs for word in pair]
+        words = [word for pair in pairs for word in pair]
+        return [self.pretrained if word == PRETRAINED else word for word in words]
+
+    @property
+    def pretrained(self) -> str:
+        """The checkpoint of this seed, for tasks that begin with one, from the
+        repository's root."""
+        return f"build/{self.task}-{self.seed}.safetensors"
 
     @property
     def learning_rate(self) -> float:
@@ -130,6 +141,7 @@ KEPT = (
     *("accuracy", "perplexity", "loss", "curve", "ever_trained_fraction"),
     *("bytes_per_peer_round", "train_flops_per_peer_round", "peak_activation_bytes"),
     *("full_model_parameters", "seconds"),
+    *("virtual_seconds", "utilisation", "updates_too_late"),
     *("random_encoder_accuracy", "one_view_flops_per_peer_round"),
 )
 

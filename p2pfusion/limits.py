@@ -34,6 +34,14 @@ MAX_ACCUSERS = 2 * OBSERVERS
 """Accusations of one member that are kept, those of its nearest: its observers are
 among them, also when some of them have left the swarm since they spoke."""
 
+MAX_ANNOUNCED_BYTES = 4 * 1024
+"""What a member announces of its own data, for its method: one bit for each cell of a
+thousand axes. It travels in the record, whenever that is told."""
+
+MAX_AMOUNT = 1e300
+"""Sums of magnitudes that peers state: those of the largest swarm, each divided by the
+smallest split fraction, still have a finite sum."""
+
 MAX_RECOVERIES = 256
 """Recoveries of one swarm. Each is the last resort after a catastrophe."""
 
@@ -111,9 +119,10 @@ MAX_TABLE_BYTES = 256 << 20
 
 # --- Strangers and budgets -----------------------------------------------------------
 
-MAX_GUEST_FRAME_BYTES = 4 * 1024
-"""The one message of somebody who is not a member yet: a greeting with a record and the
-proof of an invitation has about one KiB."""
+MAX_GUEST_FRAME_BYTES = 8 * 1024
+"""The one message of somebody who is not known to be a member: a greeting with a record
+and the proof of an invitation has about one KiB, and what a member has announced four
+more."""
 
 MAX_GUESTS = 32
 """Connections of invited or knocking strangers that are listened to at once; more wait
@@ -235,8 +244,14 @@ REPLAY_WINDOW = 8_192
 MAX_STATEMENT_BYTES = 2_304
 """One signed statement: names and addresses are bounded, and so is their sum."""
 
+MAX_RECORD_BYTES = MAX_STATEMENT_BYTES + MAX_ANNOUNCED_BYTES + 16
+"""A record, with what its subject announces and since when."""
+
 MAX_START_BYTES = 48 * 1024
 """The founder's list of first members, or an admin's of lost ones: a roster's ids."""
+
+MAX_CLOSING_BYTES = 48 * 1024
+"""The list of the updates of a round: 36 bytes for each member of the largest swarm."""
 
 MAX_CHAIN_BYTES = 2_048
 """A chain of admissions: four links of two keys, swarm, invitation and signature."""
@@ -292,6 +307,9 @@ MAX_CONTRAST_WEIGHT = 1_000.0
 
 MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE = 0.001, 1_000.0
 """Below, only the nearest counts; above, all are alike."""
+
+MAX_DISTILLATION_ROUND = 1_000_000
+"""From which round on exits may be taught at the latest: beyond all training."""
 
 MAX_CONTRAST_PREVIOUS = 16
 """Past sub-models that a peer compares with: each is a copy in the trainer's memory."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from p2pfusion.cli.output import Data
-from p2pfusion.methods.base import Method, PlanContext
+from p2pfusion.methods.base import Method, PlanContext, sharing
 from p2pfusion.split.coverage import coverage, ever_trained, traffic
 from p2pfusion.split.depth import is_cut_in_depth
 from p2pfusion.split.homes import Homes
@@ -55,6 +55,7 @@ class Swarm:
                 current=current,
                 following=following,
                 homes=homes,
+                among_holders=sharing(self.method) is not None,
             )
             homes = plan.homes_after()
             yield plan

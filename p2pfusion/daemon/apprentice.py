@@ -11,6 +11,7 @@ one that dies again and again ends the daemon.
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,22 @@ class Trained:
     accuracy: float | None
     norm: float
     seconds: float
+    l1: float
+
+
+@dataclass(frozen=True)
+class FoundOut:
+    """What this peer has to announce, at a split fraction."""
+
+    split_fraction: str
+    announced: bytes
+
+
+@dataclass(frozen=True)
+class NotFoundOut:
+    """There is nothing to announce, and it is not tried again."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Fatal:
     error: P2PFusionError
 
 
-Outcome = Described | Trained | NotTrained | TooLarge | Fatal
+Outcome = Described | Trained | FoundOut | NotFoundOut | NotTrained | TooLarge | Fatal
 
 TRAINER_PAUSE_S = 1.0
 """Before a trainer is started a third time without a round in between; doubled from
@@ -110,6 +127,9 @@ class Apprentice:
         self._describe: Fields | None = None
         self._waiting: tuple[int, Split, float] | None = None
         self._training: tuple[int, Split] | None = None
+        self._to_find_out: Fields | None = None
+        self._finding_out = ""
+        self._asked_at: set[str] = set()
         self._deaths = 0
         self._memory_failures = 0
         self.resting = ""
@@ -145,8 +165,13 @@ class Apprentice:
         }
         self._link.send(self._describe)
 
-    def set_up(self, manifest: Manifest, *, store: Path, offers: Path) -> None:
-        """Tells the trainer what stays the same over the rounds."""
+    def set_up(
+        self, manifest: Manifest, *, store: Path, offers: Path, changes: bool = False
+    ) -> None:
+        """Tells the trainer what stays the same over the rounds.
+
+        ``changes``: its offers hold what training has changed, not what came of it.
+        """
         self._describe = None
         self._setup = {
             "do": "setup",
@@ -165,6 +190,7 @@ class Apprentice:
             "data": self._data.to_data(),
             "store": str(store),
             "offers": str(offers),
+            "changes": changes,
             "device": self._peer.device,
             "threads": self._peer.cpu_threads,
         }
@@ -180,8 +206,25 @@ class Apprentice:
         self._next()
         return []
 
+    def find_out(self, split_fraction: str, question: Fields) -> None:
+        """Asks what this peer has to announce at a split fraction, before it trains the
+        round that waits; once. ``question``: what the trainer is told of it."""
+        if split_fraction not in self._asked_at:
+            self._asked_at.add(split_fraction)
+            told = {"do": "announce", "split_fraction": split_fraction}
+            self._to_find_out = {**told, **question}
+            self._next()
+
     def _next(self) -> None:
-        if self.samples is None or self._training or self._waiting is None:
+        if self.samples is None or self._training or self._finding_out:
+            return
+        if self._to_find_out:
+            request, self._to_find_out = self._to_find_out, None
+            self._finding_out = str(request["split_fraction"])
+            self.state, self.progress = "finding out what to announce", None
+            self._link.send(request)
+            return
+        if self._waiting is None:
             return
         round_index, split, learning_rate = self._waiting
         self._waiting, self._training = None, (round_index, split)
@@ -231,6 +274,10 @@ class Apprentice:
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
             return []
+        if message["done"] == "announce":
+            fraction, self._finding_out = self._finding_out, ""
+            announced = base64.b64decode(str(message["announced"]))
+            return [FoundOut(fraction, announced)]
         assert self._training is not None
         _, split = self._training
         self._training = None
@@ -246,6 +293,7 @@ class Apprentice:
                 accuracy=None if accuracy is None else _real(accuracy),
                 norm=_real(message["norm"]),
                 seconds=_real(message["seconds"]),
+                l1=_real(message.get("l1", 0.0)),
             )
         ]
 
@@ -254,6 +302,9 @@ class Apprentice:
         assert isinstance(fields, dict)
         error = reported(fields)
         is_memory = isinstance(error, OutOfMemoryError)
+        if message["failed"] == "announce":
+            self._finding_out, self.state = "", "ready"
+            return [NotFoundOut(error.message)]
         if message["failed"] != "train" or self._training is None:
             if is_memory and self._setup is not None:
                 # What others use now may be free later: another one tries then.
@@ -271,6 +322,10 @@ class Apprentice:
         """The process is gone."""
         why = f"the trainer died ({message['died']})"
         outcomes: list[Outcome] = []
+        if self._finding_out:
+            # What has killed it once would do so again, and no round be trained.
+            self._finding_out = ""
+            outcomes.append(NotFoundOut(why))
         if self._training is not None:
             outcomes.append(NotTrained(self._training[0], why))
             if OUT_OF_MEMORY in why:

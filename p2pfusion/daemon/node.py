@@ -19,6 +19,8 @@ from p2pfusion.daemon.apprentice import (
     Apprentice,
     Described,
     Fatal,
+    FoundOut,
+    NotFoundOut,
     NotTrained,
     Outcome,
     TooLarge,
@@ -249,6 +251,10 @@ class Node:
                 if cause == DiskFullError.name:
                     self.disk.offer_refused(reason)
                 self.handle(events.TrainingFailed(round_index, reason))
+            case FoundOut():
+                self.training.found_out(outcome)
+            case NotFoundOut(reason):
+                self.training.not_found_out(reason)
             case TooLarge(reason):
                 self.training.too_large(reason)
             case Fatal(error):
@@ -286,7 +292,10 @@ class Node:
         self.history.accuracies[number] = trained.accuracy
         self.commands.accuracy, self.commands.loss = trained.accuracy, loss
         samples, norm, seconds = trained.samples, trained.norm, trained.seconds
-        self.handle(events.TrainingFinished(number, samples, loss, norm, seconds))
+        finished = events.TrainingFinished(
+            number, samples, loss, norm, seconds, trained.l1
+        )
+        self.handle(finished)
 
     # --- Effects: the swarm ----------------------------------------------------------
 
@@ -303,12 +312,21 @@ class Node:
         )
         check_fraction(manifest.layout, fraction, self.profile.source)
         store = self.state.open_store(manifest)
-        self.payloads = Payloads(self.peer.gossip.me, store, manifest.wire_dtype)
+        adds_changes = manifest.adds_changes
+        self.payloads = Payloads(
+            self.peer.gossip.me,
+            store,
+            manifest.wire_dtype,
+            adds_changes=adds_changes,
+        )
         self.links.adopt(manifest)
         self.entrance.open(self.peer.door, manifest)
         self.training.fit(manifest)
         self.apprentice.set_up(
-            manifest, store=self.state.store, offers=self.state.offers
+            manifest,
+            store=self.state.store,
+            offers=self.state.offers,
+            changes=adds_changes,
         )
 
     def _report(self, effect: events.Report) -> None:

@@ -10,15 +10,17 @@ waits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfusion.daemon.absence import present_bits, present_ranges, segments_of
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
-from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.fusion import StreamingMean, decode, encode
+from p2pfusion.errors import LocalProtocolError
+from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
 from p2pfusion.split.homes import Homes
@@ -46,14 +48,19 @@ class RoundNumbers:
     offer: Offer | None = None
     inside: NDArray[np.bool_] | None = None
     """Of an offer that was trained for an earlier round: the ranges that it has."""
-    sums: dict[str, StreamingMean] = field(default_factory=dict)
+    sums: dict[str, StreamingSum] = field(default_factory=dict)
 
 
 class Payloads:
     """All arrays of one peer's exchange."""
 
-    def __init__(self, me: str, store: Store, wire_dtype: str) -> None:
+    def __init__(
+        self, me: str, store: Store, wire_dtype: str, *, adds_changes: bool = False
+    ) -> None:
+        """``adds_changes``: offers and contributions are changes of the values from
+        which they were trained; shares of them are added to these (``DeltaSum``)."""
         self.me = me
+        self._adds_changes = adds_changes
         self.store = store
         self._wire_dtype = wire_dtype
         self._rounds: dict[int, RoundNumbers] = {}
@@ -90,7 +97,8 @@ class Payloads:
         """Begins a sum over the ranges that this peer reduces."""
         numbers = self._rounds[round_index]
         ids = numbers.plan.reduced_by(self.me, instead_of=instead_of or None)
-        numbers.sums[instead_of] = StreamingMean(numbers.plan.range_sizes[ids])
+        kind = DeltaSum if self._adds_changes else StreamingMean
+        numbers.sums[instead_of] = kind(numbers.plan.range_sizes[ids])
 
     def add_own(self, round_index: int, instead_of: str, weight: float) -> None:
         """Adds the own offer to a sum."""
@@ -105,39 +113,78 @@ class Payloads:
         cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
         cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
 
-    def close_reduction(self, round_index: int, instead_of: str) -> None:
-        """Divides, and writes what was fused to the store as version ``round + 1``."""
+    def close_reduction(self, round_index: int, instead_of: str) -> float:
+        """Fuses, and writes what was fused to the store as version ``round + 1``.
+
+        Where changes are added, gives what these amount to: by how much the values that
+        were written differ from before, as a sum of magnitudes.
+        """
         numbers = self._rounds[round_index]
-        plan, mean = numbers.plan, numbers.sums[instead_of]
-        mean.close()
+        plan, total = numbers.plan, numbers.sums[instead_of]
         ids = plan.reduced_by(self.me, instead_of=instead_of or None)
         # A backup may be asked about a round that it has left. Others then get values
         # from the sum; the store has newer ones, and the trainer is reading it.
-        if round_index < max(self._rounds):
-            return
-        self._carry_over(numbers, mean, ids)
-        fused = ids[~mean.absent]
+        is_left = round_index < max(self._rounds)
+        if isinstance(total, DeltaSum) and not is_left:
+            self._begin(numbers, total, ids)
+        total.close()
+        if is_left:
+            return 0.0
+        self._carry_over(numbers, total, ids)
+        fused = ids[~total.absent]
         if not fused.size:
-            return
+            return 0.0
         segments = plan.segments(fused.tolist())
-        values = self._as_sent(_ranges_of(mean, np.flatnonzero(~mean.absent)))
+        values = self._as_sent(_ranges_of(total, np.flatnonzero(~total.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
+        return self._moved(segments, values) if self._adds_changes else 0.0
+
+    def _moved(self, segments: Sequence[Segment], values: Floats) -> float:
+        """How far values are from those that reading gives, as a sum of magnitudes."""
+        moved, start = 0.0, 0
+        for segment in segments:
+            new = values[start : start + segment.size].astype(np.float64)
+            moved += float(np.abs(new - self.store.read_flat([segment])).sum())
+            start += segment.size
+        return moved
+
+    def _begin(
+        self, numbers: RoundNumbers, total: DeltaSum, ids: NDArray[np.int64]
+    ) -> None:
+        """Changes are added to the values of before the round, where they are here.
+
+        Not to newer ones: in a round that is done again after a crash the changes are
+        in these already.
+        """
+        wanted, newest = numbers.homes.version, numbers.plan.round_index
+        found = [
+            position
+            for position, number in enumerate(ids.tolist())
+            if all(
+                self.store.holds(segment, wanted)
+                and not self.store.is_newer(segment, newest, sealed=True)
+                for segment in numbers.plan.segments([number])
+            )
+        ]
+        positions = np.array(found, np.int64)
+        segments = numbers.plan.segments(ids[positions].tolist())
+        total.begin(positions, self.store.read_flat(segments))
 
     def _carry_over(
-        self, numbers: RoundNumbers, mean: StreamingMean, ids: NDArray[np.int64]
+        self, numbers: RoundNumbers, total: StreamingSum, ids: NDArray[np.int64]
     ) -> None:
         """What nobody contributed to keeps its newest values, where they are here."""
         plan, wanted = numbers.plan, numbers.homes.version
         kept: list[int] = []
-        for position in np.flatnonzero(mean.absent).tolist():
+        for position in np.flatnonzero(total.absent).tolist():
             segments = plan.segments([int(ids[position])])
             if all(self.store.holds(segment, wanted) for segment in segments):
                 kept.append(position)
         if kept:
             positions = np.array(kept, np.int64)
             segments = plan.segments(ids[positions].tolist())
-            mean.keep(positions, self._as_sent(self.store.read_flat(segments)))
+            total.keep(positions, self._as_sent(self.store.read_flat(segments)))
 
     def _as_sent(self, values: Floats) -> Floats:
         """What others will decode, so that every copy of a fused value is the same."""
@@ -169,14 +216,14 @@ class Payloads:
         absent: bytes,
         export: Writer | None,
     ) -> Sink | None:
-        segments = list(_segments(numbers.plan, stream))
+        segments = list(segments_of(numbers.plan, stream))
         writer: Writer | None = self.store
         version = stream.round_index
         if stream.hop == Hop.FUSED:
-            present = _present_ranges(numbers.plan, stream, absent)
+            present = present_ranges(numbers.plan, stream, absent)
             version = stream.round_index + 1
         else:
-            present = _present(absent, len(segments))
+            present = present_bits(absent, len(segments))
             writer = export if stream.hop == Hop.EXPORT else writer
         if writer is None:
             return None
@@ -194,10 +241,10 @@ class Payloads:
             target=self.me,
             instead_of=failed,
         )
-        mean = numbers.sums[stream.instead_of]
-        lacking = ~np.array(_present(absent, len(ids))) if absent else None
+        total = numbers.sums[stream.instead_of]
+        lacking = ~np.array(present_bits(absent, len(ids))) if absent else None
         positions = np.searchsorted(reduced, ids)
-        return SumSink(mean.open(positions, weight, absent=lacking))
+        return SumSink(total.open(positions, weight, absent=lacking))
 
     def place(self, source: str, chunk: Chunk) -> memoryview | None:
         """Where the payload of a chunk belongs, if it can be put there as it is.
@@ -265,7 +312,7 @@ class Payloads:
             values, absent = _contribution(numbers, stream)
             buffer = encode(values, self._wire_dtype)
         else:
-            segments = _segments(numbers.plan, stream)
+            segments = segments_of(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
             # table says how the rounds were planned, the store how they went.
             wanted = numbers.homes.version
@@ -279,13 +326,13 @@ class Payloads:
         self, numbers: RoundNumbers, stream: StreamKey
     ) -> tuple[Floats, NDArray[np.bool_]]:
         plan, failed = numbers.plan, stream.instead_of or None
-        mean = numbers.sums[stream.instead_of]
+        total = numbers.sums[stream.instead_of]
         reduced = plan.reduced_by(self.me, instead_of=failed)
         ids = plan.ranges(
             Hop.FUSED, source=self.me, target=stream.target, instead_of=failed
         )
         positions = np.searchsorted(reduced, ids)
-        return _ranges_of(mean, positions), mean.absent[positions]
+        return _ranges_of(total, positions), total.absent[positions]
 
     def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
         """A piece of a stream that was started; None if it was stopped meanwhile."""
@@ -307,7 +354,7 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     if offer is None:
         raise LocalProtocolError("a contribution was served before it was made")
     if inside is None:
-        return offer.read_flat(_segments(plan, stream)), b""
+        return offer.read_flat(segments_of(plan, stream)), b""
     ids = plan.ranges(
         Hop.CONTRIBUTION,
         source=stream.source,
@@ -321,36 +368,7 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     return values, np.packbits(~present).tobytes()
 
 
-def _segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
-    return plan.stream(
-        Hop(stream.hop),
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    )
-
-
-def _ranges_of(mean: StreamingMean, positions: NDArray[np.int64]) -> Floats:
-    """The values of some ranges of a closed mean, one after the other."""
-    parts = [mean.result[start:stop] for start, stop in mean.spans(positions)]
+def _ranges_of(total: StreamingSum, positions: NDArray[np.int64]) -> Floats:
+    """The values of some ranges of a closed sum, one after the other."""
+    parts = [total.result[start:stop] for start, stop in total.spans(positions)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def _present_ranges(plan: ExchangePlan, stream: StreamKey, absent: bytes) -> list[bool]:
-    """For every segment of a fused stream, whether its sender had values for it."""
-    ids = plan.ranges(
-        Hop.FUSED,
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    ).tolist()
-    found = zip(ids, _present(absent, len(ids)), strict=True)
-    return [present for number, present in found for _ in plan.segments([number])]
-
-
-def _present(absent: bytes, count: int) -> list[bool]:
-    """The absent bits of a stream's head, negated; ``RemoteProtocolError``."""
-    if len(absent) != -(-count // 8):
-        raise RemoteProtocolError("a stream marks a wrong number of ranges as absent")
-    lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=count)
-    return [not bit for bit in lacking]

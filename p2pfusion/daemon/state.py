@@ -1,7 +1,8 @@
 """What a peer keeps of its swarm between two starts, beside the store.
 
 ``manifest.msgpack`` is written once. ``facts.msgpack`` holds the membership facts as
-messages; ``progress.bin`` the next round and the table of homes. Each is replaced as a
+messages; ``progress.bin`` the next round and the table of homes; ``announced.bin``
+what the trainer has found out, if the method asks for that. Each is replaced as a
 whole: temporary name, fsync, rename; and begins with a digest of the rest, so that a
 damaged file is an error that names it.
 """
@@ -51,6 +52,7 @@ class SwarmState:
         self._facts = directory / "facts.msgpack"
         self._progress = directory / "progress.bin"
         self._fraction = directory / "fraction"
+        self._announced = directory / "announced.bin"
         self._incarnation = directory.parent / "incarnation"
         self.pool = Pool(Home(directory.parent).pool)
 
@@ -128,6 +130,19 @@ class SwarmState:
             return None
         except ValueError as error:
             raise _damaged(self._fraction, error) from None
+
+    def save_announced(self, split_fraction: str, announced: bytes) -> None:
+        """What the trainer has found out at a split fraction."""
+        head = split_fraction.encode() + b"\n"
+        _replace(self._announced, _sealed(head + announced))
+
+    def load_announced(self, split_fraction: str) -> bytes | None:
+        """The same; None if nothing is known of that fraction."""
+        try:
+            fraction, _, announced = _opened(self._announced).partition(b"\n")
+        except FileNotFoundError:
+            return None
+        return announced if fraction == split_fraction.encode() else None
 
     def load_progress(self, layout: Layout) -> tuple[int, Homes]:
         """The first round that was not sealed, and its table of homes."""

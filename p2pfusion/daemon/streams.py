@@ -62,7 +62,10 @@ class Streams:
 
     def _close_reduction(self, effect: events.CloseReduction) -> None:
         with self._node.disk.refusing():
-            self._payloads.close_reduction(effect.round_index, effect.instead_of)
+            number = effect.round_index
+            moved = self._payloads.close_reduction(number, effect.instead_of)
+            if moved:
+                self._node.handle(events.Moved(number, moved))
 
     def _forget(self, effect: events.Forget) -> None:
         self._payloads.forget(effect.round_index)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.apprentice import FoundOut
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.health import CHECK_LOG, Trouble
 from p2pfusion.daemon.memory import (
@@ -23,6 +24,7 @@ from p2pfusion.daemon.memory import (
     parse_size,
 )
 from p2pfusion.daemon.state import SwarmState
+from p2pfusion.methods import announcing, split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.objectives import views_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
 
 TROUBLE = "split-fraction"
+ANNOUNCEMENT = "announcement"
 LOWERED = Fraction(1, 2)
 """A split fraction that was too much is halved: a quarter of a wide layer's weights."""
 
@@ -48,7 +51,37 @@ class Training:
         """A round is to be trained."""
         self._held = effect
         self._node.disk.retry()
+        self._announce(effect.learning_rate)
         self.check()
+
+    def _announce(self, learning_rate: float) -> None:
+        """Where the method asks for it: what the trainer finds out comes first, unless
+        that was done before a restart."""
+        node = self._node
+        if not node.peer.leaving.lacks_announcement(node.now()):
+            return
+        fraction = node.peer.gossip.record.split_fraction
+        known = node.state.load_announced(fraction)
+        if known is not None:
+            node.handle(events.Announced(known))
+            return
+        manifest = node.peer.manifest
+        assert manifest is not None, "a round is trained"
+        method = announcing(manifest.trained_by)
+        assert method is not None, "an announcement is lacking"
+        asked = method.asks(manifest.layout, split_fraction(fraction, "own record"))
+        question = {"asked": asked, "learning_rate": learning_rate}
+        node.apprentice.find_out(fraction, question)
+
+    def found_out(self, found: FoundOut) -> None:
+        """The trainer has found out what to announce."""
+        self._node.state.save_announced(found.split_fraction, found.announced)
+        self._node.handle(events.Announced(found.announced))
+
+    def not_found_out(self, reason: str) -> None:
+        """It has not: this peer goes on without."""
+        text = f"the trainer found nothing to announce: {reason}"
+        self._node.troubles[ANNOUNCEMENT] = Trouble("warn", text, CHECK_LOG)
 
     def drop(self, number: int) -> None:
         """A round is offered without being trained."""

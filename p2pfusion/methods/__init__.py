@@ -17,9 +17,12 @@ from p2pfusion.methods.base import (
     Member,
     Method,
     PlanContext,
+    announcing,
     initial_layout,
+    sharing,
     split_fraction,
 )
+from p2pfusion.methods.co_s2p import co_s2p
 from p2pfusion.methods.fedavg import FedAvg
 from p2pfusion.methods.federated_dropout import FederatedDropout
 from p2pfusion.methods.fedrolex import FedRolex
@@ -34,12 +37,15 @@ __all__ = [
     "Member",
     "Method",
     "PlanContext",
+    "announcing",
     "build_method",
     "initial_layout",
+    "sharing",
     "split_fraction",
 ]
 
 METHODS: dict[str, Callable[..., Method]] = {
+    "co-s2p": co_s2p,
     "fedavg": FedAvg,
     "federated-dropout": FederatedDropout,
     "fedrolex": FedRolex,

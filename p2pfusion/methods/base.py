@@ -92,6 +92,10 @@ class Announcing(Protocol):
         """``ConfigError`` if a member with this fraction cannot announce this."""
         ...
 
+    def asks(self, layout: Layout, split_fraction: Fraction) -> dict[str, object]:
+        """What the trainer of such a member is asked to find out, as plain data."""
+        ...
+
 
 @dataclass(frozen=True)
 class Update:
@@ -118,6 +122,19 @@ class Shares(Protocol):
     def quorum(self, members: int) -> int:
         """With how many updates a round closes, of a roster of so many."""
         ...
+
+
+def announcing(method: Method) -> Announcing | None:
+    """The method, if its members announce something."""
+    return method if isinstance(method, Announcing) else None
+
+
+def sharing(method: Method) -> Shares | None:
+    """The method, if it adds shares of changes.
+
+    Where arguments decide that, a function makes an object of one of two classes.
+    """
+    return method if isinstance(method, Shares) else None
 
 
 def initial_layout(method: Method, layout: Layout) -> Layout:

@@ -22,7 +22,7 @@ class Attendance:
     """The offers of one round at one peer, and the instants that follow from them."""
 
     def __init__(
-        self, pace: Pace, expected: set[str], *, trains: bool, started_at: float
+        self, pace: Pace, expected: set[str], trains: bool, started_at: float
     ) -> None:
         """``expected``: the others that train in this round."""
         self.offers: dict[str, tuple[float, Offer]] = {}

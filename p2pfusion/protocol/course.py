@@ -25,6 +25,7 @@ from p2pfusion.protocol.events import (
 )
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.lateness import Lateness, Pace
+from p2pfusion.protocol.listed_round import make_round
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
 from p2pfusion.protocol.messages import BEFORE_START, Offer
 from p2pfusion.protocol.planning import PLANNER, Planner
@@ -111,8 +112,7 @@ class Course:
         )
         wire_bytes = WIRE_DTYPE_BYTES[manifest.wire_dtype]
         by_samples = manifest.weighting == "samples"
-        settling_s = self.pause.settling_s
-        self._pace = Pace(lateness, wire_bytes, by_samples, settling_s)
+        self._pace = Pace(lateness, wire_bytes, by_samples, self.pause.settling_s)
         self._standing = Standing.WAITING
 
     def resume(self, event: Resume, now: float) -> None:
@@ -340,7 +340,8 @@ class Course:
         current, following = self.schedule.advance(number)
         plan = self.planner.plan(manifest, number, current, following, homes)
         trains = me in current and not catches_up
-        round_ = Round(
+        round_ = make_round(
+            manifest,
             plan,
             me,
             self.exchange.pulls,

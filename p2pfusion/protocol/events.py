@@ -27,6 +27,10 @@ from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import NEVER, Facts, Hello, Message, PeerRecord
+from p2pfusion.protocol.results import Announced as Announced
+from p2pfusion.protocol.results import Moved as Moved
+from p2pfusion.protocol.results import TrainingFailed as TrainingFailed
+from p2pfusion.protocol.results import TrainingFinished as TrainingFinished
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.segment import Split
@@ -100,25 +104,6 @@ class Resume:
 
 
 @dataclass(frozen=True)
-class TrainingFinished:
-    """The trainer's offer of this round is on disk."""
-
-    round_index: int
-    samples: int
-    loss: float
-    norm: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainingFailed:
-    """The trainer produced nothing usable for this round."""
-
-    round_index: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class ExportRequested:
     """Somebody wants the whole model; ``lacks_own``: not all that should be is here."""
 
@@ -152,6 +137,8 @@ Event = (
     | Revoke
     | TrainingFinished
     | TrainingFailed
+    | Announced
+    | Moved
     | ExportRequested
     | Leave
     | Recover

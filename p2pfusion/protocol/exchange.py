@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import MAX_TABLE_BYTES
+from p2pfusion.protocol.closing import Steps
 from p2pfusion.protocol.events import (
     Absorb,
     CloseSink,
@@ -67,6 +68,7 @@ class Exchange:
         self._early: dict[str, tuple[float, Offer]] = {}
         self.exports = Exports(self.pulls)
         self.pause = Pause(gossip)
+        self.steps = Steps()
         self._table = bytearray()
         self._complete_table: bytes | None = None
 
@@ -284,7 +286,7 @@ class Exchange:
         late = max(0, round_.number - start.base_round)
         if late > self.max_staleness:
             raise RemoteProtocolError(f"a contribution that is {late} rounds too late")
-        return round_.pace.weight(start.samples, late)
+        return round_.weight(pull.stream.source, start.samples, late)
 
     @property
     def max_staleness(self) -> int:

@@ -25,6 +25,7 @@ from p2pfusion.limits import (
 )
 from p2pfusion.methods.base import Member
 from p2pfusion.protocol.accusations import Accusation, Accusations
+from p2pfusion.protocol.announcing import Announcements
 from p2pfusion.protocol.batches import in_frames as in_frames
 from p2pfusion.protocol.fold import Fold, Stay, is_most
 from p2pfusion.protocol.manifest import Manifest
@@ -58,7 +59,10 @@ class FactSet:
         self.founder = manifest.founder_key if manifest else b""
         self.scheme = scheme
         self._tally = Tally()
-        self._members = Memberships(scheme, self.swarm, self.founder, self._tally)
+        self.announcements = Announcements(manifest)
+        self._members = Memberships(
+            scheme, self.swarm, self.founder, self._tally, self.announcements
+        )
         self._decrees = Decrees(self._members, self._tally, self.join_epoch)
         self._accusations = Accusations(self.swarm, self._tally)
         self.start: tuple[str, ...] = ()
@@ -258,10 +262,13 @@ class FactSet:
             if len(self._rosters) >= KEPT_ROSTERS:
                 self._rosters.clear()
             self._rosters[epoch] = tuple(
-                Member(peer, self.fraction(peer, epoch))
-                for peer in self._fold.present(epoch)
+                self._member(peer, epoch) for peer in self._fold.present(epoch)
             )
         return self._rosters[epoch]
+
+    def _member(self, peer: str, epoch: int) -> Member:
+        fraction, record = self.fraction(peer, epoch), self.records[peer]
+        return Member(peer, fraction, self.announcements.of(record, fraction, epoch))
 
     def fraction(self, peer: str, epoch: int) -> Fraction:
         """How much of the model a member trains in an epoch."""

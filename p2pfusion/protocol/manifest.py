@@ -27,6 +27,7 @@ from p2pfusion.limits import (
     MAX_VOCABULARY,
     MAX_VOCABULARY_BYTES,
 )
+from p2pfusion.methods import Method, build_method, sharing
 from p2pfusion.protocol.objectives import check_objective, objective_options
 from p2pfusion.split.layout import Layout
 
@@ -198,6 +199,16 @@ class Manifest:
         """Base32 of the first 16 bytes of the hash of the canonical bytes."""
         digest = hashlib.sha256(self.to_bytes()).digest()[:16]
         return base64.b32encode(digest).decode().rstrip("=").lower()
+
+    @cached_property
+    def trained_by(self) -> Method:
+        """The method as an object; ``ConfigError`` if this machine does not know it."""
+        return build_method(self.method, self.method_arguments)
+
+    @property
+    def adds_changes(self) -> bool:
+        """Whether shares of changes are added, in place of a mean of values."""
+        return sharing(self.trained_by) is not None
 
     @property
     def founder_key(self) -> bytes:

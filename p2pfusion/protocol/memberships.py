@@ -15,6 +15,7 @@ from functools import lru_cache
 from p2pfusion.errors import ConfigError, RemoteProtocolError
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods.base import split_fraction
+from p2pfusion.protocol.announcing import Announcements
 from p2pfusion.protocol.messages import Membership, PeerRecord
 from p2pfusion.protocol.statements import author, read_record
 from p2pfusion.protocol.tally import Tally
@@ -23,6 +24,8 @@ from p2pfusion.security import Credential, Scheme, check
 FOUNDER_DEPTH = 0
 
 KIND = "member"
+
+NO_ANNOUNCEMENTS = Announcements(None)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,18 @@ class Memberships:
     """Everybody who has ever been a member, put out or not."""
 
     def __init__(
-        self, scheme: Scheme, swarm: str, founder: bytes, tally: Tally
+        self,
+        scheme: Scheme,
+        swarm: str,
+        founder: bytes,
+        tally: Tally,
+        announcements: Announcements = NO_ANNOUNCEMENTS,
     ) -> None:
         self.scheme = scheme
         self.swarm = swarm
         self.founder = founder
         self._tally = tally
+        self._announcements = announcements
         self.records: dict[str, PeerRecord] = {}
         self.signed: dict[str, Membership] = {}
         self.standings: dict[str, Standing] = {}
@@ -69,6 +78,7 @@ class Memberships:
         if record.swarm != self.swarm:
             raise RemoteProtocolError("a record that was made for another swarm")
         check_fractions(record)
+        self._announcements.check(record)
         if before is not None and membership.credential == before.credential:
             standing = self.standings[known]
         else:
@@ -139,7 +149,8 @@ def check_fractions(record: PeerRecord) -> None:
 
 def trained(record: PeerRecord) -> tuple[object, ...]:
     """What the part of the model that a peer trains in each epoch depends on."""
-    return record.split_fraction, record.former_fraction, record.since_epoch
+    fractions = record.split_fraction, record.former_fraction, record.since_epoch
+    return *fractions, record.announced, record.announced_epoch
 
 
 def _fractions(record: PeerRecord) -> tuple[Fraction, Fraction]:

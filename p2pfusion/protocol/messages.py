@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -74,6 +74,10 @@ class PeerRecord:
     refuted: tuple[tuple[int, int, int], ...] = ()
     """What its earlier records have refuted, and stays so: (incarnation, sequence,
     epoch) each. ``renewal.py`` keeps it."""
+    announced: bytes = b""
+    """What its trainer has found out, if the method asks for that."""
+    announced_epoch: int = NEVER
+    """The epoch from which ``announced`` counts."""
 
     @property
     def age(self) -> Age:
@@ -98,11 +102,40 @@ class Offer:
     seconds: float
     base_round: int = NEVER
     """The earlier round for which this was trained; ``NEVER``: for this very round."""
+    l1: float = 0.0
+    """The sum of the magnitudes of what training has changed."""
+    moved: float = 0.0
+    """The same of what the sender has fused in the round before."""
 
     @property
     def rounds_late(self) -> int:
         """How many rounds too late it was trained."""
         return max(0, self.round_index - self.base_round)
+
+
+@dataclass(frozen=True)
+class ClosingEntry:
+    """One update that a round counts."""
+
+    position: int
+    """Of its peer, among those of the plan."""
+    offer: bytes
+    """The name of the offer that said it is ready (``closing.py``)."""
+    rounds_late: int
+    l1: float
+    split_fraction: float
+    """What the peer trained in the round for which the update was made."""
+
+
+@dataclass(frozen=True)
+class ClosingList:
+    """The updates that a round counts, in the order of the plan's peers."""
+
+    round_index: int
+    digest: bytes
+    entries: tuple[ClosingEntry, ...]
+    distances: tuple[float, ...]
+    """How far the model has moved in the last 0, 1, 2, ... rounds."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +292,13 @@ class SignedOffer:
 
 
 @dataclass(frozen=True)
+class SignedClosing:
+    """A ``ClosingList``, signed by the peer that makes it; others pass it on."""
+
+    statement: Signed
+
+
+@dataclass(frozen=True)
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``."""
 
@@ -328,6 +368,7 @@ Message = (
     | ProbeFor
     | Seen
     | SignedOffer
+    | SignedClosing
     | Request
     | Refusal
     | Credit

@@ -1,8 +1,8 @@
 """Who is told that the own values of a round are ready.
 
-In a small swarm everybody is. In a large one those who asked for a stream of that
-round, which is how they say that they wait, and those who observe this peer; and who
-asks later is told then.
+In a small swarm everybody is, and so where closing lists say which updates count. In a
+large one those who asked for a stream of that round, which is how they say that they
+wait, and those who observe this peer; and who asks later is told then.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Offering:
         said = OfferFact(gossip.record.incarnation, self._made, offer)
         epoch = gossip.manifest.epoch(offer.round_index)
         message = SignedOffer(sign_offer(gossip.swarm_id, said, epoch, gossip.signer))
-        if not gossip.spread.is_large:
-            return gossip.broadcast(message)
+        if not gossip.spread.is_large or gossip.manifest.adds_changes:
+            return gossip.broadcast(message)  # whoever closes a round must know
         asked = {serve.peer for serve in self._serves.waiting(offer.round_index)}
         near = {p for p in gossip.detector.probed if gossip.is_member(p)}
         self._round_index, self._last = offer.round_index, message
@@ -54,7 +54,8 @@ class Offering:
     def expected(self, plan: ExchangePlan, others: set[str]) -> set[str]:
         """Of those who train in a round, whose offers will come here."""
         gossip = self._gossip
-        if not gossip.spread.is_large:
+        assert gossip.manifest is not None
+        if not gossip.spread.is_large or gossip.manifest.adds_changes:
             return others
         sources = {
             source

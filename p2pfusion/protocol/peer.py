@@ -27,6 +27,7 @@ from p2pfusion.protocol.course import Course, Standing
 from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
+    Announced,
     Bar,
     ChangeFraction,
     Drain,
@@ -37,6 +38,7 @@ from p2pfusion.protocol.events import (
     Found,
     Leave,
     Misbehaved,
+    Moved,
     Received,
     Recover,
     Report,
@@ -50,6 +52,7 @@ from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import NOBODY
 from p2pfusion.protocol.leaving import Leaving
+from p2pfusion.protocol.lists import Lists
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.meeting import Meeting
 from p2pfusion.protocol.messages import (
@@ -71,6 +74,7 @@ from p2pfusion.protocol.messages import (
     Request,
     Seen,
     Signed,
+    SignedClosing,
     SignedOffer,
     StreamStart,
     Wanted,
@@ -119,6 +123,7 @@ class Peer:
         self._replays: dict[str, tuple[int, ReplayWindow]] = {}
         self.exchange = Exchange(self.gossip)
         self.course = Course(self.exchange, planner)
+        self.lists = Lists(self.exchange, self.course.work)
         self.gossip.wall_offset_s = wall_offset_s
 
     @property
@@ -151,14 +156,20 @@ class Peer:
         if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
         if not self.twin.address:
-            effects += self.course.progress(now)
+            effects += self._progress(now)
         effects += self.exchange.serve_waiting(now)
         self.gossip.round_index = self.course.round_index
         return effects
 
+    def _progress(self, now: float) -> list[Effect]:
+        """Closes and takes up what can be, and goes on to a next round."""
+        before, effects = self.round, self.lists.look(now)
+        effects += self.course.progress(now)
+        return effects + (self.lists.look(now) if self.round is not before else [])
+
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
-        soon = self.gossip.deadline()
+        soon = min(self.gossip.deadline(), self.lists.deadline())
         # With a twin there is no progress that could be due.
         course = None if self.twin.address else self.course.deadline()
         for instant in (self.exchange.deadline(soon), course):
@@ -174,11 +185,14 @@ class Peer:
             case Tick():
                 effects = self.gossip.tick(now) + self.meeting.tick(now)
                 effects += self.suspicion.tick(now) + self.door.remind(now)
-                return effects + self.exchange.tick(now)
+                asked = self.exchange.tick(now)
+                return [*effects, *asked, *self.lists.repeated(asked)]
             case TrainingFinished():
                 return self.course.work.trained(event, now)
             case TrainingFailed():
                 return self.course.work.failed(event, now)
+            case Moved():
+                self.course.work.moved(event)
             case Found(manifest):
                 self.course.found()
                 # After a restart before round 0 the facts are there already.
@@ -219,6 +233,8 @@ class Peer:
                 return self.door.recover(peers, reason, self.course.round_index)
             case Leave():
                 return self.leaving.leave(now)
+            case Announced(announced):
+                return self.leaving.announce(announced, now)
             case ChangeFraction(fraction):
                 return self.leaving.change_fraction(fraction, now)
         return []
@@ -272,9 +288,12 @@ class Peer:
             case Chunk() | StreamStart():
                 return self.exchange.data(peer, message, now)
             case Request():
-                return self.exchange.asked(peer, message, now)
+                told = self.lists.asked(peer, message)
+                return told + self.exchange.asked(peer, message, now)
             case SignedOffer(statement):
                 return self._offered(peer, statement, now)
+            case SignedClosing():
+                return self.lists.received(peer, message, now)
             case Ping() | Pong():
                 return self.meeting.on_probe(peer, message, now)
             case Digests():
@@ -335,6 +354,7 @@ class Peer:
         known = gossip.detector.watch(peer, now).round_index
         gossip.detector.in_round(peer, max(known, offer.round_index), now)
         round_ = self.exchange.offered(peer, offer, now)
+        self.lists.offered(peer, offer)
         if round_ is None or offer.digest == round_.plan.digest:
             return []
         return gossip.spread.compare(peer, now)

@@ -14,6 +14,8 @@ class Reduction:
     instead_of: str
     pending: set[str]
     own_pending: bool
+    is_unlisted: bool = False
+    """Whether it is not known yet which contributions count (``closing.py``)."""
     closed: bool = False
     came: set[str] = field(default_factory=set)
     """Whose whole contributions have arrived, lacking nothing."""
@@ -26,4 +28,5 @@ class Reduction:
     @property
     def waits(self) -> bool:
         """Whether a contribution is still to come."""
-        return bool(self.pending or self.own_pending or self.keeping)
+        awaits = self.pending or self.own_pending or self.keeping
+        return bool(awaits) or self.is_unlisted

@@ -47,7 +47,11 @@ def carried_over(fresh: PeerRecord, before: PeerRecord) -> PeerRecord:
     if fresh.split_fraction != before.split_fraction:
         return kept
     return replace(
-        kept, former_fraction=before.former_fraction, since_epoch=before.since_epoch
+        kept,
+        former_fraction=before.former_fraction,
+        since_epoch=before.since_epoch,
+        announced=before.announced,
+        announced_epoch=before.announced_epoch,
     )
 
 

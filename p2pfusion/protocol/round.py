@@ -73,8 +73,7 @@ class Round:
         self.number = self.plan.round_index
         """The round's number, from 0."""
         others, at = set(self.splits) - {self.me}, self.started_at
-        who = Attendance(self.pace, others, trains=self.trains, started_at=at)
-        self.attendance = who
+        self.attendance = Attendance(self.pace, others, self.trains, at)
 
     @property
     def offers(self) -> dict[str, tuple[float, Offer]]:
@@ -137,9 +136,8 @@ class Round:
 
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
-        if self.waits or self.held:
-            return False
-        if not all(self.reductions[name].closed for name in self.required):
+        closed = all(self.reductions[name].closed for name in self.required)
+        if self.waits or self.held or not closed:
             return False
         self._signal(Signal.COMPLETE)
         return True
@@ -301,13 +299,9 @@ class Round:
         return effects
 
     def _count_stale(self, stream: StreamKey) -> None:
-        segments = self.plan.stream(
-            Hop(stream.hop),
-            source=stream.source,
-            target=self.me,
-            instead_of=stream.instead_of or None,
-        )
-        self.stale_ranges += len(segments)
+        hop, failed = Hop(stream.hop), stream.instead_of or None
+        ends = {"source": stream.source, "target": self.me}
+        self.stale_ranges += len(self.plan.stream(hop, **ends, instead_of=failed))
 
     def reduce(self, instead_of: str, online: set[str], now: float) -> list[Effect]:
         """Begins to average own ranges, or a silent reducer's as its backup; once."""
@@ -337,9 +331,13 @@ class Round:
         reduction.own_pending = False
         effects: list[Effect] = []
         if self.offer is not None:
-            weight = self.pace.weight(self.offer.samples, self.offer.rounds_late)
+            weight = self.weight(self.me, self.offer.samples, self.offer.rounds_late)
             effects.append(AddOwn(self.number, reduction.instead_of, weight))
         return effects + self._close_if_done(reduction, now)
+
+    def weight(self, source: str, samples: int, rounds_late: int) -> float:
+        """How much a contribution counts, against the others."""
+        return self.pace.weight(samples, rounds_late)
 
     def _close_if_done(self, reduction: Reduction, now: float) -> list[Effect]:
         if self.held or reduction.closed or reduction.waits:
@@ -347,19 +345,21 @@ class Round:
         effects: list[Effect] = []
         if reduction.keeping is None:
             reduction.keeping = {}
-            cells = cells_to_keep(
-                self.plan,
-                self.me,
-                instead_of=reduction.instead_of,
-                came=reduction.came,
-                has_own=self.offer is not None and not self.offer.rounds_late,
-            )
-            effects += self._keep(reduction, cells, now)
+            effects += self._keep(reduction, self._cells_to_keep(reduction), now)
             if reduction.keeping:
                 return effects
         reduction.closed = True
         self.changes += 1
         return [*effects, CloseReduction(self.number, reduction.instead_of)]
+
+    def _cells_to_keep(self, reduction: Reduction) -> Cells:
+        return cells_to_keep(
+            self.plan,
+            self.me,
+            instead_of=reduction.instead_of,
+            came=reduction.came,
+            has_own=self.offer is not None and not self.offer.rounds_late,
+        )
 
     def _keep(self, reduction: Reduction, cells: Cells, now: float) -> list[Effect]:
         """Asks for the newest values of cells to which nobody contributed.

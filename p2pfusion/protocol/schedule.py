@@ -7,7 +7,6 @@ following splits.
 
 from __future__ import annotations
 
-from p2pfusion.methods import build_method
 from p2pfusion.methods.base import Method
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.manifest import Manifest
@@ -32,8 +31,7 @@ class Schedule:
 
     def prepare(self) -> None:
         """There is a manifest now."""
-        name, arguments = self.manifest.method, self.manifest.method_arguments
-        self._method = build_method(name, arguments)
+        self._method = self.manifest.trained_by
 
     def splits(self, round_index: int) -> Splits:
         """Every member's split in a round, by the facts known now."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.limits import MAX_ROSTER
+from p2pfusion.limits import MAX_AMOUNT, MAX_ROSTER
 
 Check = Callable[[Any], Any]
 
@@ -79,6 +79,14 @@ def real(value: Any) -> float:
     if type(value) is not float or not math.isfinite(value):
         raise bad("a number that is not finite")
     return value
+
+
+def amount(value: Any) -> float:
+    """A sum of magnitudes."""
+    found = real(value)
+    if not 0.0 <= found <= MAX_AMOUNT:
+        raise bad("an amount out of its bounds")
+    return found
 
 
 def text(most: int, *, least: int = 0) -> Check:

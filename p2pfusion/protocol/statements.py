@@ -16,6 +16,7 @@ from typing import Any
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
     MAX_ADDRESS_CHARACTERS,
+    MAX_ANNOUNCED_BYTES,
     MAX_NAME_CHARACTERS,
     MAX_REFUTED,
     MAX_ROSTER,
@@ -25,6 +26,8 @@ from p2pfusion.protocol.messages import (
     BEFORE_START,
     NEVER,
     Age,
+    ClosingEntry,
+    ClosingList,
     Offer,
     PeerRecord,
     Signed,
@@ -66,6 +69,8 @@ RECORD = (
     _epoch,
     _epoch,
     schema.many(schema.group(_step, _number, _number, _epoch), MAX_REFUTED),
+    schema.raw(MAX_ANNOUNCED_BYTES),
+    _epoch,
 )
 START = (_name, schema.many(_peer, MAX_ROSTER))
 REVOCATION = (_name, _peer, _number, _reason)
@@ -74,7 +79,18 @@ RECOVERY = (_name, schema.many(_peer, MAX_ROSTER), _epoch, _reason)
 OFFER = (
     *(_name, _number, _number, _number, _number),
     *(schema.raw(16, least=16), _number, schema.real, schema.real, schema.real),
-    _number,
+    *(_number, schema.amount, schema.amount),
+)
+CLOSING = (
+    *(_name, _number, schema.raw(16, least=16)),
+    schema.many(
+        schema.group(
+            ClosingEntry,
+            *(_number, schema.raw(8, least=8), _number, schema.amount, schema.real),
+        ),
+        MAX_ROSTER,
+    ),
+    schema.many(schema.amount, MAX_ROSTER),
 )
 BANNER = (_key,)
 BANNER_FRAME = (schema.raw(128, least=KEY_BYTES), schema.raw(64, least=64))
@@ -136,6 +152,7 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
             *(record.former_fraction, record.since_epoch),
             *(record.refutes_epoch, record.leave_epoch),
             [list(step) for step in record.refuted],
+            *(record.announced, record.announced_epoch),
         ],
         signer,
     )
@@ -147,7 +164,8 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     key, values = _read("record/v1", RECORD, signed, scheme)
     name, host, port, fraction, incarnation, sequence, epoch, *rest = values
     swarm, transport_key, exchange_key, cipher, *news = rest
-    former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted = news
+    former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted, *said = news
+    announced, announced_epoch = said
     record = PeerRecord(
         peer=scheme.peer_id(key),
         name=name,
@@ -167,6 +185,8 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
         refutes_epoch=refutes_epoch,
         leave_epoch=leave_epoch,
         refuted=refuted,
+        announced=announced,
+        announced_epoch=announced_epoch,
     )
     if _answers_itself(record):
         raise RemoteProtocolError("a record that refutes what nobody has said yet")
@@ -260,6 +280,7 @@ def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signe
         *(swarm, said.incarnation, said.sequence, epoch),
         *(offer.round_index, offer.digest, offer.samples),
         *(offer.loss, offer.norm, offer.seconds, offer.base_round),
+        *(offer.l1, offer.moved),
     ]
     return _sign("offer/v1", OFFER, values, signer)
 
@@ -271,6 +292,26 @@ def read_offer(signed: Signed, scheme: Scheme, *, swarm: str, key: bytes) -> Off
     if author != key or theirs != swarm:
         raise RemoteProtocolError("an offer that speaks for another")
     return OfferFact(incarnation, sequence, Offer(*rest))
+
+
+def sign_closing(swarm: str, said: ClosingList, signer: Signer) -> Signed:
+    """A closing list, signed by the peer that makes it."""
+    entries = [
+        [each.position, each.offer, each.rounds_late, each.l1, each.split_fraction]
+        for each in said.entries
+    ]
+    values = [swarm, said.round_index, said.digest, entries, list(said.distances)]
+    return _sign("closing/v1", CLOSING, values, signer)
+
+
+def read_closing(
+    signed: Signed, scheme: Scheme, *, swarm: str
+) -> tuple[str, ClosingList]:
+    """Who closes a round, and with what; whether that is its part is not known here."""
+    key, (theirs, *rest) = _read("closing/v1", CLOSING, signed, scheme)
+    if theirs != swarm:
+        raise RemoteProtocolError("a closing list of another swarm")
+    return scheme.peer_id(key), ClosingList(*rest)
 
 
 def banner(transport_key: bytes, signer: Signer) -> bytes:

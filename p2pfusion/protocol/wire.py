@@ -18,10 +18,12 @@ from p2pfusion.limits import (
     DIGEST_BUCKETS,
     FACT_ID_BYTES,
     MAX_CHAIN_BYTES,
+    MAX_CLOSING_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_NAME_CHARACTERS,
     MAX_NAMED_FACTS,
+    MAX_RECORD_BYTES,
     MAX_RECOVERIES,
     MAX_REFUSED_CHARACTERS,
     MAX_ROSTER,
@@ -51,6 +53,7 @@ from p2pfusion.protocol.messages import (
     Revocation,
     Seen,
     Signed,
+    SignedClosing,
     SignedOffer,
     StreamStart,
     Wanted,
@@ -74,19 +77,21 @@ _name = schema.text(MAX_NAME_CHARACTERS)
 _digest = schema.raw(16, least=16)
 _signature = schema.raw(64, least=64)
 _signed = schema.group(Signed, schema.raw(MAX_STATEMENT_BYTES, least=32), _signature)
+_record = schema.group(Signed, schema.raw(MAX_RECORD_BYTES, least=32), _signature)
 _list = schema.group(Signed, schema.raw(MAX_START_BYTES, least=32), _signature)
+_closing = schema.group(Signed, schema.raw(MAX_CLOSING_BYTES, least=32), _signature)
 _chain = schema.raw(MAX_CHAIN_BYTES)
 _ids = schema.pieces(FACT_ID_BYTES, MAX_NAMED_FACTS)
 
 SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
-    Hello: (1, (_number, _name, _signed, _chain, _name, schema.raw_or_nothing(32))),
+    Hello: (1, (_number, _name, _record, _chain, _name, schema.raw_or_nothing(32))),
     Welcome: (2, (_name, _number, schema.whole(0, MAX_MANIFEST_BYTES), _chain)),
     ManifestPart: (3, (_number, schema.raw(MAX_CONTROL_FRAME_BYTES, least=1))),
     Refused: (4, (schema.one_of(REFUSED_CODES), schema.text(MAX_REFUSED_CHARACTERS))),
     Facts: (
         5,
         (
-            schema.many(schema.group(Membership, _signed, _chain), MAX_ROSTER),
+            schema.many(schema.group(Membership, _record, _chain), MAX_ROSTER),
             schema.optional(_list),
             schema.many(schema.group(Revocation, _signed, _chain), MAX_ROSTER),
             schema.many(_signed, MAX_ROSTER),
@@ -113,6 +118,7 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
     Seen: (17, (_number, _name)),
     Known: (18, (schema.raw_or_nothing(DIGEST_BUCKETS // 8), _ids)),
     Wanted: (19, (_ids,)),
+    SignedClosing: (20, (_closing,)),
 }
 _BY_CODE = {code: (kind, checks) for kind, (code, checks) in SCHEMAS.items()}
 _DATA_CODES = frozenset(SCHEMAS[kind][0] for kind in (StreamStart, Chunk))
@@ -124,7 +130,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 _PARTS = (Signed, Membership, Revocation, Recovery)
 _FIELDS = {kind: _names(kind) for kind in (*SCHEMAS, *_PARTS)}
-_NESTED = frozenset({Hello, Facts, SignedOffer})
+_NESTED = frozenset({Hello, Facts, SignedOffer, SignedClosing})
 """Messages with values that are not plain."""
 
 

@@ -6,6 +6,7 @@ import math
 
 from p2pfusion.protocol.events import (
     Effect,
+    Moved,
     OfferLate,
     Report,
     StartTraining,
@@ -33,6 +34,7 @@ class Work:
         self._begun: set[int] = set()
         self._late: TrainingFinished | None = None
         self._late_rounds = 0
+        self._offered: tuple[int, TrainingFinished] | None = None
 
     def start(self, training: StartTraining) -> list[Effect]:
         """A round is trained, unless something that came too late takes its place."""
@@ -53,7 +55,8 @@ class Work:
         """Values are ready: tell everybody, in their round or in a later one."""
         if event.round_index not in self._begun:
             return []
-        if event.samples < 1 or not math.isfinite(event.loss + event.norm):
+        told = event.loss + event.norm + event.l1
+        if event.samples < 1 or not math.isfinite(told) or event.l1 < 0.0:
             text = f"loss {event.loss}, norm {event.norm} of {event.samples} samples"
             return self.failed(TrainingFailed(event.round_index, text), now)
         self._begun.discard(event.round_index)
@@ -70,6 +73,20 @@ class Work:
             return effects + self._nothing(round_, "too late for this round", now)
         return effects + self.offer_late(now)
 
+    def moved(self, event: Moved) -> None:
+        """What this peer has fused in a round has changed by so much."""
+        exchange = self._exchange
+        exchange.steps.add(exchange.gossip.me, event.round_index, event.l1)
+
+    def _moved(self, round_: Round) -> float:
+        exchange = self._exchange
+        return exchange.steps.of(exchange.gossip.me, round_.number - 1)
+
+    def left_out(self, number: int) -> None:
+        """What was offered in a round does not count there: it comes too late."""
+        if self._offered is not None and self._offered[0] == number:
+            self._late, self._offered = self._offered[1], None
+
     def _offer(
         self, round_: Round, event: TrainingFinished, now: float
     ) -> list[Effect]:
@@ -82,7 +99,10 @@ class Work:
             event.norm,
             event.seconds,
             event.round_index if late else NEVER,
+            event.l1,
+            self._moved(round_),
         )
+        self._offered = (round_.number, event)
         return round_.trained(offer, now) + self._exchange.offering.announce(offer)
 
     def _is_useless(self, round_: Round, now: float) -> bool:
@@ -124,6 +144,9 @@ class Work:
         ]
 
     def _count_late(self, event: TrainingFinished, rounds: int) -> list[Effect]:
+        manifest = self._exchange.gossip.manifest
+        if manifest is not None and manifest.adds_changes:
+            return []  # where rounds do not wait, some are late for good
         self._late_rounds += rounds
         if self._late_rounds < TOO_SLOW_ROUNDS:
             return []
@@ -143,6 +166,7 @@ class Work:
 
     def _nothing(self, round_: Round, reason: str, now: float) -> list[Effect]:
         """Goes on without own values, and tells nobody to wait for them."""
-        none = Offer(round_.number, round_.plan.digest, 0, 0.0, 0.0, 0.0)
+        moved = self._moved(round_)
+        none = Offer(round_.number, round_.plan.digest, 0, 0.0, 0.0, 0.0, moved=moved)
         told = self._exchange.offering.announce(none)
         return [*round_.failed(reason, now), *told]

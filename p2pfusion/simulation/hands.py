@@ -141,6 +141,9 @@ class Hands:
     def _start_training(self, life: Life, effect: e.StartTraining) -> None:
         self._world.checks.training(life, effect)
         life.next_training = (effect.round_index, effect.split)
+        if life.peer.leaving.lacks_announcement(life.clock):
+            found = e.Announced(self._world.announces(life.peer.gossip.record))
+            self._world.at(life.clock, self._found, (life, found))
         self._train_next(life, life.clock)
 
     def _train_next(self, life: Life, at: float) -> None:
@@ -163,11 +166,12 @@ class Hands:
             self._world.give(life, e.TrainingFailed(number, "out of memory"))
         else:
             life.trained = (number, split.trained)
-            samples, loss, norm = SAMPLES, 1.0, 0.5
+            samples, loss, norm, l1 = SAMPLES, 1.0, 0.5, 1.0
             if life.numbers is not None:
                 result = life.numbers.trained(number, split)
-                samples, loss, norm = result.samples, result.loss, result.norm
-            finished = e.TrainingFinished(number, samples, loss, norm, seconds)
+                samples, loss = result.samples, result.loss
+                norm, l1 = result.norm, result.l1
+            finished = e.TrainingFinished(number, samples, loss, norm, seconds, l1)
             self._world.give(life, finished)
         self._train_next(life, self._world.now)
 
@@ -201,6 +205,16 @@ class Hands:
             self._world.checks.lacks(life, effect.round_index)
         if now:
             life.holdings.fused(plan, effect.instead_of, present)
+        if now and self._world.manifest.adds_changes:
+            l1 = 1.0 if life.numbers is None else life.numbers.moved
+            moved = e.Moved(effect.round_index, l1)
+            self._world.at(life.clock, self._found, (life, moved))
+
+    def _found(self, what: tuple[Life, e.Event]) -> None:
+        """Something that the machine tells its peer, after what it does now."""
+        life, event = what
+        if life.is_current:
+            self._world.give(life, event)
 
     # --- Streams that arrive ---------------------------------------------------------
 

@@ -92,6 +92,8 @@ class World:
         )
         self.checks = Checks(self)
         self.carrier = Carrier(self, exact=exact)
+        self.announces: Callable[[PeerRecord], bytes] = lambda record: b""
+        """What a machine's trainer finds out, where the method asks for it."""
         self._hands = Hands(self)
         self._make = make
         self._equip = equip

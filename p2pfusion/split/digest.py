@@ -19,15 +19,17 @@ def plan_digest(
     now: Sequence[Split | None],
     then: Sequence[Split | None],
     homes: Homes,
-    *,
-    replication: int,
+    rules: Sequence[object],
 ) -> bytes:
-    """Sixteen bytes that follow from all that a plan follows from."""
+    """Sixteen bytes that follow from all that a plan follows from.
+
+    ``rules``: what else it follows from, as plain values.
+    """
     rows = [
         [peer, *("" if split is None else split.digest.hex() for split in splits)]
         for peer, *splits in zip(peers, now, then, strict=True)
     ]
     layouts = layout.digest.hex()
-    fixed = [layouts, seed, round_index, rows, homes.digest.hex(), replication]
+    fixed = [layouts, seed, round_index, rows, homes.digest.hex(), *rules]
     text = json.dumps(fixed, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()[:16]

@@ -43,41 +43,41 @@ def plan_round(
     following: Mapping[str, Split],
     homes: Homes,
     replication: int = 0,
+    among_holders: bool = False,
 ) -> ExchangePlan:
     """The plan for these splits of this round and of the next.
 
     Of a current split counts what is trained, of a following one all that is held.
     ``replication``: how many copies everything shall have after the round, among those
-    who have a part in the next. ``LayoutError`` if a split does not consist of whole
+    who have a part in the next. ``among_holders``: who reduces a range trains it, so it
+    has the values from before. ``LayoutError`` if a split does not consist of whole
     cells.
     """
     peers = tuple(sorted({*current, *following}))
     now = [current[peer].trained if peer in current else None for peer in peers]
     then = [following.get(peer) for peer in peers]
-    grids = tuple(range_grids(layout, now, then))
-    holders = all_ranges([g.holders() for g in grids], len(peers))
-    next_holders = all_ranges([g.next_holders() for g in grids], len(peers))
+    grids, count = tuple(range_grids(layout, now, then)), len(peers)
+    holders = all_ranges([g.holders() for g in grids], count)
+    next_holders = all_ranges([g.next_holders() for g in grids], count)
     sizes = np.concatenate([np.zeros(0, np.int64), *(grid.sizes for grid in grids)])
     settled = homes.with_peers(peers).settled(peers)
-    trained: Mask = np.any(holders, axis=0)
-    ranges = [grid.cells for grid in grids]
-    lots = Lots.draw(seed, round_index, peers)
+    ranges, lots = [grid.cells for grid in grids], Lots.draw(seed, round_index, peers)
     copies = Copies(_given(then), lots, replication)
-    pulls = _pulls(layout, settled, peers, grids, trained, next_holders)
+    pulls = _pulls(layout, settled, peers, grids, holders, next_holders)
     pulls = copies.restored(layout, settled, pulls, peers=peers, ranges=ranges)
     reducer, backup = share_out(
         holders,
         next_holders,
         sizes,
-        own=_own_elements(grids, len(peers)),
+        own=_own_elements(grids, count),
         pulls=pulls.sent + pulls.received,
         previous=first_homes(grids, pulls.home),
         lots=lots,
+        among_holders=among_holders,
     )
     kept = copies.kept(holders, next_holders, reducer)
-    digest = plan_digest(
-        layout, seed, round_index, peers, now, then, homes, replication=replication
-    )
+    rules = [replication, *(["among holders"] if among_holders else [])]
+    digest = plan_digest(layout, seed, round_index, peers, now, then, homes, rules)
     return ExchangePlan(
         round_index=round_index,
         layout=layout,
@@ -100,9 +100,10 @@ def _pulls(
     homes: Homes,
     peers: Sequence[str],
     grids: Sequence[RangeGrid],
-    trained: Mask,
+    holders: Mask,
     wanted: Mask,
 ) -> HomePulls:
+    trained: Mask = np.any(holders, axis=0)
     return HomePulls.of(
         layout,
         homes,

@@ -77,6 +77,7 @@ def share_out(
     pulls: Counts,
     previous: Counts,
     lots: Lots,
+    among_holders: bool = False,
 ) -> tuple[Counts, Counts]:
     """The reducer and the backup of every range, -1 where nobody trains it.
 
@@ -85,7 +86,8 @@ def share_out(
     -1. All peers are positions. Ranges are given away in order of what they cost to
     move. The backup, -1 if there is only one peer, is drawn by lot: first among those
     that hold the range and will hold it, then among those that do either, then among
-    all.
+    all. ``among_holders``: only who holds a range reduces it, and backups hold it too
+    where others than the reducer do.
     """
     reducer, backup = (np.full(len(sizes), -1, np.int64) for _ in range(2))
     held = holders.sum(axis=0, dtype=np.int64)
@@ -103,6 +105,8 @@ def share_out(
         block = order[start : start + LOTS_BLOCK]
         tickets = lots.of(block)
         ties = holders[:, block].T.astype(np.int8) + next_holders[:, block].T
+        if among_holders:
+            ties[~holders[:, block].T] = 0
         chosen = ledger.give_away(
             ties,
             tickets,

@@ -210,10 +210,12 @@ class Store:
         place = self._cells.touched(segment)
         return bool((self._current(index)[place] >= wanted[index][place]).all())
 
-    def is_newer(self, segment: Segment, version: int) -> bool:
-        """Whether any cell of a segment has more than this version, sealed or not."""
+    def is_newer(self, segment: Segment, version: int, *, sealed: bool = False) -> bool:
+        """Whether any cell of a segment has more than this version: what reading gives
+        (``sealed``), or what waits for the next ``flush`` as well."""
         index = self._cells.signature(segment.parameter)
-        newest = self._next.get(index, self._loaded[index])
+        newest = self._loaded[index]
+        newest = newest if sealed else self._next.get(index, newest)
         return bool((newest[self._cells.touched(segment)] > version).any())
 
     # --- Writing ---------------------------------------------------------------------

@@ -21,7 +21,8 @@ from p2pfusion.store.rectangles import numbers
 from p2pfusion.training import submodel
 from p2pfusion.training.data import Records
 from p2pfusion.training.loop import Evaluation, evaluate
-from p2pfusion.training.trainer import Setup, Trainer, whole_module
+from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.whole import whole_module
 
 
 class FullForwardTrainer(Trainer):

@@ -20,7 +20,7 @@ from p2pfusion.training.data import Records
 from p2pfusion.training.loop import Evaluation
 from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.probe import PROBE_LABELS, FineTuning, fine_tune, linear_probe
-from p2pfusion.training.trainer import whole_module
+from p2pfusion.training.whole import whole_module
 
 CPU = torch.device("cpu")
 

@@ -7,27 +7,23 @@ segments and gets arrays.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from p2pfusion.errors import (
     ConfigError,
     DataError,
     IncompatibleError,
-    VerificationError,
 )
 from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training import submodel
 from p2pfusion.training.data import (
-    NO_CODING,
     Coding,
     DataOptions,
     Records,
@@ -36,19 +32,20 @@ from p2pfusion.training.data import (
 )
 from p2pfusion.training.data.augment import augmentation
 from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import (
-    Evaluation,
     Progress,
     Schedule,
     batch_generator,
     evaluate,
+    mask_generator,
     train_round,
     view_generator,
 )
+from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import check_fit, find_model, is_deep, settle
-from p2pfusion.training.objectives import create_objective
+from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum, Start
-from p2pfusion.training.probe import linear_probe
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,8 @@ class Setup:
     augment: str = "none"
     device: str = "cpu"
     outer_momentum: float = 0.0
+    changes: bool = False
+    """Whether a round gives changes of what was received, in place of values."""
 
 
 @dataclass(frozen=True)
@@ -85,29 +84,21 @@ class Description:
 @dataclass(frozen=True)
 class TrainedRound:
     """A round's outcome. ``arrays``: the values of what was trained, in the layout's
-    order, with the outer momentum; everything else is of the training alone."""
+    order, with the outer momentum, or how they have changed, if that was asked for;
+    everything else is of the training alone."""
 
     arrays: list[np.ndarray]
     samples: int
     loss: float
     accuracy: float | None
     norm: float
+    """The length of the change."""
+    l1: float
+    """The sum of its magnitudes."""
     seconds: float
     steps: int
     frozen: tuple[Split, ...] = ()
     """What ran beside the split in every step, without being trained."""
-
-
-@dataclass(frozen=True)
-class FullEvaluation:
-    """The whole model on data nobody trained on, unless ``held_out`` is False."""
-
-    result: Evaluation
-    chance_accuracy: float
-    """The accuracy of always answering the commonest class."""
-    chance_perplexity: float | None
-    """Of running text, the perplexity of who only knows how often each token occurs."""
-    held_out: bool
 
 
 class Trainer:
@@ -115,6 +106,11 @@ class Trainer:
 
     def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
         """``records``: the whole training part, if the caller has loaded it already."""
+        if setup.changes and setup.outer_momentum:
+            raise ConfigError(
+                "there is no outer momentum where changes are added",
+                hint="leave out outer_momentum, or choose another method",
+            )
         self._setup = setup
         self._model = find_model(setup.model)
         described = self._model.layout(setup.arguments)
@@ -199,6 +195,8 @@ class Trainer:
         module.to(self.device)
         share = setup.data.partition
         drawn = setup.seed, round_index, share.index if share else 0
+        if isinstance(self._objective, Dated):
+            self._objective.at(round_index)
         frozen = self._objective.begin(module, split, view_generator(*drawn))
         result = train_round(
             module,
@@ -219,18 +217,54 @@ class Trainer:
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
         arrays = self._arrays(module, split)
-        norm = submodel.update_norm(before, arrays)
-        self._outer.push(Start(round_index, split.trained, before), arrays)
+        norm, l1 = submodel.update_sizes(before, arrays)
+        if setup.changes:
+            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
+        else:
+            self._outer.push(Start(round_index, split.trained, before), arrays)
         return TrainedRound(
             arrays=arrays,
             samples=self.samples,
             loss=result.loss,
             accuracy=accuracy,
             norm=norm,
+            l1=l1,
             seconds=time.monotonic() - started_s,
             steps=result.steps,
             frozen=frozen,
         )
+
+    def announce(
+        self,
+        asked: Mapping[str, object],
+        *,
+        learning_rate: float,
+        read: submodel.Read,
+        on_progress: Progress | None = None,
+    ) -> bytes:
+        """What a method lets this peer find out and tell, once: a mask of its units.
+
+        ``asked``: what the method says of it (``masks.Question``). ``NonFiniteError``
+        if training diverges.
+        """
+        question = Question.from_data(asked, self._setup.layout)
+        if question.is_settled:
+            return question.encode(question.everything())
+        module = self._module(question.split, read)
+        share = self._setup.data.partition
+        found = learn_mask(
+            module.to(self.device),
+            self._records,
+            question,
+            optimiser=self._setup.optimiser,
+            schedule=replace(self._setup.schedule, epochs=question.epochs, steps=None),
+            learning_rate=learning_rate,
+            generator=mask_generator(self._setup.seed, share.index if share else 0),
+            device=self.device,
+            augment=self._augment,
+            on_progress=on_progress,
+        )
+        return question.encode(found)
 
 
 def describe(
@@ -262,90 +296,3 @@ def coding_of(
 ) -> Coding:
     """How text becomes records: as long as the model's arguments say, if they do."""
     return Coding.from_data(vocabulary, length=arguments.get("length"))
-
-
-def whole_module(
-    name: str, arguments: Mapping[str, object], values: Mapping[str, np.ndarray]
-) -> nn.Module:
-    """The whole model with these values, by parameter name; ``VerificationError`` if
-    one is missing or has another shape."""
-    model = find_model(name)
-    layout = model.layout(arguments)
-    for parameter in layout.parameters:
-        found = values.get(parameter.name)
-        if found is None or found.shape != parameter.shape:
-            raise VerificationError(
-                f"the checkpoint has no parameter {parameter.name} of shape "
-                f"{parameter.shape}",
-                hint="it belongs to another model or to other model arguments",
-            )
-    module = submodel.build(model, arguments, layout, Split.full(layout))
-    submodel.load(module, (values[p.name] for p in layout.parameters))
-    return module
-
-
-def evaluate_full(
-    name: str,
-    arguments: Mapping[str, object],
-    values: Mapping[str, np.ndarray],
-    records: Records,
-    *,
-    device: str = "cpu",
-    held_out: bool = True,
-    labelled: Records | None = None,
-) -> FullEvaluation:
-    """The whole model with these values, by parameter name, on these records.
-
-    ``labelled``: records to fit a linear classifier to, in place of the model's own.
-    """
-    check_fit(find_model(name), arguments, records.traits)
-    module = whole_module(name, arguments, values)
-    target = find_device(device)
-    if labelled is None:
-        result = evaluate(module.to(target), records, target)
-    else:
-        result = linear_probe(module, labelled, records, target)
-    counts = records.answer_counts(records.traits.classes)
-    shares = counts[counts > 0] / counts.sum()
-    surprise = float(-(shares * np.log(shares)).sum())
-    return FullEvaluation(
-        result,
-        chance_accuracy=float(shares.max()),
-        chance_perplexity=None if result.perplexity is None else math.exp(surprise),
-        held_out=held_out,
-    )
-
-
-def evaluation_records(
-    data: DataOptions,
-    coding: Coding = NO_CODING,
-) -> tuple[Records, bool]:
-    """The records to evaluate on, and whether they are held out.
-
-    A file without a test part is evaluated whole; the result says so.
-    """
-    found = load(data, "test", coding)
-    if found is not None:
-        return found, True
-    records = load(data, "train", coding)
-    assert records is not None, "every loader has a training part"
-    return records, False
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of that name; ``ConfigError`` if this machine lacks it."""
-    hint = 'use "cpu", or "cuda" on a machine with a supported graphics card'
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device {name!r} is unknown", hint=hint) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} is not available here", hint=hint)
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r} is not supported", hint=hint)
-    return device
-
-
-def use_one_thread() -> None:
-    """Computes on one thread: runs side by side then disturb each other least."""
-    torch.set_num_threads(1)

@@ -53,6 +53,7 @@ class Table:
     root: Path
     layout: Layout
     wire_dtype: str = "float32"
+    adds_changes: bool = False
     desks: dict[str, Payloads] = field(init=False)
     truth: Arrays = field(init=False)
     homes: Homes = field(init=False)
@@ -77,7 +78,8 @@ class Table:
 
     def _desk(self, name: str) -> Payloads:
         store = Store.create(self.root / name, self.layout, SEED)
-        return Payloads(name, store, self.wire_dtype)
+        changes = self.adds_changes
+        return Payloads(name, store, self.wire_dtype, adds_changes=changes)
 
     # --- A round ---------------------------------------------------------------------
 
@@ -96,6 +98,7 @@ class Table:
             current=current,
             following=following,
             homes=self.homes,
+            among_holders=self.adds_changes,
         )
         for desk in self.desks.values():
             desk.enter(self.plan, self.homes)
@@ -140,6 +143,16 @@ class Table:
             for hop in (Hop.FUSED, Hop.HOME):
                 for source in self.plan.sources(hop, target):
                     self.carry(hop, source, target)
+
+    def learn_changes(self) -> None:
+        """The dense sum of everybody's shares of changes is added to the model."""
+        for index, values in enumerate(self.truth):
+            total = values.astype(np.float64)
+            for name, arrays in self.offers.items():
+                segment = self.current[name].segment(self.layout, index)
+                place = np.ix_(*(list(indices) for indices in segment.sets))
+                total[place] += self.weights.get(name, 1.0) * arrays[index]
+            self.truth[index] = total.astype(np.float32)
 
     def learn_truth(self) -> None:
         """The dense masked mean of everybody's offers becomes the model."""

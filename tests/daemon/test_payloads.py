@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE
@@ -20,8 +21,15 @@ from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.plan import Hop
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import copy_model, read_checkpoint, write_checkpoint
-from tests.daemon.desks import CHUNK_BYTES, NAMES, Floats, Table, rounds_of_splits
+from p2pfusion.store import Store, copy_model, read_checkpoint, write_checkpoint
+from tests.daemon.desks import (
+    CHUNK_BYTES,
+    NAMES,
+    SEED,
+    Floats,
+    Table,
+    rounds_of_splits,
+)
 
 LAYOUT = Layout(
     (Axis("h", 16),),
@@ -115,6 +123,82 @@ def test_float16_leaves_every_peer_with_the_same_bits(tmp_path: Path) -> None:
     for found, true in zip(first, table.true(FULL), strict=True):
         np.testing.assert_allclose(found, true, rtol=2e-3, atol=1e-3)
         assert not np.array_equal(found, true)
+
+
+# --- Changes in place of values ------------------------------------------------------
+
+
+@settings(max_examples=15)
+@given(rounds_of_splits(round_count=3), st.integers(0, 2**32))
+def test_shares_of_changes_are_added_to_the_model_everywhere(
+    drawn: tuple[Layout, list[dict[str, Split]]], seed: int
+) -> None:
+    layout, rounds = drawn
+    random = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as root:
+        table = Table(Path(root), layout, adds_changes=True)
+        for number, (current, following) in enumerate(itertools.pairwise(rounds)):
+            table.weights = {name: random.integers(0, 9) / 8 for name in NAMES}
+            table.enter(number, current, following)
+            table.train(random)
+            table.exchange()
+            table.learn_changes()
+            for name, split in following.items():
+                assert_holds_truth(table, name, split)
+
+
+def changed(tmp_path: Path) -> Table:
+    """Three peers that have changed the whole model, in round 0."""
+    table = Table(tmp_path, LAYOUT, adds_changes=True)
+    table.enter(0, ALL, ALL)
+    table.train(np.random.default_rng(4))
+    return table
+
+
+def test_a_backup_adds_to_the_values_of_before_the_round(tmp_path: Path) -> None:
+    """Also where it has the new ones already, from the reducer that then fails."""
+    table, silent, backups = changed(tmp_path), "birch", ("ash", "cedar")
+    for name in NAMES:
+        table.reduce(name)
+    table.carry(Hop.FUSED, silent, "ash")
+    for name in backups:
+        table.reduce(name, instead_of=silent)
+    table.learn_changes()
+    for target, source in (backups, backups[::-1]):
+        for instead_of in ("", silent):
+            table.carry(Hop.FUSED, source, target, instead_of=instead_of)
+        assert_holds_truth(table, target, FULL)
+
+
+def test_a_round_that_is_done_again_does_not_add_its_changes_twice(
+    tmp_path: Path,
+) -> None:
+    table = changed(tmp_path)
+    before = table.homes
+    table.exchange()
+    table.learn_changes()
+    table.homes = before
+    table.enter(0, ALL, ALL)  # its values were sealed, but the next was not begun
+    table.train(np.random.default_rng(6))
+    table.exchange()
+    for name in NAMES:
+        assert_holds_truth(table, name, FULL)
+
+
+def test_a_reducer_without_old_values_has_no_new_ones(tmp_path: Path) -> None:
+    table = changed(tmp_path)
+    table.exchange()
+    table.enter(1, ALL, ALL)
+    table.train(np.random.default_rng(8))
+    store = Store.create(tmp_path / "another disk", LAYOUT, SEED)
+    away = Payloads("ash", store, "float32", adds_changes=True)
+    away.enter(table.plan, table.plan.homes)
+    table.desks["ash"] = away
+    del table.offers["ash"]
+    _, absent = fused_head(table, "ash", "cedar")
+    ids = table.plan.ranges(Hop.FUSED, source="ash", target="cedar")
+    assert np.unpackbits(np.frombuffer(absent, np.uint8), count=len(ids)).all()
+    assert not store.versions(0).any()
 
 
 # --- A holder or a reducer fails -----------------------------------------------------

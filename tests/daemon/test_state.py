@@ -197,3 +197,14 @@ def test_a_disk_that_takes_nothing_is_reported_and_keeps_the_old(
     with pytest.raises(ResourceError, match=r"progress\.bin"):
         state.save_progress(2, later_homes())
     assert state.load_progress(LAYOUT)[0] == 1
+
+
+def test_what_was_found_out_is_kept_for_its_split_fraction(tmp_path: Path) -> None:
+    state = SwarmState(tmp_path)
+    assert state.load_announced("1/2") is None
+    state.save_announced("1/2", b"said\nand more")
+    assert SwarmState(tmp_path).load_announced("1/2") == b"said\nand more"
+    assert state.load_announced("1/4") is None
+    (tmp_path / "announced.bin").write_bytes(b"x" * 40)
+    with pytest.raises(VerificationError, match=r"announced\.bin is damaged"):
+        state.load_announced("1/2")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.fusion.average import BLOCK_ELEMENTS, Cursor, StreamingMean
+from p2pfusion.fusion.average import StreamingMean
+from p2pfusion.fusion.sums import BLOCK_ELEMENTS, Cursor
 
 Floats = NDArray[np.float32]
 

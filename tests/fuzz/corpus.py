@@ -59,6 +59,7 @@ class Author:
             "Pong": lambda: [*self._probe(), self.rng.choice((0.0, 1e9, 1e300))],
             "Goodbye": list,
             "SignedOffer": lambda: [self._offer()],
+            "SignedClosing": lambda: [self._closing()],
             "Request": self._request,
             "Refusal": lambda: [self._pull(), self._word(REFUSAL_REASONS)],
             "Credit": lambda: [self._pull(), self._size()],
@@ -136,6 +137,8 @@ class Author:
             rng.choice((NEVER, NEVER, 0, 1, 3)),
             rng.choice((NEVER, NEVER, NEVER, 2)),
             rng.choice(([], [], [[1, 1, 2]], [[1, 1, 1], [1, 2, 2]])),
+            rng.choice((b"", b"", b"", b"x", bytes(4_096))),
+            rng.choice((NEVER, NEVER, 0, 3)),
         ]
         return self._signed("record/v1", values, peer)
 
@@ -171,7 +174,18 @@ class Author:
         numbers = [rng.choice((1, 1, 2, *HUGE)), rng.choice((1, 2, 9, 99, *HUGE)), 0]
         values = [self._swarm(), *numbers, self._round(), self._digest()]
         values += [self._size(), *(rng.choice((0.0, 1.0, -1.0)) for _ in range(3))]
+        values += [rng.choice((NEVER, 0, 1)), *(rng.choice((0.0, 1e300)) for _ in "ab")]
         return self._signed("offer/v1", values, peer)
+
+    def _closing(self) -> Signed:
+        rng = self.rng
+        peer = self.speaker = self.member()
+        entries: list[Plain] = [
+            [at, bytes(8), rng.choice((0, 1, 9)), rng.choice((0.0, 1e300)), 0.5]
+            for at in range(rng.choice((0, 1, 3)))
+        ]
+        values = [self._swarm(), self._round(), self._digest(), entries, [0.0, 1.0]]
+        return self._signed("closing/v1", values, peer)
 
     def _revocation(self) -> Signed:
         rng = self.rng

@@ -53,7 +53,15 @@ DATA = frozenset(CODES[kind.__name__] for kind in (StreamStart, Chunk))
 JOINING = ("Hello", "Welcome", "ManifestPart", "Facts", "Refused")
 MEETING = ("Hello", "Hello", "Facts", "Facts", "SignedOffer", "Ping", "Pong")
 MEETING += ("Digests", "Known", "Wanted", "ProbeFor", "Seen")
-TRAINING = ("SignedOffer", "Request", "Credit", "StreamStart", "Chunk", "Refusal")
+TRAINING = (
+    "SignedOffer",
+    "SignedClosing",
+    "Request",
+    "Credit",
+    "StreamStart",
+    "Chunk",
+    "Refusal",
+)
 
 
 TELLING = (

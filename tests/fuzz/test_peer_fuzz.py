@@ -19,6 +19,7 @@ from p2pfusion.protocol import messages as m
 from p2pfusion.protocol.access import Invited
 from p2pfusion.protocol.statements import (
     OfferFact,
+    sign_closing,
     sign_offer,
     sign_record,
     sign_revocation,
@@ -83,6 +84,8 @@ records = st.builds(
     join_epoch=st.integers(-1, 20) | st.just(2**63 - 1),
     swarm=swarms,
     cipher=st.sampled_from(["aes-256-gcm", "chacha20-poly1305"]),
+    announced=st.sampled_from([b"", b"1/2:3", bytes(4_096)]),
+    announced_epoch=st.integers(0, 20),
 )
 starts = st.builds(
     lambda swarm, names, key: sign_start(swarm, sorted(names), key),
@@ -107,7 +110,16 @@ offers = st.builds(
     swarms,
     few,
     few | sizes,
-    st.builds(m.Offer, rounds, digests, sizes, reals, reals, reals),
+    st.builds(
+        lambda base, l1, *rest: m.Offer(*rest, base, abs(l1), abs(l1)),
+        *(rounds, reals, rounds, digests, sizes, reals, reals, reals),
+    ),
+    keys,
+)
+closings = st.builds(
+    lambda swarm, said, key: m.SignedClosing(sign_closing(swarm, said, key)),
+    swarms,
+    st.builds(m.ClosingList, rounds, digests, st.just(()), st.just((0.0,))),
     keys,
 )
 hellos = st.one_of(
@@ -141,6 +153,7 @@ attacks = st.one_of(
     st.builds(m.ProbeFor, pulls, peers),
     st.builds(m.Seen, pulls, peers),
     offers,
+    closings,
     st.builds(
         m.Request,
         pulls,

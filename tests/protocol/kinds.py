@@ -7,19 +7,21 @@ from typing import NamedTuple
 
 import msgpack
 
-from p2pfusion.protocol.messages import Offer, Signed
+from p2pfusion.protocol.messages import ClosingEntry, ClosingList, Offer, Signed
 from p2pfusion.protocol.statements import (
     AccusationFact,
     OfferFact,
     banner,
     read_accusation,
     read_banner,
+    read_closing,
     read_offer,
     read_record,
     read_recovery,
     read_revocation,
     read_start,
     sign_accusation,
+    sign_closing,
     sign_offer,
     sign_record,
     sign_recovery,
@@ -50,6 +52,9 @@ def read_as_banner(signed: Signed, scheme: Scheme, by: bytes, swarm: str) -> obj
 
 ACCUSATION = AccusationFact("a", "b", (1, 2), 3)
 OFFER = OfferFact(1, 2, Offer(3, bytes(16), 4, 0.5, 0.25, 2.0))
+CLOSING = ClosingList(
+    3, bytes(16), (ClosingEntry(1, bytes(8), 1, 0.5, 0.25),), (0.0, 2.0)
+)
 KINDS = {
     "record": Kind(
         lambda signer: sign_record(record("a", swarm="swarm"), signer),
@@ -82,6 +87,10 @@ KINDS = {
         lambda signed, scheme, by, swarm: read_offer(
             signed, scheme, swarm=swarm, key=by
         ),
+    ),
+    "closing": Kind(
+        lambda signer: sign_closing("swarm", CLOSING, signer),
+        lambda signed, scheme, by, swarm: read_closing(signed, scheme, swarm=swarm),
     ),
     "banner": Kind(banner_as_signed, read_as_banner),
 }

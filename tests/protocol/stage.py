@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from p2pfusion.protocol import events as e
@@ -15,6 +15,7 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.segment import Split
 from tests.protocol.names import founder
 
 LATENCY_S = 0.005
@@ -151,10 +152,14 @@ class Host:
     reports: list[e.Report] = field(default_factory=list)
     assembled: list[e.Assembled] = field(default_factory=list)
     sent_elements: Counter[int] = field(default_factory=Counter)
+    weights: defaultdict[tuple[int, str], set[float]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Of contributions, by round and source."""
     received: dict[int, list[e.StreamKey]] = field(default_factory=dict)
     absorbed: Counter[int] = field(default_factory=Counter)
     trained: list[int] = field(default_factory=list)
-    splits: dict[int, object] = field(default_factory=dict)
+    splits: dict[int, Split] = field(default_factory=dict)
     training: int | None = None
     next_training: int | None = None
     offered_late: dict[int, int] = field(default_factory=dict)

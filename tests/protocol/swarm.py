@@ -257,7 +257,10 @@ class Swarm:
             return
         number, host.next_training = host.next_training, None
         host.training = number
-        finished = e.TrainingFinished(number, SAMPLES, 1.0, 0.5, float(host.training_s))
+        l1 = 2.0 if self.manifest.adds_changes else 0.0
+        finished = e.TrainingFinished(
+            number, SAMPLES, 1.0, 0.5, float(host.training_s), l1
+        )
 
         def finish() -> None:
             if self.hosts[host.name] is host:
@@ -275,8 +278,13 @@ class Swarm:
             case e.CloseReduction(number, instead_of):
                 host.closed[number, instead_of] += 1
                 assert host.closed[number, instead_of] == 1, "fused twice"
+                if self.manifest.adds_changes:
+                    moved = e.Moved(number, 0.5)
+                    self.at(self.now, lambda: self.event(host.name, moved))
             case e.OpenSink(pull, stream, weight, total, _):
                 assert total == self._size(host, stream)[0] and weight > 0
+                if stream.hop == Hop.CONTRIBUTION:
+                    host.weights[stream.round_index, stream.source].add(weight)
                 host.opened[pull] = stream
             case e.Absorb(pull, offset, payload):
                 assert host.absorbed[pull] == offset, "bytes out of order"

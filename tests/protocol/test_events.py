@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from p2pfusion.protocol import access
+from p2pfusion.protocol import access, results
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import Way
@@ -23,7 +23,7 @@ VALUES = {e.StreamKey}
 def declared() -> set[type]:
     return {
         kind
-        for part in (e, access)
+        for part in (e, access, results)
         for _, kind in inspect.getmembers(part, inspect.isclass)
         if kind.__module__ == part.__name__ and dataclasses.is_dataclass(kind)
     }
@@ -52,6 +52,8 @@ EVENTS: list[e.Event] = [
     access.Decided("p1", True),
     e.TrainingFinished(0, 1, 1.0, 1.0, 1.0),
     e.TrainingFailed(0, "no reason"),
+    e.Announced(b"something"),
+    e.Moved(0, 1.0),
     e.ExportRequested(1),
     e.Stopping(),
 ]

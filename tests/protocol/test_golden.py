@@ -29,6 +29,8 @@ def computed() -> dict[str, object]:
         since_epoch=7,
         refutes_epoch=5,
         leave_epoch=30,
+        announced=b"said",
+        announced_epoch=8,
         refuted=((1, 4, 3),),
     )
     signed = {name: kind.sign(REAL) for name, kind in KINDS.items()}

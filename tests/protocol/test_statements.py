@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
+    MAX_ANNOUNCED_BYTES,
     MAX_BANNER_BYTES,
+    MAX_RECORD_BYTES,
     MAX_REFUTED,
     MAX_ROSTER,
     MAX_START_BYTES,
@@ -50,6 +52,7 @@ key = st.binary(min_size=32, max_size=32)
 epoch = st.integers(0, NEVER)
 step = st.tuples(st.just(0), st.just(0), epoch)
 real = st.floats(allow_nan=False, allow_infinity=False)
+amount = st.floats(0.0, allow_nan=False, allow_infinity=False)
 
 records = st.builds(
     PeerRecord,
@@ -70,12 +73,16 @@ records = st.builds(
     since_epoch=epoch,
     refutes_epoch=epoch,
     leave_epoch=epoch,
+    announced=st.binary(max_size=MAX_ANNOUNCED_BYTES),
+    announced_epoch=epoch,
     refuted=st.lists(
         st.tuples(st.just(0), st.just(0), epoch), max_size=MAX_REFUTED
     ).map(tuple),
 )
 offers = st.builds(
-    Offer, whole, st.binary(min_size=16, max_size=16), whole, real, real, real
+    Offer,
+    *(whole, st.binary(min_size=16, max_size=16), whole, real, real, real, whole),
+    *(amount, amount),
 )
 
 
@@ -86,7 +93,7 @@ offers = st.builds(
 def test_a_record_comes_back_as_it_was_and_is_not_too_long(said: PeerRecord) -> None:
     signed = sign_record(said, NamedKey("a"))
     assert read_record(signed, NAMES) == said
-    assert len(signed.payload) <= MAX_STATEMENT_BYTES
+    assert len(signed.payload) <= MAX_RECORD_BYTES
     assert author(signed) == said.key
 
 
@@ -235,7 +242,7 @@ def test_what_was_said_as_one_thing_is_not_another(name: str, other: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["start", "revocation", "accusation", "recovery", "offer"]
+    "name", ["start", "revocation", "accusation", "recovery", "offer", "closing"]
 )
 def test_what_was_said_about_another_swarm_is_refused(name: str) -> None:
     signed = KINDS[name].sign(REAL)
@@ -310,6 +317,8 @@ def test_a_start_that_names_nobody_or_is_out_of_order_is_refused(
         {"since_epoch": -1},
         {"refutes_epoch": NEVER + 1},
         {"leave_epoch": NEVER + 1},
+        {"announced_epoch": NEVER + 1},
+        {"announced": bytes(MAX_ANNOUNCED_BYTES + 1)},
         {"refuted": ((1, 1, -1),)},
         {"refuted": ((1, 1),)},
         {"refuted": ((1, 1, 4),)},
@@ -327,7 +336,7 @@ def test_a_field_out_of_its_bounds_is_neither_signed_nor_read(
     said = ("name", "host", "port", "split_fraction", "incarnation", "sequence")
     said += ("join_epoch", "swarm", "transport_key", "exchange_key", "cipher")
     said += ("former_fraction", "since_epoch", "refutes_epoch", "leave_epoch")
-    said += ("refuted",)
+    said += ("refuted", "announced", "announced_epoch")
     for each, wanted in ((good, True), (bad, False)):
         payload = REAL.public + msgpack.packb([getattr(each, name) for name in said])
         signed = Signed(payload, REAL.sign("record/v1", payload))

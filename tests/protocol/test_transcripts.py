@@ -18,10 +18,12 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol import messages as m
 from p2pfusion.protocol.statements import (
     author,
+    read_closing,
     read_offer,
     read_record,
     read_revocation,
 )
+from tests.methods.toy import toy_methods
 from tests.protocol.names import NAMES, invitation
 from tests.protocol.swarm import GUEST, Swarm, started
 
@@ -66,6 +68,11 @@ def said(message: m.Message) -> str:
             said = read_offer(statement, NAMES, swarm=swarm_of(statement), key=key)
             text = f"{said.offer.samples} samples"
             return f"Offer {said.sequence} round {said.offer.round_index}, {text}"
+        case m.SignedClosing(statement):
+            by, listed = read_closing(statement, NAMES, swarm=swarm_of(statement))
+            rows = [f"{x.position} of {x.l1:g}" for x in listed.entries]
+            text = f"{'; '.join(rows) or 'nothing'}; moved {listed.distances}"
+            return f"ClosingList by {by} of round {listed.round_index}: {text}"
         case m.Request(_, hop, number, _, instead_of, offset, _):
             instead = f" instead of {instead_of}" if instead_of else ""
             return f"{name} {hop} of round {number}{instead} from byte {offset}"
@@ -171,6 +178,8 @@ class Played:
                 swarm.run_to(swarm.now + float(seconds))
             case "finish", []:
                 swarm.run_until_done()
+            case "slow", [name, seconds]:
+                swarm.hosts[name].training_s = float(seconds)
             case "kill", [name]:
                 swarm.kill(name)
             case "restart", [name]:
@@ -212,6 +221,13 @@ def played(text: str) -> Iterator[str]:
         elif row.startswith("> "):
             yield row
             yield from play.do(row[2:])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def toys() -> Iterator[None]:
+    """Commands may name the toy methods."""
+    with toy_methods():
+        yield
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)

@@ -17,6 +17,7 @@ from p2pfusion.limits import (
     MAX_CHAIN_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     MAX_GUEST_FRAME_BYTES,
+    MAX_RECORD_BYTES,
     MAX_RECOVERIES,
     MAX_REFUTED,
     MAX_ROSTER,
@@ -74,6 +75,7 @@ messages = st.one_of(
     st.builds(m.ProbeFor, whole, text),
     st.builds(m.Seen, whole, text),
     st.builds(m.SignedOffer, signed),
+    st.builds(m.SignedClosing, start),
     st.builds(
         m.Request,
         whole,
@@ -185,7 +187,7 @@ def test_lengths_that_are_only_claimed_take_no_memory() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        m.Hello(2, "", m.Signed(bytes(MAX_STATEMENT_BYTES + 1), bytes(64))),
+        m.Hello(2, "", m.Signed(bytes(MAX_RECORD_BYTES + 1), bytes(64))),
         m.Hello(2, "", m.Signed(bytes(31), bytes(64))),
         m.Hello(2, "", m.Signed(bytes(99), bytes(63))),
         m.Hello(2, "", m.Signed(bytes(99), bytes(64)), bytes(MAX_CHAIN_BYTES + 1)),

@@ -26,6 +26,7 @@ def shared(
     previous: int = -1,
     sizes: Counts | None = None,
     round_index: int = 0,
+    among_holders: bool = False,
 ) -> tuple[list[int], list[int]]:
     count = holders.shape[1]
     sizes = np.ones(count, np.int64) if sizes is None else sizes
@@ -37,6 +38,7 @@ def shared(
         pulls=np.zeros(len(holders), np.int64),
         previous=np.full(count, previous, np.int64),
         lots=Lots.draw(7, round_index, [f"peer{p}" for p in range(len(holders))]),
+        among_holders=among_holders,
     )
     return reducer.tolist(), backup.tolist()
 
@@ -52,6 +54,21 @@ def test_both_holder_and_next_holder_comes_first() -> None:
 def test_without_one_either_will_do() -> None:
     reducer, backup = shared(rows("1", "0", "0"), rows("0", "1", "0"))
     assert {*reducer, *backup} == {0, 1}
+
+
+@given(st.data())
+def test_reducers_and_backups_can_be_holders_alone(data: st.DataObject) -> None:
+    peers, ranges = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 8))
+    bits = st.lists(st.booleans(), min_size=peers * ranges, max_size=peers * ranges)
+    holders, next_holders = (
+        np.array(data.draw(bits), np.bool_).reshape(peers, ranges) for _ in range(2)
+    )
+    reducer, backup = shared(holders, next_holders, among_holders=True)
+    for number, (one, other) in enumerate(zip(reducer, backup, strict=True)):
+        held = np.flatnonzero(holders[:, number]).tolist()
+        assert one in held if held else one == -1
+        if len(held) > 1:
+            assert other in held and other != one
 
 
 def test_the_backup_is_anybody_at_last() -> None:

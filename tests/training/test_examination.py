@@ -7,6 +7,7 @@ import pytest
 from p2pfusion.errors import ConfigError
 from p2pfusion.training.controls import evaluate_together
 from p2pfusion.training.data import DataOptions, Records, load
+from p2pfusion.training.devices import find_device
 from p2pfusion.training.examination import (
     EncoderExaminer,
     Examiner,
@@ -15,7 +16,7 @@ from p2pfusion.training.examination import (
 )
 from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.probe import PROBE_LABELS, initial_model, linear_probe
-from p2pfusion.training.trainer import find_device, whole_module
+from p2pfusion.training.whole import whole_module
 
 ARGUMENTS = {"hidden": [16]}
 

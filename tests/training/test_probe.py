@@ -30,7 +30,7 @@ from p2pfusion.training.probe import (
     linear_probe,
     regression,
 )
-from p2pfusion.training.trainer import whole_module
+from p2pfusion.training.whole import whole_module
 
 CPU = torch.device("cpu")
 ARGUMENTS: Mapping[str, object] = {"hidden": [24]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,11 @@ from p2pfusion.errors import (
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store
 from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import MODELS
-from p2pfusion.training.trainer import (
-    Setup,
-    TrainedRound,
-    Trainer,
-    describe,
-    evaluate_full,
-    evaluation_records,
-    find_device,
-)
+from p2pfusion.training.trainer import Setup, TrainedRound, Trainer, describe
+from p2pfusion.training.whole import evaluate_full, evaluation_records
 from tests.training.samples import images_and_labels, window
 
 HIDDEN: Mapping[str, object] = {"hidden": [32, 32]}
@@ -72,6 +67,8 @@ def test_a_round_gives_the_splits_values_and_leaves_the_store(store: Store) -> N
     moved = [new - old for new, old in zip(trained.arrays, before, strict=True)]
     norm = math.sqrt(sum(float((part.astype(float) ** 2).sum()) for part in moved))
     assert trained.norm == pytest.approx(norm, rel=1e-5)
+    l1 = sum(float(abs(part.astype(float)).sum()) for part in moved)
+    assert trained.l1 == pytest.approx(l1, rel=1e-5)
     assert norm > 0
     for segment, values in zip(segments, before, strict=True):
         assert (store.read(segment) == values).all()
@@ -87,6 +84,20 @@ def test_rounds_are_reproducible(store: Store) -> None:
 
 
 PROJECTED: Mapping[str, object] = {**HIDDEN, "projection": 8}
+
+
+def test_changes_are_what_training_adds(store: Store) -> None:
+    split = window(LAYOUT, start=20, cells=16)
+    values = train(Trainer(setup()), store, split)
+    changed = train(Trainer(replace(setup(), changes=True)), store, split)
+    assert (changed.norm, changed.l1) == (values.norm, values.l1)
+    segments = split.segments(LAYOUT)
+    for segment, new, change in zip(
+        segments, values.arrays, changed.arrays, strict=True
+    ):
+        assert (change == new - store.read(segment)).all()
+    with pytest.raises(ConfigError, match="no outer momentum"):
+        Trainer(replace(setup(), changes=True, outer_momentum=0.5))
 
 
 def contrasting(name: str, outer_momentum: float = 0.0) -> Trainer:

@@ -1,0 +1,194 @@
+"""What ``methods.py`` compares: tasks, and arms that cut widths, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from contest import ROUNDS, Arm, Table, Task, plainly
+
+IMAGES = {"--limit": 4000, "--limit-test": 2000, "--rounds": ROUNDS, "--alpha": 0.5}
+FASHION = Task(
+    data="fashion-mnist",
+    model="cnn",
+    widths={"channels": (32, 32, 32)},
+    options=IMAGES,
+    rates={"whole": 0.2, "small": 0.4, "split": 0.2},
+)
+TASKS = {
+    "fashion": FASHION,
+    # Wide enough for a sixteenth.
+    "fashion-64": replace(FASHION, widths={"channels": (64, 64, 64)}),
+    "cifar": Task(
+        data="cifar10-jpeg",
+        model="cnn",
+        widths={"channels": (64, 64, 64)},
+        options=IMAGES,
+        rates={"whole": 0.2, "small": 0.4, "split": 0.2},
+    ),
+    "shakespeare": Task(
+        data="tiny-shakespeare",
+        model="transformer",
+        widths={"width": 64, "inner": 128, "heads": 8},
+        arguments={"length": 32, "layers": 2, "group": 4},
+        options={
+            **{"--vocabulary": '{"level": "character"}', "--optimiser": "adamw"},
+            **{"--limit": 4000, "--limit-test": 1000, "--rounds": ROUNDS},
+        },
+        rates={"whole": 0.01, "small": 0.02, "split": 0.02},
+        higher_is_better=False,
+    ),
+    "sst2": Task(
+        data="sst2",
+        model="transformer-classifier",
+        widths={"width": 64, "inner": 128, "heads": 8},
+        arguments={"length": 32, "layers": 2, "group": 4},
+        options={
+            **{"--vocabulary": '{"level": "word", "size": 4096}', "--alpha": 0.5},
+            # Of 4,000 sentences a model of any width learns the wording by heart.
+            **{"--limit": 16000, "--rounds": ROUNDS, "--local-steps": 16},
+            "--optimiser": "adamw",
+        },
+        rates={"whole": 0.005, "small": 0.005, "split": 0.02},
+    ),
+}
+
+
+def msfusion(
+    title: str, options: Table | None = None, faster: float = 1.0, **arguments: object
+) -> Arm:
+    """An arm of msfusion; ``blocks`` follows from the fraction where there are any."""
+
+    def settled(fraction: Fraction) -> Table:
+        if arguments.get("shift") == "blocks" or arguments.get("start") == "silent":
+            return {**arguments, "blocks": int(1 / fraction)}
+        return arguments
+
+    return Arm(
+        title,
+        "msfusion",
+        faster=faster,
+        options=lambda _: options or {},
+        arguments=settled,
+    )
+
+
+PAST = {"--logit-adjustment": 0, "--label-mask": None}
+"""The objective of the published baselines."""
+
+TWICE = {"--rounds": 2 * ROUNDS}
+MOMENTUM = {"--outer-momentum": 0.6}
+SLOWER = 0.5
+"""Outer momentum makes steps 2.5 times as long."""
+
+BLOCKS = {"shift": "blocks", "start": "silent"}
+TIED = {"shift": "tied", "start": "dense"}
+ARMS = {
+    "whole": plainly("whole model, FedAvg", "fedavg"),
+    "whole-short": Arm(
+        "whole model, as many FLOPs and bytes: mu^2 times the rounds",
+        "fedavg",
+        options=lambda f: {"--rounds": max(1, round(ROUNDS * f * f))},
+    ),
+    "whole-few": Arm(
+        "whole model, as few peer-updates per entry",
+        "fedavg",
+        options=lambda f: {"--participants": max(1, round(8 * f * f))},
+    ),
+    "small": Arm("small model, FedAvg (fedavg-small)", "fedavg", small=True),
+    "small-momentum": Arm(
+        "small model, outer momentum",
+        "fedavg",
+        small=True,
+        options=lambda _: MOMENTUM,
+        faster=SLOWER,
+    ),
+    "small-twice": Arm(
+        "small model, twice the rounds", "fedavg", small=True, options=lambda _: TWICE
+    ),
+    "alone": Arm(
+        "small model, one peer alone",
+        "fedavg",
+        small=True,
+        options=lambda _: {"--peers": 1, "--shares": 8},
+    ),
+    "ensemble": Arm(
+        "ensemble of small models, each by all peers (1/mu times the cost)",
+        "fedavg",
+        small=True,
+        options=lambda f: {"--ensemble": int(1 / f)},
+    ),
+    "heterofl": plainly("heterofl", "heterofl"),
+    "fedrolex": plainly("fedrolex", "fedrolex"),
+    "federated-dropout": plainly("federated-dropout", "federated-dropout"),
+    "tied": msfusion("msfusion, tied windows (published idea)", **TIED),
+    "blocks-1": msfusion("msfusion, silent blocks, dwell 1", **BLOCKS, dwell=1),
+    "blocks-4": msfusion("msfusion, silent blocks, dwell 4", **BLOCKS, dwell=4),
+    "blocks-8": msfusion("msfusion, silent blocks, dwell 8", **BLOCKS, dwell=8),
+    "blocks-0": msfusion("msfusion, silent blocks that stay", **BLOCKS, dwell=0),
+    "blocks-momentum": msfusion(
+        "msfusion, silent blocks, dwell 4, outer momentum",
+        MOMENTUM,
+        SLOWER,
+        **BLOCKS,
+        dwell=4,
+    ),
+    "blocks-twice": msfusion(
+        "msfusion, silent blocks, dwell 1, twice the rounds", TWICE, **BLOCKS, dwell=1
+    ),
+    "stay-momentum": msfusion(
+        "msfusion, silent blocks that stay, outer momentum",
+        MOMENTUM,
+        SLOWER,
+        **BLOCKS,
+        dwell=0,
+    ),
+    "blocks-dense": msfusion(
+        "msfusion, blocks, dense start, dwell 4", shift="blocks", start="dense", dwell=4
+    ),
+    "tied-silent": msfusion(
+        "msfusion, tied windows, silent start", shift="tied", start="silent"
+    ),
+    "tied-4": msfusion("msfusion, tied windows, dwell 4", **TIED, dwell=4),
+    "skewed": msfusion("msfusion, skewed windows", shift="skewed", start="dense"),
+    "tied-forward": msfusion(
+        "msfusion, tied windows, whole forward pass (whole cost)",
+        {"--full-forward": None},
+        **TIED,
+    ),
+    "small-plain": Arm(
+        "small model, no logit adjustment",
+        "fedavg",
+        small=True,
+        options=lambda _: {"--logit-adjustment": 0},
+    ),
+    "small-mask": Arm(
+        "small model, label mask", "fedavg", small=True, options=lambda _: PAST
+    ),
+    "blocks-plain": msfusion(
+        "msfusion, silent blocks, dwell 4, no logit adjustment",
+        {"--logit-adjustment": 0},
+        **BLOCKS,
+        dwell=4,
+    ),
+    "blocks-mask": msfusion(
+        "msfusion, silent blocks, dwell 4, label mask", PAST, **BLOCKS, dwell=4
+    ),
+    "paper": Arm(
+        "msfusion, preset paper (tied windows, contrastive objective, label mask)",
+        "msfusion",
+        options=lambda _: {"--preset": "paper"},
+    ),
+    "tied-mask": msfusion("msfusion, tied windows, label mask", PAST, **TIED),
+    "heterofl-mask": Arm("heterofl, label mask", "heterofl", options=lambda _: PAST),
+}
+
+
+SETS = {
+    "main": "whole whole-short whole-few small small-momentum alone ensemble "
+    "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-4",
+    "ablations": "blocks-0 blocks-8 blocks-momentum stay-momentum blocks-dense "
+    "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain "
+    "blocks-mask tied-mask heterofl-mask",
+    "saturation": "small small-twice blocks-1 blocks-twice",
+}

@@ -1,0 +1,40 @@
+"""What a planned stream consists of, and which of it its sender has no values for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.protocol.events import StreamKey
+from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.segment import Segment
+
+
+def segments_of(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
+    """The segments of a stream, in the order of its payload."""
+    return plan.stream(
+        Hop(stream.hop),
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    )
+
+
+def present_ranges(plan: ExchangePlan, stream: StreamKey, absent: bytes) -> list[bool]:
+    """For every segment of a fused stream, whether its sender had values for it."""
+    ids = plan.ranges(
+        Hop.FUSED,
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    ).tolist()
+    found = zip(ids, present_bits(absent, len(ids)), strict=True)
+    return [present for number, present in found for _ in plan.segments([number])]
+
+
+def present_bits(absent: bytes, count: int) -> list[bool]:
+    """The absent bits of a stream's head, negated; ``RemoteProtocolError``."""
+    if len(absent) != -(-count // 8):
+        raise RemoteProtocolError("a stream marks a wrong number of ranges as absent")
+    lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=count)
+    return [not bit for bit in lacking]

@@ -1,0 +1,228 @@
+"""Sums of contributions that arrive in pieces, in any order: what all rules share.
+
+A reducer has some ranges, laid out one after the other. Every holder of some of them
+sends its values for those as one stream, cut into chunks wherever the transport likes.
+Memory holds one sum, never one copy per peer. What a sum becomes in the end, the rules
+say: ``average.py``, ``delta.py``.
+
+Sums are float64. The sum of float32 values with whole-number weights is exact, and thus
+independent of the order, where ``log2(total weight)`` and the difference between the
+largest and the smallest exponent of the values (not counting zeros) make at most 29:
+the 53 bits of a sum less the 24 of a value. The values of a hundred peers of weight one
+may thus differ by a factor of 2**22. Beyond that, another order changes a sum by at
+most ``peers * 2**-53`` of the sum of the magnitudes, which the rounding to float32
+nearly always hides, unless the values cancel.
+
+Pure memory: no file, no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from p2pfusion.errors import LocalProtocolError
+
+Floats = NDArray[np.float32]
+Partial = list[tuple[int, int, float]]
+"""Pieces of ranges that came in part: (start, stop, weight)."""
+
+BLOCK_ELEMENTS = 1 << 16
+"""Elements multiplied or divided at a time: the scratch stays in the cache."""
+
+
+class Cursor:
+    """One contribution on its way in; made by ``StreamingSum.open``."""
+
+    def __init__(
+        self,
+        total: StreamingSum,
+        positions: NDArray[np.int64],
+        weight: float,
+        absent: NDArray[np.bool_],
+    ) -> None:
+        self._total = total
+        self.positions = positions
+        self.absent = absent
+        """Which of these ranges have no values: their bytes are passed over."""
+        self.weight = weight
+        self._spans, self._counts = _runs(total, positions, absent)
+        self._next_span = 0
+        self._used_of_span = 0
+        self.expected_count = sum(stop - start for start, stop in self._spans)
+        self.received_count = 0
+
+    def add(self, values: Floats) -> None:
+        """Add the next values of the stream to the sum."""
+        if self._total.closed:
+            raise LocalProtocolError(
+                "a contribution goes on after the result was taken"
+            )
+        if self.received_count + values.size > self.expected_count:
+            raise LocalProtocolError(
+                f"a contribution of {self.expected_count} values goes on beyond its end"
+            )
+        taken = 0
+        while taken < values.size:
+            start, stop = self._spans[self._next_span]
+            start += self._used_of_span
+            count = min(stop - start, values.size - taken)
+            if self._counts[self._next_span]:
+                self._total.accumulate(
+                    start, values[taken : taken + count], self.weight
+                )
+            taken += count
+            self._used_of_span += count
+            if start + count == stop:
+                self._next_span, self._used_of_span = self._next_span + 1, 0
+        self.received_count += taken
+
+
+class StreamingSum(ABC):
+    """Sums per element while open; after ``close`` what they amount to, in float32."""
+
+    def __init__(self, range_sizes: ArrayLike) -> None:
+        self._sizes = np.asarray(range_sizes, np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
+        self._sums = np.zeros(int(self._starts[-1]), np.float64)
+        self._scratch = np.empty(BLOCK_ELEMENTS, np.float64)
+        self._cursors: list[Cursor] = []
+        self._weights = np.zeros(len(self._sizes), np.float64)
+        self._kept = np.zeros(len(self._sizes), np.bool_)
+        self._result: Floats | None = None
+
+    def open(
+        self,
+        range_positions: ArrayLike,
+        weight: float,
+        *,
+        absent: NDArray[np.bool_] | None = None,
+    ) -> Cursor:
+        """Begin a contribution of these ranges, by position, in its stream's order.
+
+        ``absent`` marks those that it has no values for.
+        """
+        positions = np.asarray(range_positions, np.int64)
+        absent = np.zeros(len(positions), np.bool_) if absent is None else absent
+        if self.closed:
+            raise LocalProtocolError("a contribution begins after the result was taken")
+        if not (math.isfinite(weight) and self._allows(weight)):
+            raise LocalProtocolError(f"a contribution has the weight {weight}")
+        if len(np.unique(positions)) != len(positions):
+            raise LocalProtocolError("a contribution contains a range twice")
+        if len(positions) and not 0 <= positions.min() <= positions.max() < len(
+            self._sizes
+        ):
+            raise LocalProtocolError("a contribution contains a range that is not ours")
+        cursor = Cursor(self, positions, float(weight), absent)
+        self._cursors.append(cursor)
+        return cursor
+
+    @abstractmethod
+    def _allows(self, weight: float) -> bool:
+        """Whether a finite weight is one."""
+
+    @abstractmethod
+    def _finish(
+        self, sums: NDArray[np.float64], start: int, partial: Partial
+    ) -> NDArray[np.float64]:
+        """What the sums of the elements from ``start`` on become; may be in place."""
+
+    def close(self) -> None:
+        """Take the result of what has arrived; the sums' memory is given back."""
+        if self.closed:
+            raise LocalProtocolError("the result was already taken")
+        partial = self._count_weights()
+        count = len(self._sums)
+        self._scratch = np.empty(0)
+        floats = self._sums.view(np.float32)
+        # Element i of the results lies where sum i // 2 was: going upwards, no sum is
+        # overwritten before it is finished. (Where a block and its sums overlap, numpy
+        # copies the block first.)
+        for start in range(0, count, BLOCK_ELEMENTS):
+            stop = min(start + BLOCK_ELEMENTS, count)
+            floats[start:stop] = self._finish(self._sums[start:stop], start, partial)
+        del floats
+        # No view of the sums is left, so half of their memory can go.
+        self._sums.resize((count + 1) // 2, refcheck=False)
+        self._result = self._sums.view(np.float32)[:count]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the result was taken."""
+        return self._result is not None
+
+    @property
+    def result(self) -> Floats:
+        """The values of all ranges, one after the other; 0 where nothing arrived."""
+        if self._result is None:
+            raise LocalProtocolError("the result was not yet taken")
+        return self._result
+
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """Per range: whether some element of it got no value; after ``close``."""
+        # What came in part lacks the end, so only a whole contribution covers a range.
+        return (self._weights == 0) & ~self._kept
+
+    def keep(self, positions: NDArray[np.int64], values: Floats) -> None:
+        """After ``close``: these older values stand in for ranges that got none."""
+        start = 0
+        for position in positions.tolist():
+            first, last = self._starts[position], self._starts[position + 1]
+            self.result[first:last] = values[start : start + int(last - first)]
+            start += int(last - first)
+        self._kept[positions] = True
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Per range: the weight of what came whole; after ``close``."""
+        return self._weights
+
+    def spans(self, positions: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Where ranges lie in the sum, neighbours joined."""
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        runs = np.split(positions, breaks) if len(positions) else []
+        return [
+            (int(self._starts[run[0]]), int(self._starts[run[-1] + 1])) for run in runs
+        ]
+
+    def accumulate(self, start: int, values: Floats, weight: float) -> None:
+        """Add weighted values to the sum from element ``start`` on."""
+        for first in range(0, values.size, BLOCK_ELEMENTS):
+            part = values[first : first + BLOCK_ELEMENTS]
+            scaled = self._scratch[: part.size]
+            np.multiply(part, weight, out=scaled, dtype=np.float64)
+            self._sums[start + first : start + first + part.size] += scaled
+
+    def _count_weights(self) -> Partial:
+        """Sum the weights of whole ranges; the rest as (start, stop, weight)."""
+        partial: Partial = []
+        for cursor in self._cursors:
+            ends = np.cumsum(self._sizes[cursor.positions])
+            whole = int(np.searchsorted(ends, cursor.received_count, side="right"))
+            counted = cursor.positions[:whole][~cursor.absent[:whole]]
+            self._weights[counted] += cursor.weight
+            arrived = cursor.received_count - (int(ends[whole - 1]) if whole else 0)
+            if arrived and not cursor.absent[whole]:
+                start = int(self._starts[cursor.positions[whole]])
+                partial.append((start, start + arrived, cursor.weight))
+        return partial
+
+
+def _runs(
+    total: StreamingSum, positions: NDArray[np.int64], absent: NDArray[np.bool_]
+) -> tuple[list[tuple[int, int]], list[bool]]:
+    """Where the values of a contribution belong, and which of these spans count."""
+    breaks = np.flatnonzero(np.diff(absent)) + 1
+    spans: list[tuple[int, int]] = []
+    counts: list[bool] = []
+    parts = zip(np.split(positions, breaks), np.split(absent, breaks), strict=True)
+    for part, lacking in parts:
+        found = total.spans(part)
+        spans += found
+        counts += [not lacking.any()] * len(found)
+    return spans, counts
