@@ -21,9 +21,12 @@ from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.fusion import StreamingMean, decode, encode
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
+from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.segment import Segment, Split
+from p2pfusion.split.restoring import lacking_cells
+from p2pfusion.split.segment import Split
 from p2pfusion.store import Offer, Store
 
 FLOAT_BYTES = 4
@@ -70,6 +73,12 @@ class Payloads:
     def forget(self, round_index: int) -> None:
         """Nobody will ask for this round any more."""
         self._rounds.pop(round_index, None)
+
+    def lacking(self, plan: ExchangePlan) -> Cells:
+        """What the table of homes says that is here newest, and that is not."""
+        count = len(plan.layout.signatures)
+        versions = [self.store.versions(index) for index in range(count)]
+        return lacking_cells(plan, self.me, versions)
 
     def offered(self, round_index: int, path: Path, split: Split) -> None:
         """The trainer wrote its values here; their round may be over."""
@@ -169,7 +178,7 @@ class Payloads:
         absent: bytes,
         export: Writer | None,
     ) -> Sink | None:
-        segments = list(_segments(numbers.plan, stream))
+        segments = list(stream_segments(numbers.plan, stream))
         writer: Writer | None = self.store
         version = stream.round_index
         if stream.hop == Hop.FUSED:
@@ -265,7 +274,7 @@ class Payloads:
             values, absent = _contribution(numbers, stream)
             buffer = encode(values, self._wire_dtype)
         else:
-            segments = _segments(numbers.plan, stream)
+            segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
             # table says how the rounds were planned, the store how they went.
             wanted = numbers.homes.version
@@ -307,7 +316,7 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     if offer is None:
         raise LocalProtocolError("a contribution was served before it was made")
     if inside is None:
-        return offer.read_flat(_segments(plan, stream)), b""
+        return offer.read_flat(stream_segments(plan, stream)), b""
     ids = plan.ranges(
         Hop.CONTRIBUTION,
         source=stream.source,
@@ -319,15 +328,6 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     there = offer.read_flat(plan.segments(ids[present].tolist()))
     values[np.repeat(present, sizes)] = there
     return values, np.packbits(~present).tobytes()
-
-
-def _segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
-    return plan.stream(
-        Hop(stream.hop),
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    )
 
 
 def _ranges_of(mean: StreamingMean, positions: NDArray[np.int64]) -> Floats:

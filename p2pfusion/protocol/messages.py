@@ -260,7 +260,10 @@ class SignedOffer:
 
 @dataclass(frozen=True)
 class Request:
-    """Send me the stream of this hop, from ``offset``, up to byte ``limit``."""
+    """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
+
+    ``asked``: on the hop ``restore``, the cells that the sender lacks, as bits.
+    """
 
     pull: int
     hop: str
@@ -269,6 +272,7 @@ class Request:
     instead_of: str
     offset: int
     limit: int
+    asked: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Pull:
                 key.instead_of,
                 self.received,
                 self.granted,
+                key.asked,
             ),
         )
 

@@ -58,6 +58,7 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.schema import Check
 from p2pfusion.split.plan import Hop
+from p2pfusion.split.restoring import MAX_ASKED_BYTES
 
 Frame = bytes | memoryview
 
@@ -99,7 +100,10 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
     SignedOffer: (9, (_signed,)),
     Request: (
         10,
-        (_number, schema.one_of(HOPS), _number, _digest, _name, _number, _number),
+        (
+            *(_number, schema.one_of(HOPS), _number, _digest, _name, _number, _number),
+            schema.raw(MAX_ASKED_BYTES),
+        ),
     ),
     Refusal: (11, (_number, schema.one_of(REFUSAL_REASONS))),
     Credit: (12, (_number, _number)),

@@ -28,9 +28,10 @@ from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
 from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.phases import Phase
+from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.protocol.waiting import NOTHING_TO_DO, waiting_for
 from p2pfusion.simulation.gaps import KNOWN_GAPS
-from p2pfusion.simulation.holdings import Parcel, stream_elements
+from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Sink
 from p2pfusion.simulation.witness import Witness
 from p2pfusion.split.plan import ExchangePlan

@@ -1,0 +1,123 @@
+"""What a peer lacks of that which the table of homes says it has, and how it asks.
+
+The table says how the rounds were planned. Whoever was away in one, or gave something
+up, lacks cells that it is said to have newest. It knows which, and names them to others
+that have them: one bit for each cell of the model. The plan says which cells may be
+asked for, so both ends still agree about every coordinate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.split.grid import (
+    Mask,
+    grid_shape,
+    product_segments,
+    rectangles,
+    single_cells,
+)
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.keeping import Cells
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Segment
+from p2pfusion.split.streams import ExchangePlan
+
+MAX_ASKED_BYTES = 32 * 1024
+"""Of one request: a quarter of a million cells, in half of a control frame. What lies
+farther apart is asked for in a later round."""
+
+SKIPPED_BYTES = 4
+"""Begin what is packed: how many bytes without any bit were left out before it."""
+
+ONE_BY_ONE = 1_024
+"""So few cells travel one by one: one that the source lacks then hides no other."""
+
+
+def lacking_cells(
+    plan: ExchangePlan, peer: str, versions: Sequence[NDArray[np.int32]]
+) -> Cells:
+    """Cells that the peer has newest by the table, and not by these versions.
+
+    ``versions``: of the peer's own store, per signature over the grid. What is trained
+    in this round is left out: it gets a new version.
+    """
+    may = _restorable(plan, peer, peer)
+    pairs = zip(may, versions, plan.homes.version, strict=True)
+    return tuple(mask & (own < newest) for mask, own, newest in pairs)
+
+
+def without_pulled(plan: ExchangePlan, peer: str, cells: Cells) -> Cells:
+    """Those of the cells that do not come anyway to a peer that catches up."""
+    if peer not in plan.peers:
+        return cells
+    me = plan.peers.index(peer)
+    pairs = zip(cells, plan.wanted, plan.pulls.source, strict=True)
+    return tuple(
+        mask & ~(wanted[me] & (source >= 0) & (source != me))
+        for mask, wanted, source in pairs
+    )
+
+
+def asked_cells(plan: ExchangePlan, source: str, target: str, asked: bytes) -> Cells:
+    """What the source sends of the cells that the target has named."""
+    named = unpack_cells(plan.layout, asked)
+    may = _restorable(plan, source, target)
+    return tuple(mask & cells for mask, cells in zip(may, named, strict=True))
+
+
+def _restorable(plan: ExchangePlan, *peers: str) -> Cells:
+    """Cells that all of these have newest by the table, and that nobody trains."""
+    found: list[Mask] = []
+    for index, grid in enumerate(plan.grids):
+        mask = plan.reducer[grid.cells] < 0
+        for peer in peers:
+            known = plan.homes.position(peer) is not None
+            mask &= plan.homes.copies(index, [peer])[0] if known else np.False_
+        found.append(mask)
+    return tuple(found)
+
+
+def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:
+    """Cells as segments, in the order of the payload."""
+    pairs = zip(layout.signatures, asked_products(cells), strict=True)
+    for signature, products in pairs:
+        yield from product_segments(layout, signature, products)
+
+
+def asked_products(cells: Cells) -> Iterator[Iterator[tuple[IndexSet, ...]]]:
+    """Per signature, the products of index sets that a stream of these cells has."""
+    few = sum(int(mask.sum()) for mask in cells) <= ONE_BY_ONE
+    return (single_cells(mask) if few else rectangles(mask) for mask in cells)
+
+
+def pack_cells(cells: Cells) -> bytes:
+    """Bits of cells, signature by signature, each in C order, as a request has them.
+
+    Nothing for no cells, and only the first ones of too many: ``MAX_ASKED_BYTES``.
+    """
+    flat = [np.zeros(0, np.bool_), *(mask.ravel() for mask in cells)]
+    packed = np.packbits(np.concatenate(flat))
+    there = np.flatnonzero(packed)
+    if not there.size:
+        return b""
+    first = int(there[0])
+    most = packed[first : first + MAX_ASKED_BYTES - SKIPPED_BYTES]
+    return first.to_bytes(SKIPPED_BYTES, "big") + most.tobytes().rstrip(b"\0")
+
+
+def unpack_cells(layout: Layout, packed: bytes) -> Cells:
+    """The cells that were packed. Bits beyond the model name nothing."""
+    shapes = [grid_shape(layout, signature) for signature in layout.signatures]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    bits = np.zeros(int(ends[-1]) if shapes else 0, np.bool_)
+    first = 8 * int.from_bytes(packed[:SKIPPED_BYTES], "big")
+    named = np.unpackbits(np.frombuffer(packed[SKIPPED_BYTES:], np.uint8))
+    room = bits[first : first + named.size]
+    room[:] = named[: room.size]
+    parts = np.split(bits, ends[:-1]) if shapes else []
+    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))

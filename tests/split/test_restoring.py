@@ -1,0 +1,148 @@
+"""What is lacking and how it is named, against sets of single coordinates."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfusion.split.grid import grid_shape
+from p2pfusion.split.keeping import Cells
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.plan import Hop
+from p2pfusion.split.restoring import (
+    MAX_ASKED_BYTES,
+    ONE_BY_ONE,
+    SKIPPED_BYTES,
+    asked_cells,
+    asked_segments,
+    lacking_cells,
+    pack_cells,
+    unpack_cells,
+    without_pulled,
+)
+from tests.split.histories import (
+    NAMES,
+    Coordinate,
+    History,
+    coordinates,
+    current,
+    histories,
+    last_plan,
+    streamed,
+)
+from tests.split.test_keeping import in_cells, newest_at
+from tests.strategies import layouts
+
+slow = settings(max_examples=30)
+
+
+@st.composite
+def cells_of(draw: st.DrawFn, layout: Layout) -> Cells:
+    """Any cells of a layout's grids."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    share = draw(st.sampled_from((0.0, 0.02, 0.5, 1.0)))
+    shapes = [grid_shape(layout, signature) for signature in layout.signatures]
+    return tuple(np.asarray(random.random(shape) < share) for shape in shapes)
+
+
+@st.composite
+def named(draw: st.DrawFn) -> tuple[History, Cells]:
+    """A small swarm's history, and any cells of its model."""
+    history = draw(histories(round_count=4))
+    return history, draw(cells_of(history.layout))
+
+
+def untrained(history: History) -> set[Coordinate]:
+    """What nobody trains in the last planned round."""
+    plan = last_plan(history)
+    everywhere = coordinates(plan.segments(range(len(plan.range_sizes))))
+    return everywhere - set().union(*(current(history, name) for name in NAMES))
+
+
+@slow
+@given(histories(round_count=4), st.data())
+def test_what_is_older_than_the_table_says_is_lacking(
+    history: History, data: st.DataObject
+) -> None:
+    plan = last_plan(history)
+    peer = data.draw(st.sampled_from(NAMES))
+    lost = data.draw(cells_of(history.layout))
+    pairs = zip(plan.homes.version, lost, strict=True)
+    versions = [np.where(mask, version - 1, version) for version, mask in pairs]
+    found = in_cells(plan, lacking_cells(plan, peer, versions))
+    if plan.homes.position(peer) is None:
+        assert not found
+        return
+    said = newest_at(plan, peer) & untrained(history)
+    assert found == said & in_cells(plan, lost)
+
+
+@slow
+@given(named(), st.sampled_from(NAMES), st.sampled_from(NAMES))
+def test_a_source_sends_what_was_named_and_both_are_said_to_have(
+    drawn: tuple[History, Cells], source: str, target: str
+) -> None:
+    history, cells = drawn
+    plan = last_plan(history)
+    found = in_cells(plan, asked_cells(plan, source, target, pack_cells(cells)))
+    known = all(plan.homes.position(peer) is not None for peer in (source, target))
+    both = newest_at(plan, source) & newest_at(plan, target) if known else set()
+    assert found == in_cells(plan, cells) & both & untrained(history)
+
+
+@slow
+@given(named(), st.sampled_from(NAMES))
+def test_who_catches_up_does_not_ask_for_what_comes_anyway(
+    drawn: tuple[History, Cells], peer: str
+) -> None:
+    history, cells = drawn
+    plan = last_plan(history)
+    comes = [streamed(plan, Hop.CATCH_UP, source, peer) for source in plan.peers]
+    rest = in_cells(plan, without_pulled(plan, peer, cells))
+    assert rest == in_cells(plan, cells) - set().union(*comes)
+
+
+@given(layouts(), st.data())
+def test_named_cells_are_read_as_they_were_meant(
+    layout: Layout, data: st.DataObject
+) -> None:
+    cells = data.draw(cells_of(layout))
+    packed = pack_cells(cells)
+    count = sum(int(mask.sum()) for mask in cells)
+    assert bool(packed) is bool(count)
+    for read, meant in zip(unpack_cells(layout, packed), cells, strict=True):
+        assert np.array_equal(read, meant)
+
+
+@given(layouts(), st.binary(max_size=200))
+def test_any_bytes_name_cells_of_the_model(layout: Layout, packed: bytes) -> None:
+    found = unpack_cells(layout, packed)
+    shapes = [grid_shape(layout, signature) for signature in layout.signatures]
+    assert [mask.shape for mask in found] == shapes
+    bits = "".join(f"{byte:08b}" for byte in packed[SKIPPED_BYTES:])
+    first = 8 * int.from_bytes(packed[:SKIPPED_BYTES], "big")
+    flat = [bit for mask in found for bit in mask.ravel().tolist()]
+    for at, bit in enumerate(flat):
+        assert bit is (first <= at < first + len(bits) and bits[at - first] == "1")
+
+
+@given(layouts(), st.data())
+def test_cells_become_segments_once_each(layout: Layout, data: st.DataObject) -> None:
+    cells = data.draw(cells_of(layout))
+    pieces = list(asked_segments(layout, cells))
+    count = sum(int(mask.sum()) for mask in cells)
+    pairs = list(zip(layout.signatures, cells, strict=True))
+    if count <= ONE_BY_ONE:
+        expected = sum(int(m.sum()) * len(s.parameters) for s, m in pairs)
+        assert len(pieces) == expected
+    else:
+        assert len(pieces) < count * len(layout.parameters)
+    assert sum(piece.size for piece in pieces) == len(coordinates(pieces))
+
+
+def test_of_too_many_cells_the_first_are_named() -> None:
+    lacking = 8 * MAX_ASKED_BYTES
+    packed = pack_cells((np.arange(lacking + 80) >= 80,))
+    most = MAX_ASKED_BYTES - SKIPPED_BYTES
+    assert packed == (10).to_bytes(SKIPPED_BYTES, "big") + b"\xff" * most
