@@ -10,9 +10,9 @@ from __future__ import annotations
 from p2pfusion.protocol.events import Effect, FoundLacking, StreamKey
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pull, Pulls
-from p2pfusion.split.keeping import Cells, held_by, keepers
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import Hop
-from p2pfusion.split.restoring import pack_cells, unpack_cells, without_pulled
+from p2pfusion.split.restoring import pack_cells, plus, shared_out, without_pulled
 
 
 class Restoring:
@@ -21,7 +21,7 @@ class Restoring:
     def __init__(self, pulls: Pulls) -> None:
         self._pulls = pulls
         self._coming: dict[StreamKey, Cells] = {}
-        self._asked: set[str] = set()
+        self._asked: dict[str, Cells] = {}
 
     def end(self) -> list[Effect]:
         """The round is over: its plan says no longer who has what."""
@@ -46,13 +46,12 @@ class Restoring:
     ) -> list[Effect]:
         effects: list[Effect] = []
         plan, number, me = round_.plan, round_.number, round_.me
-        for source in keepers(plan, cells, online - self._asked - {me}):
-            asked = pack_cells(held_by(plan, cells, source))
+        among = online.intersection(plan.peers) - {me}
+        for source, comes in shared_out(plan, cells, among, but=self._asked).items():
+            asked = pack_cells(comes)
             stream = StreamKey(Hop.RESTORE.value, number, source, me, asked=asked)
-            comes = unpack_cells(plan.layout, asked)
-            cells = tuple(a & ~b for a, b in zip(cells, comes, strict=True))
             self._coming[stream] = comes
-            self._asked.add(source)
+            self._asked[source] = plus(comes, self._asked.get(source, ()))
             size = round_.stream_bytes(stream)
             effects += self._pulls.open(stream, plan.digest, size, now)
         return effects

@@ -30,7 +30,7 @@ class StreamKey:
 def stream_cells(plan: ExchangePlan, stream: StreamKey) -> Cells:
     """Per signature, over the grid, what a stream from a home consists of."""
     if stream.hop == Hop.RESTORE:
-        return asked_cells(plan, stream.source, stream.target, stream.asked)
+        return asked_cells(plan, stream.source, stream.target, asked=stream.asked)
     return plan.cells(
         Hop(stream.hop),
         source=stream.source,

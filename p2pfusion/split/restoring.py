@@ -9,7 +9,7 @@ asked for, so both ends still agree about every coordinate.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from p2pfusion.split.grid import (
     single_cells,
 )
 from p2pfusion.split.indices import IndexSet
-from p2pfusion.split.keeping import Cells
+from p2pfusion.split.keeping import Cells, held_by
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
 from p2pfusion.split.streams import ExchangePlan
@@ -63,11 +63,54 @@ def without_pulled(plan: ExchangePlan, peer: str, cells: Cells) -> Cells:
     )
 
 
-def asked_cells(plan: ExchangePlan, source: str, target: str, asked: bytes) -> Cells:
-    """What the source sends of the cells that the target has named."""
+def asked_cells(plan: ExchangePlan, *said_to_have: str, asked: bytes) -> Cells:
+    """Of the cells that were named those that nobody trains, and all of these have
+    newest by the table."""
     named = unpack_cells(plan.layout, asked)
-    may = _restorable(plan, source, target)
+    may = _restorable(plan, *said_to_have)
     return tuple(mask & cells for mask, cells in zip(may, named, strict=True))
+
+
+def shared_out(
+    plan: ExchangePlan,
+    cells: Cells,
+    among: Collection[str],
+    *,
+    but: Mapping[str, Cells],
+) -> dict[str, Cells]:
+    """Few of these peers that have the cells newest, and which each is asked for.
+
+    ``but``: what each was asked for before.
+    """
+    chosen: dict[str, Cells] = {}
+    rest = {peer: held_by(plan, cells, peer) for peer in sorted(among)}
+    rest = {peer: minus(held, but.get(peer, ())) for peer, held in rest.items()}
+    while rest:
+        sizes = {peer: _count(held) for peer, held in rest.items()}
+        best = max(sizes, key=lambda peer: sizes[peer])
+        if not sizes[best]:
+            break
+        chosen[best] = unpack_cells(plan.layout, pack_cells(rest.pop(best)))
+        rest = {peer: minus(held, chosen[best]) for peer, held in rest.items()}
+    return chosen
+
+
+def minus(cells: Cells, others: Cells | tuple[()]) -> Cells:
+    """The cells without the others, if there are any."""
+    if not others:
+        return cells
+    return tuple(a & ~b for a, b in zip(cells, others, strict=True))
+
+
+def plus(cells: Cells, others: Cells | tuple[()]) -> Cells:
+    """The cells with the others, if there are any."""
+    if not others:
+        return cells
+    return tuple(a | b for a, b in zip(cells, others, strict=True))
+
+
+def _count(cells: Cells) -> int:
+    return sum(int(mask.sum()) for mask in cells)
 
 
 def _restorable(plan: ExchangePlan, *peers: str) -> Cells:
@@ -91,7 +134,7 @@ def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:
 
 def asked_products(cells: Cells) -> Iterator[Iterator[tuple[IndexSet, ...]]]:
     """Per signature, the products of index sets that a stream of these cells has."""
-    few = sum(int(mask.sum()) for mask in cells) <= ONE_BY_ONE
+    few = _count(cells) <= ONE_BY_ONE
     return (single_cells(mask) if few else rectangles(mask) for mask in cells)
 
 

@@ -9,7 +9,12 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import Refusal, Request, StreamStart
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.restoring import lacking_cells, pack_cells, unpack_cells
+from p2pfusion.split.restoring import (
+    lacking_cells,
+    pack_cells,
+    shared_out,
+    unpack_cells,
+)
 from tests.protocol.swarm import Swarm, started
 
 LAST = 4
@@ -27,15 +32,15 @@ def everything(plan: ExchangePlan, peer: str) -> Cells:
     return lacking_cells(plan, peer, [v * 0 for v in plan.homes.version])
 
 
-def asked_of(swarm: Swarm, name: str) -> dict[str, Cells]:
-    """The cells that a peer got from others, by source."""
+def asked_of(swarm: Swarm, name: str) -> list[tuple[str, Cells]]:
+    """The cells that a peer got from others, stream by stream."""
     host = swarm.hosts[name]
     layout = swarm.manifest.layout
-    return {
-        stream.source: unpack_cells(layout, stream.asked)
+    return [
+        (stream.source, unpack_cells(layout, stream.asked))
         for stream in host.received.get(LAST, [])
         if stream.hop == Hop.RESTORE
-    }
+    ]
 
 
 def united(parts: list[Cells]) -> Cells:
@@ -51,12 +56,12 @@ def test_few_are_asked_for_all_that_somebody_has() -> None:
     cells = everything(plan, "p1")
     swarm.event("p1", e.FoundLacking(LAST, cells))
     settle(swarm)
-    got = united(list(asked_of(swarm, "p1").values()))
+    got = united([part for _, part in asked_of(swarm, "p1")])
     others = [plan.homes.copies(i, ["p0", "p2", "p3"]) for i in range(len(cells))]
     assert any(mask.any() for mask in got)
     for mask, lacked, copies in zip(got, cells, others, strict=True):
         assert np.array_equal(mask, lacked & copies.any(axis=0))
-    total = sum(int(m.sum()) for part in asked_of(swarm, "p1").values() for m in part)
+    total = sum(int(m.sum()) for _, part in asked_of(swarm, "p1") for m in part)
     assert total == sum(int(mask.sum()) for mask in got), "something came twice"
 
 
@@ -66,10 +71,26 @@ def test_what_one_lacks_as_well_the_next_is_asked_for() -> None:
     swarm.hosts["p0"].absent_here = b"\xff"
     swarm.event("p1", e.FoundLacking(LAST, cells))
     settle(swarm)
-    got = asked_of(swarm, "p1")
+    got = dict(asked_of(swarm, "p1"))
     assert set(got) == {"p0", "p2"}
     for mask, lacked in zip(got["p2"], cells, strict=True):
         assert np.array_equal(mask, lacked)
+
+
+def test_what_one_lacks_is_asked_of_another_that_was_asked_for_something_else() -> None:
+    swarm, plan = at_the_end(4, fraction="3/4")
+    cells = everything(plan, "p1")
+    first = shared_out(plan, cells, {"p0", "p2", "p3"}, but={})
+    assert len(first) > 1, "one has everything"
+    best = next(iter(first))
+    swarm.hosts[best].absent_here = b"\xff"
+    swarm.event("p1", e.FoundLacking(LAST, cells))
+    settle(swarm)
+    got = [part for source, part in asked_of(swarm, "p1") if source != best]
+    others = sorted({"p0", "p2", "p3"} - {best})
+    have = [plan.homes.copies(i, others).any(axis=0) for i in range(len(cells))]
+    for mask, lacked, copies in zip(united(got), cells, have, strict=True):
+        assert np.array_equal(mask, lacked & copies)
 
 
 def test_nobody_is_asked_twice_in_one_round() -> None:
@@ -78,7 +99,7 @@ def test_nobody_is_asked_twice_in_one_round() -> None:
         swarm.hosts[name].absent_here = b"\xff"
     swarm.event("p1", e.FoundLacking(LAST, everything(plan, "p1")))
     settle(swarm)
-    assert set(asked_of(swarm, "p1")) == {"p0", "p2"}
+    assert [source for source, _ in asked_of(swarm, "p1")] == ["p0", "p2"]
     assert not swarm.hosts["p1"].peer.exchange.pulls.of_hop(Hop.RESTORE)
 
 
@@ -89,7 +110,7 @@ def test_who_falls_silent_is_replaced() -> None:
     swarm.kill("p0")
     swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
     settle(swarm)
-    assert set(asked_of(swarm, "p1")) == {"p2"}
+    assert [source for source, _ in asked_of(swarm, "p1")] == ["p2"]
 
 
 @pytest.mark.parametrize("number", [LAST - 1, LAST + 1])
@@ -97,7 +118,7 @@ def test_what_a_round_lacked_that_is_over_concerns_nobody(number: int) -> None:
     swarm, plan = at_the_end()
     swarm.event("p1", e.FoundLacking(number, everything(plan, "p1")))
     settle(swarm)
-    assert asked_of(swarm, "p1") == {}
+    assert asked_of(swarm, "p1") == []
 
 
 def test_a_round_does_not_wait_for_what_is_lacking_and_its_end_ends_it() -> None:

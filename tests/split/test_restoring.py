@@ -18,6 +18,7 @@ from p2pfusion.split.restoring import (
     asked_segments,
     lacking_cells,
     pack_cells,
+    shared_out,
     unpack_cells,
     without_pulled,
 )
@@ -85,7 +86,7 @@ def test_a_source_sends_what_was_named_and_both_are_said_to_have(
 ) -> None:
     history, cells = drawn
     plan = last_plan(history)
-    found = in_cells(plan, asked_cells(plan, source, target, pack_cells(cells)))
+    found = in_cells(plan, asked_cells(plan, source, target, asked=pack_cells(cells)))
     known = all(plan.homes.position(peer) is not None for peer in (source, target))
     both = newest_at(plan, source) & newest_at(plan, target) if known else set()
     assert found == in_cells(plan, cells) & both & untrained(history)
@@ -101,6 +102,30 @@ def test_who_catches_up_does_not_ask_for_what_comes_anyway(
     comes = [streamed(plan, Hop.CATCH_UP, source, peer) for source in plan.peers]
     rest = in_cells(plan, without_pulled(plan, peer, cells))
     assert rest == in_cells(plan, cells) - set().union(*comes)
+
+
+@slow
+@given(named(), st.sets(st.sampled_from(NAMES)), st.data())
+def test_what_is_lacking_is_asked_of_one_each_and_of_nobody_twice(
+    drawn: tuple[History, Cells], among: set[str], data: st.DataObject
+) -> None:
+    history, cells = drawn
+    plan = last_plan(history)
+    among = {peer for peer in among if plan.homes.position(peer) is not None}
+    before = {
+        peer: data.draw(cells_of(history.layout))
+        for peer in data.draw(st.sets(st.sampled_from(NAMES)))
+    }
+    can = {
+        peer: (newest_at(plan, peer) & in_cells(plan, cells))
+        - (in_cells(plan, before[peer]) if peer in before else set())
+        for peer in among
+    }
+    found = shared_out(plan, cells, among, but=before)
+    parts = {peer: in_cells(plan, part) for peer, part in found.items()}
+    assert all(parts[peer] and parts[peer] <= can[peer] for peer in parts)
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values()))
+    assert set().union(*parts.values()) == set().union(*can.values())
 
 
 @given(layouts(), st.data())
