@@ -25,7 +25,7 @@ from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.restoring import lacking_cells
+from p2pfusion.split.restoring import lacking_cells, wanted_versions
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Offer, Store
 
@@ -277,7 +277,7 @@ class Payloads:
             segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
             # table says how the rounds were planned, the store how they went.
-            wanted = numbers.homes.version
+            wanted = wanted_versions(numbers.plan, stream.least)
             lacks = [not self.store.holds(segment, wanted) for segment in segments]
             absent = np.packbits(lacks).tobytes()
             buffer = encode(self.store.read_flat(segments), self._wire_dtype)

@@ -176,8 +176,8 @@ class Exchange:
     def asked(self, peer: str, request: Request, now: float) -> list[Effect]:
         """Another peer wants a stream: now, or when it is ready."""
         me = self.gossip.me
-        hop, number = request.hop, request.round_index
-        stream = StreamKey(hop, number, me, peer, request.instead_of, request.asked)
+        hop, number, more = request.hop, request.round_index, request.instead_of
+        stream = StreamKey(hop, number, me, peer, more, request.asked, request.least)
         serve = self.serves.asked(peer, request, stream)
         if isinstance(serve, Refusal):
             return [Send(peer, serve)]
@@ -374,7 +374,8 @@ class Exchange:
 
     def found_lacking(self, found: FoundLacking, now: float) -> list[Effect]:
         """Something is not here that is said to be: others are asked for it."""
-        return self.restoring.begin(self.round, found, online=self.online(now), now=now)
+        before, online = self.rounds.get(found.round_index - 1), self.online(now)
+        return self.restoring.begin(self.round, before, found, online=online, now=now)
 
     def export(self, number: int, now: float, *, lacks_own: bool) -> list[Effect]:
         """Pulls from every home what lives there."""

@@ -262,7 +262,8 @@ class SignedOffer:
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
 
-    ``asked``: on the hop ``restore``, the cells that the sender lacks, as bits.
+    ``asked``: on the hop ``restore``, the cells that the sender lacks, as bits, and
+    ``least`` the version that is good enough; 0: the newest by the table.
     """
 
     pull: int
@@ -273,6 +274,7 @@ class Request:
     offset: int
     limit: int
     asked: bytes = b""
+    least: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ class StreamKey:
     """Names one payload: ``source`` sends it to ``target`` in a hop of a round.
 
     ``instead_of`` names the silent reducer or home whose work ``source`` does, or "".
-    ``asked``: on the hop ``restore``, the cells that the target lacks, as bits.
+    ``asked``: on the hop ``restore``, the cells that the target lacks, as bits, and
+    ``least`` the version that is good enough; 0: the newest by the table.
     """
 
     hop: str
@@ -25,12 +26,14 @@ class StreamKey:
     target: str
     instead_of: str = ""
     asked: bytes = b""
+    least: int = 0
 
 
 def stream_cells(plan: ExchangePlan, stream: StreamKey) -> Cells:
     """Per signature, over the grid, what a stream from a home consists of."""
     if stream.hop == Hop.RESTORE:
-        return asked_cells(plan, stream.source, stream.target, asked=stream.asked)
+        ends = () if stream.least else (stream.source, stream.target)
+        return asked_cells(plan, *ends, asked=stream.asked)
     return plan.cells(
         Hop(stream.hop),
         source=stream.source,

@@ -25,7 +25,7 @@ from p2pfusion.split.grid import Counts, Mask, grid_shape, rectangles
 from p2pfusion.split.keeping import Cells as SplitCells
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.restoring import asked_products, lacking_cells
+from p2pfusion.split.restoring import asked_products, lacking_cells, wanted_versions
 
 KEPT_VIEWS = 64
 
@@ -254,7 +254,7 @@ class Holdings:
     def from_home(self, plan: ExchangePlan, parcel: Parcel) -> None:
         """Fills in what a stream from this home carries: what is really here."""
         cells, stream = self._sealed, parcel.stream
-        wanted = self._geometry.flat(plan.homes.version)
+        wanted = self._geometry.flat(wanted_versions(plan, stream.least))
         absent: list[bool] = []
         for index, places in self._geometry.blocks(plan, stream):
             here = bool((cells.claimed[places] >= wanted[places]).all())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,11 @@ farther apart is asked for in a later round."""
 
 SKIPPED_BYTES = 4
 """Begin what is packed: how many bytes without any bit were left out before it."""
+
+MAX_FORMER_CELLS = 1_024
+"""Cells of one round of which a peer remembers who had them before it."""
+
+MAX_VERSION = 2**31 - 1
 
 ONE_BY_ONE = 1_024
 """So few cells travel one by one: one that the source lacks then hides no other."""
@@ -95,6 +101,19 @@ def shared_out(
     return chosen
 
 
+def nowhere(
+    plan: ExchangePlan,
+    cells: Cells,
+    peers: Collection[str],
+    denied: Mapping[str, Cells],
+) -> Cells:
+    """Those of the cells that each of these peers lacks that is said to have them."""
+    for peer in peers:
+        said = held_by(plan, cells, peer)
+        cells = minus(cells, minus(said, denied.get(peer, ())))
+    return cells
+
+
 def minus(cells: Cells, others: Cells | tuple[()]) -> Cells:
     """The cells without the others, if there are any."""
     if not others:
@@ -123,6 +142,66 @@ def _restorable(plan: ExchangePlan, *peers: str) -> Cells:
             mask &= plan.homes.copies(index, [peer])[0] if known else np.False_
         found.append(mask)
     return tuple(found)
+
+
+def wanted_versions(plan: ExchangePlan, least: int) -> tuple[NDArray[np.int32], ...]:
+    """Per signature, over the grid, which version a source must have, or a later one.
+
+    ``least`` is good enough for whoever names it; 0 stands for the newest by the table.
+    """
+    newest = plan.homes.version
+    return tuple(np.full_like(each, least) for each in newest) if least else newest
+
+
+def absent_cells(layout: Layout, cells: Cells, absent: bytes) -> Cells:
+    """Which cells of a stream its source has marked as absent, in any parameter."""
+    bits = iter(np.unpackbits(np.frombuffer(absent, np.uint8)).tolist())
+    found = tuple(np.zeros_like(mask) for mask in cells)
+    pairs = zip(layout.signatures, asked_products(cells), found, strict=True)
+    for signature, products, lacking in pairs:
+        for product in products:
+            if any([next(bits, 1) for _ in signature.parameters]):
+                lacking[np.ix_(*(np.fromiter(each, np.int64) for each in product))] = (
+                    True
+                )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Former:
+    """Cells that were planned to be new, and who had their newest values before."""
+
+    planned: int
+    """The version that nobody made."""
+    version: int
+    holders: frozenset[str]
+    cells: Cells
+
+    def among(self, plan: ExchangePlan, cells: Cells) -> Former:
+        """Those of these cells that are still planned to be of that version."""
+        pairs = zip(self.cells, cells, plan.homes.version, strict=True)
+        kept = tuple(own & mask & (v == self.planned) for own, mask, v in pairs)
+        return Former(self.planned, self.version, self.holders, kept)
+
+
+def formerly(before: ExchangePlan, cells: Cells) -> list[Former]:
+    """Who had the newest values of cells before a round, by its table: in groups.
+
+    Of the first ``MAX_FORMER_CELLS`` that anybody had trained.
+    """
+    groups: dict[tuple[int, frozenset[str]], Cells] = {}
+    homes, left = before.homes, MAX_FORMER_CELLS
+    for index, mask in enumerate(cells):
+        places = np.argwhere(mask & (homes.version[index] > 0)).tolist()[:left]
+        left -= len(places)
+        for place in map(tuple, places):
+            newest = np.flatnonzero(homes.newest[index][(slice(None), *place)])
+            holders = frozenset(homes.peers[at] for at in newest.tolist())
+            key = int(homes.version[index][place]), holders
+            none = tuple(np.zeros_like(each) for each in cells)
+            groups.setdefault(key, none)[index][place] = True
+    planned = before.round_index + 1
+    return [Former(planned, *key, found) for key, found in groups.items()]
 
 
 def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:

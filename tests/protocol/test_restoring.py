@@ -32,14 +32,14 @@ def everything(plan: ExchangePlan, peer: str) -> Cells:
     return lacking_cells(plan, peer, [v * 0 for v in plan.homes.version])
 
 
-def asked_of(swarm: Swarm, name: str) -> list[tuple[str, Cells]]:
-    """The cells that a peer got from others, stream by stream."""
+def asked_of(swarm: Swarm, name: str, *, late: bool = False) -> list[tuple[str, Cells]]:
+    """The newest cells that a peer got from others, or older ones, by streams."""
     host = swarm.hosts[name]
     layout = swarm.manifest.layout
     return [
         (stream.source, unpack_cells(layout, stream.asked))
         for stream in host.received.get(LAST, [])
-        if stream.hop == Hop.RESTORE
+        if stream.hop == Hop.RESTORE and bool(stream.least) is late
     ]
 
 
@@ -101,6 +101,58 @@ def test_nobody_is_asked_twice_in_one_round() -> None:
     settle(swarm)
     assert [source for source, _ in asked_of(swarm, "p1")] == ["p0", "p2"]
     assert not swarm.hosts["p1"].peer.exchange.pulls.of_hop(Hop.RESTORE)
+
+
+def former_holders(plan: ExchangePlan, cells: Cells) -> dict[str, Cells]:
+    """Which of the cells that were trained last each had newest before that."""
+    homes = plan.homes
+    return {
+        peer: tuple(
+            mask & homes.copies(index, [peer])[0] for index, mask in enumerate(cells)
+        )
+        for peer in homes.peers
+    }
+
+
+def test_what_all_lack_is_asked_of_those_who_had_it_before() -> None:
+    swarm, plan = at_the_end(4)
+    cells = everything(plan, "p1")
+    before = swarm.hosts["p1"].plans[LAST - 1]
+    others = ("p0", "p2", "p3")
+    for name in others:
+        swarm.hosts[name].absent_here = b"\xff"
+    swarm.event("p1", e.FoundLacking(LAST, cells))
+    settle(swarm)
+    fresh = tuple(
+        mask & (v == LAST) & (old > 0)
+        for mask, v, old in zip(
+            cells, plan.homes.version, before.homes.version, strict=True
+        )
+    )
+    had = former_holders(before, fresh)
+    late = asked_of(swarm, "p1", late=True)
+    assert late
+    for source, part in late:
+        for mask, may in zip(part, had[source], strict=True):
+            assert not (mask & ~may).any()
+    anywhere = united([had[name] for name in others])
+    for mask, may in zip(united([part for _, part in late]), anywhere, strict=True):
+        assert np.array_equal(mask, may)
+
+
+def test_as_long_as_one_has_not_answered_nothing_older_is_taken() -> None:
+    swarm, plan = at_the_end(4)
+    for name in ("p0", "p2"):
+        swarm.hosts[name].absent_here = b"\xff"
+    swarm.kill("p3")
+    swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
+    cells = everything(plan, "p1")
+    swarm.event("p1", e.FoundLacking(LAST, cells))
+    settle(swarm)
+    said = plan.homes
+    for _, part in asked_of(swarm, "p1", late=True):
+        for index, mask in enumerate(part):
+            assert not (mask & said.copies(index, ["p3"])[0]).any()
 
 
 def test_who_falls_silent_is_replaced() -> None:

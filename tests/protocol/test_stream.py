@@ -27,7 +27,9 @@ def test_a_stream_is_one_and_the_same_thing(
     plan = last_plan(history)
     source, target = data.draw(st.permutations(NAMES))[:2]
     asked = pack_cells(tuple(version > 0 for version in plan.homes.version))
-    stream = StreamKey(hop.value, plan.round_index, source, target, asked=asked)
+    least = data.draw(st.sampled_from((0, 3)))
+    ends = (hop.value, plan.round_index, source, target)
+    stream = StreamKey(*ends, asked=asked, least=least)
     segments = coordinates(stream_segments(plan, stream))
     assert stream_elements(plan, stream) == len(segments)
     if hop in HOMEWARD:

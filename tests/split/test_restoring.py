@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +15,20 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import Hop
 from p2pfusion.split.restoring import (
     MAX_ASKED_BYTES,
+    MAX_FORMER_CELLS,
     ONE_BY_ONE,
     SKIPPED_BYTES,
+    absent_cells,
     asked_cells,
+    asked_products,
     asked_segments,
+    formerly,
     lacking_cells,
+    nowhere,
     pack_cells,
     shared_out,
     unpack_cells,
+    wanted_versions,
     without_pulled,
 )
 from tests.split.histories import (
@@ -171,3 +180,84 @@ def test_of_too_many_cells_the_first_are_named() -> None:
     packed = pack_cells((np.arange(lacking + 80) >= 80,))
     most = MAX_ASKED_BYTES - SKIPPED_BYTES
     assert packed == (10).to_bytes(SKIPPED_BYTES, "big") + b"\xff" * most
+
+
+@given(layouts(), st.data())
+def test_what_a_head_marks_is_absent_cell_by_cell(
+    layout: Layout, data: st.DataObject
+) -> None:
+    cells = data.draw(cells_of(layout))
+    pieces = list(asked_segments(layout, cells))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    marks = random.random(len(pieces)) < 0.3
+    absent = absent_cells(layout, cells, np.packbits(marks).tobytes())
+    expected = [np.zeros_like(mask) for mask in cells]
+    rest = iter(marks.tolist())
+    pairs = zip(layout.signatures, asked_products(cells), expected, strict=True)
+    for signature, products, mask in pairs:
+        for product in products:
+            lacks = [next(rest) for _ in signature.parameters]
+            for place in itertools.product(*product):
+                mask[place] |= any(lacks)
+    for found, mask in zip(absent, expected, strict=True):
+        assert np.array_equal(found, mask)
+
+
+@slow
+@given(named())
+def test_who_had_cells_before_a_round_stands_in_its_table(
+    drawn: tuple[History, Cells],
+) -> None:
+    history, cells = drawn
+    plan = last_plan(history)
+    homes = plan.homes
+    after = dataclasses.replace(plan, homes=plan.homes_after())
+    found = formerly(plan, cells)
+    seen: set[tuple[int, tuple[int, ...]]] = set()
+    for former in found:
+        assert former.planned == plan.round_index + 1 and former.version > 0
+        for index, mask in enumerate(former.cells):
+            for place in map(tuple, np.argwhere(mask).tolist()):
+                assert cells[index][place] and (index, place) not in seen
+                seen.add((index, place))
+                assert homes.version[index][place] == former.version
+                newest = homes.newest[index][(slice(None), *place)]
+                assert former.holders == set(np.array(homes.peers)[newest].tolist())
+        kept = former.among(after, cells)
+        for mask, own, version in zip(
+            kept.cells, former.cells, after.homes.version, strict=True
+        ):
+            assert np.array_equal(mask, own & (version == former.planned))
+    trained = sum(
+        int((mask & (version > 0)).sum())
+        for mask, version in zip(cells, homes.version, strict=True)
+    )
+    assert len(seen) == min(trained, MAX_FORMER_CELLS)
+
+
+@slow
+@given(named(), st.sets(st.sampled_from(NAMES)), st.data())
+def test_what_is_nowhere_all_of_them_have_denied(
+    drawn: tuple[History, Cells], peers: set[str], data: st.DataObject
+) -> None:
+    history, cells = drawn
+    plan = last_plan(history)
+    peers = {peer for peer in peers if plan.homes.position(peer) is not None}
+    denied = {peer: data.draw(cells_of(history.layout)) for peer in sorted(peers)[1:]}
+    expected = in_cells(plan, cells)
+    for peer in peers:
+        said = newest_at(plan, peer)
+        expected -= said - (in_cells(plan, denied[peer]) if peer in denied else set())
+    assert in_cells(plan, nowhere(plan, cells, peers, denied)) == expected
+
+
+@slow
+@given(histories(round_count=3), st.integers(0, 9))
+def test_a_version_that_is_good_enough_counts_everywhere(
+    history: History, least: int
+) -> None:
+    plan = last_plan(history)
+    wanted = wanted_versions(plan, least)
+    for found, newest in zip(wanted, plan.homes.version, strict=True):
+        assert found.dtype == newest.dtype and found.shape == newest.shape
+        assert np.array_equal(found, newest) if not least else (found == least).all()
