@@ -233,11 +233,13 @@ class Holdings:
         if stream.hop != Hop.FUSED:
             self._begin(plan.round_index)
             claimed = self.cells().claimed
+            # What is carried over late stands for a version that nobody made.
+            planned = self._geometry.flat(plan.homes.version) * bool(stream.least)
             for places, content in parcel.blocks:
                 is_newer = bool((claimed[places] > stream.round_index).any())
                 if content is not None and not is_newer:
                     self._cells.claimed[places] = stream.round_index
-                    self._cells.content[places] = content
+                    self._cells.content[places] = np.maximum(content, planned[places])
             return
         if not stream.instead_of and parcel.present is None:
             position = self._geometry.view(plan).positions[stream.source]
