@@ -84,6 +84,7 @@ NUMPY_IN_PURE = {
     "split/homes.py",
     "split/copies.py",
     "split/keeping.py",
+    "split/restoring.py",
     "split/ranges.py",
     "split/coverage.py",
     "split/reducers.py",

@@ -1,4 +1,4 @@
-"""What a planned stream consists of, and which of it its sender has no values for."""
+"""Which parts of a stream its sender has no values for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ import numpy as np
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol.events import StreamKey
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.segment import Segment
-
-
-def segments_of(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
-    """The segments of a stream, in the order of its payload."""
-    return plan.stream(
-        Hop(stream.hop),
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    )
 
 
 def present_ranges(plan: ExchangePlan, stream: StreamKey, absent: bytes) -> list[bool]:

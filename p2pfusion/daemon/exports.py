@@ -120,7 +120,7 @@ class Exports:
             return
         export.told_at = now
         done = self._received_bytes() - export.received_before
-        total = done + self._node.peer.exchange.export_left_bytes
+        total = done + self._node.peer.exchange.exports.left_bytes
         export.request.progress({"done_bytes": done, "total_bytes": total})
 
     def assembled(self, effect: Assembled) -> None:

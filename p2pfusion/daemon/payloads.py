@@ -17,14 +17,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfusion.daemon.absence import present_bits, present_ranges, segments_of
+from p2pfusion.daemon.absence import present_bits, present_ranges
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
+from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.restoring import lacking_cells, wanted_versions
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Store
 
@@ -77,6 +80,12 @@ class Payloads:
     def forget(self, round_index: int) -> None:
         """Nobody will ask for this round any more."""
         self._rounds.pop(round_index, None)
+
+    def lacking(self, plan: ExchangePlan) -> Cells:
+        """What the table of homes says that is here newest, and that is not."""
+        count = len(plan.layout.signatures)
+        versions = [self.store.versions(index) for index in range(count)]
+        return lacking_cells(plan, self.me, versions)
 
     def offered(self, round_index: int, path: Path, split: Split) -> None:
         """The trainer wrote its values here; their round may be over."""
@@ -216,7 +225,7 @@ class Payloads:
         absent: bytes,
         export: Writer | None,
     ) -> Sink | None:
-        segments = list(segments_of(numbers.plan, stream))
+        segments = list(stream_segments(numbers.plan, stream))
         writer: Writer | None = self.store
         version = stream.round_index
         if stream.hop == Hop.FUSED:
@@ -312,10 +321,10 @@ class Payloads:
             values, absent = _contribution(numbers, stream)
             buffer = encode(values, self._wire_dtype)
         else:
-            segments = segments_of(numbers.plan, stream)
+            segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
             # table says how the rounds were planned, the store how they went.
-            wanted = numbers.homes.version
+            wanted = wanted_versions(numbers.plan, stream.least)
             lacks = [not self.store.holds(segment, wanted) for segment in segments]
             absent = np.packbits(lacks).tobytes()
             buffer = encode(self.store.read_flat(segments), self._wire_dtype)
@@ -354,7 +363,7 @@ def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, byt
     if offer is None:
         raise LocalProtocolError("a contribution was served before it was made")
     if inside is None:
-        return offer.read_flat(segments_of(plan, stream)), b""
+        return offer.read_flat(stream_segments(plan, stream)), b""
     ids = plan.ranges(
         Hop.CONTRIBUTION,
         source=stream.source,

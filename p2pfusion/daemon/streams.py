@@ -49,6 +49,12 @@ class Streams:
 
     def _enter_round(self, effect: events.EnterRound) -> None:
         self._payloads.enter(effect.plan, effect.homes)
+        if self._node.disk.is_full:
+            return  # it could not be kept
+        lacking = self._payloads.lacking(effect.plan)
+        if any(mask.any() for mask in lacking):
+            number = effect.plan.round_index
+            self._node.handle(events.FoundLacking(number, lacking))
 
     def _offer_late(self, effect: events.OfferLate) -> None:
         self._payloads.offer_late(effect.round_index, effect.base_round)

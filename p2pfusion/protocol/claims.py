@@ -46,6 +46,12 @@ class Claims:
             if self.detector.listens_to(peer)
         )
 
+    def far_from(self, round_index: int) -> set[str]:
+        """Who says to be in quite another round, and will hardly offer in this one."""
+        near = (round_index - 1, round_index)
+        listens_to, contacts = self.detector.listens_to, self.detector.contacts
+        return {p for p in contacts if listens_to(p) and self.round_of(p) not in near}
+
     def are_at(self, round_index: int, now: float) -> bool:
         """Whether most of those online are in this round, or further."""
         if self.detector.furthest < round_index:

@@ -31,25 +31,13 @@ from p2pfusion.protocol.results import Announced as Announced
 from p2pfusion.protocol.results import Moved as Moved
 from p2pfusion.protocol.results import TrainingFailed as TrainingFailed
 from p2pfusion.protocol.results import TrainingFinished as TrainingFinished
+from p2pfusion.protocol.stream import StreamKey as StreamKey
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.segment import Split
 
 Details = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class StreamKey:
-    """Names one payload: ``source`` sends it to ``target`` in a hop of a round.
-
-    ``instead_of`` names the silent reducer or home whose work ``source`` does, or "".
-    """
-
-    hop: str
-    round_index: int
-    source: str
-    target: str
-    instead_of: str = ""
 
 
 # --- Events --------------------------------------------------------------------------
@@ -112,6 +100,14 @@ class ExportRequested:
 
 
 @dataclass(frozen=True)
+class FoundLacking:
+    """As this round began, these cells were older here than the table of homes says."""
+
+    round_index: int
+    cells: Cells = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Drain:
     """Enter no further round; report when everybody has got what they asked for."""
 
@@ -140,6 +136,7 @@ Event = (
     | Announced
     | Moved
     | ExportRequested
+    | FoundLacking
     | Leave
     | Recover
     | ChangeFraction

@@ -19,6 +19,7 @@ from p2pfusion.protocol.events import (
     CloseSink,
     Effect,
     Forget,
+    FoundLacking,
     OpenSink,
     Send,
     StreamKey,
@@ -36,10 +37,14 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.offering import Offering
 from p2pfusion.protocol.pause import Pause
+from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import Hop
+
+BESIDE = frozenset({Hop.EXPORT, Hop.RESTORE})
+"""Hops that no round waits for."""
 
 NO_DIGEST = bytes(16)
 """A table of homes is asked for before its plan is known."""
@@ -67,6 +72,7 @@ class Exchange:
         self.homes: dict[int, Homes] = {}
         self._early: dict[str, tuple[float, Offer]] = {}
         self.exports = Exports(self.pulls)
+        self.restoring = Restoring(self.pulls)
         self.pause = Pause(gossip)
         self.steps = Steps()
         self._table = bytearray()
@@ -88,23 +94,14 @@ class Exchange:
         online = self.online(now)
         for round_ in list(self.rounds.values()):
             if not round_.trains:
-                round_.attendance.pass_over(self._elsewhere(round_))
+                away = self.gossip.claims.far_from(round_.number)
+                round_.attendance.pass_over(away & round_.attendance.expected)
             effects += round_.tick(online, now)
         for again in self.pulls.retry(now):
             if isinstance(again, Send):
                 self.gossip.detector.doubt(again.peer, now)
             effects.append(again)
         return effects
-
-    def _elsewhere(self, round_: Round) -> set[str]:
-        """Who says to be in quite another round, and will hardly offer in this one."""
-        near = (round_.number - 1, round_.number)
-        round_of = self.gossip.claims.round_of
-        return {
-            peer
-            for peer in round_.attendance.expected
-            if self.gossip.detector.listens_to(peer) and round_of(peer) not in near
-        }
 
     def deadline(self, before: float = float("inf")) -> float | None:
         """When ``tick`` may have something to do; None also if not before."""
@@ -158,7 +155,7 @@ class Exchange:
 
     def forget(self, before: int, now: float) -> list[Effect]:
         """Rounds before the previous one are served, and waited for, no more."""
-        effects: list[Effect] = self.serves.drop_where(before=before)
+        effects = self.serves.drop_where(before=before) + self.restoring.end()
         for number in [n for n in self.rounds if n < before]:
             del self.rounds[number], self.homes[number]
             for pull in self.pulls.of_round(number):
@@ -181,9 +178,8 @@ class Exchange:
     def asked(self, peer: str, request: Request, now: float) -> list[Effect]:
         """Another peer wants a stream: now, or when it is ready."""
         me = self.gossip.me
-        stream = StreamKey(
-            request.hop, request.round_index, me, peer, request.instead_of
-        )
+        hop, number, more = request.hop, request.round_index, request.instead_of
+        stream = StreamKey(hop, number, me, peer, more, request.asked, request.least)
         serve = self.serves.asked(peer, request, stream)
         if isinstance(serve, Refusal):
             return [Send(peer, serve)]
@@ -296,8 +292,8 @@ class Exchange:
 
     def _arrived(self, pull: Pull, now: float) -> list[Effect]:
         stream, absent = pull.stream, pull.absent_count
-        if stream.hop == Hop.EXPORT:
-            return self._exported(pull, now)
+        if stream.hop in BESIDE:
+            return self._ended_beside(pull, now)
         online = self.online(now) if absent else set()
         return self.rounds[stream.round_index].arrived(stream, absent, online, now)
 
@@ -322,9 +318,9 @@ class Exchange:
         if stream.hop == TABLE:
             self.cancel_table()
             return []
-        if stream.hop == Hop.EXPORT:
+        if stream.hop in BESIDE:
             pull.absent_count = max(1, pull.absent_count)
-            return self.pulls.cancel(pull) + self._exported(pull, now)
+            return self.pulls.cancel(pull) + self._ended_beside(pull, now)
         round_ = self.rounds.get(stream.round_index)
         if round_ is None:
             return self.pulls.cancel(pull)
@@ -376,7 +372,12 @@ class Exchange:
         table, self._complete_table = self._complete_table, None
         return table
 
-    # --- Exports ---------------------------------------------------------------------
+    # --- Beside the rounds -----------------------------------------------------------
+
+    def found_lacking(self, found: FoundLacking, now: float) -> list[Effect]:
+        """Something is not here that is said to be: others are asked for it."""
+        before, online = self.rounds.get(found.round_index - 1), self.online(now)
+        return self.restoring.begin(self.round, before, found, online=online, now=now)
 
     def export(self, number: int, now: float, *, lacks_own: bool) -> list[Effect]:
         """Pulls from every home what lives there."""
@@ -389,11 +390,7 @@ class Exchange:
             lacks_own=lacks_own,
         )
 
-    def _exported(self, pull: Pull, now: float) -> list[Effect]:
+    def _ended_beside(self, pull: Pull, now: float) -> list[Effect]:
         round_ = self.rounds.get(pull.stream.round_index)
-        return self.exports.ended(pull, round_, online=self.online(now), now=now)
-
-    @property
-    def export_left_bytes(self) -> int:
-        """What is still to come of the exports that are under way."""
-        return self.exports.left_bytes
+        owner = self.exports if pull.stream.hop == Hop.EXPORT else self.restoring
+        return owner.ended(pull, round_, online=self.online(now), now=now)

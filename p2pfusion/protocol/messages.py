@@ -300,7 +300,11 @@ class SignedClosing:
 
 @dataclass(frozen=True)
 class Request:
-    """Send me the stream of this hop, from ``offset``, up to byte ``limit``."""
+    """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
+
+    ``asked``: on the hop ``restore``, the cells that the sender lacks, as bits, and
+    ``least`` the version that is good enough; 0: the newest by the table.
+    """
 
     pull: int
     hop: str
@@ -309,6 +313,8 @@ class Request:
     instead_of: str
     offset: int
     limit: int
+    asked: bytes = b""
+    least: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from p2pfusion.protocol.events import (
     Expect,
     ExportRequested,
     Found,
+    FoundLacking,
     Leave,
     Misbehaved,
     Moved,
@@ -212,6 +213,8 @@ class Peer:
                 return self._knock_failed(event)
             case ExportRequested(number, lacks_own):
                 return self.exchange.export(number, now, lacks_own=lacks_own)
+            case FoundLacking():
+                return self.exchange.found_lacking(event, now)
             case Drain():
                 self.course.draining.is_wanted = True
             case Stopping():

@@ -30,13 +30,14 @@ from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.phases import TRANSITIONS, Phase, Signal
 from p2pfusion.protocol.reduction import Reduction
+from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.keeping import Cells, cells_to_keep, held_by, keepers
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
 
 ROUND_HOPS = frozenset({Hop.CONTRIBUTION, Hop.FUSED, Hop.HOME, Hop.CATCH_UP, Hop.KEEP})
-"""The hops that a round waits for; tables and exports only name one."""
+"""The hops that a round waits for; other streams only name one."""
 
 
 @dataclass
@@ -263,9 +264,7 @@ class Round:
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""
-        ends = (stream.source, stream.target)
-        elements = self.plan.elements(stream.hop, *ends, stream.instead_of)
-        return elements * self.pace.bytes_per_element
+        return stream_elements(self.plan, stream) * self.pace.bytes_per_element
 
     def _pull(self, stream: StreamKey, now: float) -> list[Effect]:
         size = self.stream_bytes(stream)

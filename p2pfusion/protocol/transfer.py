@@ -58,6 +58,8 @@ class Pull:
     opened: bool = False
     absent_count: int = 0
     """Parts that the sender has no values for, as the stream's head said."""
+    absent: bytes = b""
+    """Which parts those are."""
 
     def request(self) -> Send:
         """The message that asks for what is still missing."""
@@ -72,6 +74,8 @@ class Pull:
                 key.instead_of,
                 self.received,
                 self.granted,
+                key.asked,
+                key.least,
             ),
         )
 
@@ -116,6 +120,7 @@ class Pulls:
         if pull.opened:
             return []
         pull.opened = True
+        pull.absent = start.absent
         pull.absent_count = int.from_bytes(start.absent, "big").bit_count()
         pull.total_bytes = start.total_bytes
         return [

@@ -61,6 +61,7 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.schema import Check
 from p2pfusion.split.plan import Hop
+from p2pfusion.split.restoring import MAX_ASKED_BYTES, MAX_VERSION
 
 Frame = bytes | memoryview
 
@@ -104,7 +105,10 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
     SignedOffer: (9, (_signed,)),
     Request: (
         10,
-        (_number, schema.one_of(HOPS), _number, _digest, _name, _number, _number),
+        (
+            *(_number, schema.one_of(HOPS), _number, _digest, _name, _number, _number),
+            *(schema.raw(MAX_ASKED_BYTES), schema.whole(0, MAX_VERSION)),
+        ),
     ),
     Refusal: (11, (_number, schema.one_of(REFUSAL_REASONS))),
     Credit: (12, (_number, _number)),

@@ -15,9 +15,10 @@ import numpy as np
 
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
+from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
-from p2pfusion.simulation.holdings import Parcel, stream_elements
+from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
 from p2pfusion.split.grid import Mask
 from p2pfusion.split.plan import ExchangePlan, Hop
@@ -128,6 +129,15 @@ class Hands:
         life.plans[plan.round_index] = plan
         life.homes[plan.round_index] = effect.homes
         self._world.checks.entering(life, plan)
+        cells = life.holdings.lacking(plan)
+        if any(mask.any() for mask in cells):
+            found = e.FoundLacking(plan.round_index, cells)
+            self._world.at(life.clock, self._lacks, (life, found))
+
+    def _lacks(self, what: tuple[Life, e.FoundLacking]) -> None:
+        life, found = what
+        if life.is_current:
+            self._world.give(life, found)
 
     def _forget(self, life: Life, effect: e.Forget) -> None:
         number = effect.round_index

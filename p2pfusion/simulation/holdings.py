@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfusion.protocol.events import StreamKey
+from p2pfusion.protocol.stream import StreamKey, stream_cells
 from p2pfusion.simulation.disk import Cells, Versions
 from p2pfusion.simulation.planner import Memory
 from p2pfusion.split.grid import Counts, Mask, grid_shape, rectangles
+from p2pfusion.split.keeping import Cells as SplitCells
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.restoring import asked_products, lacking_cells, wanted_versions
 
 KEPT_VIEWS = 64
 
@@ -50,13 +52,22 @@ class Geometry:
         flat = np.concatenate([np.asarray(grid).reshape(-1) for grid in grids])
         return flat.astype(np.int64)
 
-    def blocks(self, cells: Sequence[Mask]) -> Iterator[tuple[int, Counts]]:
-        """The rectangles of a stream from a home: signature, and places in the array.
+    def grids(self, flat: Versions) -> list[Versions]:
+        """The flat array, signature by signature."""
+        return [flat[places] for places in self._places]
+
+    def blocks(
+        self, plan: ExchangePlan, stream: StreamKey
+    ) -> Iterator[tuple[int, Counts]]:
+        """The products of a stream from a home: signature, and places in the array.
 
         In the order of the stream, which has one segment for each and parameter.
         """
-        for index, mask in enumerate(cells):
-            for sets in rectangles(mask):
+        cells = stream_cells(plan, stream)
+        cut = map(rectangles, cells)
+        products = asked_products(cells) if stream.hop == Hop.RESTORE else cut
+        for index, each in enumerate(products):
+            for sets in each:
                 at = np.ix_(*(np.fromiter(each, np.int64) for each in sets))
                 yield index, np.asarray(self._places[index][at]).reshape(-1)
 
@@ -112,12 +123,6 @@ class PlanCells:
             np.concatenate(pulled, axis=1),
             after.astype(np.int32),
         )
-
-
-def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
-    """Elements of a stream of this plan."""
-    ends = (stream.source, stream.target)
-    return plan.elements(stream.hop, *ends, stream.instead_of)
 
 
 @dataclass
@@ -228,11 +233,13 @@ class Holdings:
         if stream.hop != Hop.FUSED:
             self._begin(plan.round_index)
             claimed = self.cells().claimed
+            # What is carried over late stands for a version that nobody made.
+            planned = self._geometry.flat(plan.homes.version) * bool(stream.least)
             for places, content in parcel.blocks:
                 is_newer = bool((claimed[places] > stream.round_index).any())
                 if content is not None and not is_newer:
                     self._cells.claimed[places] = stream.round_index
-                    self._cells.content[places] = content
+                    self._cells.content[places] = np.maximum(content, planned[places])
             return
         if not stream.instead_of and parcel.present is None:
             position = self._geometry.view(plan).positions[stream.source]
@@ -241,18 +248,17 @@ class Holdings:
         ids = self._geometry.view(plan).fused_ranges(plan, stream)
         self._ranges(plan, ids if parcel.present is None else ids[parcel.present])
 
+    def lacking(self, plan: ExchangePlan) -> SplitCells:
+        """What the table of homes says that is here newest, and that is not."""
+        versions = self._geometry.grids(self.cells().claimed)
+        return lacking_cells(plan, self._me, versions)
+
     def from_home(self, plan: ExchangePlan, parcel: Parcel) -> None:
         """Fills in what a stream from this home carries: what is really here."""
         cells, stream = self._sealed, parcel.stream
-        wanted = self._geometry.flat(plan.homes.version)
-        masks = plan.cells(
-            Hop(stream.hop),
-            source=stream.source,
-            target=stream.target,
-            instead_of=stream.instead_of or None,
-        )
+        wanted = self._geometry.flat(wanted_versions(plan, stream.least))
         absent: list[bool] = []
-        for index, places in self._geometry.blocks(masks):
+        for index, places in self._geometry.blocks(plan, stream):
             here = bool((cells.claimed[places] >= wanted[places]).all())
             content = cells.content[places].copy() if here else None
             parcel.blocks.append((places, content))

@@ -163,6 +163,8 @@ class Outcome:
     violations: list[Violation] = field(default_factory=list)
     gaps: list[Violation] = field(default_factory=list)
     """What is known not to be built yet, and showed."""
+    observed: Counter[str] = field(default_factory=Counter)
+    """How often something showed that is not promised not to."""
 
     def to_data(self) -> dict[str, object]:
         """As ``sim --json`` prints it."""
@@ -182,6 +184,7 @@ class Outcome:
             "roster_convergence_s": self.roster_convergence_s,
             "bytes_per_peer_round": self.bytes_per_peer_round,
             "control_bytes_per_peer_s": self.control_bytes_per_peer_s,
+            "observed": dict(sorted(self.observed.items())),
             "known_gaps": dict(sorted(Counter(g.check for g in self.gaps).items())),
             "violations": [
                 {**asdict(each), "replay": setting.command} for each in self.violations
@@ -269,4 +272,5 @@ def _outcome(
         control_bytes_per_peer_s=sum(m.control_bytes for m in machines) / seconds,
         violations=world.checks.violations,
         gaps=world.checks.gaps,
+        observed=world.checks.observed,
     )

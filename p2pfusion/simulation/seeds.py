@@ -43,6 +43,8 @@ class Told:
     command: str
     violations: tuple[str, ...]
     gaps: frozenset[str]
+    """Known ones."""
+    observed: frozenset[str]
     events: int
 
 
@@ -63,7 +65,8 @@ def told(outcome: Outcome) -> Told:
     """An outcome as plain text, as it travels between processes."""
     found = (f"{v.at_s:.3f} {v.check} {v.peer}: {v.text}" for v in outcome.violations)
     gaps = frozenset(gap.check for gap in outcome.gaps)
-    return Told(outcome.setting.command, tuple(found), gaps, outcome.events)
+    observed = frozenset(outcome.observed)
+    return Told(outcome.setting.command, tuple(found), gaps, observed, outcome.events)
 
 
 def run_seed(seed: int) -> Told:
@@ -88,9 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args(arguments)
     seeds = range(given.first, given.first + given.seeds)
-    began, failed, gaps, events = time.monotonic(), 0, Counter[str](), 0
+    began, failed, events = time.monotonic(), 0, 0
+    gaps, observed = Counter[str](), Counter[str]()
     for count, each in enumerate(run_seeds(seeds, given.processes), 1):
         gaps.update(each.gaps)
+        observed.update(each.observed)
+        if each.gaps:
+            print(f"Gap       {', '.join(sorted(each.gaps))}\nAgain     {each.command}")
         events += each.events
         if each.violations:
             failed += 1
@@ -101,8 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{count} seeds, {failed} failed, {events:,} events, {seconds:.0f} s",
                 flush=True,
             )
-    if gaps:
-        print("Known gaps: " + ", ".join(f"{k} {n}" for k, n in sorted(gaps.items())))
+    for what, counts in (("Known gaps", gaps), ("Observed", observed)):
+        if counts:
+            pairs = (f"{check} {count}" for check, count in sorted(counts.items()))
+            print(f"{what}: {', '.join(pairs)}")
     return 1 if failed else 0
 
 

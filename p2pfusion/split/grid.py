@@ -10,7 +10,7 @@ Source of the grid: ``layout.Axis.cell_size``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,12 +106,25 @@ def rectangles(mask: Mask) -> Iterator[tuple[IndexSet, ...]]:
             yield (chosen, *rest)
 
 
+def single_cells(mask: Mask) -> Iterator[tuple[IndexSet, ...]]:
+    """A boolean grid as products of one cell each, in C order."""
+    for place in np.argwhere(mask).tolist():
+        yield tuple(IndexSet.from_indices([index]) for index in place)
+
+
 def mask_segments(
     layout: Layout, signature: Signature, mask: Mask
 ) -> Iterator[Segment]:
     """The cells of a grid as segments: rectangle by rectangle, then by parameter."""
+    return product_segments(layout, signature, rectangles(mask))
+
+
+def product_segments(
+    layout: Layout, signature: Signature, products: Iterable[tuple[IndexSet, ...]]
+) -> Iterator[Segment]:
+    """Products of sets of cells as segments: product by product, then by parameter."""
     axes = [layout.axis(name) for name in signature.axes]
-    for cells in rectangles(mask):
+    for cells in products:
         indices = [axis.cells(each) for axis, each in zip(axes, cells, strict=True)]
         for parameter in signature.parameters:
             yield _rectangle_segment(layout, parameter, indices)

@@ -25,6 +25,7 @@ OUTCOME: dict[str, object] = {
     "roster_convergence_s": None,
     "bytes_per_peer_round": {"p50": 2000.0, "p99": 4000.0, "max": 5000.0},
     "control_bytes_per_peer_s": 900.0,
+    "observed": {},
     "known_gaps": {},
     "violations": [],
 }

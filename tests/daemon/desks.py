@@ -7,7 +7,7 @@ grows the *truth*: one dense model in numpy that knows no segment, range or redu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -183,10 +183,11 @@ class Table:
         target: str,
         *,
         instead_of: str = "",
+        asked: bytes = b"",
         export: Writer | None = None,
     ) -> None:
         """One whole stream, in small chunks."""
-        stream = self.key(hop, source, target, instead_of)
+        stream = replace(self.key(hop, source, target, instead_of), asked=asked)
         giver, taker = self.desks[source], self.desks[target]
         self._pulls += 1
         pull = self._pulls

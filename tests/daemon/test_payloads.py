@@ -20,6 +20,7 @@ from p2pfusion.split.homes import Homes
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.plan import Hop
+from p2pfusion.split.restoring import pack_cells
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store, copy_model, read_checkpoint, write_checkpoint
 from tests.daemon.desks import (
@@ -199,6 +200,48 @@ def test_a_reducer_without_old_values_has_no_new_ones(tmp_path: Path) -> None:
     ids = table.plan.ranges(Hop.FUSED, source="ash", target="cedar")
     assert np.unpackbits(np.frombuffer(absent, np.uint8), count=len(ids)).all()
     assert not store.versions(0).any()
+
+
+# --- A peer lacks what the table says that it has ------------------------------------
+
+
+def test_what_is_lacking_comes_from_others_who_have_it(tmp_path: Path) -> None:
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, ALL, ALL)
+    table.train(np.random.default_rng(4))
+    for name in NAMES:
+        table.reduce(name)
+    for target in ("ash", "birch"):  # nothing comes to cedar
+        for source in table.plan.sources(Hop.FUSED, target):
+            table.carry(Hop.FUSED, source, target)
+    table.learn_truth()
+    table.enter(1, {}, ALL)
+    assert not any(mask.any() for mask in table.desks["ash"].lacking(table.plan))
+    lacking = table.desks["cedar"].lacking(table.plan)
+    assert any(mask.any() for mask in lacking)
+    table.carry(Hop.RESTORE, "ash", "cedar", asked=pack_cells(lacking))
+    assert_holds_truth(table, "cedar", FULL)
+    assert not any(mask.any() for mask in table.desks["cedar"].lacking(table.plan))
+
+
+def test_what_the_other_lacks_as_well_is_marked_and_hides_nothing(
+    tmp_path: Path,
+) -> None:
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, ALL, ALL)
+    table.train(np.random.default_rng(5))
+    for name in NAMES:
+        table.reduce(name)
+    table.carry(Hop.FUSED, "ash", "birch")  # neither of them hears of cedar
+    table.enter(1, {}, ALL)
+    lacking = table.desks["ash"].lacking(table.plan)
+    there = table.desks["birch"].lacking(table.plan)
+    for name in ("birch", "cedar"):
+        table.carry(Hop.RESTORE, name, "ash", asked=pack_cells(lacking))
+        table.desks["ash"].store.flush()
+        (rest,) = table.desks["ash"].lacking(table.plan)
+        expected = lacking[0] & there[0] if name == "birch" else rest & False
+        assert np.array_equal(rest, expected)
 
 
 # --- A holder or a reducer fails -----------------------------------------------------

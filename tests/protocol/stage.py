@@ -163,6 +163,8 @@ class Host:
     training: int | None = None
     next_training: int | None = None
     offered_late: dict[int, int] = field(default_factory=dict)
+    absent_here: bytes = b"\0"
+    """Eight bits of the heads of streams of what others lack: set where it has none."""
     wakes_at: float = float("inf")
 
     def reported(self, kind: str) -> list[e.Report]:

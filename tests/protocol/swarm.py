@@ -29,6 +29,7 @@ from p2pfusion.protocol.messages import (
     StreamStart,
 )
 from p2pfusion.protocol.peer import Peer
+from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.protocol.transfer import WINDOW_BYTES
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.security import Scheme, Signer
@@ -312,16 +313,16 @@ class Swarm:
         if stream.hop == TABLE:
             return len(host.homes[stream.round_index].to_bytes()), b""
         plan = host.plans[stream.round_index]
-        ends = {
-            "source": stream.source,
-            "target": stream.target,
-            "instead_of": stream.instead_of or None,
-        }
-        segments = plan.stream(Hop(stream.hop), **ends)
+        segments = stream_segments(plan, stream)
         size = sum(segment.size for segment in segments) * 4
+        if stream.hop == Hop.RESTORE:
+            return size, host.absent_here * -(-len(segments) // 8)
         if stream.hop != Hop.FUSED:
             return size, b""
-        return size, bytes(-(-plan.ranges(Hop.FUSED, **ends).size // 8))
+        ends = {"source": stream.source, "target": stream.target}
+        instead_of = stream.instead_of or None
+        ranges = plan.ranges(Hop.FUSED, **ends, instead_of=instead_of)
+        return size, bytes(-(-ranges.size // 8))
 
     def _check_credit(self, host: Host, chunk: e.SendChunk) -> None:
         receiver = self.hosts.get(chunk.peer)

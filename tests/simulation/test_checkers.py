@@ -12,9 +12,10 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import Facts, Hello, Offer, PeerRecord
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.transfer import Pulls
+from p2pfusion.simulation import seeds
 from p2pfusion.simulation.checkers import Violation
 from p2pfusion.simulation.disk import Disk, File
-from p2pfusion.simulation.gaps import KNOWN_GAPS
+from p2pfusion.simulation.gaps import KNOWN_GAPS, OBSERVED
 from p2pfusion.simulation.machine import Machine
 from p2pfusion.simulation.run import Outcome, Setting, simulate
 from p2pfusion.simulation.world import Make, World, make_peer
@@ -49,7 +50,7 @@ def changed(kind: type, **changes: object) -> After:
 def test_nothing_is_found_in_a_sound_swarm() -> None:
     outcome = simulate(SMALL)
     assert outcome.violations == []
-    assert {gap.check for gap in outcome.gaps} <= {"replication"}
+    assert outcome.gaps == [] and not outcome.observed
     assert outcome.rounds_completed_min == 4
 
 
@@ -294,6 +295,28 @@ def test_known_gaps_are_counted_and_are_no_violations(
     outcome = simulate(SMALL, make=broken("p1", after=twice(e.CloseReduction)))
     assert outcome.violations == []
     assert "fused twice" in outcome.to_data()["known_gaps"]  # type: ignore[operator]
+
+
+def test_what_is_not_promised_is_observed_and_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(OBSERVED, "fused twice", "for this test")
+    outcome = simulate(SMALL, make=broken("p1", after=twice(e.CloseReduction)))
+    assert outcome.violations == outcome.gaps == []
+    observed = outcome.to_data()["observed"]
+    assert observed == {"fused twice": outcome.observed["fused twice"]}
+    assert outcome.observed["fused twice"] > 0
+
+
+def test_what_is_lacking_and_never_asked_for_is_found() -> None:
+    """Whoever was away counts as a copy for ever, if it does not look what it has."""
+    setting = seeds.random_setting(207)
+    assert not simulate(setting).violations
+
+    def make(record: PeerRecord, *rest: object) -> Peer:
+        return broken(record.peer, before=deaf(e.FoundLacking))(record, *rest)  # type: ignore[arg-type]
+
+    assert checks(simulate(setting, make=make).violations) == {"replication"}
 
 
 def test_a_dead_member_in_the_roster_is_found() -> None:

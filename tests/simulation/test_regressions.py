@@ -13,6 +13,7 @@ import pytest
 
 from p2pfusion.protocol.course import Standing
 from p2pfusion.simulation.run import Setting, populate, simulate
+from p2pfusion.simulation.seeds import random_setting
 from p2pfusion.simulation.world import World
 
 SEEDS = [
@@ -33,6 +34,22 @@ SEEDS = [
     (4, 30, 258, "1/4"),
     (4, 30, 401, "1/4"),
 ]
+
+
+RANDOM_SEEDS = [
+    # Who was away in a round, or gave a range up, counted as a copy of it for ever.
+    *(224, 320, 340, 350, 402),
+    # The same, where each side of a partition goes on by itself.
+    *(231, 262, 325, 382),
+    # In a slower network.
+    *(395,),
+]
+
+
+@pytest.mark.parametrize("seed", RANDOM_SEEDS)
+def test_what_a_random_swarm_has_found_once_stays_mended(seed: int) -> None:
+    outcome = simulate(random_setting(seed))
+    assert outcome.violations == outcome.gaps == []
 
 
 @pytest.mark.parametrize(("peers", "rounds", "seed", "fraction"), SEEDS)

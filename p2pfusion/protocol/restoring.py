@@ -1,0 +1,142 @@
+"""Getting back what this peer lacks of that which the table of homes says it has.
+
+As every round begins the daemon says what it finds lacking. Few others that have it by
+the table are asked; what one lacks as well is asked of the next. No round waits for
+that, and what has not come by its end is asked for in the following one.
+
+What all that are said to have it lack was planned to be new, and nobody made it so.
+Then the values from before are the newest: whoever had them by the table of that round
+is asked for these, and they take the place of those that there never were.
+"""
+
+from __future__ import annotations
+
+from p2pfusion.protocol.events import Effect, FoundLacking, StreamKey
+from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.transfer import Pull, Pulls
+from p2pfusion.split.keeping import Cells
+from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.restoring import (
+    Former,
+    absent_cells,
+    formerly,
+    minus,
+    nowhere,
+    pack_cells,
+    plus,
+    shared_out,
+    unpack_cells,
+    without_pulled,
+)
+
+
+class Restoring:
+    """Whom this peer asks in the present round for what it lacks."""
+
+    def __init__(self, pulls: Pulls) -> None:
+        self._pulls = pulls
+        self._lacking: Cells = ()
+        self._coming: dict[StreamKey, Cells] = {}
+        self._asked: dict[str, Cells] = {}
+        self._denied: dict[str, Cells] = {}
+        """What others have said that they lack as well."""
+        self._former: list[Former] = []
+        self._late: set[tuple[int, str]] = set()
+        """Who was asked for the values before those that there are not: by number."""
+
+    def end(self) -> list[Effect]:
+        """The round is over: its plan says no longer who has what."""
+        self._lacking = ()
+        for table in (self._coming, self._asked, self._denied, self._late):
+            table.clear()
+        pulls = self._pulls.of_hop(Hop.RESTORE)
+        return [effect for pull in pulls for effect in self._pulls.cancel(pull)]
+
+    def begin(
+        self,
+        round_: Round | None,
+        before: Round | None,
+        found: FoundLacking,
+        *,
+        online: set[str],
+        now: float,
+    ) -> list[Effect]:
+        """Asks for what was found lacking, unless the round is over already.
+
+        ``before``: the previous round, if this peer was in it.
+        """
+        if round_ is None or round_.number != found.round_index:
+            return []
+        plan, cells = round_.plan, found.cells
+        self._remember(plan, before, cells)
+        if round_.catches_up:
+            cells = without_pulled(plan, round_.me, cells)
+        self._lacking = cells
+        return self._ask(round_, cells, online, now) + self._ask_late(
+            round_, online, now
+        )
+
+    def _remember(self, plan: ExchangePlan, before: Round | None, cells: Cells) -> None:
+        """Who had what is lacking before the round that should have made it new."""
+        known = [former.among(plan, cells) for former in self._former]
+        self._former = [each for each in known if any(m.any() for m in each.cells)]
+        if before is not None:
+            versions = zip(cells, plan.homes.version, strict=True)
+            fresh = tuple(mask & (v == plan.round_index) for mask, v in versions)
+            self._former += formerly(before.plan, fresh)
+
+    def _open(
+        self, round_: Round, source: str, cells: Cells, now: float, least: int = 0
+    ) -> list[Effect]:
+        hop, number, asked = Hop.RESTORE.value, round_.number, pack_cells(cells)
+        stream = StreamKey(hop, number, source, round_.me, asked=asked, least=least)
+        self._coming[stream] = unpack_cells(round_.plan.layout, asked)
+        size = round_.stream_bytes(stream)
+        return self._pulls.open(stream, round_.plan.digest, size, now)
+
+    def _ask(
+        self, round_: Round, cells: Cells, online: set[str], now: float
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        among = online.intersection(round_.plan.peers) - {round_.me}
+        chosen = shared_out(round_.plan, cells, among, but=self._asked)
+        for source, comes in chosen.items():
+            self._asked[source] = plus(comes, self._asked.get(source, ()))
+            effects += self._open(round_, source, comes, now)
+        return effects
+
+    def _ask_late(self, round_: Round, online: set[str], now: float) -> list[Effect]:
+        """Asks for older values, once nobody is left to be asked for the newest."""
+        effects: list[Effect] = []
+        if self._coming or not self._former:
+            return effects
+        others = set(round_.plan.peers) - {round_.me}
+        never = nowhere(round_.plan, self._lacking, others, self._denied)
+        for number, former in enumerate(self._former):
+            cells = former.among(round_.plan, never).cells
+            among = sorted(former.holders & online & others)
+            source = next((p for p in among if (number, p) not in self._late), None)
+            if source is not None and any(mask.any() for mask in cells):
+                self._late.add((number, source))
+                effects += self._open(round_, source, cells, now, former.version)
+        return effects
+
+    def ended(
+        self, pull: Pull, round_: Round | None, *, online: set[str], now: float
+    ) -> list[Effect]:
+        """A stream is here, or will not come: what it lacks others may have."""
+        stream = pull.stream
+        cells = self._coming.pop(stream, None)
+        if cells is None or round_ is None:
+            return []
+        lacks, effects = cells, list[Effect]()
+        if pull.received == pull.total_bytes:
+            lacks = absent_cells(round_.plan.layout, cells, pull.absent)
+            self._lacking = minus(self._lacking, minus(cells, lacks))
+            if not stream.least:
+                self._denied[stream.source] = plus(
+                    lacks, self._denied.get(stream.source, ())
+                )
+        if not stream.least:
+            effects += self._ask(round_, lacks, online, now)
+        return effects + self._ask_late(round_, online, now)

@@ -1,0 +1,64 @@
+"""What a stream is called, and what it consists of by the plan that both ends have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfusion.split.grid import cell_elements
+from p2pfusion.split.keeping import Cells
+from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.restoring import asked_cells, asked_segments
+from p2pfusion.split.segment import Segment
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """Names one payload: ``source`` sends it to ``target`` in a hop of a round.
+
+    ``instead_of`` names the silent reducer or home whose work ``source`` does, or "".
+    ``asked``: on the hop ``restore``, the cells that the target lacks, as bits, and
+    ``least`` the version that is good enough; 0: the newest by the table.
+    """
+
+    hop: str
+    round_index: int
+    source: str
+    target: str
+    instead_of: str = ""
+    asked: bytes = b""
+    least: int = 0
+
+
+def stream_cells(plan: ExchangePlan, stream: StreamKey) -> Cells:
+    """Per signature, over the grid, what a stream from a home consists of."""
+    if stream.hop == Hop.RESTORE:
+        ends = () if stream.least else (stream.source, stream.target)
+        return asked_cells(plan, *ends, asked=stream.asked)
+    return plan.cells(
+        Hop(stream.hop),
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    )
+
+
+def stream_segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
+    """What a stream of the plan consists of, in the order of the payload."""
+    if stream.hop == Hop.RESTORE:
+        return tuple(asked_segments(plan.layout, stream_cells(plan, stream)))
+    return plan.stream(
+        Hop(stream.hop),
+        source=stream.source,
+        target=stream.target,
+        instead_of=stream.instead_of or None,
+    )
+
+
+def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
+    """Number of elements in a stream of the plan."""
+    if stream.hop == Hop.RESTORE:
+        layout, cells = plan.layout, stream_cells(plan, stream)
+        pairs = zip(layout.signatures, cells, strict=True)
+        return sum(int(cell_elements(layout, s)[mask].sum()) for s, mask in pairs)
+    ends = (stream.source, stream.target)
+    return plan.elements(stream.hop, *ends, stream.instead_of)

@@ -1,0 +1,245 @@
+"""What a peer lacks of that which the table of homes says it has, and how it asks.
+
+The table says how the rounds were planned. Whoever was away in one, or gave something
+up, lacks cells that it is said to have newest. It knows which, and names them to others
+that have them: one bit for each cell of the model. The plan says which cells may be
+asked for, so both ends still agree about every coordinate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfusion.split.grid import (
+    Mask,
+    grid_shape,
+    product_segments,
+    rectangles,
+    single_cells,
+)
+from p2pfusion.split.indices import IndexSet
+from p2pfusion.split.keeping import Cells, held_by
+from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Segment
+from p2pfusion.split.streams import ExchangePlan
+
+MAX_ASKED_BYTES = 32 * 1024
+"""Of one request: a quarter of a million cells, in half of a control frame. What lies
+farther apart is asked for in a later round."""
+
+SKIPPED_BYTES = 4
+"""Begin what is packed: how many bytes without any bit were left out before it."""
+
+MAX_FORMER_CELLS = 1_024
+"""Cells of one round of which a peer remembers who had them before it."""
+
+MAX_VERSION = 2**31 - 1
+
+ONE_BY_ONE = 1_024
+"""So few cells travel one by one: one that the source lacks then hides no other."""
+
+
+def lacking_cells(
+    plan: ExchangePlan, peer: str, versions: Sequence[NDArray[np.int32]]
+) -> Cells:
+    """Cells that the peer has newest by the table, and not by these versions.
+
+    ``versions``: of the peer's own store, per signature over the grid. What is trained
+    in this round is left out: it gets a new version.
+    """
+    may = _restorable(plan, peer, peer)
+    pairs = zip(may, versions, plan.homes.version, strict=True)
+    return tuple(mask & (own < newest) for mask, own, newest in pairs)
+
+
+def without_pulled(plan: ExchangePlan, peer: str, cells: Cells) -> Cells:
+    """Those of the cells that do not come anyway to a peer that catches up."""
+    if peer not in plan.peers:
+        return cells
+    me = plan.peers.index(peer)
+    pairs = zip(cells, plan.wanted, plan.pulls.source, strict=True)
+    return tuple(
+        mask & ~(wanted[me] & (source >= 0) & (source != me))
+        for mask, wanted, source in pairs
+    )
+
+
+def asked_cells(plan: ExchangePlan, *said_to_have: str, asked: bytes) -> Cells:
+    """Of the cells that were named those that nobody trains, and all of these have
+    newest by the table."""
+    named = unpack_cells(plan.layout, asked)
+    may = _restorable(plan, *said_to_have)
+    return tuple(mask & cells for mask, cells in zip(may, named, strict=True))
+
+
+def shared_out(
+    plan: ExchangePlan,
+    cells: Cells,
+    among: Collection[str],
+    *,
+    but: Mapping[str, Cells],
+) -> dict[str, Cells]:
+    """Few of these peers that have the cells newest, and which each is asked for.
+
+    ``but``: what each was asked for before.
+    """
+    chosen: dict[str, Cells] = {}
+    rest = {peer: held_by(plan, cells, peer) for peer in sorted(among)}
+    rest = {peer: minus(held, but.get(peer, ())) for peer, held in rest.items()}
+    while rest:
+        sizes = {peer: _count(held) for peer, held in rest.items()}
+        best = max(sizes, key=lambda peer: sizes[peer])
+        if not sizes[best]:
+            break
+        chosen[best] = unpack_cells(plan.layout, pack_cells(rest.pop(best)))
+        rest = {peer: minus(held, chosen[best]) for peer, held in rest.items()}
+    return chosen
+
+
+def nowhere(
+    plan: ExchangePlan,
+    cells: Cells,
+    peers: Collection[str],
+    denied: Mapping[str, Cells],
+) -> Cells:
+    """Those of the cells that each of these peers lacks that is said to have them."""
+    for peer in peers:
+        said = held_by(plan, cells, peer)
+        cells = minus(cells, minus(said, denied.get(peer, ())))
+    return cells
+
+
+def minus(cells: Cells, others: Cells | tuple[()]) -> Cells:
+    """The cells without the others, if there are any."""
+    if not others:
+        return cells
+    return tuple(a & ~b for a, b in zip(cells, others, strict=True))
+
+
+def plus(cells: Cells, others: Cells | tuple[()]) -> Cells:
+    """The cells with the others, if there are any."""
+    if not others:
+        return cells
+    return tuple(a | b for a, b in zip(cells, others, strict=True))
+
+
+def _count(cells: Cells) -> int:
+    return sum(int(mask.sum()) for mask in cells)
+
+
+def _restorable(plan: ExchangePlan, *peers: str) -> Cells:
+    """Cells that all of these have newest by the table, and that nobody trains."""
+    found: list[Mask] = []
+    for index, grid in enumerate(plan.grids):
+        mask = plan.reducer[grid.cells] < 0
+        for peer in peers:
+            known = plan.homes.position(peer) is not None
+            mask &= plan.homes.copies(index, [peer])[0] if known else np.False_
+        found.append(mask)
+    return tuple(found)
+
+
+def wanted_versions(plan: ExchangePlan, least: int) -> tuple[NDArray[np.int32], ...]:
+    """Per signature, over the grid, which version a source must have, or a later one.
+
+    ``least`` is good enough for whoever names it; 0 stands for the newest by the table.
+    """
+    newest = plan.homes.version
+    return tuple(np.full_like(each, least) for each in newest) if least else newest
+
+
+def absent_cells(layout: Layout, cells: Cells, absent: bytes) -> Cells:
+    """Which cells of a stream its source has marked as absent, in any parameter."""
+    bits = iter(np.unpackbits(np.frombuffer(absent, np.uint8)).tolist())
+    found = tuple(np.zeros_like(mask) for mask in cells)
+    pairs = zip(layout.signatures, asked_products(cells), found, strict=True)
+    for signature, products, lacking in pairs:
+        for product in products:
+            if any([next(bits, 1) for _ in signature.parameters]):
+                lacking[np.ix_(*(np.fromiter(each, np.int64) for each in product))] = (
+                    True
+                )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Former:
+    """Cells that were planned to be new, and who had their newest values before."""
+
+    planned: int
+    """The version that nobody made."""
+    version: int
+    holders: frozenset[str]
+    cells: Cells
+
+    def among(self, plan: ExchangePlan, cells: Cells) -> Former:
+        """Those of these cells that are still planned to be of that version."""
+        pairs = zip(self.cells, cells, plan.homes.version, strict=True)
+        kept = tuple(own & mask & (v == self.planned) for own, mask, v in pairs)
+        return Former(self.planned, self.version, self.holders, kept)
+
+
+def formerly(before: ExchangePlan, cells: Cells) -> list[Former]:
+    """Who had the newest values of cells before a round, by its table: in groups.
+
+    Of the first ``MAX_FORMER_CELLS`` that anybody had trained.
+    """
+    groups: dict[tuple[int, frozenset[str]], Cells] = {}
+    homes, left = before.homes, MAX_FORMER_CELLS
+    for index, mask in enumerate(cells):
+        places = np.argwhere(mask & (homes.version[index] > 0)).tolist()[:left]
+        left -= len(places)
+        for place in map(tuple, places):
+            held = zip(homes.peers, homes.newest[index], strict=True)
+            holders = frozenset(peer for peer, has in held if has[place])
+            key = int(homes.version[index][place]), holders
+            none = tuple(np.zeros_like(each) for each in cells)
+            groups.setdefault(key, none)[index][place] = True
+    planned = before.round_index + 1
+    return [Former(planned, *key, found) for key, found in groups.items()]
+
+
+def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:
+    """Cells as segments, in the order of the payload."""
+    pairs = zip(layout.signatures, asked_products(cells), strict=True)
+    for signature, products in pairs:
+        yield from product_segments(layout, signature, products)
+
+
+def asked_products(cells: Cells) -> Iterator[Iterator[tuple[IndexSet, ...]]]:
+    """Per signature, the products of index sets that a stream of these cells has."""
+    few = _count(cells) <= ONE_BY_ONE
+    return (single_cells(mask) if few else rectangles(mask) for mask in cells)
+
+
+def pack_cells(cells: Cells) -> bytes:
+    """Bits of cells, signature by signature, each in C order, as a request has them.
+
+    Nothing for no cells, and only the first ones of too many: ``MAX_ASKED_BYTES``.
+    """
+    flat = [np.zeros(0, np.bool_), *(mask.ravel() for mask in cells)]
+    packed = np.packbits(np.concatenate(flat))
+    there = np.flatnonzero(packed)
+    if not there.size:
+        return b""
+    first = int(there[0])
+    most = packed[first : first + MAX_ASKED_BYTES - SKIPPED_BYTES]
+    return first.to_bytes(SKIPPED_BYTES, "big") + most.tobytes().rstrip(b"\0")
+
+
+def unpack_cells(layout: Layout, packed: bytes) -> Cells:
+    """The cells that were packed. Bits beyond the model name nothing."""
+    shapes = [grid_shape(layout, signature) for signature in layout.signatures]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    bits = np.zeros(int(ends[-1]) if shapes else 0, np.bool_)
+    first = 8 * int.from_bytes(packed[:SKIPPED_BYTES], "big")
+    named = np.unpackbits(np.frombuffer(packed[SKIPPED_BYTES:], np.uint8))
+    room = bits[first : first + named.size]
+    room[:] = named[: room.size]
+    parts = np.split(bits, ends[:-1]) if shapes else []
+    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
