@@ -100,6 +100,7 @@ class Numbers:
             e.CloseReduction: lambda x: self._payloads.close_reduction(
                 x.round_index, x.instead_of
             ),
+            e.KeepOld: self._keep_old,
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
@@ -113,6 +114,11 @@ class Numbers:
         perform = self._perform.get(type(effect))
         if perform is not None:
             perform(effect)
+
+    def _keep_old(self, effect: e.KeepOld) -> None:
+        self._payloads.keep_old(effect.round_index, effect.cells)
+        if effect.round_index == self._rounds:
+            self.store.flush()  # no seal follows the last round
 
     def _open_sink(self, effect: e.OpenSink) -> None:
         if effect.stream.hop != "table":
