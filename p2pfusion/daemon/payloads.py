@@ -21,13 +21,13 @@ from p2pfusion.daemon.absence import present_bits, present_ranges
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
-from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.events import FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.restoring import lacking_cells, wanted_versions
+from p2pfusion.split.restoring import asked_segments, lacking_cells, wanted_versions
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Store
 
@@ -81,11 +81,18 @@ class Payloads:
         """Nobody will ask for this round any more."""
         self._rounds.pop(round_index, None)
 
-    def lacking(self, plan: ExchangePlan) -> Cells:
+    def lacking(self, plan: ExchangePlan) -> FoundLacking:
         """What the table of homes says that is here newest, and that is not."""
         count = len(plan.layout.signatures)
-        versions = [self.store.versions(index) for index in range(count)]
-        return lacking_cells(plan, self.me, versions)
+        versions = tuple(self.store.versions(index) for index in range(count))
+        cells = lacking_cells(plan, self.me, versions)
+        return FoundLacking(plan.round_index, cells, versions)
+
+    def keep_old(self, round_index: int, cells: Cells) -> None:
+        """What is here of these cells counts as newest, as it is."""
+        kept = list(asked_segments(self.store.layout, cells))
+        self.store.write_flat(kept, self.store.read_flat(kept))
+        self.store.set_version(kept, round_index)
 
     def offered(self, round_index: int, path: Path, split: Split) -> None:
         """The trainer wrote its values here; their round may be over."""

@@ -29,6 +29,7 @@ class Streams:
             events.OpenReduction: self._open_reduction,
             events.AddOwn: self._add_own,
             events.CloseReduction: self._close_reduction,
+            events.KeepOld: self._keep_old,
             events.OpenSink: self._open_sink,
             events.Absorb: self._absorb,
             events.CloseSink: self._close_sink,
@@ -51,10 +52,9 @@ class Streams:
         self._payloads.enter(effect.plan, effect.homes)
         if self._node.disk.is_full:
             return  # it could not be kept
-        lacking = self._payloads.lacking(effect.plan)
-        if any(mask.any() for mask in lacking):
-            number = effect.plan.round_index
-            self._node.handle(events.FoundLacking(number, lacking))
+        found = self._payloads.lacking(effect.plan)
+        if any(mask.any() for mask in found.cells):
+            self._node.handle(found)
 
     def _offer_late(self, effect: events.OfferLate) -> None:
         self._payloads.offer_late(effect.round_index, effect.base_round)
@@ -72,6 +72,18 @@ class Streams:
             moved = self._payloads.close_reduction(number, effect.instead_of)
             if moved:
                 self._node.handle(events.Moved(number, moved))
+
+    def _keep_old(self, effect: events.KeepOld) -> None:
+        number = effect.round_index
+        with self._node.disk.refusing():
+            self._payloads.keep_old(number, effect.cells)
+        self._place(number)
+
+    def _place(self, round_index: int | None) -> None:
+        """No seal follows the last round: what it brings counts at once."""
+        manifest = self._node.peer.manifest
+        if manifest is not None and round_index == manifest.rounds:
+            self._node.disk.place()
 
     def _forget(self, effect: events.Forget) -> None:
         self._payloads.forget(effect.round_index)
@@ -113,11 +125,7 @@ class Streams:
         self._payloads.absorb(effect.pull, effect.payload)
 
     def _close_sink(self, effect: events.CloseSink) -> None:
-        number, manifest = (
-            self._payloads.round_of(effect.pull),
-            self._node.peer.manifest,
-        )
+        number = self._payloads.round_of(effect.pull)
         with self._node.disk.refusing():
             self._payloads.close_sink(effect.pull, complete=effect.complete)
-        if manifest is not None and number == manifest.rounds:
-            self._node.disk.place()  # no seal follows the last round
+        self._place(number)

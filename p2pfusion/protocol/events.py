@@ -1,9 +1,8 @@
 """What goes into a peer, and what comes out.
 
-``Peer.handle(event, now)`` takes one of the events below and returns a list of effects,
-in the order in which they must be performed. Neither side holds a socket, a file or a
-clock: whoever drives the peer (the daemon, or a test) turns the world into events and
-effects into the world. The log of both is the peer's log.
+``Peer.handle(event, now)`` takes an event and gives effects, to be performed in order.
+No side holds a socket, a file or a clock: whoever drives the peer (the daemon, a test)
+turns the world into events, and effects into the world.
 """
 
 from __future__ import annotations
@@ -35,10 +34,8 @@ from p2pfusion.protocol.stream import StreamKey as StreamKey
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.restoring import Versions
 from p2pfusion.split.segment import Split
-
-Details = Mapping[str, object]
-
 
 # --- Events --------------------------------------------------------------------------
 
@@ -80,10 +77,7 @@ class Expect:
 
 @dataclass(frozen=True)
 class Resume:
-    """The daemon started again with a swarm on its disk.
-
-    ``next_round`` is the first round that was not sealed, ``homes`` its table.
-    """
+    """Started again with a swarm on disk: the first unsealed round, and its table."""
 
     manifest: Manifest
     facts: tuple[Facts, ...]
@@ -105,6 +99,7 @@ class FoundLacking:
 
     round_index: int
     cells: Cells = field(compare=False, repr=False)
+    versions: Versions = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -266,6 +261,14 @@ class CloseReduction:
 
 
 @dataclass(frozen=True)
+class KeepOld:
+    """These cells count as newest here, as they are."""
+
+    round_index: int
+    cells: Cells = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class OpenSink:
     """A stream begins to arrive: prepare its destination."""
 
@@ -351,7 +354,7 @@ class Report:
     """Something that people want to know; the daemon's event stream."""
 
     kind: str
-    details: Details
+    details: Mapping[str, object]
 
 
 Effect = (
@@ -370,6 +373,7 @@ Effect = (
     | OpenReduction
     | AddOwn
     | CloseReduction
+    | KeepOld
     | OpenSink
     | Absorb
     | CloseSink

@@ -6,19 +6,23 @@ that, and what has not come by its end is asked for in the following one.
 
 What all that are said to have it lack was planned to be new, and nobody made it so.
 Then the values from before are the newest: whoever had them by the table of that round
-is asked for these, and they take the place of those that there never were.
+is asked for these, or is this peer itself, and they take the place of those that there
+never were.
 """
 
 from __future__ import annotations
 
-from p2pfusion.protocol.events import Effect, FoundLacking, StreamKey
+from p2pfusion.protocol.events import Effect, FoundLacking, KeepOld, StreamKey
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import (
     Former,
+    Versions,
     absent_cells,
+    at_least,
+    count_cells,
     formerly,
     minus,
     nowhere,
@@ -28,6 +32,9 @@ from p2pfusion.split.restoring import (
     unpack_cells,
     without_pulled,
 )
+
+MAX_FORMER = 64
+"""Groups of cells of which a peer remembers who had them before."""
 
 
 class Restoring:
@@ -40,9 +47,11 @@ class Restoring:
         self._asked: dict[str, Cells] = {}
         self._denied: dict[str, Cells] = {}
         """What others have said that they lack as well."""
+        self._versions: Versions = ()
         self._former: list[Former] = []
-        self._late: set[tuple[int, str]] = set()
-        """Who was asked for the values before those that there are not: by number."""
+        """Who had what is lacking before, the latest first."""
+        self._late: dict[tuple[int, str], Cells] = {}
+        """Who was asked for the values before: what that one lacks, by number."""
 
     def end(self) -> list[Effect]:
         """The round is over: its plan says no longer who has what."""
@@ -71,19 +80,20 @@ class Restoring:
         self._remember(plan, before, cells)
         if round_.catches_up:
             cells = without_pulled(plan, round_.me, cells)
-        self._lacking = cells
+        self._lacking, self._versions = cells, found.versions
         return self._ask(round_, cells, online, now) + self._ask_late(
             round_, online, now
         )
 
     def _remember(self, plan: ExchangePlan, before: Round | None, cells: Cells) -> None:
         """Who had what is lacking before the round that should have made it new."""
-        known = [former.among(plan, cells) for former in self._former]
-        self._former = [each for each in known if any(m.any() for m in each.cells)]
         if before is not None:
             versions = zip(cells, plan.homes.version, strict=True)
             fresh = tuple(mask & (v == plan.round_index) for mask, v in versions)
             self._former += formerly(before.plan, fresh)
+        known = (former.among(cells) for former in self._former)
+        there = [former for former in known if count_cells(former.cells)]
+        self._former = sorted(there, key=lambda each: -each.version)[:MAX_FORMER]
 
     def _open(
         self, round_: Round, source: str, cells: Cells, now: float, least: int = 0
@@ -113,13 +123,29 @@ class Restoring:
         others = set(round_.plan.peers) - {round_.me}
         never = nowhere(round_.plan, self._lacking, others, self._denied)
         for number, former in enumerate(self._former):
-            cells = former.among(round_.plan, never).cells
-            among = sorted(former.holders & online & others)
-            source = next((p for p in among if (number, p) not in self._late), None)
-            if source is not None and any(mask.any() for mask in cells):
-                self._late.add((number, source))
-                effects += self._open(round_, source, cells, now, former.version)
+            cells = former.among(never).cells
+            own = at_least(cells, self._versions, former.version)
+            if count_cells(own):
+                effects.append(KeepOld(round_.number, own))
+                self._lacking = minus(self._lacking, own)
+            never, cells = minus(never, own), minus(cells, own)
+            for peer in sorted(former.holders & others):
+                # Older values count only when nobody can have these any more.
+                lacked = self._late.get((number, peer), ())
+                never = minus(never, minus(cells, lacked) if lacked else cells)
+            effects += self._ask_holders(round_, number, cells, online & others, now)
         return effects
+
+    def _ask_holders(
+        self, round_: Round, number: int, cells: Cells, among: set[str], now: float
+    ) -> list[Effect]:
+        """Asks the next one that had these cells before."""
+        former = self._former[number]
+        for source in sorted(former.holders & among):
+            if count_cells(cells) and (number, source) not in self._late:
+                self._late[number, source] = ()
+                return self._open(round_, source, cells, now, former.version)
+        return []
 
     def ended(
         self, pull: Pull, round_: Round | None, *, online: set[str], now: float
@@ -129,14 +155,21 @@ class Restoring:
         cells = self._coming.pop(stream, None)
         if cells is None or round_ is None:
             return []
-        lacks, effects = cells, list[Effect]()
+        lacks = cells
         if pull.received == pull.total_bytes:
             lacks = absent_cells(round_.plan.layout, cells, pull.absent)
             self._lacking = minus(self._lacking, minus(cells, lacks))
-            if not stream.least:
-                self._denied[stream.source] = plus(
-                    lacks, self._denied.get(stream.source, ())
-                )
-        if not stream.least:
-            effects += self._ask(round_, lacks, online, now)
+            self._note(stream, lacks)
+        effects = [] if stream.least else self._ask(round_, lacks, online, now)
         return effects + self._ask_late(round_, online, now)
+
+    def _note(self, stream: StreamKey, lacks: Cells) -> None:
+        """A source has said what it lacks of what it was asked for."""
+        source = stream.source
+        if not stream.least:
+            self._denied[source] = plus(lacks, self._denied.get(source, ()))
+            return
+        for number, former in enumerate(self._former):
+            if former.version == stream.least and (number, source) in self._late:
+                before = self._late[number, source]
+                self._late[number, source] = plus(former.among(lacks).cells, before)

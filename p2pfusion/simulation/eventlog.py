@@ -123,6 +123,7 @@ FORMATS: dict[type, Callable[..., str]] = {
     e.OpenReduction: lambda x: f"reduce {x.round_index} {x.instead_of}",
     e.AddOwn: lambda x: f"own {x.round_index} {x.instead_of} x {x.weight}",
     e.CloseReduction: lambda x: f"fused {x.round_index} {x.instead_of}",
+    e.KeepOld: lambda x: f"keep {x.round_index} {sum(int(m.sum()) for m in x.cells)}",
     e.OpenSink: _open,
     e.Absorb: lambda x: f"absorb {x.pull} {x.offset}+{x.payload.nbytes}",
     e.CloseSink: lambda x: f"close {x.pull} {x.complete}",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 KNOWN_GAPS = {
     "phantom": "a range that was planned to be trained, and that nobody trained or "
-    "could carry over, counts as new in the table of homes: it hides the older values "
-    "that somebody has",
+    "could carry over, hides the older values that somebody has, if none of those who "
+    "are said to have it was in that round and is still running: who had it before is "
+    "remembered in memory only",
 }
 
 OBSERVED = {

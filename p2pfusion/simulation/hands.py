@@ -56,6 +56,7 @@ class Hands:
             e.OpenReduction: self._open_reduction,
             e.AddOwn: self._add_own,
             e.CloseReduction: self._close_reduction,
+            e.KeepOld: self._keep_old,
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
@@ -129,9 +130,8 @@ class Hands:
         life.plans[plan.round_index] = plan
         life.homes[plan.round_index] = effect.homes
         self._world.checks.entering(life, plan)
-        cells = life.holdings.lacking(plan)
-        if any(mask.any() for mask in cells):
-            found = e.FoundLacking(plan.round_index, cells)
+        found = life.holdings.lacking(plan)
+        if any(mask.any() for mask in found.cells):
             self._world.at(life.clock, self._lacks, (life, found))
 
     def _lacks(self, what: tuple[Life, e.FoundLacking]) -> None:
@@ -225,6 +225,12 @@ class Hands:
         life, event = what
         if life.is_current:
             self._world.give(life, event)
+
+    def _keep_old(self, life: Life, effect: e.KeepOld) -> None:
+        plan = life.plans[effect.round_index]
+        life.holdings.keep_old(plan, effect.cells)
+        if effect.round_index == self._world.manifest.rounds:
+            life.holdings.sealed()  # no seal follows the last round
 
     # --- Streams that arrive ---------------------------------------------------------
 

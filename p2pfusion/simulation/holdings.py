@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfusion.protocol.events import FoundLacking
 from p2pfusion.protocol.stream import StreamKey, stream_cells
 from p2pfusion.simulation.disk import Cells, Versions
 from p2pfusion.simulation.planner import Memory
@@ -29,7 +30,7 @@ from p2pfusion.split.restoring import asked_products, lacking_cells, wanted_vers
 
 KEPT_VIEWS = 64
 
-Numbers = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int16]
+Numbers = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int16] | Mask
 
 
 class Geometry:
@@ -248,10 +249,19 @@ class Holdings:
         ids = self._geometry.view(plan).fused_ranges(plan, stream)
         self._ranges(plan, ids if parcel.present is None else ids[parcel.present])
 
-    def lacking(self, plan: ExchangePlan) -> SplitCells:
+    def lacking(self, plan: ExchangePlan) -> FoundLacking:
         """What the table of homes says that is here newest, and that is not."""
-        versions = self._geometry.grids(self.cells().claimed)
-        return lacking_cells(plan, self._me, versions)
+        versions = tuple(self._geometry.grids(self.cells().claimed))
+        cells = lacking_cells(plan, self._me, versions)
+        return FoundLacking(plan.round_index, cells, versions)
+
+    def keep_old(self, plan: ExchangePlan, cells: SplitCells) -> None:
+        """What is here of these cells counts as newest, as it is."""
+        self._begin(plan.round_index)
+        planned = self._geometry.flat(plan.homes.version)
+        chosen, now = self._geometry.flat(cells).astype(np.bool_), self.cells()
+        now.claimed[chosen] = plan.round_index
+        now.content[chosen] = np.maximum(now.content, planned)[chosen]
 
     def from_home(self, plan: ExchangePlan, parcel: Parcel) -> None:
         """Fills in what a stream from this home carries: what is really here."""

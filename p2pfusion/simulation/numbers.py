@@ -103,6 +103,7 @@ class Numbers:
                 x.round_index, x.instead_of, x.weight
             ),
             e.CloseReduction: self._close_reduction,
+            e.KeepOld: self._keep_old,
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
@@ -120,6 +121,11 @@ class Numbers:
     def _close_reduction(self, effect: e.CloseReduction) -> None:
         number, instead_of = effect.round_index, effect.instead_of
         self.moved = self._payloads.close_reduction(number, instead_of)
+
+    def _keep_old(self, effect: e.KeepOld) -> None:
+        self._payloads.keep_old(effect.round_index, effect.cells)
+        if effect.round_index == self._rounds:
+            self.store.flush()  # no seal follows the last round
 
     def _open_sink(self, effect: e.OpenSink) -> None:
         if effect.stream.hop != "table":

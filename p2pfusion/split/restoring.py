@@ -9,7 +9,7 @@ asked for, so both ends still agree about every coordinate.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +40,14 @@ MAX_FORMER_CELLS = 1_024
 
 MAX_VERSION = 2**31 - 1
 
+Versions = tuple[NDArray[np.int32], ...]
+"""Per signature, over the grid."""
+
 ONE_BY_ONE = 1_024
 """So few cells travel one by one: one that the source lacks then hides no other."""
 
 
-def lacking_cells(
-    plan: ExchangePlan, peer: str, versions: Sequence[NDArray[np.int32]]
-) -> Cells:
+def lacking_cells(plan: ExchangePlan, peer: str, versions: Versions) -> Cells:
     """Cells that the peer has newest by the table, and not by these versions.
 
     ``versions``: of the peer's own store, per signature over the grid. What is trained
@@ -92,7 +93,7 @@ def shared_out(
     rest = {peer: held_by(plan, cells, peer) for peer in sorted(among)}
     rest = {peer: minus(held, but.get(peer, ())) for peer, held in rest.items()}
     while rest:
-        sizes = {peer: _count(held) for peer, held in rest.items()}
+        sizes = {peer: count_cells(held) for peer, held in rest.items()}
         best = max(sizes, key=lambda peer: sizes[peer])
         if not sizes[best]:
             break
@@ -114,21 +115,22 @@ def nowhere(
     return cells
 
 
-def minus(cells: Cells, others: Cells | tuple[()]) -> Cells:
+def minus(cells: Cells, others: Cells) -> Cells:
     """The cells without the others, if there are any."""
     if not others:
         return cells
     return tuple(a & ~b for a, b in zip(cells, others, strict=True))
 
 
-def plus(cells: Cells, others: Cells | tuple[()]) -> Cells:
+def plus(cells: Cells, others: Cells) -> Cells:
     """The cells with the others, if there are any."""
     if not others:
         return cells
     return tuple(a | b for a, b in zip(cells, others, strict=True))
 
 
-def _count(cells: Cells) -> int:
+def count_cells(cells: Cells) -> int:
+    """How many these are."""
     return sum(int(mask.sum()) for mask in cells)
 
 
@@ -144,7 +146,7 @@ def _restorable(plan: ExchangePlan, *peers: str) -> Cells:
     return tuple(found)
 
 
-def wanted_versions(plan: ExchangePlan, least: int) -> tuple[NDArray[np.int32], ...]:
+def wanted_versions(plan: ExchangePlan, least: int) -> Versions:
     """Per signature, over the grid, which version a source must have, or a later one.
 
     ``least`` is good enough for whoever names it; 0 stands for the newest by the table.
@@ -169,39 +171,43 @@ def absent_cells(layout: Layout, cells: Cells, absent: bytes) -> Cells:
 
 @dataclass(frozen=True, eq=False)
 class Former:
-    """Cells that were planned to be new, and who had their newest values before."""
+    """Cells, and who had this version of them when it was the newest by the table."""
 
-    planned: int
-    """The version that nobody made."""
     version: int
     holders: frozenset[str]
     cells: Cells
 
-    def among(self, plan: ExchangePlan, cells: Cells) -> Former:
-        """Those of these cells that are still planned to be of that version."""
-        pairs = zip(self.cells, cells, plan.homes.version, strict=True)
-        kept = tuple(own & mask & (v == self.planned) for own, mask, v in pairs)
-        return Former(self.planned, self.version, self.holders, kept)
+    def among(self, cells: Cells) -> Former:
+        """Those of these cells."""
+        kept = tuple(own & mask for own, mask in zip(self.cells, cells, strict=True))
+        return Former(self.version, self.holders, kept)
+
+
+def at_least(cells: Cells, versions: Versions, least: int) -> Cells:
+    """Those of the cells that have such a version, or a later one."""
+    return tuple(mask & (v >= least) for mask, v in zip(cells, versions, strict=True))
 
 
 def formerly(before: ExchangePlan, cells: Cells) -> list[Former]:
     """Who had the newest values of cells before a round, by its table: in groups.
 
-    Of the first ``MAX_FORMER_CELLS`` that anybody had trained.
+    Of the first ``MAX_FORMER_CELLS``. What nobody had trained, version 0, all have.
     """
     groups: dict[tuple[int, frozenset[str]], Cells] = {}
     homes, left = before.homes, MAX_FORMER_CELLS
     for index, mask in enumerate(cells):
-        places = np.argwhere(mask & (homes.version[index] > 0)).tolist()[:left]
+        rows = homes.newest[index].reshape(len(homes.peers), mask.size)
+        places = np.flatnonzero(mask).tolist()[:left]
         left -= len(places)
-        for place in map(tuple, places):
-            held = zip(homes.peers, homes.newest[index], strict=True)
-            holders = frozenset(peer for peer, has in held if has[place])
-            key = int(homes.version[index][place]), holders
+        for place in places:
+            newest = np.flatnonzero(rows[:, place]).tolist()
+            key = (
+                int(homes.version[index].flat[place]),
+                frozenset(homes.peers[at] for at in newest),
+            )
             none = tuple(np.zeros_like(each) for each in cells)
-            groups.setdefault(key, none)[index][place] = True
-    planned = before.round_index + 1
-    return [Former(planned, *key, found) for key, found in groups.items()]
+            groups.setdefault(key, none)[index].flat[place] = True
+    return [Former(*key, found) for key, found in groups.items()]
 
 
 def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:
@@ -213,7 +219,7 @@ def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:
 
 def asked_products(cells: Cells) -> Iterator[Iterator[tuple[IndexSet, ...]]]:
     """Per signature, the products of index sets that a stream of these cells has."""
-    few = _count(cells) <= ONE_BY_ONE
+    few = count_cells(cells) <= ONE_BY_ONE
     return (single_cells(mask) if few else rectangles(mask) for mask in cells)
 
 

@@ -216,12 +216,14 @@ def test_what_is_lacking_comes_from_others_who_have_it(tmp_path: Path) -> None:
             table.carry(Hop.FUSED, source, target)
     table.learn_truth()
     table.enter(1, {}, ALL)
-    assert not any(mask.any() for mask in table.desks["ash"].lacking(table.plan))
-    lacking = table.desks["cedar"].lacking(table.plan)
+    assert not any(mask.any() for mask in table.desks["ash"].lacking(table.plan).cells)
+    lacking = table.desks["cedar"].lacking(table.plan).cells
     assert any(mask.any() for mask in lacking)
     table.carry(Hop.RESTORE, "ash", "cedar", asked=pack_cells(lacking))
     assert_holds_truth(table, "cedar", FULL)
-    assert not any(mask.any() for mask in table.desks["cedar"].lacking(table.plan))
+    assert not any(
+        mask.any() for mask in table.desks["cedar"].lacking(table.plan).cells
+    )
 
 
 def test_what_the_other_lacks_as_well_is_marked_and_hides_nothing(
@@ -234,14 +236,30 @@ def test_what_the_other_lacks_as_well_is_marked_and_hides_nothing(
         table.reduce(name)
     table.carry(Hop.FUSED, "ash", "birch")  # neither of them hears of cedar
     table.enter(1, {}, ALL)
-    lacking = table.desks["ash"].lacking(table.plan)
-    there = table.desks["birch"].lacking(table.plan)
+    lacking = table.desks["ash"].lacking(table.plan).cells
+    there = table.desks["birch"].lacking(table.plan).cells
     for name in ("birch", "cedar"):
         table.carry(Hop.RESTORE, name, "ash", asked=pack_cells(lacking))
         table.desks["ash"].store.flush()
-        (rest,) = table.desks["ash"].lacking(table.plan)
+        (rest,) = table.desks["ash"].lacking(table.plan).cells
         expected = lacking[0] & there[0] if name == "birch" else rest & False
         assert np.array_equal(rest, expected)
+
+
+def test_what_nobody_has_newest_is_kept_as_it_is(tmp_path: Path) -> None:
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, {"ash": LEFT, "birch": LEFT, "cedar": LEFT}, ALL)
+    table.train(np.random.default_rng(6))
+    table.exchange()
+    table.learn_truth()
+    table.enter(1, ALL, ALL)  # and nobody trains
+    table.enter(2, {}, ALL)
+    desk = table.desks["ash"]
+    found = desk.lacking(table.plan)
+    assert all(mask.all() for mask in found.cells)
+    desk.keep_old(2, found.cells)
+    assert_holds_truth(table, "ash", FULL)  # of the right half the values of the start
+    assert not any(mask.any() for mask in desk.lacking(table.plan).cells)
 
 
 # --- A holder or a reducer fails -----------------------------------------------------

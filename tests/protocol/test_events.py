@@ -53,7 +53,7 @@ EVENTS: list[e.Event] = [
     e.Announced(b"something"),
     e.Moved(0, 1.0),
     e.ExportRequested(1),
-    e.FoundLacking(0, ()),
+    e.FoundLacking(0, (), ()),
     e.Stopping(),
 ]
 
@@ -82,6 +82,14 @@ def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     swarm.at(1.6, lambda: swarm.event("p0", e.Misbehaved("p2", "noise")))
     swarm.at(2.5, lambda: swarm.kill("p2"))
     swarm.run(lambda: swarm.hosts["p1"].peer.standing is Standing.DONE)
+    lacking = tuple(
+        version > 0 for version in swarm.hosts["p1"].plans[12].homes.version
+    )
+    for name in ("p0", "p1"):
+        swarm.hosts[name].absent_here = b"\xff"
+    nothing = tuple(mask.astype("int32") for mask in lacking)
+    swarm.event("p1", e.FoundLacking(12, lacking, nothing))
+    swarm.run_to(swarm.now + 3.0)
     seen = {line.split()[3].split("(")[0] for line in swarm.log}
     effects = {kind.__name__ for kind in typing.get_args(e.Effect)}
     assert effects <= seen

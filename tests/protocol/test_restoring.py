@@ -10,6 +10,7 @@ from p2pfusion.protocol.messages import Refusal, Request, StreamStart
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import (
+    Versions,
     lacking_cells,
     pack_cells,
     shared_out,
@@ -30,6 +31,14 @@ def at_the_end(count: int = 4, **changes: object) -> tuple[Swarm, ExchangePlan]:
 def everything(plan: ExchangePlan, peer: str) -> Cells:
     """All that the table says the peer has, lacking."""
     return lacking_cells(plan, peer, [v * 0 for v in plan.homes.version])
+
+
+def found(
+    cells: Cells, number: int = LAST, versions: Versions | None = None
+) -> e.FoundLacking:
+    """What the daemon says: by default, that it has nothing whatever."""
+    nothing = tuple(mask.astype(np.int32) * 0 - 1 for mask in cells)
+    return e.FoundLacking(number, cells, versions or nothing)
 
 
 def asked_of(swarm: Swarm, name: str, *, late: bool = False) -> list[tuple[str, Cells]]:
@@ -54,7 +63,7 @@ def settle(swarm: Swarm) -> None:
 def test_few_are_asked_for_all_that_somebody_has() -> None:
     swarm, plan = at_the_end()
     cells = everything(plan, "p1")
-    swarm.event("p1", e.FoundLacking(LAST, cells))
+    swarm.event("p1", found(cells))
     settle(swarm)
     got = united([part for _, part in asked_of(swarm, "p1")])
     others = [plan.homes.copies(i, ["p0", "p2", "p3"]) for i in range(len(cells))]
@@ -69,7 +78,7 @@ def test_what_one_lacks_as_well_the_next_is_asked_for() -> None:
     swarm, plan = at_the_end(3, fraction="1")
     cells = everything(plan, "p1")
     swarm.hosts["p0"].absent_here = b"\xff"
-    swarm.event("p1", e.FoundLacking(LAST, cells))
+    swarm.event("p1", found(cells))
     settle(swarm)
     got = dict(asked_of(swarm, "p1"))
     assert set(got) == {"p0", "p2"}
@@ -84,7 +93,7 @@ def test_what_one_lacks_is_asked_of_another_that_was_asked_for_something_else() 
     assert len(first) > 1, "one has everything"
     best = next(iter(first))
     swarm.hosts[best].absent_here = b"\xff"
-    swarm.event("p1", e.FoundLacking(LAST, cells))
+    swarm.event("p1", found(cells))
     settle(swarm)
     got = [part for source, part in asked_of(swarm, "p1") if source != best]
     others = sorted({"p0", "p2", "p3"} - {best})
@@ -97,7 +106,7 @@ def test_nobody_is_asked_twice_in_one_round() -> None:
     swarm, plan = at_the_end(3, fraction="1")
     for name in ("p0", "p2"):
         swarm.hosts[name].absent_here = b"\xff"
-    swarm.event("p1", e.FoundLacking(LAST, everything(plan, "p1")))
+    swarm.event("p1", found(everything(plan, "p1")))
     settle(swarm)
     assert [source for source, _ in asked_of(swarm, "p1")] == ["p0", "p2"]
     assert not swarm.hosts["p1"].peer.exchange.pulls.of_hop(Hop.RESTORE)
@@ -121,7 +130,7 @@ def test_what_all_lack_is_asked_of_those_who_had_it_before() -> None:
     others = ("p0", "p2", "p3")
     for name in others:
         swarm.hosts[name].absent_here = b"\xff"
-    swarm.event("p1", e.FoundLacking(LAST, cells))
+    swarm.event("p1", found(cells))
     settle(swarm)
     fresh = tuple(
         mask & (v == LAST) & (old > 0)
@@ -140,6 +149,27 @@ def test_what_all_lack_is_asked_of_those_who_had_it_before() -> None:
         assert np.array_equal(mask, may)
 
 
+def test_what_all_lack_and_is_here_in_the_version_before_is_kept() -> None:
+    swarm, plan = at_the_end(4)
+    cells = everything(plan, "p1")
+    before = swarm.hosts["p1"].plans[LAST - 1]
+    for name in ("p0", "p2", "p3"):
+        swarm.hosts[name].absent_here = b"\xff"
+    kept: list[e.KeepOld] = []
+    swarm.watch = lambda name, what, mark: (
+        kept.append(what) if isinstance(what, e.KeepOld) else None
+    )
+    swarm.event("p1", found(cells, versions=before.homes.version))
+    settle(swarm)
+    fresh = tuple(
+        mask & (v == LAST) for mask, v in zip(cells, plan.homes.version, strict=True)
+    )
+    assert any(mask.any() for mask in fresh)
+    for mask, may in zip(united([each.cells for each in kept]), fresh, strict=True):
+        assert np.array_equal(mask, may)
+    assert asked_of(swarm, "p1", late=True) == []
+
+
 def test_as_long_as_one_has_not_answered_nothing_older_is_taken() -> None:
     swarm, plan = at_the_end(4)
     for name in ("p0", "p2"):
@@ -147,7 +177,7 @@ def test_as_long_as_one_has_not_answered_nothing_older_is_taken() -> None:
     swarm.kill("p3")
     swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
     cells = everything(plan, "p1")
-    swarm.event("p1", e.FoundLacking(LAST, cells))
+    swarm.event("p1", found(cells))
     settle(swarm)
     said = plan.homes
     for _, part in asked_of(swarm, "p1", late=True):
@@ -158,7 +188,7 @@ def test_as_long_as_one_has_not_answered_nothing_older_is_taken() -> None:
 def test_who_falls_silent_is_replaced() -> None:
     swarm, plan = at_the_end(3, fraction="1")
     swarm.cut = lambda a, b, m: a == "p0" and isinstance(m, StreamStart)
-    swarm.event("p1", e.FoundLacking(LAST, everything(plan, "p1")))
+    swarm.event("p1", found(everything(plan, "p1")))
     swarm.kill("p0")
     swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
     settle(swarm)
@@ -168,7 +198,7 @@ def test_who_falls_silent_is_replaced() -> None:
 @pytest.mark.parametrize("number", [LAST - 1, LAST + 1])
 def test_what_a_round_lacked_that_is_over_concerns_nobody(number: int) -> None:
     swarm, plan = at_the_end()
-    swarm.event("p1", e.FoundLacking(number, everything(plan, "p1")))
+    swarm.event("p1", found(everything(plan, "p1"), number))
     settle(swarm)
     assert asked_of(swarm, "p1") == []
 
@@ -183,7 +213,7 @@ def test_a_round_does_not_wait_for_what_is_lacking_and_its_end_ends_it() -> None
     cells = tuple(homes.copies(index, ["p1"])[0] for index in range(count))
     assert host.peer.round is not None
     waits = host.peer.round.waiting_for()
-    swarm.event("p1", e.FoundLacking(3, cells))
+    swarm.event("p1", found(cells, 3))
     assert host.peer.exchange.pulls.of_hop(Hop.RESTORE)
     assert host.peer.round.waiting_for() == waits
     swarm.run(lambda: host.peer.round is not None and host.peer.round.number == 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -18,10 +17,13 @@ from p2pfusion.split.restoring import (
     MAX_FORMER_CELLS,
     ONE_BY_ONE,
     SKIPPED_BYTES,
+    Former,
     absent_cells,
     asked_cells,
     asked_products,
     asked_segments,
+    at_least,
+    count_cells,
     formerly,
     lacking_cells,
     nowhere,
@@ -79,7 +81,7 @@ def test_what_is_older_than_the_table_says_is_lacking(
     peer = data.draw(st.sampled_from(NAMES))
     lost = data.draw(cells_of(history.layout))
     pairs = zip(plan.homes.version, lost, strict=True)
-    versions = [np.where(mask, version - 1, version) for version, mask in pairs]
+    versions = tuple(np.where(mask, version - 1, version) for version, mask in pairs)
     found = in_cells(plan, lacking_cells(plan, peer, versions))
     if plan.homes.position(peer) is None:
         assert not found
@@ -211,11 +213,9 @@ def test_who_had_cells_before_a_round_stands_in_its_table(
     history, cells = drawn
     plan = last_plan(history)
     homes = plan.homes
-    after = dataclasses.replace(plan, homes=plan.homes_after())
     found = formerly(plan, cells)
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for former in found:
-        assert former.planned == plan.round_index + 1 and former.version > 0
         for index, mask in enumerate(former.cells):
             for place in map(tuple, np.argwhere(mask).tolist()):
                 assert cells[index][place] and (index, place) not in seen
@@ -223,16 +223,22 @@ def test_who_had_cells_before_a_round_stands_in_its_table(
                 assert homes.version[index][place] == former.version
                 newest = homes.newest[index][(slice(None), *place)]
                 assert former.holders == set(np.array(homes.peers)[newest].tolist())
-        kept = former.among(after, cells)
-        for mask, own, version in zip(
-            kept.cells, former.cells, after.homes.version, strict=True
-        ):
-            assert np.array_equal(mask, own & (version == former.planned))
-    trained = sum(
-        int((mask & (version > 0)).sum())
-        for mask, version in zip(cells, homes.version, strict=True)
-    )
-    assert len(seen) == min(trained, MAX_FORMER_CELLS)
+    assert len(seen) == min(count_cells(cells), MAX_FORMER_CELLS)
+
+
+@given(layouts(), st.integers(-1, 4), st.data())
+def test_of_some_cells_some_are_of_a_version(
+    layout: Layout, least: int, data: st.DataObject
+) -> None:
+    cells, others = data.draw(cells_of(layout)), data.draw(cells_of(layout))
+    versions = tuple(mask.astype(np.int32) * 3 for mask in others)
+    kept = at_least(cells, versions, least)
+    among = Former(1, frozenset(), cells).among(others)
+    both = zip(kept, among.cells, cells, others, strict=True)
+    for found, shared, one, other in both:
+        for place in itertools.product(*map(range, one.shape)):
+            assert found[place] == (one[place] and 3 * other[place] >= least)
+            assert shared[place] == (one[place] and other[place])
 
 
 @slow
