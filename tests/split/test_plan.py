@@ -250,7 +250,8 @@ def test_the_digest_names_everything_that_fixes_coordinates(
     assume(history.rounds[index])
     peer = data.draw(st.sampled_from(sorted(history.rounds[index])))
     empty = Split(tuple((axis.name, IndexSet()) for axis in history.layout.axes))
-    assume(history.rounds[index][peer].digest != empty.digest)
+    # What is held frozen at present fixes nothing: it comes from before.
+    assume(history.rounds[index][peer].trained.digest != empty.digest)
     rounds = list(history.rounds)
     rounds[index] = {**rounds[index], peer: empty}
     changed = History(history.layout, history.seed, tuple(rounds))
