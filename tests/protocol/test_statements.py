@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
+    MAX_AMOUNT,
     MAX_ANNOUNCED_BYTES,
     MAX_BANNER_BYTES,
     MAX_RECORD_BYTES,
@@ -52,7 +53,7 @@ key = st.binary(min_size=32, max_size=32)
 epoch = st.integers(0, NEVER)
 step = st.tuples(st.just(0), st.just(0), epoch)
 real = st.floats(allow_nan=False, allow_infinity=False)
-amount = st.floats(0.0, allow_nan=False, allow_infinity=False)
+amount = st.floats(0.0, MAX_AMOUNT)
 
 records = st.builds(
     PeerRecord,
