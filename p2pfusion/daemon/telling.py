@@ -22,6 +22,8 @@ SENTENCES = {
     "denied": "was turned away: {text}",
     "incompatible": "{text}",
     "admitted": "is a member from epoch {epoch} on",
+    "announced": "what its trainer has found out counts from epoch {epoch} on",
+    "announcement-void": "what its trainer has found out is for another split fraction",
     "started": "the swarm begins with {members}",
     "newcomer-admitted": "let in {name}",
     "newcomer-pending": "{name} knocks: {why}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2pfusion.protocol.listed_round import ListedRound
 from p2pfusion.protocol.round import Round
 
 
@@ -36,7 +37,16 @@ def round_details(round_: Round, now: float) -> dict[str, object]:
         "phases": _phases(round_, now),
         "stale_ranges": round_.stale_ranges,
         "offers": others,
+        **_listed(round_),
     }
+
+
+def _listed(round_: Round) -> dict[str, object]:
+    """Whose list said what counts, and with which share, where there is a list."""
+    if not isinstance(round_, ListedRound):
+        return {}
+    shares = dict(sorted(round_.shares.items()))
+    return {"closed_by": round_.closed_by, "shares": shares}
 
 
 def _deadlines(round_: Round) -> dict[str, object]:

@@ -96,6 +96,8 @@ def test_a_round_closes_with_the_first_and_later_updates_count_later() -> None:
         assert sum(shares(swarm, number).values()) <= 1.0 + 1e-9
     report = swarm.hosts["p0"].sealed[0]
     assert report["missing"] == [{"peer": "p3", "reason": NOT_LISTED}]
+    assert report["shares"] == dict.fromkeys(["p0", "p1", "p2"], 1 / 3)
+    assert report["closed_by"] in swarm.hosts
     assert not any(host.reported("too-slow") for host in alive(swarm))
 
 
