@@ -107,6 +107,27 @@ TASKS |= {
 }
 
 
+UNEQUAL = Task(
+    data="fashion-mnist",
+    model="vit-units",
+    widths={},
+    arguments={
+        **{"patch": 7, "width": 96, "heads": 8, "layers": 8, "inner": 192, "exits": 4},
+    },
+    options={
+        **{"--split-fraction": "1,1,1/2,1/2,1/2,1/4,1/4,1/4"},
+        **{"--slowness": "1,1.2,1,1.5,4,1,1.5,4", "--eval-every": 1},
+        **{"--objective": "exits", "--optimiser": "adamw", "--batch": 32},
+        **{"--limit": 4000, "--limit-test": 2000, "--rounds": ROUNDS, "--alpha": 1.0},
+        "--pretrained": "{pretrained}",
+    },
+    rates={"whole": 0.001, "split": 0.001},
+)
+"""Peers of different strength and speed, and a model that is warm (``masked.py``)."""
+
+TASKS["unequal"] = UNEQUAL
+
+
 @dataclass(frozen=True)
 class Arm:
     """One row of the table. ``width`` of the model: whole, or as small as a split."""
@@ -143,6 +164,18 @@ def plainly(title: str, method: str, **options: object) -> Arm:
     """An arm whose options do not depend on the fraction."""
     words = {f"--{key.replace('_', '-')}": value for key, value in options.items()}
     return Arm(title, method, options=lambda _: words)
+
+
+def co_s2p(title: str, options: Table | None = None, **arguments: object) -> Arm:
+    """An arm of co-s2p."""
+    return Arm(
+        title, "co-s2p", options=lambda _: options or {}, arguments=lambda _: arguments
+    )
+
+
+def hasty(fraction: Fraction) -> Table:
+    """Rounds that do not wait are short, so there are more of them in the same time."""
+    return {"--rounds": 5 * ROUNDS, "--max-staleness": 10, "--eval-every": 5}
 
 
 PAST = {"--logit-adjustment": 0, "--label-mask": None}
@@ -247,6 +280,29 @@ ARMS = {
         for short, method in (("lw", "lw-fedssl"), ("prog", "prog-fedssl"))
         for count in (1, 2)
     },
+    "masked": Arm("co-s2p, 4 of 8 close a round", "co-s2p", options=hasty),
+    "masked-all": co_s2p("co-s2p, all close a round", quorum=1),
+    "masked-untaught": co_s2p(
+        "all, no distillation", {"--objective-arguments": '{"weight": 0}'}, quorum=1
+    ),
+    "masked-static": co_s2p(
+        "all, first cells in place of masks", mask="static", quorum=1
+    ),
+    "masked-mean": co_s2p("all, mean in place of shares", merge="mean"),
+    "masked-stale": Arm(
+        "4 of 8, mean in place of shares",
+        "co-s2p",
+        options=lambda f: {**hasty(f), "--quorum": 4},
+        arguments=lambda _: {"merge": "mean"},
+    ),
+    "strong": plainly(
+        "the two strongest alone, FedAvg",
+        "fedavg",
+        peers=2,
+        shares=8,
+        split_fraction=1,
+        slowness="1,1.2",
+    ),
     "tied-mask": msfusion("msfusion, tied windows, label mask", PAST, **TIED),
     "heterofl-mask": Arm("heterofl, label mask", "heterofl", options=lambda _: PAST),
 }
@@ -257,5 +313,7 @@ SETS = {
     "ablations": "blocks-0 blocks-8 blocks-momentum blocks-dense tied-silent tied-4 "
     "skewed tied-forward small-plain small-mask blocks-plain blocks-mask tied-mask "
     "heterofl-mask",
+    "masked": "masked-all masked-untaught masked-static masked-mean masked "
+    "masked-stale strong",
     "layerwise": "end-to-end lw-1 lw-2 prog-1 prog-2",
 }

@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,9 @@ from arms import ARMS, TASKS, Task
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "methods.jsonl"
 PEERS = 8
+PRETRAINED = "{pretrained}"
+"""In an option, stands for the checkpoint of the run's seed."""
+
 TUNING_SEEDS = (100, 101)
 """For learning rates; no table has them."""
 
@@ -66,7 +70,13 @@ class Run:
             **arm.options(self.fraction),
         }
         pairs = ([key] if v is None else [key, str(v)] for key, v in told.items())
-        return [word for pair in pairs for word in pair]
+        words = [word for pair in pairs for word in pair]
+        return [self.pretrained if word == PRETRAINED else word for word in words]
+
+    @property
+    def pretrained(self) -> str:
+        """The checkpoint of this seed, for tasks that begin with one."""
+        return str(Path(tempfile.gettempdir()) / f"{self.task}-{self.seed}.safetensors")
 
     @property
     def learning_rate(self) -> float:
@@ -120,6 +130,7 @@ KEPT = (
     *("accuracy", "perplexity", "loss", "curve", "ever_trained_fraction"),
     *("bytes_per_peer_round", "train_flops_per_peer_round", "peak_activation_bytes"),
     *("full_model_parameters", "seconds"),
+    *("virtual_seconds", "utilisation", "updates_too_late"),
     *("random_encoder_accuracy", "one_view_flops_per_peer_round"),
 )
 

@@ -308,6 +308,9 @@ MAX_CONTRAST_WEIGHT = 1_000.0
 MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE = 0.001, 1_000.0
 """Below, only the nearest counts; above, all are alike."""
 
+MAX_DISTILLATION_ROUND = 1_000_000
+"""From which round on exits may be taught at the latest: beyond all training."""
+
 MAX_CONTRAST_PREVIOUS = 16
 """Past sub-models that a peer compares with: each is a copy in the trainer's memory."""
 

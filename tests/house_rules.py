@@ -46,7 +46,9 @@ LAYERS: dict[str, set[str]] = {
 
 EXTRA_IMPORTS = {
     # The experiment runner is a process of its own, without network, and trains.
+    "simulation/design.py": {"training"},
     "simulation/experiment.py": {"training"},
+    "simulation/swarm.py": {"training"},
     "simulation/trained.py": {"training"},
 }
 

@@ -66,10 +66,14 @@ PROBE_HELP = "Without labels: fit a probe with so many. Default: 2,000."
 FINE_TUNE_HELP = "Without labels: fine-tune at the end on so many of each class."
 PRETRAINED_HELP = "Begin with the values of this checkpoint."
 SAVE_HELP = "Write the assembled model to this file at the end."
+SLOWNESS_HELP = "How slow peers are, dealt out in turn: 1,4. Default: all alike."
+QUORUM_HELP = "Close rounds with so many updates; means then have stale values."
+STALENESS_HELP = "With a quorum: drop updates that are more rounds old. Default: 3."
 FRACTION_HELP = "With --train, several with commas are dealt out to the peers in turn."
-CONTROLS = ("shares", "participants", "ensemble", "full_forward")
+CONTROLS = ("shares", "participants", "ensemble", "full_forward", "quorum")
 PROBES = {"probe_labels", "fine_tune_labels"}
 FILES = ("pretrained", "save")
+TIMES = ("slowness", "max_staleness")
 CHECKPOINT = click.Path(path_type=Path, dir_okay=False)
 
 RUNNER = "p2pfusion.simulation.experiment"
@@ -124,6 +128,9 @@ END_TIMEOUT_S = 3.0
 @click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)
 @click.option("--ensemble", type=click.IntRange(1), default=1, help=ENSEMBLE_HELP)
 @click.option("--full-forward", is_flag=True, help=FULL_FORWARD_HELP)
+@click.option("--slowness", metavar="X,...", help=SLOWNESS_HELP)
+@click.option("--quorum", type=click.IntRange(1), help=QUORUM_HELP)
+@click.option("--max-staleness", type=click.IntRange(0), help=STALENESS_HELP)
 @click.option("--pretrained", type=CHECKPOINT, help=PRETRAINED_HELP)
 @click.option("--save", type=CHECKPOINT, help=SAVE_HELP)
 @click.option("--probe-labels", type=click.IntRange(1), help=PROBE_HELP)
@@ -169,7 +176,7 @@ def sim(
     if options["objective"] not in SELF_SUPERVISED:
         _refuse(context, PROBES, "only with an objective without labels")
     if faults is not None:
-        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES}
+        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES, *TIMES}
         _refuse(context, ignored, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
@@ -302,9 +309,22 @@ def result_text(result: Data) -> str:
             f"Cost      {size(real('bytes_per_peer_round'))} and "
             f"{'unknown' if flops is None else f'{flops:.3g}'} training FLOPs per "
             "peer and round",
+            *_clock_lines(result),
             f"Time      {duration(real('seconds'))}",
         )
     )
+
+
+def _clock_lines(result: Data) -> list[str]:
+    """What a swarm of such machines would take, if the runner told it."""
+    virtual_s, used = _real(result.get("virtual_seconds")), result.get("utilisation")
+    if virtual_s is None or not isinstance(used, float):
+        return []
+    late = result.get("updates_too_late")
+    return [
+        f"Clock     {virtual_s:.3g} virtual seconds, peers busy for {percent(used)}"
+        + (f"; {late} updates came too late" if late else "")
+    ]
 
 
 def _encoder_lines(result: Data) -> list[str]:

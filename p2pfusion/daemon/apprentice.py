@@ -125,7 +125,7 @@ class Apprentice:
         self._describe: Fields | None = None
         self._waiting: tuple[int, Split, float] | None = None
         self._training: tuple[int, Split] | None = None
-        self._to_find_out = ""
+        self._to_find_out: Fields | None = None
         self._finding_out = ""
         self._asked_at: set[str] = set()
         self._deaths = 0
@@ -204,22 +204,23 @@ class Apprentice:
         self._next()
         return []
 
-    def find_out(self, split_fraction: str) -> None:
+    def find_out(self, split_fraction: str, question: Fields) -> None:
         """Asks what this peer has to announce at a split fraction, before it trains the
-        round that waits; once."""
+        round that waits; once. ``question``: what the trainer is told of it."""
         if split_fraction not in self._asked_at:
             self._asked_at.add(split_fraction)
-            self._to_find_out = split_fraction
+            told = {"do": "announce", "split_fraction": split_fraction}
+            self._to_find_out = {**told, **question}
             self._next()
 
     def _next(self) -> None:
         if self.samples is None or self._training or self._finding_out:
             return
         if self._to_find_out:
-            self._finding_out, self._to_find_out = self._to_find_out, ""
+            request, self._to_find_out = self._to_find_out, None
+            self._finding_out = str(request["split_fraction"])
             self.state, self.progress = "finding out what to announce", None
-            fraction = self._finding_out
-            self._link.send({"do": "announce", "split_fraction": fraction})
+            self._link.send(request)
             return
         if self._waiting is None:
             return

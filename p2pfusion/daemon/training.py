@@ -24,6 +24,7 @@ from p2pfusion.daemon.memory import (
     parse_size,
 )
 from p2pfusion.daemon.state import SwarmState
+from p2pfusion.methods import announcing, split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.objectives import views_of
@@ -50,10 +51,10 @@ class Training:
         """A round is to be trained."""
         self._held = effect
         self._node.disk.retry()
-        self._announce()
+        self._announce(effect.learning_rate)
         self.check()
 
-    def _announce(self) -> None:
+    def _announce(self, learning_rate: float) -> None:
         """Where the method asks for it: what the trainer finds out comes first, unless
         that was done before a restart."""
         node = self._node
@@ -61,10 +62,16 @@ class Training:
             return
         fraction = node.peer.gossip.record.split_fraction
         known = node.state.load_announced(fraction)
-        if known is None:
-            node.apprentice.find_out(fraction)
-        else:
+        if known is not None:
             node.handle(events.Announced(known))
+            return
+        manifest = node.peer.manifest
+        assert manifest is not None, "a round is trained"
+        method = announcing(manifest.trained_by)
+        assert method is not None, "an announcement is lacking"
+        asked = method.asks(manifest.layout, split_fraction(fraction, "own record"))
+        question = {"asked": asked, "learning_rate": learning_rate}
+        node.apprentice.find_out(fraction, question)
 
     def found_out(self, found: FoundOut) -> None:
         """The trainer has found out what to announce."""

@@ -22,6 +22,7 @@ from p2pfusion.methods.base import (
     sharing,
     split_fraction,
 )
+from p2pfusion.methods.co_s2p import co_s2p
 from p2pfusion.methods.fedavg import FedAvg
 from p2pfusion.methods.federated_dropout import FederatedDropout
 from p2pfusion.methods.fedrolex import FedRolex
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, Callable[..., Method]] = {
+    "co-s2p": co_s2p,
     "fedavg": FedAvg,
     "federated-dropout": FederatedDropout,
     "fedrolex": FedRolex,

@@ -92,6 +92,10 @@ class Announcing(Protocol):
         """``ConfigError`` if a member with this fraction cannot announce this."""
         ...
 
+    def asks(self, layout: Layout, split_fraction: Fraction) -> dict[str, object]:
+        """What the trainer of such a member is asked to find out, as plain data."""
+        ...
+
 
 @dataclass(frozen=True)
 class Update:

@@ -14,6 +14,7 @@ from p2pfusion.limits import (
     MAX_CONTRAST_PREVIOUS,
     MAX_CONTRAST_TEMPERATURE,
     MAX_CONTRAST_WEIGHT,
+    MAX_DISTILLATION_ROUND,
     MIN_CONTRAST_TEMPERATURE,
     MIN_VIEW_CROP,
 )
@@ -26,6 +27,10 @@ _VIEWS = {"crop": 0.2, "solarize": 0.0}
 OBJECTIVES: dict[str, Arguments] = {
     "byol": {"momentum": 0.99, **_VIEWS},
     "contrastive": {"weight": 1.0, "temperature": 0.5, "previous": 1},
+    "exits": {
+        **{"weight": 0.5, "temperature": 3.0},
+        **{"distill_from": 10, "per_sample": False},
+    },
     "moco": {"temperature": 0.2, "momentum": 0.99, **_VIEWS},
     "simclr": {"temperature": 0.5, **_VIEWS},
     "task": {},
@@ -41,6 +46,9 @@ PROJECTION = "projection.weight"
 PROJECTOR = "heads.projector.layers.0.weight"
 PREDICTOR = "heads.predictor.layers.0.weight"
 """By these parameters a layout shows that its model has such heads."""
+
+FIRST_EXIT = "exits.0.classifier.weight"
+"""By this one, that it can answer before its last block."""
 
 _Check = tuple[Callable[[object], bool], str]
 
@@ -77,6 +85,10 @@ def _check_layout(name: str, parameters: set[str]) -> None:
         raise ConfigError(
             "the objective 'contrastive' needs a model with a projection",
             hint="set the model argument projection, for example to 64",
+        )
+    if name == "exits" and FIRST_EXIT not in parameters:
+        raise ConfigError(
+            "the objective 'exits' needs a model with exits", hint="vit-units has them"
         )
     if name in SELF_SUPERVISED and PROJECTOR not in parameters:
         raise ConfigError(
@@ -119,17 +131,19 @@ def _number(low: float, high: float) -> _Check:
     return good, f"a number from {low:g} to {high:g}"
 
 
-def _count(high: int) -> _Check:
+def _count(high: int, *, low: int = 1) -> _Check:
     def good(value: object) -> bool:
-        return type(value) is int and 1 <= value <= high
+        return type(value) is int and low <= value <= high
 
-    return good, f"a whole number from 1 to {high}"
+    return good, f"a whole number from {low} to {high}"
 
 
 _CHECKS: dict[str, _Check] = {
     "weight": _number(0.0, MAX_CONTRAST_WEIGHT),
     "temperature": _number(MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE),
     "previous": _count(MAX_CONTRAST_PREVIOUS),
+    "distill_from": _count(MAX_DISTILLATION_ROUND, low=0),
+    "per_sample": (lambda value: isinstance(value, bool), "true or false"),
     "momentum": _number(0.0, 1.0),
     "crop": _number(MIN_VIEW_CROP, 1.0),
     "solarize": _number(0.0, 1.0),

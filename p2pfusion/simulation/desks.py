@@ -15,8 +15,7 @@ from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, write_offer
-from p2pfusion.store.files import Floats
+from p2pfusion.store import Store
 
 
 class Desks:
@@ -40,10 +39,12 @@ class Desks:
         for desk in self._of.values():
             desk.enter(plan, homes)
 
-    def offer(self, peer: str, path: Path, arrays: list[Floats], split: Split) -> None:
-        """What a peer has trained; the file stays until it is written again."""
-        write_offer(path, arrays)
-        self._of[peer].offered(self._plan.round_index, path, split)
+    def offer(self, peer: str, path: Path, split: Split, base_round: int) -> None:
+        """What a peer has trained on a split, in this round or one before."""
+        desk, number = self._of[peer], self._plan.round_index
+        desk.offered(base_round, path, split)
+        if base_round != number:
+            desk.offer_late(number, base_round)
 
     def fuse(self, weights: Mapping[str, float]) -> None:
         """Sums everything, at every reducer; who has no weight has offered nothing."""
@@ -56,6 +57,8 @@ class Desks:
         if reducer in weights:
             desk.add_own(number, "", weights[reducer])
         for pull, source in enumerate(self._plan.sources(Hop.CONTRIBUTION, reducer)):
+            if source not in weights:
+                continue
             stream = StreamKey(Hop.CONTRIBUTION.value, number, source, reducer)
             size, absent = self._of[source].start(reducer, pull, stream)
             sink = OpenSink(pull, stream, weights[source], size, absent)

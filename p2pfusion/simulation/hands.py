@@ -169,7 +169,8 @@ class Hands:
             samples, loss, norm, l1 = SAMPLES, 1.0, 0.5, 1.0
             if life.numbers is not None:
                 result = life.numbers.trained(number, split)
-                samples, loss, norm = result.samples, result.loss, result.norm
+                samples, loss = result.samples, result.loss
+                norm, l1 = result.norm, result.l1
             finished = e.TrainingFinished(number, samples, loss, norm, seconds, l1)
             self._world.give(life, finished)
         self._train_next(life, self._world.now)
@@ -205,7 +206,8 @@ class Hands:
         if now:
             life.holdings.fused(plan, effect.instead_of, present)
         if now and self._world.manifest.adds_changes:
-            moved = e.Moved(effect.round_index, 1.0)
+            l1 = 1.0 if life.numbers is None else life.numbers.moved
+            moved = e.Moved(effect.round_index, l1)
             self._world.at(life.clock, self._found, (life, moved))
 
     def _found(self, what: tuple[Life, e.Event]) -> None:

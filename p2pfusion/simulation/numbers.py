@@ -34,6 +34,7 @@ class Trained:
     samples: int
     loss: float
     norm: float
+    l1: float = 0.0
 
 
 Train = Callable[[int, Split, Read], Trained]
@@ -88,6 +89,8 @@ class Numbers:
         self._rounds = manifest.rounds
         self._results: dict[int, Trained] = {}
         self.export: Assembly | None = None
+        self.moved = 0.0
+        """How far the last reduction has moved values."""
         self._perform: dict[type, Callable[..., object]] = {
             e.EnterRound: lambda x: self._payloads.enter(x.plan, x.homes),
             e.OfferLate: lambda x: self._payloads.offer_late(
@@ -99,9 +102,7 @@ class Numbers:
             e.AddOwn: lambda x: self._payloads.add_own(
                 x.round_index, x.instead_of, x.weight
             ),
-            e.CloseReduction: lambda x: self._payloads.close_reduction(
-                x.round_index, x.instead_of
-            ),
+            e.CloseReduction: self._close_reduction,
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
@@ -115,6 +116,10 @@ class Numbers:
         perform = self._perform.get(type(effect))
         if perform is not None:
             perform(effect)
+
+    def _close_reduction(self, effect: e.CloseReduction) -> None:
+        number, instead_of = effect.round_index, effect.instead_of
+        self.moved = self._payloads.close_reduction(number, instead_of)
 
     def _open_sink(self, effect: e.OpenSink) -> None:
         if effect.stream.hop != "table":

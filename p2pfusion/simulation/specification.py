@@ -18,17 +18,20 @@ REALS = (
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
-    *("augment",),
+    *("augment", "max_staleness"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")
 OWN = (
     *(*ARGUMENTS, "model_arguments", "vocabulary"),
     *("partition", "data_name", "limit", "limit_test", "eval_every"),
-    *("shares", "participants", "ensemble", "full_forward"),
-    *("pretrained", "save"),
+    *("shares", "participants", "ensemble", "full_forward", "quorum"),
+    *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
 )
+
+MAX_SLOWNESS = 1e6
+"""Slower than that nobody waits for."""
 
 Fields = Mapping[str, object]
 
@@ -81,7 +84,7 @@ def optional(fields: Fields, key: str) -> int | None:
 
 def stated(fields: Fields) -> dict[str, object]:
     """What goes to the manifest as it is; missing keys have the manifest's defaults."""
-    given = {key: fields[key] for key in PASSED_ON if key in fields}
+    given = {key: fields[key] for key in PASSED_ON if fields.get(key) is not None}
     given |= {key: real(fields, key) for key in REALS if key in fields}
     given |= {key: table(fields, key) for key in ARGUMENTS}
     return given
@@ -96,6 +99,23 @@ def split_fractions(value: object, peers: int) -> tuple[Fraction, ...]:
     if len(texts) > peers:
         raise ConfigError(f"{len(texts)} split fractions are too many for {peers}")
     several = [split_fraction(text, "split fraction") for text in texts]
+    return tuple(several[number % len(several)] for number in range(peers))
+
+
+def slownesses(value: object, peers: int) -> tuple[float, ...]:
+    """Of each peer, as for split fractions; ``ConfigError`` for what is none."""
+    texts = value.split(",") if isinstance(value, str) else [value]
+    try:
+        several = [float(text) for text in texts]  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        several = []
+    if not several or not all(0 < each <= MAX_SLOWNESS for each in several):
+        raise ConfigError(
+            f"slowness: {value!r} is not of numbers above 0 and up to {MAX_SLOWNESS:g}",
+            hint="1,4 lets every other peer take four times as long",
+        )
+    if len(several) > peers:
+        raise ConfigError(f"{len(several)} slownesses are too many for {peers} peers")
     return tuple(several[number % len(several)] for number in range(peers))
 
 
@@ -146,6 +166,8 @@ class Controls:
     models answer together, by the mean of their logits."""
     full_forward: bool
     """Peers compute with the whole model, and train their splits of it."""
+    quorum: int | None
+    """So many updates close a round, though the method would wait for all."""
 
     @classmethod
     def of(cls, fields: Fields, peers: int) -> Controls:
@@ -157,12 +179,14 @@ class Controls:
             raise ConfigError(f"{shares} shares of the data are too few for {peers}")
         if participants > peers:
             raise ConfigError(f"only {peers} peers can train, not {participants}")
+        quorum = optional(fields, "quorum")
+        if quorum is not None and quorum > participants:
+            raise ConfigError(f"only {participants} peers train, and {quorum} never do")
         full_forward = fields.get("full_forward", False)
         if not isinstance(full_forward, bool):
             raise ConfigError("key 'full_forward' of the experiment is no truth value")
-        return cls(
-            shares, participants, optional(fields, "ensemble") or 1, full_forward
-        )
+        ensemble = optional(fields, "ensemble") or 1
+        return cls(shares, participants, ensemble, full_forward, quorum)
 
     def chosen(self, seed: int, round_index: int, peers: int) -> list[int]:
         """The ranks of those who train in a round, in order."""

@@ -17,13 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.methods import announcing, split_fraction
+from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.protocol.objectives import SELF_SUPERVISED
-from p2pfusion.simulation.experiment import (
-    Experiment,
-    Tell,
-    experiment_setup,
-    serve,
-)
+from p2pfusion.simulation.design import Experiment, experiment_setup
+from p2pfusion.simulation.experiment import Tell, serve
 from p2pfusion.simulation.numbers import Numbers, Read, Train, Trained
 from p2pfusion.simulation.run import Outcome, Setting, simulate
 from p2pfusion.simulation.specification import Fields
@@ -55,26 +53,43 @@ class School:
         coding = coding_of(self._manifest.model_arguments, self._manifest.vocabulary)
         self._records = load(options, "train", coding)
         self._trainers: dict[str, Trainer] = {}
+        self._numbers: dict[str, Numbers] = {}
+
+    def announces(self, record: PeerRecord) -> bytes:
+        """What a machine's trainer finds out, at the split fraction of its record."""
+        method = announcing(self._manifest.trained_by)
+        assert method is not None, "nobody asks otherwise"
+        fraction = split_fraction(record.split_fraction, record.name)
+        return self._trainer(record.name).announce(
+            method.asks(self._manifest.layout, fraction),
+            learning_rate=self._manifest.learning_rate_at(0),
+            read=self._numbers[record.name].store.read,
+        )
 
     def equip(self, name: str) -> Numbers:
         """What a new life of a machine computes with."""
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
-        return Numbers(name, directory, self._manifest, self._train(name))
+        numbers = Numbers(name, directory, self._manifest, self._train(name))
+        self._numbers[name] = numbers
+        return numbers
 
-    def _train(self, name: str) -> Train:
+    def _trainer(self, name: str) -> Trainer:
         number = int(name.removeprefix("p"))
         if name not in self._trainers:
             setup = experiment_setup(self._experiment, number)
             self._trainers[name] = Trainer(setup, records=self._records)
-        trainer = self._trainers[name]
+        return self._trainers[name]
+
+    def _train(self, name: str) -> Train:
+        trainer = self._trainer(name)
 
         def train(round_index: int, split: Split, read: Read) -> Trained:
             rate = self._manifest.learning_rate_at(round_index)
             done = trainer.train(
                 round_index=round_index, split=split, learning_rate=rate, read=read
             )
-            return Trained(done.arrays, done.samples, done.loss, done.norm)
+            return Trained(done.arrays, done.samples, done.loss, done.norm, done.l1)
 
         return train
 
@@ -106,9 +121,14 @@ def simulate_training(
     )
     seats = setting.peers + setting.script().newcomer_count
     worlds: list[World] = []
+
+    def on_world(world: World) -> None:
+        world.announces = school.announces
+        worlds.append(world)
+
     with tempfile.TemporaryDirectory(prefix="p2pfusion-sim-") as directory:
         school = School(experiment, seats, setting, Path(directory))
-        outcome = simulate(setting, equip=school.equip, on_world=worlds.append)
+        outcome = simulate(setting, equip=school.equip, on_world=on_world)
     return outcome, _evaluated(experiment, worlds[0])
 
 

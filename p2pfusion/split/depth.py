@@ -78,3 +78,41 @@ def depth_split(
         for name, indices in Split.full(layout).sets
     )
     return Split(tuple(sets), frozenset(map(gate, frozen)))
+
+
+def private_widths(layout: Layout) -> dict[int, tuple[Axis, ...]]:
+    """The *blocks* of a layout: each layer with hidden widths that no other layer
+    follows, and these, which can be cut in this layer alone."""
+    followers: dict[str, set[int]] = {}
+    for parameter in layout.parameters:
+        for name in parameter.axes:
+            followers.setdefault(name, set()).add(parameter.layer)
+    found: dict[int, tuple[Axis, ...]] = {}
+    for axis in layout.widths:
+        layers = followers.get(axis.name, set())
+        if len(layers) == 1:
+            (layer,) = layers
+            found[layer] = (*found.get(layer, ()), axis)
+    return dict(sorted(found.items()))
+
+
+def first_blocks(layout: Layout, count: int) -> tuple[int, ...]:
+    """The layers of a model that ends after so many blocks, ascending.
+
+    Layers before the first block are its input, and always there. Layers behind a
+    block that are no blocks are an *exit*, which reads what the blocks before it have
+    made of an input. The model has those up to the first one that stands at its end or
+    behind it: that one then reads the last block that is there.
+    """
+    blocks = private_widths(layout)
+    seen = read = 0  # blocks so far, and those that the exit before has read
+    is_exit = False
+    held = []
+    for layer in layout.layers:
+        if layer in blocks:
+            read = seen if is_exit else read
+            seen += 1
+        is_exit = seen > 0 and layer not in blocks
+        if seen <= count if layer in blocks else read < max(1, count):
+            held.append(layer)
+    return tuple(held)

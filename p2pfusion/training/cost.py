@@ -9,6 +9,8 @@ projection; the trained one then has the projection, too. Saved activations are 
 distinct tensors that autograd keeps for the backward pass, parameters excluded; of a
 frozen pass these are its projected features.
 
+Where all exits of a network are trained, all of them are counted.
+
 A self-supervised objective costs two views of each record in the trained branch,
 forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
 2401.11647) counts, one view in the trained branch alone, is beside it. Neither
@@ -21,6 +23,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +36,7 @@ from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
 from p2pfusion.training.models.heads import Embedding
 from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.models.units import Exiting
 from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
 from p2pfusion.training.objectives.self_supervised import SelfSupervised
@@ -99,8 +103,9 @@ class Meter:
         self.activation_bytes = 0
         """Of the largest step."""
 
-    def count(self, split: Split, frozen: Sequence[Split], example_count: int) -> None:
-        """So many records have been trained on, each as often as it was seen."""
+    def count(self, split: Split, frozen: Sequence[Split], example_count: int) -> int:
+        """So many records have been trained on, each as often as it was seen; the
+        FLOPs of that."""
         trained = split.trained.sizes()
         sizes = (trained, *(each.sizes() for each in (split, *frozen)))
         key = tuple(tuple(sorted(widths.items())) for widths in sizes)
@@ -119,6 +124,7 @@ class Meter:
         self.flops += cost.flops_per_example * example_count
         self.one_view_flops += cost.one_view_flops * example_count
         self.activation_bytes = max(self.activation_bytes, cost.activation_bytes)
+        return cost.flops_per_example * example_count
 
 
 def costs_told(meters: Sequence[Meter], peer_rounds: int) -> dict[str, object]:
@@ -158,6 +164,11 @@ def step_cost(
         assert isinstance(made, SelfSupervised) and isinstance(module, Embedding)
         made.begin(module, split, torch.Generator())
         return views_cost(made, module, inputs)
+    if objective == "exits":
+        assert isinstance(module, Exiting)
+        answers = partial(module.answers, inputs)
+        flops = _both_passes(module, answers) // len(chosen)
+        return StepCost(flops, _saved_bytes(module, answers))
     others = [build(found, arguments, layout, other) for other in frozen]
     flops = training_flops(module, inputs, others) // len(chosen)
     return StepCost(flops, saved_activation_bytes(module, inputs, others))

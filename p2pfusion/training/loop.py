@@ -29,9 +29,9 @@ EVALUATION_BATCH = 512
 EVALUATION_LOGITS = 1 << 24
 """Logits of such a pass, at most: a vocabulary makes many of them for every token."""
 
-BATCH_STREAM, VIEW_STREAM = 4, 5
-"""Keys of the random streams that order batches, and that objectives draw from;
-data/partition.py has the others."""
+BATCH_STREAM, VIEW_STREAM, MASK_STREAM = 4, 5, 6
+"""Keys of the random streams that order batches, that objectives draw from, and that
+masks are learned with; data/partition.py has the others."""
 
 Progress = Callable[[int, int, float], None]
 
@@ -86,6 +86,11 @@ def view_generator(seed: int, round_index: int, share_index: int) -> torch.Gener
     return _torchs(random_stream(seed, VIEW_STREAM, round_index, share_index))
 
 
+def mask_generator(seed: int, share_index: int) -> torch.Generator:
+    """What one peer's mask is learned with, the same in every run."""
+    return _torchs(random_stream(seed, MASK_STREAM, 0, share_index))
+
+
 def _torchs(stream: Generator) -> torch.Generator:
     return torch.Generator().manual_seed(int(stream.bit_generator.random_raw()) >> 1)
 
@@ -112,10 +117,10 @@ def train_round(
     trained = [each for each in module.parameters() if each.requires_grad]
     descent = Descent(trained, optimiser)
     steps = schedule.step_count(len(records))
-    batches = _batches(len(records), schedule.batch, generator)
+    order = batches(len(records), schedule.batch, generator)
     loss_sum, seen = 0.0, 0
     for step in range(1, steps + 1):
-        inputs, targets = records.batch(next(batches), device)
+        inputs, targets = records.batch(next(order), device)
         if augment is not None:
             inputs = augment(inputs, generator)
         loss = objective.loss(module, inputs, targets)
@@ -182,7 +187,7 @@ def _perplexity(loss: float) -> float:
     return math.inf if loss > 700 else math.exp(loss)
 
 
-def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Positions of one batch after another, shuffled anew in every epoch, forever."""
     while True:
         yield from torch.randperm(count, generator=generator).split(size)

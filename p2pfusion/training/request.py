@@ -62,6 +62,13 @@ class Request:
             )
         return float(value)  # type: ignore[arg-type]
 
+    def flag(self, key: str) -> bool:
+        """True or false; a missing one is false."""
+        value = self.fields.get(key, False)
+        if not isinstance(value, bool):
+            raise ConfigError(f"trainer request: {key} is {value!r}, not a truth value")
+        return value
+
     def table(self, key: str) -> Mapping[str, object]:
         """A table; a missing one is empty."""
         value = self.fields.get(key, {})

@@ -22,7 +22,7 @@ from p2pfusion.errors import IncompatibleError
 from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.training.models.base import Model, Width
+from p2pfusion.training.models.base import Model, Width, place
 
 Read = Callable[[Segment], np.ndarray]
 """Gives the values of a segment, shaped like it: ``Store.read``."""
@@ -46,6 +46,7 @@ def build(
             f"and {expected}",
             hint="all peers need the same version of the model's code",
         )
+    place(module, split)
     if layout.blocks > 1:
         _leave_silent_sums_alone(module)
     _freeze(module, layout, split)
@@ -101,10 +102,13 @@ def extract(module: nn.Module, layout: Layout, split: Split) -> list[np.ndarray]
     return found
 
 
-def update_norm(before: Iterable[np.ndarray], after: Iterable[np.ndarray]) -> float:
-    """Euclidean norm of the difference of all values."""
-    squares = 0.0
+def update_sizes(
+    before: Iterable[np.ndarray], after: Iterable[np.ndarray]
+) -> tuple[float, float]:
+    """Euclidean norm of the difference of all values, and the sum of magnitudes."""
+    squares = magnitudes = 0.0
     for old, new in zip(before, after, strict=True):
         difference = (new - old).ravel()
         squares += float(np.einsum("i,i->", difference, difference, dtype=np.float64))
-    return sqrt(squares)
+        magnitudes += float(np.abs(difference).sum(dtype=np.float64))
+    return sqrt(squares), magnitudes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -42,11 +42,13 @@ from p2pfusion.training.loop import (
     Schedule,
     batch_generator,
     evaluate,
+    mask_generator,
     train_round,
     view_generator,
 )
+from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import check_depth, check_fit, find_model, settle
-from p2pfusion.training.objectives import create_objective
+from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum, Start
 from p2pfusion.training.probe import linear_probe
 
@@ -68,6 +70,8 @@ class Setup:
     augment: str = "none"
     device: str = "cpu"
     outer_momentum: float = 0.0
+    changes: bool = False
+    """Whether a round gives changes of what was received, in place of values."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,17 @@ class Description:
 @dataclass(frozen=True)
 class TrainedRound:
     """A round's outcome. ``arrays``: the values of what was trained, in the layout's
-    order, with the outer momentum; everything else is of the training alone."""
+    order, with the outer momentum, or how they have changed, if that was asked for;
+    everything else is of the training alone."""
 
     arrays: list[np.ndarray]
     samples: int
     loss: float
     accuracy: float | None
     norm: float
+    """The length of the change."""
+    l1: float
+    """The sum of its magnitudes."""
     seconds: float
     steps: int
     frozen: tuple[Split, ...] = ()
@@ -113,6 +121,11 @@ class Trainer:
 
     def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
         """``records``: the whole training part, if the caller has loaded it already."""
+        if setup.changes and setup.outer_momentum:
+            raise ConfigError(
+                "there is no outer momentum where changes are added",
+                hint="leave out outer_momentum, or choose another method",
+            )
         self._setup = setup
         self._model = find_model(setup.model)
         described = self._model.layout(setup.arguments)
@@ -197,6 +210,8 @@ class Trainer:
         module.to(self.device)
         share = setup.data.partition
         drawn = setup.seed, round_index, share.index if share else 0
+        if isinstance(self._objective, Dated):
+            self._objective.at(round_index)
         frozen = self._objective.begin(module, split, view_generator(*drawn))
         result = train_round(
             module,
@@ -217,18 +232,54 @@ class Trainer:
             found = evaluate(module, self._validation, self.device, absent=absent)
             accuracy = found.accuracy
         arrays = self._arrays(module, split)
-        norm = submodel.update_norm(before, arrays)
-        self._outer.push(Start(round_index, split.trained, before), arrays)
+        norm, l1 = submodel.update_sizes(before, arrays)
+        if setup.changes:
+            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
+        else:
+            self._outer.push(Start(round_index, split.trained, before), arrays)
         return TrainedRound(
             arrays=arrays,
             samples=self.samples,
             loss=result.loss,
             accuracy=accuracy,
             norm=norm,
+            l1=l1,
             seconds=time.monotonic() - started_s,
             steps=result.steps,
             frozen=frozen,
         )
+
+    def announce(
+        self,
+        asked: Mapping[str, object],
+        *,
+        learning_rate: float,
+        read: submodel.Read,
+        on_progress: Progress | None = None,
+    ) -> bytes:
+        """What a method lets this peer find out and tell, once: a mask of its units.
+
+        ``asked``: what the method says of it (``masks.Question``). ``NonFiniteError``
+        if training diverges.
+        """
+        question = Question.from_data(asked, self._setup.layout)
+        if question.is_settled:
+            return question.encode(question.everything())
+        module = self._module(question.split, read)
+        share = self._setup.data.partition
+        found = learn_mask(
+            module.to(self.device),
+            self._records,
+            question,
+            optimiser=self._setup.optimiser,
+            schedule=replace(self._setup.schedule, epochs=question.epochs, steps=None),
+            learning_rate=learning_rate,
+            generator=mask_generator(self._setup.seed, share.index if share else 0),
+            device=self.device,
+            augment=self._augment,
+            on_progress=on_progress,
+        )
+        return question.encode(found)
 
 
 def describe(

@@ -5,6 +5,7 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
+    announce   -> the same, then {"done": "announce", "announced": base64}
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
@@ -17,6 +18,7 @@ decides when training ends, and stdout and stderr never carry protocol.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import math
@@ -116,6 +118,7 @@ class Worker:
             augment=request.text("augment"),
             device=request.text("device"),
             outer_momentum=request.number("outer_momentum"),
+            changes=request.flag("changes"),
         )
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer
@@ -127,13 +130,29 @@ class Worker:
             "validation_samples": trainer.validation_samples,
         }
 
+    def _ready(self) -> tuple[Setup, Trainer, Store]:
+        """What setup has left, and the store as it is now."""
+        if self._setup is None or self._trainer is None:
+            raise LocalProtocolError("training was asked for before setup")
+        store = Store.open(self._store, self._setup.layout, self._setup.seed)
+        return self._setup, self._trainer, store
+
+    def announce(self, request: Request) -> Fields:
+        """What the method lets this peer find out by itself, as base64."""
+        _, trainer, store = self._ready()
+        found = trainer.announce(
+            request.table("asked"),
+            learning_rate=request.number("learning_rate"),
+            read=store.read,
+            on_progress=_Throttle(self._send, 0),
+        )
+        return {"announced": base64.b64encode(found).decode()}
+
     def train(self, request: Request) -> Fields:
         """One round: read the split from the store, train it, write it as an offer."""
-        if self._setup is None or self._trainer is None:
-            raise LocalProtocolError("train was asked for before setup")
-        layout, round_index = self._setup.layout, request.whole("round")
-        store = Store.open(self._store, layout, self._setup.seed)
-        trained = self._trainer.train(
+        setup, trainer, store = self._ready()
+        layout, round_index = setup.layout, request.whole("round")
+        trained = trainer.train(
             round_index=round_index,
             split=Split.from_data(request.fields.get("split"), layout),
             learning_rate=request.number("learning_rate"),
@@ -150,6 +169,7 @@ class Worker:
             "loss": trained.loss,
             "accuracy": trained.accuracy,
             "norm": trained.norm,
+            "l1": trained.l1,
             "seconds": trained.seconds,
             "steps": trained.steps,
         }
@@ -224,6 +244,7 @@ def answer(worker: Worker, line: bytes) -> Fields:
             "describe": worker.describe,
             "setup": worker.setup,
             "train": worker.train,
+            "announce": worker.announce,
             "evaluate": worker.evaluate,
         }
         if do not in actions:

@@ -63,6 +63,9 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "participants": None,
         "ensemble": 1,
         "full_forward": False,
+        "slowness": None,
+        "quorum": None,
+        "max_staleness": None,
         "pretrained": None,
         "save": None,
         "probe_labels": None,
@@ -87,6 +90,16 @@ def test_files_and_several_fractions_are_told(capsys: Capture, tmp_path: Path) -
     assert main(["sim", "--train", "--split-fraction", "1/6,"]) == 8
     assert main(["sim", "--train", "--faults", "none", *files]) == 2
     assert main(["sim", *files]) == 2
+
+
+def test_the_clock_is_told_where_there_is_one(capsys: Capture) -> None:
+    clock = ["--slowness", "1,4", "--quorum", "2", "--max-staleness", "10"]
+    found = told(capsys, "--method", "fedavg", *clock)
+    assert (found["slowness"], found["max_staleness"]) == ("1,4", 10)
+    assert found["quorum"] == 2
+    assert main(["sim", "--train", "--faults", "none", *clock]) == 2
+    assert "not with --faults" in capsys.readouterr().err
+    assert main(["sim", *clock]) == 2
 
 
 def test_the_objective_is_told(capsys: Capture) -> None:
@@ -193,6 +206,10 @@ def test_texts() -> None:
         "Cost      30 kB and 1e+06 training FLOPs per peer and round",
         "Time      1m01s",
     ]
+    result |= {"virtual_seconds": 12.34, "utilisation": 0.5, "updates_too_late": 3}
+    assert result_text(result).splitlines()[-2] == (
+        "Clock     12.3 virtual seconds, peers busy for 50.0 %; 3 updates came too late"
+    )
     result |= {"probe_labels": 300, "random_encoder_accuracy": 0.5}
     assert result_text(result).splitlines()[1] == (
         "Probe     linear, fitted with 300 labels; a random encoder has 50.0 %"

@@ -64,8 +64,9 @@ OPTIONS = {
     "--outer-momentum "
     "--label-mask "
     "--logit-adjustment --eval-every "
-    "--shares --participants --ensemble --full-forward --probe-labels "
-    "--fine-tune-labels --pretrained --save",
+    "--shares --participants --ensemble --full-forward --slowness --quorum "
+    "--max-staleness "
+    "--probe-labels --fine-tune-labels --pretrained --save",
     "version": "",
 }
 """Every option there is, besides --home, --json and --help. What does not change from

@@ -17,12 +17,14 @@ from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import NO_ANSWER
 from p2pfusion.training.models import MODELS, Model
 from p2pfusion.training.models.heads import PREDICTOR, PROJECTOR
+from p2pfusion.training.models.units import Exiting
 from p2pfusion.training.objectives import (
     OBJECTIVES,
     SELF_SUPERVISED,
     create_objective,
 )
 from p2pfusion.training.objectives.contrastive import Contrast
+from p2pfusion.training.objectives.exits import Distillation
 from p2pfusion.training.objectives.self_supervised import DEFAULTS
 from tests.contracts.test_models import (
     CLASSES,
@@ -30,6 +32,7 @@ from tests.contracts.test_models import (
     HEADS,
     LENGTH,
     PROJECTION,
+    SMALL,
     STACK,
     arguments,
     full_module,
@@ -43,13 +46,18 @@ from tests.strategies import plain_data
 CPU = torch.device("cpu")
 COUNTS = [1] * CLASSES
 LAYOUT = MODELS["vit"].layout({**STACK, **HEADS, "projection": PROJECTION})
+WITH_EXITS = MODELS["vit-units"].layout(SMALL["vit-units"])
 
-IDLE = {
+SHALLOW = "exits.0."
+"""An exit that is not the last one of its model: only the objective of exits asks."""
+
+IDLE: dict[str, tuple[str, ...]] = {
     "byol": ("projection.", "classifier."),
-    "contrastive": ("heads.",),
+    "contrastive": ("heads.", SHALLOW),
+    "exits": ("projection.",),
     "moco": ("projection.", "classifier."),
     "simclr": ("projection.", "classifier.", "heads.predictor."),
-    "task": ("projection.", "heads."),
+    "task": ("projection.", "heads.", SHALLOW),
 }
 """What an objective has no use for."""
 
@@ -64,6 +72,10 @@ def test_every_parameter_learns_in_some_round(name: str, model: Model) -> None:
     module, full = full_module(model, layout).float(), Split.full(layout)
     if name in SELF_SUPERVISED and not has_heads(module):
         with pytest.raises(ConfigError, match="needs a model with heads"):
+            create_objective({"name": name}, COUNTS, CPU, layout)
+        return
+    if name == "exits" and not isinstance(module, Exiting):
+        with pytest.raises(ConfigError, match="needs a model with exits"):
             create_objective({"name": name}, COUNTS, CPU, layout)
         return
     objective = create_objective({"name": name}, COUNTS, CPU, layout)
@@ -109,6 +121,7 @@ def test_both_wings_have_the_same_table() -> None:
     assert set(pure.OBJECTIVES) == set(OBJECTIVES)
     assert pure.OBJECTIVES["contrastive"] == asdict(Contrast())
     assert pure.OBJECTIVES["task"] == {}
+    assert pure.OBJECTIVES["exits"] == asdict(Distillation())
     assert set(pure.SELF_SUPERVISED) == set(SELF_SUPERVISED) == set(DEFAULTS)
     for name, defaults in DEFAULTS.items():
         assert pure.OBJECTIVES[name] == defaults
@@ -136,16 +149,17 @@ VALUES = plain_data | st.sampled_from(
 
 @named
 @given(key=st.sampled_from(["weight", "temperature", "previous", "momentum", "crop",
-                            "solarize", "name", "other"]),
+                            "solarize", "distill_from", "per_sample", "name", "other"]),
        value=VALUES)  # fmt: skip
 def test_both_wings_refuse_the_same_options(name: str, key: str, value: object) -> None:
     """The daemon founds no swarm that its trainer cannot train."""
     if key == "name":
         key, value = "previus", 1
+    layout = WITH_EXITS if name == "exits" else LAYOUT
     said = [
-        refusal(lambda: pure.check_objective(name, {key: value}, LAYOUT)),
+        refusal(lambda: pure.check_objective(name, {key: value}, layout)),
         refusal(
-            lambda: create_objective({"name": name, key: value}, COUNTS, CPU, LAYOUT)
+            lambda: create_objective({"name": name, key: value}, COUNTS, CPU, layout)
         ),
     ]
     assert bool(said[0]) == bool(said[1]), said

@@ -101,12 +101,14 @@ def test_a_trainer_that_finds_nothing_out_trains_all_the_same(
 ) -> None:
     manifest = set_up(apprentice, tmp_path)
     split = Split.full(manifest.layout)
-    apprentice.find_out("1/2")
+    apprentice.find_out("1/2", {"asked": {}, "learning_rate": 0.1})
     apprentice.train(0, split, 0.1)
     nothing, trained = outcomes(apprentice, 2)
     assert isinstance(nothing, NotFoundOut) and nothing.reason
     assert isinstance(trained, Trained) and trained.round_index == 0
-    apprentice.find_out("1/2")  # it is not tried again
+    apprentice.find_out(
+        "1/2", {"asked": {}, "learning_rate": 0.1}
+    )  # it is not tried again
     apprentice.train(1, split, 0.1)
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained) and trained.round_index == 1

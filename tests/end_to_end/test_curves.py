@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfusion.simulation.experiment import Course, Experiment
+from p2pfusion.simulation.design import Experiment
+from p2pfusion.simulation.experiment import Course
 from tests.end_to_end.swarm import DIRICHLET, Daemon, Swarm, exported
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]

@@ -121,7 +121,8 @@ def test_who_repeats_cuts_or_changes_sealed_frames_changes_nothing(
 
 def assert_as_computed_alone(daemon: Daemon, path: Path) -> None:
     """The model is the one that comes out where there is no network at all."""
-    from p2pfusion.simulation.experiment import Course, Experiment
+    from p2pfusion.simulation.design import Experiment
+    from p2pfusion.simulation.experiment import Course
 
     settings = {k: v for k, v in SETTINGS.items() if not k.startswith(("name", "dead"))}
     alone = {

@@ -108,7 +108,8 @@ def test_streams_longer_than_their_credit_arrive_to_the_byte(
 def test_the_swarm_computes_what_the_experiment_runner_computes(
     finished: list[Daemon], tmp_path: Path
 ) -> None:
-    from p2pfusion.simulation.experiment import Course, Experiment
+    from p2pfusion.simulation.design import Experiment
+    from p2pfusion.simulation.experiment import Course
 
     settings = {k: v for k, v in QUICK.items() if not k.startswith(("name", "dead"))}
     fields = {

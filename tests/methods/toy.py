@@ -52,6 +52,10 @@ class ToyAnnouncing:
                 return
         raise ConfigError("this is no announcement of a toy")
 
+    def asks(self, layout: Layout, split_fraction: Fraction) -> dict[str, object]:
+        """Nothing that a real trainer could answer."""
+        return {}
+
 
 @dataclass(frozen=True)
 class ToySharing(ToyAnnouncing):

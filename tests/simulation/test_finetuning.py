@@ -12,7 +12,9 @@ import pytest
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import Member
-from p2pfusion.simulation.experiment import Experiment, Swarm, run
+from p2pfusion.simulation.design import Experiment
+from p2pfusion.simulation.experiment import run
+from p2pfusion.simulation.swarm import Swarm
 from p2pfusion.split.plan import plan_round
 from p2pfusion.split.streams import Hop
 from p2pfusion.store import read_checkpoint

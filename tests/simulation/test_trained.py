@@ -6,8 +6,9 @@ import pytest
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.protocol import events as e
+from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.simulation.numbers import Numbers
-from p2pfusion.simulation.trained import simulate_training
+from p2pfusion.simulation.trained import School, simulate_training
 
 
 def digits(seed: int, rounds: int) -> dict[str, object]:
@@ -56,6 +57,33 @@ def test_the_same_seed_trains_the_same_model() -> None:
     )
     assert first[0].event_log_hash == second[0].event_log_hash
     assert first[1] == second[1]
+
+
+def test_machines_announce_masks_that_their_trainers_have_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: dict[str, bytes] = {}
+    announces = School.announces
+
+    def remembered(self: School, record: PeerRecord) -> bytes:
+        found[record.name] = announces(self, record)
+        return found[record.name]
+
+    monkeypatch.setattr(School, "announces", remembered)
+    small = {"image_size": 8, "patch": 4, "width": 8, "heads": 2, "layers": 2}
+    specified = {
+        **{**digits(3, 6), "limit": 60, "limit_test": 50, "peers": 2},
+        **{"model": "vit-units", "method": "co-s2p"},
+        "model_arguments": {**small, "inner": 8, "exits": 2},
+        "method_arguments": {"mask_epochs": 1, "merge": "mean"},
+    }
+    outcome, _ = simulate_training(specified, faults="none")
+    assert outcome.violations == [] and outcome.rounds_completed_min == 6
+    assert set(found) == {"p0", "p1"} and all(found.values())
+    assert found["p0"] != found["p1"]
+    static = {**specified, "method_arguments": {"mask": "static", "merge": "mean"}}
+    plain, _ = simulate_training(static, faults="none")
+    assert plain.event_log_hash != outcome.event_log_hash
 
 
 def test_a_stream_that_is_not_as_modelled_is_found(

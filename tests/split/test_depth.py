@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import dropwhile, takewhile
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +13,10 @@ from p2pfusion.errors import LayoutError
 from p2pfusion.split.depth import (
     cut_in_depth,
     depth_split,
+    first_blocks,
     gate,
     is_cut_in_depth,
+    private_widths,
     tensor_shape,
     without_gates,
 )
@@ -103,3 +107,38 @@ LAYOUT = Layout.from_data(
         "parameters": [["w", [[4, "a", 1, 1]], ["zeros", 0.0], 0]],
     }
 )
+
+
+# --- Blocks and exits ----------------------------------------------------------------
+
+
+def followers(layout: Layout, axis: str) -> set[int]:
+    return {p.layer for p in layout.parameters if axis in p.axes}
+
+
+@given(st.booleans(), layouts())
+def test_a_block_is_a_layer_with_widths_of_its_own(deep: bool, layout: Layout) -> None:
+    layout = cut_in_depth(layout) if deep else without_gates(layout)
+    blocks = private_widths(layout)
+    assert list(blocks) == sorted(blocks)
+    for axis in layout.widths:
+        found = followers(layout, axis.name)
+        owners = {layer for layer, axes in blocks.items() if axis in axes}
+        assert owners == (found if len(found) == 1 else set())
+
+
+@given(layouts(), st.integers(0, 5))
+def test_a_model_has_its_first_blocks_and_one_exit_at_or_behind_their_end(
+    layout: Layout, count: int
+) -> None:
+    layers, blocks = layout.layers, list(private_widths(layout))
+    held = first_blocks(layout, count)
+    assert list(held) == sorted(held) and set(held) <= set(layers)
+    assert [n for n in blocks if n in held] == blocks[:count]
+    for layer in set(layers) - set(blocks):
+        below = [n for n in reversed(layers) if n < layer]
+        from_block = dropwhile(lambda n: n not in blocks, below)
+        read = set(takewhile(lambda n: n in blocks, from_block))
+        assert (layer in held) == (not read or bool(read & set(blocks[: count or 1])))
+    if count >= len(blocks):
+        assert held == layers

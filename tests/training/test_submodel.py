@@ -63,16 +63,19 @@ def test_another_layout_is_refused() -> None:
 
 
 @given(st.lists(st.lists(st.floats(-9, 9, width=32), min_size=1), max_size=4))
-def test_the_norm_is_over_all_values(lists: list[list[float]]) -> None:
+def test_sizes_of_a_change_are_over_all_values(lists: list[list[float]]) -> None:
     after = [np.array(values, np.float32) for values in lists]
     before = [np.zeros_like(array) for array in after]
     expected = np.sqrt(sum(float(value) ** 2 for values in lists for value in values))
-    assert submodel.update_norm(before, after) == pytest.approx(expected, abs=1e-6)
+    norm, l1 = submodel.update_sizes(before, after)
+    assert norm == pytest.approx(expected, abs=1e-6)
+    assert l1 == pytest.approx(sum(abs(v) for values in lists for v in values))
 
 
 def test_the_norm_of_large_values_does_not_overflow() -> None:
     huge = [np.full(4, 1e30, np.float32)]
-    assert submodel.update_norm([np.zeros(4, np.float32)], huge) == pytest.approx(2e30)
+    norm, l1 = submodel.update_sizes([np.zeros(4, np.float32)], huge)
+    assert (norm, l1) == (pytest.approx(2e30), pytest.approx(4e30))
 
 
 # --- Depth ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,8 @@ def test_a_round_gives_the_splits_values_and_leaves_the_store(store: Store) -> N
     moved = [new - old for new, old in zip(trained.arrays, before, strict=True)]
     norm = math.sqrt(sum(float((part.astype(float) ** 2).sum()) for part in moved))
     assert trained.norm == pytest.approx(norm, rel=1e-5)
+    l1 = sum(float(abs(part.astype(float)).sum()) for part in moved)
+    assert trained.l1 == pytest.approx(l1, rel=1e-5)
     assert norm > 0
     for segment, values in zip(segments, before, strict=True):
         assert (store.read(segment) == values).all()
@@ -87,6 +90,20 @@ def test_rounds_are_reproducible(store: Store) -> None:
 
 
 PROJECTED: Mapping[str, object] = {**HIDDEN, "projection": 8}
+
+
+def test_changes_are_what_training_adds(store: Store) -> None:
+    split = window(LAYOUT, start=20, cells=16)
+    values = train(Trainer(setup()), store, split)
+    changed = train(Trainer(replace(setup(), changes=True)), store, split)
+    assert (changed.norm, changed.l1) == (values.norm, values.l1)
+    segments = split.segments(LAYOUT)
+    for segment, new, change in zip(
+        segments, values.arrays, changed.arrays, strict=True
+    ):
+        assert (change == new - store.read(segment)).all()
+    with pytest.raises(ConfigError, match="no outer momentum"):
+        Trainer(replace(setup(), changes=True, outer_momentum=0.5))
 
 
 def contrasting(name: str, outer_momentum: float = 0.0) -> Trainer:

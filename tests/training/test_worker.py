@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -9,12 +10,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pytest
 
+from p2pfusion.methods import announcing, build_method
+from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Offer, Store, write_checkpoint
@@ -223,6 +227,51 @@ def test_a_round_becomes_an_offer(
     assert first["event"] == "progress"
     assert (first["round"], first["step"]) == (round_index, 1)
     assert first["steps"] == expected.steps
+
+
+def test_changes_are_offered_where_they_are_asked_for(
+    process: Process, home: Path
+) -> None:
+    process.ask({**setup_request(home), "changes": True})
+    split = window(LAYOUT, start=1, cells=20)
+    done = process.ask(train_request(0, split))
+    store = Store.open(home / "store", LAYOUT, SEED)
+    values = same_trainer().train(
+        round_index=0, split=split, learning_rate=0.05, read=store.read
+    )
+    assert done["l1"] == pytest.approx(values.l1)
+    offer = Offer.open(Path(str(done["offer"])), LAYOUT, split)
+    for index, segment in enumerate(split.segments(LAYOUT)):
+        change = values.arrays[index] - store.read(segment)
+        np.testing.assert_array_equal(offer.read_array(index), change)
+
+
+def test_a_mask_is_announced(process: Process, tmp_path: Path) -> None:
+    """As the daemon asks for it; the same in every process."""
+    layout = cut_in_depth(MODELS["vit"].layout(VIT_ARGUMENTS))
+    Store.create(tmp_path / "store", layout, SEED)
+    (tmp_path / "offers").mkdir()
+    vit = {"model": "vit", "arguments": VIT_ARGUMENTS, "layout": layout.to_data()}
+    process.ask({**setup_request(tmp_path), **vit})
+    rule, half = announcing(build_method("co-s2p", {"mask_epochs": 1})), Fraction(1, 2)
+    assert rule is not None
+    request = {
+        "do": "announce",
+        "asked": rule.asks(layout, half),
+        "learning_rate": 0.01,
+    }
+    done, again = process.ask(request), process.ask(request)
+    announced = base64.b64decode(str(done["announced"]))
+    rule.check_announced(layout, half, announced)
+    assert done == again and process.events
+    error = process.error({**request, "asked": {}})
+    assert error["name"] == "local-protocol"
+
+
+VIT_ARGUMENTS: dict[str, object] = {
+    **{"in_channels": 1, "image_size": 8, "patch": 4, "width": 8, "heads": 2},
+    **{"layers": 2, "inner": 6, "group": 4},
+}
 
 
 def test_two_rounds_keep_both_offers(process: Process, home: Path) -> None:

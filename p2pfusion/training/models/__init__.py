@@ -16,6 +16,7 @@ from p2pfusion.training.models.resnet import ResNet
 from p2pfusion.training.models.text_classifier import TextClassifier
 from p2pfusion.training.models.transformer import Transformer
 from p2pfusion.training.models.vit import Vit
+from p2pfusion.training.models.vit_units import UnitVit
 
 __all__ = ["MODELS", "Model", "check_depth", "check_fit", "find_model", "settle"]
 
@@ -29,6 +30,7 @@ MODELS: dict[str, Model] = {
     "transformer": Transformer(),
     "transformer-classifier": TextClassifier(),
     "vit": Vit(),
+    "vit-units": UnitVit(),
 }
 
 

@@ -3,9 +3,10 @@
 A model is a value with four things: its default arguments, the arguments that data of a
 given shape asks for, its layout, and the dense module for any widths of its axes. The
 contract (tests/contracts/test_models.py): the module's parameters have the names, the
-order and, for any split, the shapes that the layout gives; and the small module
-computes what the full one computes with every other hidden unit silenced. A model that
-can do without its last layers says so: ``is_deep = True``.
+order and, for any split, the shapes that the layout gives; and the small module, told
+which indices it has (``place``), computes what the full one computes with every other
+hidden unit silenced. A model that can do without its last layers says so:
+``is_deep = True``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.split.depth import is_cut_in_depth
+from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
 from p2pfusion.training.traits import Traits
 
 MAX_WIDTH = 1 << 16
@@ -63,7 +66,7 @@ def check_depth(model: Model, layout: Layout) -> None:
         raise ConfigError(
             "this method trains some layers and not others, and the model cannot do "
             "without any",
-            hint="choose vit, transformer or transformer-classifier",
+            hint="choose vit, vit-units, transformer or transformer-classifier",
         )
 
 
@@ -92,11 +95,23 @@ class Width(nn.Module):
         self.axis = axis
         self.dim = dim
         self.across = across
+        self.scaled = scaled
+        self.full_size = full_size
         self.factor = full_size / size if scaled else 1.0
 
     def forward(self, activations: Tensor) -> Tensor:  # (B, w, ...)
         """The activations, times the factor."""
         return activations if self.factor == 1.0 else activations * self.factor
+
+    def place(self, indices: IndexSet) -> None:
+        """Which of the axis' indices these are; nothing to most, who read them all."""
+
+
+def place(module: nn.Module, split: Split) -> None:
+    """Tells the parts of a sub-model where in the whole model they stand."""
+    for part in module.modules():
+        if isinstance(part, Width):
+            part.place(split[part.axis])
 
 
 def settle(model: Model, arguments: Mapping[str, object]) -> dict[str, object]:

@@ -30,7 +30,7 @@ from p2pfusion.training.models.heads import (
 from p2pfusion.training.models.projection import projection_layer, projection_parameters
 from p2pfusion.training.traits import Traits
 
-_LOUDNESS = 0.1
+LOUDNESS = 0.1
 """Standard deviation of a fresh position's values, beside patches' of about 1."""
 
 
@@ -121,18 +121,7 @@ class Vit:
 
     def suited(self, traits: Traits) -> dict[str, object]:
         """Square images of one size; ``DataError`` for others."""
-        channels, height, width = image_shape(traits, "vit")
-        if height != width:
-            raise DataError(
-                f"model 'vit' is for square images, and these have {height} x {width} "
-                "pixels",
-                hint="choose resnet18 or cnn, or bring the images into another form",
-            )
-        return {
-            "in_channels": channels,
-            "image_size": height,
-            "classes": traits.classes,
-        }
+        return square_images(traits, "vit")
 
     def layout(self, arguments: Mapping[str, object]) -> Layout:
         """Patches and positions, blocks and norm, the classifier."""
@@ -146,7 +135,7 @@ class Vit:
         parameters = [
             ParameterSpec("patches.weight", kernels, uniform(1 / pixels)),
             ParameterSpec("patches.bias", (wide,), Initial("zeros")),
-            ParameterSpec("positions.weight", places, uniform(_LOUDNESS**2)),
+            ParameterSpec("positions.weight", places, uniform(LOUDNESS**2)),
             *stack.parameters(),
             *classifier_parameters(classes, axes[STREAM], stack.layers + 1),
             *projection_parameters(settled, axes[STREAM], stack.layers + 1),
@@ -169,3 +158,15 @@ class Vit:
             projection=projection_layer(settled, cut[STREAM]),
             heads=head_layers(settled, cut[STREAM]),
         )
+
+
+def square_images(traits: Traits, model: str) -> dict[str, object]:
+    """The arguments that square images of one size need; ``DataError`` for others."""
+    channels, height, width = image_shape(traits, model)
+    if height != width:
+        raise DataError(
+            f"model {model!r} is for square images, and these have {height} x {width} "
+            "pixels",
+            hint="choose resnet18 or cnn, or bring the images into another form",
+        )
+    return {"in_channels": channels, "image_size": height, "classes": traits.classes}

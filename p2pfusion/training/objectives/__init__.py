@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.objectives.contrastive import Contrast, ContrastiveObjective
+from p2pfusion.training.objectives.exits import Distillation, ExitsObjective
 from p2pfusion.training.objectives.self_supervised import (
     DEFAULTS,
     ByolObjective,
@@ -21,7 +22,7 @@ from p2pfusion.training.objectives.self_supervised import (
 )
 from p2pfusion.training.objectives.task import TaskObjective
 
-__all__ = ["OBJECTIVES", "SELF_SUPERVISED", "Objective", "create_objective"]
+__all__ = ["OBJECTIVES", "SELF_SUPERVISED", "Dated", "Objective", "create_objective"]
 
 Options = Mapping[str, object]
 
@@ -69,11 +70,21 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Dated(Protocol):
+    """An objective that is another one in later rounds."""
+
+    def at(self, round_index: int) -> None:
+        """Which round begins next."""
+        ...
+
+
 Create = Callable[[Options, Sequence[int], torch.device, Layout], Objective]
 
 OBJECTIVES: dict[str, Create] = {
     "byol": ByolObjective.create,
     "contrastive": ContrastiveObjective.create,
+    "exits": ExitsObjective.create,
     "moco": MocoObjective.create,
     "simclr": SimclrObjective.create,
     "task": TaskObjective.create,
@@ -85,6 +96,7 @@ SELF_SUPERVISED = tuple(DEFAULTS)
 _COMMON = ("name", "label_mask", "logit_adjustment")
 _OPTIONS = {
     "contrastive": [f.name for f in fields(Contrast)],
+    "exits": [f.name for f in fields(Distillation)],
     "task": [],
     **{name: list(defaults) for name, defaults in DEFAULTS.items()},
 }

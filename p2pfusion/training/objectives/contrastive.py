@@ -119,7 +119,7 @@ class ContrastiveObjective:
         self, module: nn.Module, split: Split, generator: torch.Generator
     ) -> tuple[Split, ...]:
         """A round begins: copies the sub-model as it was received."""
-        if not isinstance(module, Projecting):
+        if not isinstance(module, Projecting) or module.projection is None:
             raise _no_projection()
         self._others = ()  # of a round that failed
         if self._past:

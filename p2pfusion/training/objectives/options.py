@@ -20,12 +20,22 @@ def number(
     return float(value)  # type: ignore[arg-type]
 
 
-def count(options: Mapping[str, object], key: str, most: int, default: int) -> int:
-    """A whole number from 1; ``ConfigError`` names the key."""
+def count(
+    options: Mapping[str, object], key: str, most: int, default: int, *, least: int = 1
+) -> int:
+    """A whole number within bounds; ``ConfigError`` names the key."""
     value = options.get(key, default)
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not 1 <= value <= most:  # type: ignore[operator]
+    if not whole or not least <= value <= most:  # type: ignore[operator]
         raise ConfigError(
-            f"objective.{key}: {value!r} is not a whole number from 1 to {most}"
+            f"objective.{key}: {value!r} is not a whole number from {least} to {most}"
         )
     return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def truth(options: Mapping[str, object], key: str, default: bool) -> bool:
+    """True or false; ``ConfigError`` names the key."""
+    value = options.get(key, default)
+    if not isinstance(value, bool):
+        raise ConfigError(f"objective.{key}: {value!r} is not true or false")
+    return value

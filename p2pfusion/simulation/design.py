@@ -1,0 +1,139 @@
+"""What an experiment is: a manifest, peers, their data, and what only comparisons need.
+
+From a specification, checked; and what each peer's trainer is told of it. This is one
+of the modules beside ``training`` that import torch code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.methods import build_method, initial_layout
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.simulation.saving import hash_of
+from p2pfusion.simulation.specification import (
+    Controls,
+    Fields,
+    Files,
+    check_keys,
+    data_table,
+    optional,
+    slownesses,
+    split_fractions,
+    stated,
+    table,
+    whole,
+)
+from p2pfusion.training.data import DataOptions
+from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.examination import Labels
+from p2pfusion.training.loop import Schedule
+from p2pfusion.training.trainer import Setup, describe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is trained, by how many, and how often it is looked at."""
+
+    manifest: Manifest
+    peers: int
+    split_fractions: tuple[Fraction, ...]
+    """One for each peer."""
+    slowness: tuple[float, ...]
+    """How much longer each peer takes than one of slowness 1."""
+    data: Fields
+    data_name: str
+    eval_every: int
+    controls: Controls
+    files: Files
+    labels: Labels
+
+    @classmethod
+    def of(cls, fields: Fields) -> Experiment:
+        """From a specification; missing keys have the manifest's defaults.
+
+        ``ConfigError`` names a key that is missing, unknown or wrong.
+        """
+        check_keys(fields)
+        data, files = data_table(fields), Files.of(fields)
+        options = DataOptions.from_data({**data, "partition": None})
+        described = describe(
+            str(fields["model"]),
+            table(fields, "model_arguments"),
+            options,
+            table(fields, "vocabulary"),
+        )
+        method = build_method(
+            str(fields.get("method", Manifest.method)),
+            table(fields, "method_arguments"),
+        )
+        manifest = Manifest(
+            name="experiment",
+            model=str(fields["model"]),
+            model_arguments=described.arguments,
+            vocabulary=described.vocabulary,
+            layout=initial_layout(method, described.layout),
+            pretrained=hash_of(files.pretrained),
+            **stated(fields),  # type: ignore[arg-type]
+        )
+        _refuse_what_means_nothing(fields, manifest)
+        data["partition"] = table(fields, "partition")
+        peers = whole(fields, "peers")
+        return cls(
+            manifest=manifest,
+            peers=peers,
+            controls=Controls.of(fields, peers),
+            files=files,
+            labels=Labels(
+                optional(fields, "probe_labels"), optional(fields, "fine_tune_labels")
+            ),
+            split_fractions=split_fractions(fields["split_fraction"], peers),
+            slowness=slownesses(fields.get("slowness") or 1.0, peers),
+            data=data,
+            data_name=str(fields.get("data_name", data.get("kind"))),
+            eval_every=optional(fields, "eval_every") or 1,
+        )
+
+
+def experiment_setup(experiment: Experiment, number: int) -> Setup:
+    """What the trainer of one of an experiment's peers is told."""
+    manifest = experiment.manifest
+    share = f"{number}/{experiment.controls.shares}"
+    partition = {**table(experiment.data, "partition"), "share": share}
+    return Setup(
+        model=manifest.model,
+        arguments=manifest.model_arguments,
+        vocabulary=manifest.vocabulary,
+        augment=manifest.augment,
+        layout=manifest.layout,
+        seed=manifest.seed,
+        schedule=Schedule(
+            batch=manifest.batch,
+            epochs=manifest.local_epochs,
+            steps=manifest.local_steps or None,
+        ),
+        data=DataOptions.from_data({**experiment.data, "partition": partition}),
+        optimiser=Optimiser.from_data(manifest.step_settings),
+        outer_momentum=manifest.outer_momentum,
+        changes=manifest.adds_changes,
+        objective=manifest.objective_options,
+    )
+
+
+def _refuse_what_means_nothing(fields: Fields, manifest: Manifest) -> None:
+    waits = not manifest.adds_changes and fields.get("quorum") is None
+    if waits and fields.get("max_staleness") is not None:
+        raise ConfigError(
+            f"max_staleness means nothing to the method {manifest.method!r}",
+            hint="its rounds wait for everybody; --quorum lets them close earlier",
+        )
+    for key, hint in (
+        ("weighting", "its shares of changes follow from their sizes"),
+        ("quorum", "its own argument quorum says when a round closes"),
+    ):
+        if manifest.adds_changes and fields.get(key) is not None:
+            raise ConfigError(
+                f"{key} means nothing to the method {manifest.method!r}", hint=hint
+            )
