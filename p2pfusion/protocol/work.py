@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from p2pfusion.limits import MAX_AMOUNT
 from p2pfusion.protocol.events import (
     Effect,
     Moved,
@@ -55,8 +56,8 @@ class Work:
         """Values are ready: tell everybody, in their round or in a later one."""
         if event.round_index not in self._begun:
             return []
-        told = event.loss + event.norm + event.l1
-        if event.samples < 1 or not math.isfinite(told) or event.l1 < 0.0:
+        is_finite = math.isfinite(event.loss + event.norm)
+        if event.samples < 1 or not is_finite or not 0.0 <= event.l1 <= MAX_AMOUNT:
             text = f"loss {event.loss}, norm {event.norm} of {event.samples} samples"
             return self.failed(TrainingFailed(event.round_index, text), now)
         self._begun.discard(event.round_index)

@@ -111,8 +111,8 @@ offers = st.builds(
     few,
     few | sizes,
     st.builds(
-        lambda base, l1, *rest: m.Offer(*rest, base, abs(l1), abs(l1)),
-        *(rounds, reals, rounds, digests, sizes, reals, reals, reals),
+        lambda base, l1, *rest: m.Offer(*rest, base, l1, l1),
+        *(rounds, st.floats(0.0, 1e300), rounds, digests, sizes, reals, reals, reals),
     ),
     keys,
 )

@@ -295,6 +295,8 @@ def test_a_well_formed_table_of_too_many_peers_is_refused() -> None:
         e.TrainingFinished(1, 0, 1.0, 1.0, 1.0),
         e.TrainingFinished(1, 10, float("nan"), 1.0, 1.0),
         e.TrainingFinished(1, 10, 1.0, float("inf"), 1.0),
+        e.TrainingFinished(1, 10, 1.0, 1.0, 1.0, float("inf")),
+        e.TrainingFinished(1, 10, 1.0, 1.0, 1.0, -1.0),
     ],
 )
 def test_useless_values_are_not_offered(finished: e.TrainingFinished) -> None:
