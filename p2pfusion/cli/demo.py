@@ -80,13 +80,18 @@ class Plan:
     swarm: Swarm
     insecure: bool = False
     pretrained: Pretrained | None = None
+    strong: int = 0
+
+    def fraction(self, rank: int) -> Fraction:
+        """The split fraction of the peer of this rank."""
+        return Fraction(1) if rank < self.strong else self.split_fraction
 
     def profile(self, rank: int) -> dict[str, Data]:
         """The profile of the peer of this rank; the first founds the swarm."""
         data = named_data(self.data).to_data()
         share = {"alpha": ALPHA, "share": f"{rank}/{self.peers}"}
         profile: dict[str, Data] = {
-            "peer": {"split_fraction": float(self.split_fraction)},
+            "peer": {"split_fraction": float(self.fraction(rank))},
             "data": {**data, "partition": share, "validation": VALIDATION},
         }
         if self.insecure:
@@ -210,7 +215,9 @@ def _plan(
     layout = initial_layout(built, described.layout)
     check_depth(layout, is_deep=described.is_deep)
     check_fraction(layout, fraction, "--split-fraction")
-    roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
+    strong = min(chosen.strong, peers)
+    fractions = [Fraction(1)] * strong + [fraction] * (peers - strong)
+    roster = tuple(Member(f"peer-{n}", each) for n, each in enumerate(fractions))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
     return Plan(
         peers=peers,
@@ -225,6 +232,7 @@ def _plan(
         seed=seed,
         layout=layout,
         swarm=Swarm(context, built, {}),
+        strong=strong,
     )
 
 
@@ -321,16 +329,23 @@ def _result(
         **_beginning(plan.pretrained),
         "bytes_sent": sent_bytes,
         "bytes_full_exchange": plan.rounds * exchanged_bytes(full, 1),
-        "sub_model_parameters": max(
-            split.trained.size(plan.layout)
-            for number in range(plan.rounds)
-            for split in plan.swarm.splits(number).values()
-        ),
+        "strong_peers": plan.strong,
+        "sub_model_parameters": _largest(plan),
         "full_model_parameters": plan.layout.size,
         "checkpoint": str(checkpoint),
         "killed": len(killed),
         "killed_peers": killed,
     }
+
+
+def _largest(plan: Plan) -> int:
+    """The largest sub-model of a peer that is not strong, if there is one."""
+    weaker = list(plan.swarm.splits(0))[plan.strong :] or list(plan.swarm.splits(0))
+    return max(
+        splits[name].trained.size(plan.layout)
+        for splits in map(plan.swarm.splits, range(plan.rounds))
+        for name in weaker
+    )
 
 
 def _beginning(pretrained: Pretrained | None) -> Data:

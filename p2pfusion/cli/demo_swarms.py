@@ -25,6 +25,8 @@ class DemoSwarm:
     )
     pretraining: Data = field(default_factory=dict)
     """How one peer trains the model before the swarm begins; empty: not at all."""
+    strong: int = 0
+    """So many of the peers train the whole model, whatever the others do."""
 
 
 PERCEPTRON = DemoSwarm()
@@ -57,7 +59,21 @@ PRETRAINED = DemoSwarm(
 )
 """Pretrained on 200 examples to far above guessing, and far below what all can do."""
 
+MASKED = DemoSwarm(
+    "vit-units",
+    {"patch": 2, "width": 32, "heads": 4, "layers": 4, "inner": 64, "exits": 4},
+    rounds=24,
+    swarm={
+        **{"objective": "exits", "optimiser": "adamw", "learning_rate": 0.003},
+        **{"local_epochs": 1, "max_staleness": 4},
+    },
+    pretraining={**PRETRAINED.pretraining, "objective": "exits"},
+    strong=1,
+)
+"""The last block is for whoever can afford all of them."""
+
 DEMO_SWARMS: Mapping[str, DemoSwarm] = {
+    "co-s2p": MASKED,
     "layer-finetune": PRETRAINED,
     "lw-fedssl": ENCODER,
     "prog-fedssl": ENCODER,

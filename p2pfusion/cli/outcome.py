@@ -35,9 +35,10 @@ def result_text(result: Mapping[str, object]) -> str:
         )
     if missed:
         lines.append(f"            {missed} contributions came too late or not at all")
+    strong = result["strong_peers"]
     lines.append(
-        f"Each peer   trained {sub:,.0f} of {full:,.0f} parameters at a time "
-        f"({percent(sub / full)})"
+        f"Each peer   {f'but {strong} ' if strong else ''}trained {sub:,.0f} of "
+        f"{full:,.0f} parameters at a time ({percent(sub / full)})"
     )
     sealed = "encrypted" if result["encrypted"] else "NOT ENCRYPTED"
     lines.append(

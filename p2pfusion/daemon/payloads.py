@@ -10,7 +10,7 @@ waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class RoundNumbers:
     inside: NDArray[np.bool_] | None = None
     """Of an offer that was trained for an earlier round: the ranges that it has."""
     sums: dict[str, StreamingSum] = field(default_factory=dict)
+    own: dict[str, set[int]] = field(default_factory=dict)
+    """Of each sum the ranges to which the own offer was added."""
 
 
 class Payloads:
@@ -128,6 +130,7 @@ class Payloads:
             own = own[numbers.inside[own]]
         cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
         cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
+        numbers.own[instead_of] = set(own.tolist())
 
     def close_reduction(self, round_index: int, instead_of: str) -> float:
         """Fuses, and writes what was fused to the store as version ``round + 1``.
@@ -142,7 +145,7 @@ class Payloads:
         # from the sum; the store has newer ones, and the trainer is reading it.
         is_left = round_index < max(self._rounds)
         if isinstance(total, DeltaSum) and not is_left:
-            self._begin(numbers, total, ids)
+            self._begin(numbers, total, ids, numbers.own.get(instead_of, set()))
         total.close()
         if is_left:
             return 0.0
@@ -166,19 +169,24 @@ class Payloads:
         return moved
 
     def _begin(
-        self, numbers: RoundNumbers, total: DeltaSum, ids: NDArray[np.int64]
+        self,
+        numbers: RoundNumbers,
+        total: DeltaSum,
+        ids: NDArray[np.int64],
+        own: Collection[int],
     ) -> None:
         """Changes are added to the values of before the round, where they are here.
 
         Not to newer ones: in a round that is done again after a crash the changes are
-        in these already.
+        in these already. To older ones where this peer has trained these very values,
+        because it could not get others: what comes of it is the newest that there is.
         """
         wanted, newest = numbers.homes.version, numbers.plan.round_index
         found = [
             position
             for position, number in enumerate(ids.tolist())
             if all(
-                self.store.holds(segment, wanted)
+                (number in own or self.store.holds(segment, wanted))
                 and not self.store.is_newer(segment, newest, sealed=True)
                 for segment in numbers.plan.segments([number])
             )

@@ -202,6 +202,18 @@ def test_a_reducer_without_old_values_has_no_new_ones(tmp_path: Path) -> None:
     assert not store.versions(0).any()
 
 
+def test_a_reducer_adds_to_the_older_values_that_it_has_trained(tmp_path: Path) -> None:
+    table = changed(tmp_path)
+    before = [values.copy() for values in table.truth]
+    table.enter(1, ALL, ALL)  # round 0 was planned, and nobody fused anything in it
+    table.train(np.random.default_rng(8))
+    table.exchange()
+    table.truth = before
+    table.learn_changes()
+    for name in NAMES:
+        assert_holds_truth(table, name, FULL)
+
+
 # --- A peer lacks what the table says that it has ------------------------------------
 
 
