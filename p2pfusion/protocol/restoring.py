@@ -7,7 +7,8 @@ that, and what has not come by its end is asked for in the following one.
 What all that are said to have it lack was planned to be new, and nobody made it so.
 Then the values from before are the newest: whoever had them by the table of that round
 is asked for these, or is this peer itself, and they take the place of those that there
-never were.
+never were. Where nobody remembers that table, everybody is asked for something newer
+than what is here, and what is here counts if nobody has it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from p2pfusion.split.restoring import (
     at_least,
     count_cells,
     formerly,
+    last_resort,
     minus,
     nowhere,
     pack_cells,
@@ -50,8 +52,15 @@ class Restoring:
         self._versions: Versions = ()
         self._former: list[Former] = []
         """Who had what is lacking before, the latest first."""
+        self._last: list[Former] = []
+        """Who is asked when these all lack it, too."""
         self._late: dict[tuple[int, str], Cells] = {}
         """Who was asked for the values before: what that one lacks, by number."""
+
+    @property
+    def _tried(self) -> list[Former]:
+        """In this order."""
+        return self._former + self._last
 
     def end(self) -> list[Effect]:
         """The round is over: its plan says no longer who has what."""
@@ -81,6 +90,8 @@ class Restoring:
         if round_.catches_up:
             cells = without_pulled(plan, round_.me, cells)
         self._lacking, self._versions = cells, found.versions
+        # Who was away remembers nothing, nor does who has restarted.
+        self._last = last_resort(plan, round_.me, cells, found.versions)
         return self._ask(round_, cells, online, now) + self._ask_late(
             round_, online, now
         )
@@ -93,7 +104,8 @@ class Restoring:
             self._former += formerly(before.plan, fresh)
         known = (former.among(cells) for former in self._former)
         there = [former for former in known if count_cells(former.cells)]
-        self._former = sorted(there, key=lambda each: -each.version)[:MAX_FORMER]
+        there.sort(key=lambda each: -each.version)
+        self._former = there[:MAX_FORMER]
 
     def _open(
         self, round_: Round, source: str, cells: Cells, now: float, least: int = 0
@@ -118,11 +130,11 @@ class Restoring:
     def _ask_late(self, round_: Round, online: set[str], now: float) -> list[Effect]:
         """Asks for older values, once nobody is left to be asked for the newest."""
         effects: list[Effect] = []
-        if self._coming or not self._former:
+        if self._coming:
             return effects
         others = set(round_.plan.peers) - {round_.me}
         never = nowhere(round_.plan, self._lacking, others, self._denied)
-        for number, former in enumerate(self._former):
+        for number, former in enumerate(self._tried):
             cells = former.among(never).cells
             own = at_least(cells, self._versions, former.version)
             if count_cells(own):
@@ -140,7 +152,7 @@ class Restoring:
         self, round_: Round, number: int, cells: Cells, among: set[str], now: float
     ) -> list[Effect]:
         """Asks the next one that had these cells before."""
-        former = self._former[number]
+        former = self._tried[number]
         for source in sorted(former.holders & among):
             if count_cells(cells) and (number, source) not in self._late:
                 self._late[number, source] = ()
@@ -169,7 +181,7 @@ class Restoring:
         if not stream.least:
             self._denied[source] = plus(lacks, self._denied.get(source, ()))
             return
-        for number, former in enumerate(self._former):
+        for number, former in enumerate(self._tried):
             if former.version == stream.least and (number, source) in self._late:
                 before = self._late[number, source]
                 self._late[number, source] = plus(former.among(lacks).cells, before)

@@ -38,6 +38,9 @@ SKIPPED_BYTES = 4
 MAX_FORMER_CELLS = 1_024
 """Cells of one round of which a peer remembers who had them before it."""
 
+MAX_HERE = 16
+"""Different versions of lacking cells about which others are asked in one round."""
+
 MAX_VERSION = 2**31 - 1
 
 Versions = tuple[NDArray[np.int32], ...]
@@ -208,6 +211,22 @@ def formerly(before: ExchangePlan, cells: Cells) -> list[Former]:
             none = tuple(np.zeros_like(each) for each in cells)
             groups.setdefault(key, none)[index].flat[place] = True
     return [Former(*key, found) for key, found in groups.items()]
+
+
+def last_resort(
+    plan: ExchangePlan, me: str, cells: Cells, versions: Versions
+) -> list[Former]:
+    """Of cells about which nothing is remembered: whatever anybody else has that is
+    newer than what is here, and then what is here, by these versions."""
+    others = frozenset(plan.peers) - {me}
+    pairs = list(zip(cells, versions, strict=True))
+    here = sorted({int(u) for mask, own in pairs for u in np.unique(own[mask])})
+    found = []
+    for version in here[-MAX_HERE:]:
+        same = tuple(mask & (own == version) for mask, own in pairs)
+        found.append(Former(version + 1, others, same))
+        found.append(Former(version, frozenset([me]), same))
+    return found
 
 
 def asked_segments(layout: Layout, cells: Cells) -> Iterator[Segment]:

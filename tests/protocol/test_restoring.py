@@ -19,6 +19,8 @@ from p2pfusion.split.restoring import (
 from tests.protocol.swarm import Swarm, started
 
 LAST = 4
+ANYTHING = 1
+"""The version that is enough for whoever has nothing, and knows of nobody who has."""
 
 
 def at_the_end(count: int = 4, **changes: object) -> tuple[Swarm, ExchangePlan]:
@@ -37,18 +39,20 @@ def found(
     cells: Cells, number: int = LAST, versions: Versions | None = None
 ) -> e.FoundLacking:
     """What the daemon says: by default, that it has nothing whatever."""
-    nothing = tuple(mask.astype(np.int32) * 0 - 1 for mask in cells)
+    nothing = tuple(mask.astype(np.int32) * 0 for mask in cells)
     return e.FoundLacking(number, cells, versions or nothing)
 
 
 def asked_of(swarm: Swarm, name: str, *, late: bool = False) -> list[tuple[str, Cells]]:
-    """The newest cells that a peer got from others, or older ones, by streams."""
+    """The newest cells that a peer got from others, or older ones, by streams; not
+    those of which anything at all was asked for."""
     host = swarm.hosts[name]
     layout = swarm.manifest.layout
     return [
         (stream.source, unpack_cells(layout, stream.asked))
         for stream in host.received.get(LAST, [])
-        if stream.hop == Hop.RESTORE and bool(stream.least) is late
+        if stream.hop == Hop.RESTORE
+        and (stream.least > ANYTHING if late else not stream.least)
     ]
 
 
@@ -151,8 +155,8 @@ def test_what_all_lack_is_asked_of_those_who_had_it_before() -> None:
 
 def test_what_all_lack_and_is_here_in_the_version_before_is_kept() -> None:
     swarm, plan = at_the_end(4)
-    cells = everything(plan, "p1")
     before = swarm.hosts["p1"].plans[LAST - 1]
+    cells = lacking_cells(plan, "p1", before.homes.version)
     for name in ("p0", "p2", "p3"):
         swarm.hosts[name].absent_here = b"\xff"
     kept: list[e.KeepOld] = []
@@ -168,6 +172,39 @@ def test_what_all_lack_and_is_here_in_the_version_before_is_kept() -> None:
     for mask, may in zip(united([each.cells for each in kept]), fresh, strict=True):
         assert np.array_equal(mask, may)
     assert asked_of(swarm, "p1", late=True) == []
+
+
+def forgetful(*, silent: str = "") -> tuple[list[e.KeepOld], Cells, set[str]]:
+    """What a peer keeps that remembers no round, what it lacks, and whom it has asked
+    for anything newer than nothing; all others lack everything, or are silent."""
+    swarm, plan = at_the_end(4)
+    for name in ("p0", "p2", "p3"):
+        swarm.hosts[name].absent_here = b"\xff"
+    if silent:
+        swarm.kill(silent)
+        swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
+    del swarm.hosts["p1"].peer.exchange.rounds[LAST - 1]
+    kept: list[e.KeepOld] = []
+    swarm.watch = lambda name, what, mark: (
+        kept.append(what) if isinstance(what, e.KeepOld) else None
+    )
+    cells = everything(plan, "p1")
+    swarm.event("p1", found(cells))
+    settle(swarm)
+    streams = swarm.hosts["p1"].received.get(LAST, [])
+    return kept, cells, {s.source for s in streams if s.least == ANYTHING}
+
+
+def test_who_remembers_nothing_asks_everybody_for_anything_newer() -> None:
+    kept, cells, asked = forgetful()
+    assert asked == {"p0", "p2", "p3"}
+    for mask, may in zip(united([each.cells for each in kept]), cells, strict=True):
+        assert may.any() and np.array_equal(mask, may)
+
+
+def test_what_is_here_counts_only_when_all_have_answered() -> None:
+    kept, _, asked = forgetful(silent="p3")
+    assert asked == {"p0", "p2"} and not kept
 
 
 def test_as_long_as_one_has_not_answered_nothing_older_is_taken() -> None:
