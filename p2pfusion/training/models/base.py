@@ -102,10 +102,14 @@ class Width(nn.Module):
 
 
 def place(module: nn.Module, split: Split) -> None:
-    """Tells the parts of a sub-model where in the whole model they stand."""
+    """Tells the parts of a sub-model where in the whole model they stand.
+
+    A width that is no axis of the layout is whole in every sub-model.
+    """
+    indices = dict(split.sets)
     for part in module.modules():
-        if isinstance(part, Width):
-            part.place(split[part.axis])
+        if isinstance(part, Width) and part.axis in indices:
+            part.place(indices[part.axis])
 
 
 def settle(model: Model, arguments: Mapping[str, object]) -> dict[str, object]:
