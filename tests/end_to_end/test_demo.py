@@ -64,13 +64,13 @@ def test_the_demo_learns_from_other_peoples_data(
 def test_a_killed_peer_comes_back_and_the_demo_ends(
     program: Program, tmp_path: Path
 ) -> None:
-    done = program.run("demo", "--kill", "1", "--keep", str(tmp_path), "--rounds", "15")
+    done = program.run("demo", "--kill", "1", "--keep", str(tmp_path), "--rounds", "9")
     assert done.code == 0, done
     lines = done.out.splitlines()
     assert any(line.startswith("Killed peer-3; starting again") for line in lines)
     assert any(line.startswith("Accuracy") for line in lines)
     rounds = [line for line in lines if line.startswith("Round ")]
-    assert 0 < len(rounds) <= 15
+    assert 0 < len(rounds) <= 9
     assert "\x1b" not in done.out
     assert_nothing_left(program)
 

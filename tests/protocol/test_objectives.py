@@ -28,7 +28,11 @@ def test_defaults_are_good_and_complete(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "told"),
     [
-        ("contrast", {}, "'contrast': it must be one of byol, contrastive, exits, moco"),
+        (
+            "contrast",
+            {},
+            "'contrast': it must be one of byol, contrastive, exits, moco",
+        ),
         ("task", {"weight": 1}, "objective 'task' takes no argument 'weight'"),
         ("contrastive", {"tau": 1}, "takes no argument 'tau'"),
         ("contrastive", {"weight": -1}, "weight is -1: it must be a number from 0"),

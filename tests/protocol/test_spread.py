@@ -183,7 +183,7 @@ def test_news_of_others_is_saved_soon_and_not_each_time() -> None:
 
 # --- A swarm that is too large for flooding ------------------------------------------
 
-LARGE = 80
+LARGE = 40
 
 
 def crowd(count: int) -> tuple[Swarm, Counter[str]]:
@@ -212,11 +212,12 @@ def agree(swarm: Swarm, count: int) -> bool:
     )
 
 
-def test_news_in_a_large_swarm_reaches_everybody_for_a_few_messages_each() -> None:
-    # They come as to a swarm that is large already: flooding would take long here.
-    with pytest.MonkeyPatch.context() as small:
-        small.setattr(spread, "MAX_FLOODED", 4)
-        swarm, counts = crowd(LARGE)
+def test_news_in_a_large_swarm_reaches_everybody_for_a_few_messages_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As large a swarm as is flooded no more would take long here.
+    monkeypatch.setattr(spread, "MAX_FLOODED", 4)
+    swarm, counts = crowd(LARGE)
     assert counts["Facts"] <= 2 * LARGE * LARGE, "two per join and member"
     swarm.run_to(swarm.now + 3)
     counts.clear()

@@ -11,6 +11,7 @@ from p2pfusion.limits import MAX_VIOLATIONS
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import Facts, Hello, Offer, PeerRecord
 from p2pfusion.protocol.peer import Peer
+from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.transfer import Pulls
 from p2pfusion.simulation import seeds
 from p2pfusion.simulation.checkers import Violation
@@ -214,7 +215,7 @@ def test_a_need_that_is_given_up_without_a_word_is_found() -> None:
 def test_ranges_that_somebody_has_and_an_export_does_not_get_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The homes say what they lack, and nobody listens."""
+    """The homes say what they lack, and nobody listens, nor makes up for it."""
     started = Pulls.started
 
     def deafly(self: Pulls, pull, start, weight, now):  # type: ignore[no-untyped-def]
@@ -223,7 +224,8 @@ def test_ranges_that_somebody_has_and_an_export_does_not_get_are_found(
         return effects
 
     monkeypatch.setattr(Pulls, "started", deafly)
-    found = (checks(simulate(Setting(5, 20, seed)).violations) for seed in range(40))
+    monkeypatch.setattr(Restoring, "begin", lambda *_, **__: [])
+    found = (checks(simulate(Setting(5, 20, seed)).violations) for seed in (12, 13, 37))
     assert any("lost" in each for each in found)
 
 
