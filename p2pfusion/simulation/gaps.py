@@ -9,9 +9,8 @@ from __future__ import annotations
 
 KNOWN_GAPS = {
     "phantom": "a range that was planned to be trained, and that nobody trained or "
-    "could carry over, hides the older values that somebody has, if none of those who "
-    "are said to have it was in that round and is still running: who had it before is "
-    "remembered in memory only",
+    "could carry over, hides the older values that somebody has, as long as one that "
+    "may have newer ones is silent and not yet evicted",
 }
 
 OBSERVED = {

@@ -66,6 +66,13 @@ def test_finetuning_begins_with_what_was_pretrained(tmp_path: Path) -> None:
     assert not demo_swarm("layer-finetune", "transformer-classifier").pretraining
 
 
+def test_a_strong_peer_trains_the_whole_model_whatever_the_others_do() -> None:
+    demo = replace(plan(), strong=1)
+    fractions = [demo.profile(rank)["peer"]["split_fraction"] for rank in range(4)]
+    assert fractions == [1.0, 0.5, 0.5, 0.5]
+    assert demo_swarm("co-s2p", None).strong == 1
+
+
 def test_the_others_have_another_share_and_no_swarm() -> None:
     for rank in (1, 3):
         profile = parse_profile(toml_text(plan().profile(rank)), "x")

@@ -15,6 +15,7 @@ RESULT: dict[str, object] = {
     "held_out": True,
     "bytes_sent": 4_740_000,
     "bytes_full_exchange": 25_077_120,
+    "strong_peers": 0,
     "sub_model_parameters": 8970,
     "full_model_parameters": 26_122,
     "seconds": 31.2,
@@ -57,3 +58,8 @@ def test_a_finetuned_model_is_compared_with_its_beginning() -> None:
     begun = {**RESULT, "pretrained": "a.safetensors", "pretrained_accuracy": 0.7}
     told = "began as a model that one peer had trained to 70.0 %: a.safetensors"
     assert told in result_text(begun)
+
+
+def test_who_trains_the_whole_model_is_not_counted_among_the_others() -> None:
+    told = "Each peer   but 1 trained 8,970 of 26,122 parameters"
+    assert told in result_text({**RESULT, "strong_peers": 1})

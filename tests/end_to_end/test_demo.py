@@ -95,18 +95,25 @@ def test_layers_are_trained_without_labels_and_a_killed_peer_catches_up(
 
 
 @pytest.mark.soak
-def test_a_pretrained_model_is_finetuned_though_a_peer_is_killed(
-    program: Program, tmp_path: Path
+@pytest.mark.parametrize(
+    ("method", "model", "strong", "part"),
+    [("layer-finetune", "vit", 0, 0.496), ("co-s2p", "vit-units", 1, 0.236)],
+)
+def test_a_pretrained_model_is_trained_on_though_a_peer_is_killed(
+    program: Program, tmp_path: Path, method: str, model: str, strong: int, part: float
 ) -> None:
-    arguments = ["--method", "layer-finetune", "--kill", "1", "--rounds", "9"]
+    arguments = ["--method", method, "--kill", "1", "--rounds", "9"]
     done = program.run("demo", "--json", "--keep", str(tmp_path), *arguments)
     assert (done.code, done.err) == (0, "")
     data = done.data
-    assert (data["model"], data["killed"]) == ("vit", 1)
+    assert (data["model"], data["killed"]) == (model, 1)
+    assert data["strong_peers"] == strong
     assert Path(str(data["pretrained"])).exists()
-    assert data["accuracy"] > data["pretrained_accuracy"] > 0.3  # type: ignore[operator]
+    # Nine rounds of co-s2p are too few to gain anything for sure.
+    gained = data["accuracy"] - data["pretrained_accuracy"]  # type: ignore[operator]
+    assert gained > (-0.2 if strong else 0.0)
     sub, full = data["sub_model_parameters"], data["full_model_parameters"]
-    assert 0.45 < sub / full <= 0.5  # type: ignore[operator]
+    assert sub / full == pytest.approx(part, abs=0.001)  # type: ignore[operator]
     assert_nothing_left(program)
 
 
