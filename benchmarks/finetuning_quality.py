@@ -15,7 +15,6 @@ outside the package (``benchmarks/lora``). Runs are kept with those of ``methods
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -24,7 +23,18 @@ from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS
 from depth_arms import BLOCKS_OF_LM, LM, pretrained
-from runs import PEERS, ROOT, Found, Run, collected, do, environment, paired, spread
+from runs import (
+    PEERS,
+    ROOT,
+    Found,
+    Run,
+    asked,
+    collected,
+    do,
+    environment,
+    paired,
+    spread,
+)
 from runs import scores as scores_of
 
 TASK = "language"
@@ -104,12 +114,7 @@ def table() -> str:
 
 def main() -> None:
     """Does what is missing, then prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=10, help="start none later")
-    options = parser.parse_args()
+    options = asked(__doc__)
     if not options.table:
         for blocks in (2, BLOCKS_OF_LM):
             pretrain(blocks)

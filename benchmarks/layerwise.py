@@ -13,12 +13,11 @@ training's. Runs are kept with those of ``methods.py``.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS
-from runs import Found, Run, collected, do, paired, scores, spread
+from runs import Found, Run, asked, collected, do, paired, scores, spread
 
 WHOLE = Fraction(1)
 PLACES = (("views", 10), ("views-few", 100))
@@ -77,12 +76,7 @@ def tables() -> Iterator[str]:
 
 def main() -> None:
     """Does what is missing, then prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=10, help="start none later")
-    options = parser.parse_args()
+    options = asked(__doc__)
     if not options.table:
         do(chosen(options.seeds), options.processes, options.minutes)
     print("\n\n".join(tables()))

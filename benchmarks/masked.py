@@ -14,7 +14,6 @@ the end of the arms that wait and at a fifth of it. Runs are kept with those of
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from runs import (
     ROOT,
     Found,
     Run,
+    asked,
     collected,
     do,
     environment,
@@ -117,12 +117,7 @@ def table() -> Iterator[str]:
 
 def main() -> None:
     """Does what is missing, then prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=10, help="start none later")
-    options = parser.parse_args()
+    options = asked(__doc__)
     if not options.table:
         missing = [
             run for run in chosen(options.seeds) if tuple(run.words()) not in known()

@@ -6,6 +6,7 @@ told is what it is known by, so a run that is there already is not done again.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -163,6 +164,16 @@ def collected() -> dict[Place, dict[str, list[Found]]]:
             place = places.setdefault((run.task, run.fraction, run.peers), {})
             place.setdefault(run.arm, []).append(found)
     return places
+
+
+def asked(doc: str | None) -> argparse.Namespace:
+    """What most benchmarks that train are told on the command line."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=10, help="start none later")
+    return parser.parse_args()
 
 
 def do(runs: Iterable[Run], processes: int, minutes: float) -> None:
