@@ -211,7 +211,7 @@ def test_no_message_from_anybody_is_too_much(
 
 
 @pytest.mark.soak
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.floats(0.0, 5.0), stories)
 def test_no_message_is_too_much_at_length(
     begin: float, story: list[tuple[float, str, str, m.Message]]
@@ -248,7 +248,7 @@ def test_mutated_messages_are_refused_or_survived(
 
 
 @pytest.mark.soak
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(mutations)
 def test_mutated_messages_are_survived_at_length(
     story: list[tuple[m.Message, int, int]],
