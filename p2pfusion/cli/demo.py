@@ -340,7 +340,8 @@ def _result(
 
 def _largest(plan: Plan) -> int:
     """The largest sub-model of a peer that is not strong, if there is one."""
-    weaker = list(plan.swarm.splits(0))[plan.strong :] or list(plan.swarm.splits(0))
+    everybody = list(plan.swarm.splits(0))
+    weaker = everybody[plan.strong :] or everybody
     return max(
         splits[name].trained.size(plan.layout)
         for splits in map(plan.swarm.splits, range(plan.rounds))

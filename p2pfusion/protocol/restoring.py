@@ -16,17 +16,15 @@ from __future__ import annotations
 from p2pfusion.protocol.events import Effect, FoundLacking, KeepOld, StreamKey
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pull, Pulls
-from p2pfusion.split.keeping import Cells
+from p2pfusion.split.keeping import Cells, count_cells, minus
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import (
     Former,
     Versions,
     absent_cells,
     at_least,
-    count_cells,
     formerly,
     last_resort,
-    minus,
     nowhere,
     pack_cells,
     plus,

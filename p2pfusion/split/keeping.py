@@ -51,16 +51,13 @@ def keepers(plan: ExchangePlan, cells: Cells, among: Collection[str]) -> list[st
         return chosen  # as in nearly every round
     rest = {peer: held_by(plan, cells, peer) for peer in plan.peers if peer in among}
     while rest:
-        sizes = {peer: _count(held) for peer, held in rest.items()}
+        sizes = {peer: count_cells(held) for peer, held in rest.items()}
         best = max(sorted(sizes), key=lambda peer: sizes[peer])
         if not sizes[best]:
             break
         chosen.append(best)
         found = rest.pop(best)
-        rest = {
-            peer: tuple(a & ~b for a, b in zip(held, found, strict=True))
-            for peer, held in rest.items()
-        }
+        rest = {peer: minus(held, found) for peer, held in rest.items()}
     return chosen
 
 
@@ -71,5 +68,13 @@ def held_by(plan: ExchangePlan, cells: Cells, peer: str) -> Cells:
     )
 
 
-def _count(cells: Cells) -> int:
+def minus(cells: Cells, others: Cells) -> Cells:
+    """The cells without the others, if there are any."""
+    if not others:
+        return cells
+    return tuple(a & ~b for a, b in zip(cells, others, strict=True))
+
+
+def count_cells(cells: Cells) -> int:
+    """How many these are."""
     return sum(int(mask.sum()) for mask in cells)

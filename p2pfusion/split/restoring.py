@@ -23,7 +23,7 @@ from p2pfusion.split.grid import (
     single_cells,
 )
 from p2pfusion.split.indices import IndexSet
-from p2pfusion.split.keeping import Cells, held_by
+from p2pfusion.split.keeping import Cells, count_cells, held_by, minus
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
 from p2pfusion.split.streams import ExchangePlan
@@ -56,7 +56,7 @@ def lacking_cells(plan: ExchangePlan, peer: str, versions: Versions) -> Cells:
     ``versions``: of the peer's own store, per signature over the grid. What is trained
     in this round is left out: it gets a new version.
     """
-    may = _restorable(plan, peer, peer)
+    may = _restorable(plan, peer)
     pairs = zip(may, versions, plan.homes.version, strict=True)
     return tuple(mask & (own < newest) for mask, own, newest in pairs)
 
@@ -118,23 +118,11 @@ def nowhere(
     return cells
 
 
-def minus(cells: Cells, others: Cells) -> Cells:
-    """The cells without the others, if there are any."""
-    if not others:
-        return cells
-    return tuple(a & ~b for a, b in zip(cells, others, strict=True))
-
-
 def plus(cells: Cells, others: Cells) -> Cells:
     """The cells with the others, if there are any."""
     if not others:
         return cells
     return tuple(a | b for a, b in zip(cells, others, strict=True))
-
-
-def count_cells(cells: Cells) -> int:
-    """How many these are."""
-    return sum(int(mask.sum()) for mask in cells)
 
 
 def _restorable(plan: ExchangePlan, *peers: str) -> Cells:

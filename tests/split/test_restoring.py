@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfusion.split.grid import grid_shape
-from p2pfusion.split.keeping import Cells
+from p2pfusion.split.keeping import Cells, count_cells
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import Hop
 from p2pfusion.split.restoring import (
@@ -23,7 +23,6 @@ from p2pfusion.split.restoring import (
     asked_products,
     asked_segments,
     at_least,
-    count_cells,
     formerly,
     lacking_cells,
     nowhere,

@@ -30,6 +30,7 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data.records import NO_ANSWER
+from p2pfusion.training.objectives.options import truth
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class TaskObjective:
     ) -> TaskObjective:
         """From the manifest's options and the peer's answers per class; good for the
         layout of any model."""
-        masked = options.get("label_mask", False)
-        if not isinstance(masked, bool):
-            raise ConfigError(f"objective.label_mask: {masked!r} is not true or false")
+        masked = truth(options, "label_mask", False)
         counts = torch.tensor(class_counts, device=device)
         objective = cls(counts == 0) if masked else cls()
         strength = options.get("logit_adjustment", 0.0)
