@@ -40,18 +40,6 @@ def swarm_of(directory: Path, **changes: object) -> Swarm:
     return Swarm.create(Experiment.of({**UNITS, **changes}), directory)
 
 
-def test_with_everything_and_the_mean_it_is_fedavg() -> None:
-    """One exit, no distillation, split fraction 1: bit for bit."""
-    arguments = {**UNITS["model_arguments"], "exits": 1}  # type: ignore[dict-item]
-    everything = {"split_fraction": "1", "model_arguments": arguments}
-    plain = {"objective_arguments": {"weight": 0}}
-    mean = {"merge": "mean"}
-    found = result(**everything, **plain, method_arguments=mean)
-    whole = result(**everything, method="fedavg", objective="task", method_arguments={})
-    for key in ("curve", "bytes_per_peer_round", "train_flops_per_peer_round"):
-        assert found[key] == whole[key]
-
-
 def test_it_learns(tmp_path: Path) -> None:
     how = {"mask_epochs": 2, "quorum": 1}
     found = result(

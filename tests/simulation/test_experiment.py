@@ -97,8 +97,7 @@ def test_the_same_seed_gives_the_same_curve_and_another_does_not() -> None:
     assert first["curve"] == again["curve"] != other["curve"]
 
 
-STAGED = ("lw-fedssl", "prog-fedssl")
-IN_DEPTH = ("layer-finetune", *STAGED)
+IN_DEPTH = ("layer-finetune", "lw-fedssl", "prog-fedssl")
 DEEP: Data = {
     "model": "vit",
     "model_arguments": {
@@ -120,15 +119,6 @@ def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
     # Better than saying nothing, of all the classes alike.
     assert last["test_loss"] < math.log(10)
     assert last["accuracy"] > 0.15
-
-
-@pytest.mark.parametrize("method", STAGED)
-def test_one_stage_is_end_to_end_training(method: str) -> None:
-    every = {"layers_per_stage": 2}
-    staged = result(**DEEP, method=method, method_arguments=every)
-    whole = result(**DEEP, method="fedavg")
-    for key in ("curve", "bytes_per_peer_round", "train_flops_per_peer_round"):
-        assert staged[key] == whole[key]
 
 
 def test_what_is_frozen_stays_as_it_is_bit_for_bit(tmp_path: Path) -> None:

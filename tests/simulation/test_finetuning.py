@@ -44,14 +44,6 @@ def layers(swarm: Swarm) -> dict[str, int]:
     return {p.name: p.layer for p in swarm.experiment.manifest.layout.parameters}
 
 
-@pytest.mark.parametrize("limit", ["layers", "upload", "flops"])
-def test_who_trains_everything_does_what_fedavg_does(limit: str) -> None:
-    tuned = result(split_fraction="1", method_arguments={"limit": limit})
-    whole = result(split_fraction="1", method="fedavg")
-    for key in ("curve", "bytes_per_peer_round", "train_flops_per_peer_round"):
-        assert tuned[key] == whole[key]
-
-
 @pytest.mark.parametrize(
     ("fraction", "trained"), [("1/3", {3}), ("1/2", {2, 3}), ("1", {0, 1, 2, 3})]
 )
