@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import build_method, initial_layout
@@ -97,8 +98,9 @@ class Experiment:
         )
 
 
-def experiment_setup(experiment: Experiment, number: int) -> Setup:
-    """What the trainer of one of an experiment's peers is told."""
+def experiment_setup(experiment: Experiment, number: int, past: Path) -> Setup:
+    """What the trainer of one of an experiment's peers is told; ``past`` is where it
+    may keep what rounds began with."""
     manifest = experiment.manifest
     share = f"{number}/{experiment.controls.shares}"
     partition = {**table(experiment.data, "partition"), "share": share}
@@ -117,6 +119,7 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
         optimiser=Optimiser.from_data(manifest.step_settings),
         outer_momentum=manifest.outer_momentum,
+        past=past,
         changes=manifest.adds_changes,
         objective=manifest.objective_options,
     )

@@ -103,7 +103,12 @@ class Swarm:
         test, _ = evaluation_records(options, coding)
         kind = FullForwardTrainer if experiment.controls.full_forward else Trainer
         trainers = [
-            kind(experiment_setup(experiment, peer), records=records)
+            kind(
+                experiment_setup(
+                    experiment, peer, directory / f"past-{number}-{peer:04}"
+                ),
+                records=records,
+            )
             for peer in range(experiment.peers)
         ]
         store = Store.create(

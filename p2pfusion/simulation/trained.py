@@ -73,7 +73,9 @@ class School:
     def _trainer(self, name: str) -> Trainer:
         number = int(name.removeprefix("p"))
         if name not in self._trainers:
-            setup = experiment_setup(self._experiment, number)
+            setup = experiment_setup(
+                self._experiment, number, self._directory / f"past-{name}"
+            )
             self._trainers[name] = Trainer(setup, records=self._records)
         return self._trainers[name]
 

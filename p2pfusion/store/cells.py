@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from p2pfusion.split.segment import Segment
 from p2pfusion.store.rectangles import boxes, numbers
 
 Mask = NDArray[np.bool_]
+Marks = TypeVar("Marks", NDArray[np.bool_], NDArray[np.int32])
 Place = tuple[NDArray[np.int64], ...]
 
 
@@ -52,8 +54,8 @@ class Cells:
         cells = (_touched_cells(*pair) for pair in self._followed(segment))
         return np.ix_(*(numbers(indices) for indices in cells))
 
-    def of_elements(self, segment: Segment, marks: Mask) -> Mask:
-        """A mask over cells as one over a segment's dense array.
+    def of_elements(self, segment: Segment, marks: Marks) -> Marks:
+        """Numbers or marks of cells as those of a segment's dense array.
 
         Axis by axis, so mostly strides 0.
         """

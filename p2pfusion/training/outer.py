@@ -3,16 +3,23 @@
 With the value ``x(t)`` of an entry at the beginning of round t, the mean ``m(t)`` of
 what its holders trained, and the outer momentum ``b``, the swarm moves by
 
-    x(t + 1) = m(t) + b (x(t) - x(t - 1))
+    x(t + 1) = m(t) + b (x(t) - x(s)) / (t - s)
 
-which is server momentum (Hsu, Qi and Brown, arXiv 1909.06335) on the fused change,
-written without a velocity. Every holder adds the second term to what it has trained,
-and the mean of what they send is the same as if it was added to the mean.
+where s is the round before t in which the holder trained the entry last. With s = t - 1
+this is server momentum (Hsu, Qi and Brown, arXiv 1909.06335) on the fused change,
+written without a velocity. Windows that move leave an entry and come back to it: then
+the velocity is how far the entry has moved in a round since, on average, whoever
+trained it in between.
 
-So its state is what a peer began the last round with, nothing of it travels, and no
-reducer needs to know. An entry counts if this peer trained it in the round before, too:
-elsewhere the peer has no ``x(t - 1)``, and the term is left out. With peers of which
-some have it and some have not, the mean has a part of it.
+Every holder adds the second term to what it has trained, and the mean of what they send
+is the same as if it was added to the mean. So the state is what a peer has seen itself,
+nothing of it travels, and no reducer needs to know. A holder that has never trained an
+entry leaves the term out; with peers of which some have it and some have not, the mean
+has a part of it.
+
+The values that rounds began with are kept beside the offers, in a store of their own:
+as much disk as what this peer has ever trained, and no memory. A trainer that starts
+again goes on with them.
 
 Differs: the usual way keeps one velocity for each entry at a server, also through
 rounds in which nobody trains it. There is no server here; an entry's windows would have
@@ -21,66 +28,72 @@ to carry its velocity along, twice the bytes wherever windows move.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from p2pfusion.errors import P2PFusionError
 from p2pfusion.split.layout import Layout
-from p2pfusion.split.segment import Split
+from p2pfusion.split.segment import Segment, Split
+from p2pfusion.store import Store
+from p2pfusion.store.cells import Cells
 from p2pfusion.store.files import Floats
-from p2pfusion.store.rectangles import numbers
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a peer began a round with: its split's dense arrays."""
-
-    round_index: int
-    split: Split
-    arrays: Sequence[Floats]
 
 
 class OuterMomentum:
-    """One peer's memory of the last round, for one layout."""
+    """One peer's memory of what the rounds began with that it has trained."""
 
-    def __init__(self, layout: Layout, momentum: float) -> None:
-        self._layout = layout
+    def __init__(self, past: Store, momentum: float) -> None:
+        """``past``: where the memory is; a cell's version is the round, counted from 1,
+        in which this peer trained it last."""
+        self._past = past
         self._momentum = momentum
-        self._last: Start | None = None
+        self._cells = Cells(past.layout)
 
-    def push(self, start: Start, trained: Sequence[Floats]) -> None:
-        """Adds the momentum of the last round to what was trained, in place.
+    @classmethod
+    def open(
+        cls, path: Path, layout: Layout, seed: int, momentum: float
+    ) -> OuterMomentum:
+        """With what is remembered in the directory ``path``, if it is of this swarm and
+        whole; else with nothing."""
+        try:
+            past = Store.open(path, layout, seed, writable=True)
+        except P2PFusionError:
+            shutil.rmtree(path, ignore_errors=True)
+            past = Store.create(path, layout, seed)
+        return cls(past, momentum)
 
-        ``start`` is what this round began with; it is remembered for the next one.
+    def push(
+        self,
+        round_index: int,
+        split: Split,
+        start: Sequence[Floats],
+        trained: Sequence[Floats],
+    ) -> None:
+        """Adds the momentum to what was trained, in place, and remembers ``start``.
+
+        ``start``: the dense arrays of the split that this round began with. Raises
+        ``ResourceError`` on a full disk.
         """
-        if not self._momentum:
-            return  # and nothing is kept: it would be a copy of the sub-model
-        last, self._last = self._last, start
-        if last is None or last.round_index != start.round_index - 1:
-            return  # several rounds have moved it meanwhile: that is no velocity
-        for array, change in zip(trained, self._changes(last, start), strict=True):
-            array += np.float32(self._momentum) * change
+        segments = list(split.segments(self._past.layout))
+        for segment, now, array in zip(segments, start, trained, strict=True):
+            array += np.float32(self._momentum) * self._velocity(
+                round_index + 1, segment, now
+            )
+        flat = np.concatenate([array.ravel() for array in start])
+        self._past.write_flat(segments, flat)
+        self._past.set_version(segments, round_index + 1)
+        self._past.flush(durable=False)
 
-    def _changes(self, last: Start, now: Start) -> Iterator[Floats]:
-        """How far each entry has moved since the last round; 0 where that is unknown.
-
-        One dense array of the present split for each parameter.
-        """
-        if last.split == now.split:
-            for before, after in zip(last.arrays, now.arrays, strict=True):
-                yield after - before
-            return
-        pairs = zip(
-            last.split.segments(self._layout),
-            now.split.segments(self._layout),
-            strict=True,
-        )
-        for index, (held, holds) in enumerate(pairs):
-            change = np.zeros_like(now.arrays[index])
-            common = held & holds
-            if common.size:
-                there = np.ix_(*map(numbers, held.positions(common)))
-                here = np.ix_(*map(numbers, holds.positions(common)))
-                change[here] = now.arrays[index][here] - last.arrays[index][there]
-            yield change
+    def _velocity(self, round_number: int, segment: Segment, now: Floats) -> Floats:
+        """How far each entry has moved in a round since this peer trained it last; 0
+        where it never has."""
+        seen = self._past.versions(self._cells.signature(segment.parameter))
+        ages = self._cells.of_elements(segment, round_number - seen)
+        never = self._cells.of_elements(segment, seen == 0)
+        # Trained again from the start, as after a crash, a round has no age.
+        ages = np.maximum(ages, 1).astype(np.float32)
+        velocity = (now - self._past.read(segment)) / ages
+        return np.where(never, np.float32(0), velocity)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -45,7 +46,7 @@ from p2pfusion.training.loop import (
 from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import check_fit, find_model, is_deep, settle
 from p2pfusion.training.objectives import Dated, create_objective
-from p2pfusion.training.outer import OuterMomentum, Start
+from p2pfusion.training.outer import OuterMomentum
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Setup:
     augment: str = "none"
     device: str = "cpu"
     outer_momentum: float = 0.0
+    past: Path | None = None
+    """Where the outer momentum's memory is; needed if there is one."""
     changes: bool = False
     """Whether a round gives changes of what was received, in place of values."""
 
@@ -127,13 +130,22 @@ class Trainer:
         self._records, self._validation = own_records(records, setup.data, setup.seed)
         self._augment = augmentation(setup.augment, records)
         self.class_counts = self._count_classes()
-        self._outer = OuterMomentum(setup.layout, setup.outer_momentum)
+        self._outer = self._remembered()
         objective = dict(setup.objective)
         if records.traits.task == "language":
             # How common a token is belongs to what is learnt of running text.
             objective["logit_adjustment"] = 0.0
         self._objective = create_objective(
             objective, self.class_counts, self.device, setup.layout
+        )
+
+    def _remembered(self) -> OuterMomentum | None:
+        setup = self._setup
+        if not setup.outer_momentum:
+            return None
+        assert setup.past is not None, "an outer momentum needs a place for its memory"
+        return OuterMomentum.open(
+            setup.past, setup.layout, setup.seed, setup.outer_momentum
         )
 
     def _load(self) -> Records:
@@ -220,8 +232,8 @@ class Trainer:
         norm, l1 = submodel.update_sizes(before, arrays)
         if setup.changes:
             arrays = [new - old for old, new in zip(before, arrays, strict=True)]
-        else:
-            self._outer.push(Start(round_index, split.trained, before), arrays)
+        elif self._outer is not None:
+            self._outer.push(round_index, split.trained, before, arrays)
         return TrainedRound(
             arrays=arrays,
             samples=self.samples,

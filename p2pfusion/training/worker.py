@@ -113,6 +113,7 @@ class Worker:
             augment=request.text("augment"),
             device=request.text("device"),
             outer_momentum=request.number("outer_momentum"),
+            past=Path(request.text("offers")) / "past",
             changes=request.flag("changes"),
         )
         trainer = Trainer(setup)

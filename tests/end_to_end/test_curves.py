@@ -40,7 +40,13 @@ SENTENCES: Table = {
     "group": 4,
 }
 TASKS = {
-    "fashion": Task("fashion-mnist", "cnn", {"channels": [16, 16]}),
+    "fashion": Task(
+        "fashion-mnist",
+        "cnn",
+        {"channels": [16, 16]},
+        # Blocks stay for two rounds, so the second has a velocity.
+        others={"method_arguments": {"dwell": 2}, "outer_momentum": 0.5},
+    ),
     "cifar": Task("cifar10-jpeg", "resnet18", {"width": 16}, limit=96),
     "shakespeare": Task(
         "tiny-shakespeare",
@@ -102,7 +108,7 @@ def test_daemons_train_the_curve_of_the_runner(
         "model_arguments": task.model_arguments,
         "rounds": 3,
         "batch": 16,
-        "learning_rate": 0.01 if task.others else 0.1,
+        "learning_rate": 0.01 if "optimiser" in task.others else 0.1,
         "seed": 7,
         **task.others,
     }

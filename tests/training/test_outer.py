@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
-from p2pfusion.training.outer import OuterMomentum, Start
+from p2pfusion.training.outer import OuterMomentum
 
 LAYOUT = Layout(
     (Axis("a", 6), Axis("b", 4)),
@@ -39,65 +42,99 @@ def flat(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([a.ravel() for a in arrays]).astype(np.float64)
 
 
+def begun(directory: str, momentum: float, peers: int = 1) -> list[OuterMomentum]:
+    return [
+        OuterMomentum.open(Path(directory) / str(peer), LAYOUT, 0, momentum)
+        for peer in range(peers)
+    ]
+
+
+@settings(deadline=None)
 @given(seed=st.integers(0, 99), peers=st.integers(1, 4), momentum=st.floats(0, 0.95))
 def test_the_mean_of_the_holders_is_a_servers_heavy_ball(
     seed: int, peers: int, momentum: float
 ) -> None:
     """v = b v + (mean - x), x = x + v: what a server would do with a velocity."""
     random = np.random.default_rng(seed)
-    outers = [OuterMomentum(LAYOUT, momentum) for _ in range(peers)]
     held = random_arrays(FULL, random)
     values = flat(held)
     velocity = np.zeros_like(values)
-    for round_index in range(5):
-        start = held
-        trained = [moved(start, random) for _ in outers]
-        mean = np.mean([flat(arrays) for arrays in trained], axis=0)
-        velocity = momentum * velocity + mean - values
-        values = values + velocity
-        for outer, arrays in zip(outers, trained, strict=True):
-            outer.push(Start(round_index, FULL, start), arrays)
-        held = [
-            np.asarray(np.mean(arrays, axis=0), np.float32)
-            for arrays in zip(*trained, strict=True)
-        ]
+    with TemporaryDirectory() as directory:
+        outers = begun(directory, momentum, peers)
+        for round_index in range(5):
+            start = held
+            trained = [moved(start, random) for _ in outers]
+            mean = np.mean([flat(arrays) for arrays in trained], axis=0)
+            velocity = momentum * velocity + mean - values
+            values = values + velocity
+            for outer, arrays in zip(outers, trained, strict=True):
+                outer.push(round_index, FULL, start, arrays)
+            held = [
+                np.asarray(np.mean(arrays, axis=0), np.float32)
+                for arrays in zip(*trained, strict=True)
+            ]
     np.testing.assert_allclose(flat(held), values, rtol=0, atol=1e-3)
 
 
+@settings(deadline=None)
 @given(data=st.data())
-def test_only_what_was_trained_in_the_last_round_moves_on(data: st.DataObject) -> None:
-    """Element by element, by the coordinates in the whole parameter."""
+def test_what_was_trained_before_moves_on_as_it_has_moved_since(
+    data: st.DataObject,
+) -> None:
+    """Element by element, by the coordinates in the whole parameter; splits move, and
+    the peer may be away."""
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    before, now = data.draw(splits()), data.draw(splits())
-    outer = OuterMomentum(LAYOUT, 0.5)
-    first, second = random_arrays(before, random), random_arrays(now, random)
-    outer.push(Start(3, before, first), [a.copy() for a in first])
-    trained = [np.zeros_like(a) for a in second]
-    outer.push(Start(4, now, second), trained)
-    for index, (old, new) in enumerate(
-        zip(before.segments(LAYOUT), now.segments(LAYOUT), strict=True)
-    ):
-        was = dict(zip(places(old.sets), first[index].ravel().tolist(), strict=True))
-        for place, value, found in zip(
-            places(new.sets),
-            second[index].ravel().tolist(),
-            trained[index].ravel().tolist(),
-            strict=True,
-        ):
-            expected = 0.5 * (value - was[place]) if place in was else 0.0
-            assert found == pytest.approx(expected, abs=1e-6)
+    rounds = sorted(data.draw(st.sets(st.integers(0, 20), min_size=2, max_size=5)))
+    was: list[dict[tuple[int, ...], tuple[int, float]]] = [{}, {}, {}]
+    with TemporaryDirectory() as directory:
+        for round_index in rounds:
+            [outer] = begun(directory, 0.5)  # which knows no more than what it kept
+            split = data.draw(splits())
+            start = random_arrays(split, random)
+            trained = [np.zeros_like(a) for a in start]
+            outer.push(round_index, split, start, trained)
+            for index, segment in enumerate(split.segments(LAYOUT)):
+                for place, value, found in zip(
+                    places(segment.sets),
+                    start[index].ravel().tolist(),
+                    trained[index].ravel().tolist(),
+                    strict=True,
+                ):
+                    expected = 0.0
+                    if place in was[index]:
+                        then, old = was[index][place]
+                        expected = 0.5 * (value - old) / (round_index - then)
+                    assert found == pytest.approx(expected, abs=1e-6)
+                    was[index][place] = round_index, value
 
 
-@pytest.mark.parametrize("last", [1, 2, 4])
-def test_a_round_that_was_missed_leaves_no_velocity(last: int) -> None:
+def test_a_round_that_is_trained_again_begins_where_it_began(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    outer = OuterMomentum(LAYOUT, 0.9)
-    outer.push(Start(last, FULL, random_arrays(FULL, random)), [])
-    trained = random_arrays(FULL, random)
-    copies = [a.copy() for a in trained]
-    outer.push(Start(4, FULL, random_arrays(FULL, random)), trained)
-    for found, expected in zip(trained, copies, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    [outer] = begun(str(tmp_path), 0.9)
+    start = random_arrays(FULL, random)
+    for _ in range(2):
+        trained = random_arrays(FULL, random)
+        copies = [a.copy() for a in trained]
+        outer.push(4, FULL, start, trained)
+        for found, expected in zip(trained, copies, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("wrong", ["another swarm", "damaged"])
+def test_a_memory_that_is_not_this_swarms_is_forgotten(
+    wrong: str, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    path = tmp_path / "past"
+    outer = OuterMomentum.open(path, LAYOUT, 0, 0.9)
+    outer.push(1, FULL, random_arrays(FULL, random), random_arrays(FULL, random))
+    if wrong == "damaged":
+        (path / "store.json").write_text("{")
+    seed = 1 if wrong == "another swarm" else 0
+    outer = OuterMomentum.open(path, LAYOUT, seed, 0.9)
+    trained = [np.zeros_like(a) for a in random_arrays(FULL, random)]
+    outer.push(2, FULL, random_arrays(FULL, random), trained)
+    assert not flat(trained).any()
 
 
 @st.composite

@@ -100,7 +100,9 @@ def test_changes_are_what_training_adds(store: Store) -> None:
         Trainer(replace(setup(), changes=True, outer_momentum=0.5))
 
 
-def contrasting(name: str, outer_momentum: float = 0.0) -> Trainer:
+def contrasting(
+    name: str, outer_momentum: float = 0.0, past: Path | None = None
+) -> Trainer:
     """A trainer of a model with a projection, with an objective."""
     return Trainer(
         Setup(
@@ -112,6 +114,7 @@ def contrasting(name: str, outer_momentum: float = 0.0) -> Trainer:
             data=DataOptions.from_data({**DIGITS, "limit": {"train": 200}}),
             objective={"name": name},
             outer_momentum=outer_momentum,
+            past=past,
         )
     )
 
@@ -147,7 +150,9 @@ def test_a_contrast_begins_in_the_second_round_of_a_trainer(tmp_path: Path) -> N
     assert rounds("contrastive", {0: first, 1: second})[1].loss == found[1].loss
 
 
-def test_outer_momentum_does_not_reach_what_a_contrast_remembers() -> None:
+def test_outer_momentum_does_not_reach_what_a_contrast_remembers(
+    tmp_path: Path,
+) -> None:
     """Past sub-models are as trained. The third round is the first one to differ if
     they are not: the second one's values have the momentum of the first."""
     layout = MODELS["mlp"].layout(PROJECTED)
@@ -158,7 +163,7 @@ def test_outer_momentum_does_not_reach_what_a_contrast_remembers() -> None:
 
     losses = []
     for momentum in (0.0, 0.9):
-        trainer = contrasting("contrastive", momentum)
+        trainer = contrasting("contrastive", momentum, tmp_path / "past")
         for number in range(3):
             trained = trainer.train(
                 round_index=number,
