@@ -60,10 +60,10 @@ def test_sizes_as_people_write_them(text: str, size: int | None) -> None:
     ("changes", "copies"),
     [
         ({}, 3),
-        ({"outer_momentum": 0.5}, 4),
+        ({"outer_momentum": 0.5}, 3),
         ({"optimiser": "adamw"}, 5),
         ({"objective": "contrastive"}, 5),
-        ({"objective": "contrastive", "outer_momentum": 0.5}, 6),
+        ({"objective": "contrastive", "outer_momentum": 0.5}, 5),
         ({"objective": "contrastive", "objective_arguments": {"previous": 4}}, 8),
     ],
 )
