@@ -55,7 +55,11 @@ TASKS = {
 
 
 def msfusion(
-    title: str, options: Table | None = None, faster: float = 1.0, **arguments: object
+    title: str,
+    options: Table | None = None,
+    faster: float = 1.0,
+    outer_momentum: float = 0,
+    **arguments: object,
 ) -> Arm:
     """An arm of msfusion; ``blocks`` follows from the fraction where there are any."""
 
@@ -68,7 +72,7 @@ def msfusion(
         title,
         "msfusion",
         faster=faster,
-        options=lambda _: options or {},
+        options=lambda _: {**(options or {}), "--outer-momentum": outer_momentum},
         arguments=settled,
     )
 
@@ -127,19 +131,18 @@ ARMS = {
     "blocks-8": msfusion("msfusion, silent blocks, dwell 8", **BLOCKS, dwell=8),
     "blocks-0": msfusion("msfusion, silent blocks that stay", **BLOCKS, dwell=0),
     "blocks-momentum": msfusion(
-        "msfusion, silent blocks, dwell 4, outer momentum",
-        MOMENTUM,
-        SLOWER,
+        "msfusion, silent blocks, dwell 1, outer momentum (the default)",
+        outer_momentum=0.6,
         **BLOCKS,
-        dwell=4,
+        dwell=1,
     ),
     "blocks-twice": msfusion(
         "msfusion, silent blocks, dwell 1, twice the rounds", TWICE, **BLOCKS, dwell=1
     ),
     "stay-momentum": msfusion(
         "msfusion, silent blocks that stay, outer momentum",
-        MOMENTUM,
-        SLOWER,
+        faster=SLOWER,
+        outer_momentum=0.6,
         **BLOCKS,
         dwell=0,
     ),

@@ -39,7 +39,7 @@ from p2pfusion.cli.simulate import (
 )
 from p2pfusion.cli.text import duration, number, percent, perplexity, size
 from p2pfusion.daemon.config import PARTITION_RULES
-from p2pfusion.daemon.presets import PRESETS, expanded
+from p2pfusion.daemon.presets import PRESETS, expanded, suited
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
@@ -55,6 +55,7 @@ TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
 PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
 ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
 PARTITION_HELP = "Default: dirichlet; by-document for running text."
+OUTER_HELP = "Of the swarm, over rounds. Default: 0.6 with msfusion, else 0."
 PRESET_HELP = "Values of many options at once; docs/methods.md has them."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
 STEPS_HELP = "Train so many batches a round; 0: --local-epochs."
@@ -120,7 +121,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--learning-rate", type=float, default=0.05, show_default=True)
 @click.option("--optimiser", type=click.Choice(OPTIMISERS), default="sgd")
 @click.option("--momentum", type=float, default=0.9, show_default=True)
-@click.option("--outer-momentum", type=float, default=0.0, show_default=True)
+@click.option("--outer-momentum", type=float, help=OUTER_HELP)
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)
 @click.option("--logit-adjustment", type=float, default=1.0, show_default=True)
 @click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
@@ -171,6 +172,9 @@ def sim(
     if preset is not None:
         stated = {name: options[name] for name in options if _given(context, name)}
         options |= expanded(preset, stated)
+    if options["outer_momentum"] is None:
+        del options["outer_momentum"]
+    options = suited(options)
     options["peers"] = TRAINING_PEERS if peers is None else peers
     options["rounds"] = TRAINING_ROUNDS if rounds is None else rounds
     if options["objective"] not in SELF_SUPERVISED:

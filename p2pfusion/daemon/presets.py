@@ -8,6 +8,9 @@ whoever wants some of it differently writes out the rest.
 paper: tied windows that move every round, an overlap that grows to the largest that
 still covers every axis, the contrastive term, label masks; and nothing of ours: no
 silent start, no adjusted logits, no outer momentum.
+
+Some values suit one method and not the others. They are the defaults of a swarm that is
+founded with it, and of an experiment, but of no manifest: whoever reads one finds all.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.protocol.manifest import Manifest
 
 Values = Mapping[str, object]
 
@@ -38,6 +42,16 @@ PRESETS: dict[str, Values] = {
 
 SUGGESTED: dict[str, Values] = {"paper": {"model_arguments": {"projection": 64}}}
 """What a preset adds where nothing else is stated: it depends on the model's size."""
+
+
+BY_METHOD: dict[str, Values] = {"msfusion": {"outer_momentum": 0.6}}
+"""What suits a method, where neither the founder nor a preset states anything."""
+
+
+def suited(stated: Values) -> dict[str, object]:
+    """The stated values, and beside them what suits their method."""
+    method = stated.get("method", Manifest.method)
+    return {**BY_METHOD.get(str(method), {}), **stated}
 
 
 def expanded(name: object, stated: Values) -> dict[str, object]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from p2pfusion.daemon.pool import Pool, is_hash
-from p2pfusion.daemon.presets import expanded
+from p2pfusion.daemon.presets import expanded, suited
 from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import build_method, initial_layout
@@ -80,7 +80,7 @@ class SwarmSettings:
         """The manifest of the swarm, once the trainer has told the layout."""
         try:
             manifest = Manifest(
-                **self.values,  # type: ignore[arg-type]
+                **suited(self.values),  # type: ignore[arg-type]
                 layout=layout,
                 founder=founder.hex(),
             )

@@ -55,7 +55,6 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "learning_rate": 0.05,
         "optimiser": "sgd",
         "momentum": 0.9,
-        "outer_momentum": 0.0,
         "label_mask": False,
         "logit_adjustment": 1.0,
         "eval_every": 1,
@@ -100,6 +99,12 @@ def test_the_clock_is_told_where_there_is_one(capsys: Capture) -> None:
     assert main(["sim", "--train", "--faults", "none", *clock]) == 2
     assert "not with --faults" in capsys.readouterr().err
     assert main(["sim", *clock]) == 2
+
+
+def test_what_suits_a_method_is_told_unless_something_else_is(capsys: Capture) -> None:
+    assert told(capsys, "--method", "msfusion")["outer_momentum"] == 0.6
+    none = told(capsys, "--method", "msfusion", "--outer-momentum", "0")
+    assert none["outer_momentum"] == 0
 
 
 def test_the_objective_is_told(capsys: Capture) -> None:

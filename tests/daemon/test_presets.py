@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import pytest
 
-from p2pfusion.daemon.presets import PRESETS, SUGGESTED, expanded
+from p2pfusion.daemon.presets import (
+    BY_METHOD,
+    PRESETS,
+    SUGGESTED,
+    expanded,
+    suited,
+)
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import build_method
 from p2pfusion.methods.msfusion import MSfusion
@@ -82,3 +89,12 @@ def test_an_unknown_preset_is_refused(name: object) -> None:
     with pytest.raises(ConfigError, match="is unknown") as caught:
         expanded(name, {})
     assert "paper" in caught.value.hint
+
+
+def test_what_suits_a_method_gives_way_to_what_is_stated() -> None:
+    assert suited({})["outer_momentum"] == 0.6
+    assert suited({"method": "msfusion", "outer_momentum": 0.0})["outer_momentum"] == 0
+    assert suited(expanded("paper", {}))["outer_momentum"] == 0
+    assert suited({"method": "fedavg"}) == {"method": "fedavg"}
+    for values in BY_METHOD.values():
+        assert values.keys() <= {field.name for field in fields(Manifest)}

@@ -34,7 +34,8 @@ def test_the_manifest_has_the_stated_values_and_the_layout() -> None:
     dense = settings(method="fedavg").manifest(layout)
     assert dense.layout is layout
     defaults = {f.name: f.default for f in fields(Manifest) if f.default is not MISSING}
-    assert {k: getattr(manifest, k) for k in defaults} == {**defaults, "rounds": 3}
+    expected = {**defaults, "rounds": 3, "outer_momentum": 0.6}
+    assert {k: getattr(manifest, k) for k in defaults} == expected
 
 
 def test_every_key_of_the_manifest_but_the_layout_is_a_key() -> None:
