@@ -102,9 +102,10 @@ def test_the_clock_is_told_where_there_is_one(capsys: Capture) -> None:
 
 
 def test_what_suits_a_method_is_told_unless_something_else_is(capsys: Capture) -> None:
-    assert told(capsys, "--method", "msfusion")["outer_momentum"] == 0.6
-    none = told(capsys, "--method", "msfusion", "--outer-momentum", "0")
-    assert none["outer_momentum"] == 0
+    contrast = ("--method", "msfusion", "--objective", "contrastive")
+    assert told(capsys, *contrast)["outer_momentum"] == 0.6
+    assert told(capsys, *contrast, "--outer-momentum", "0")["outer_momentum"] == 0
+    assert "outer_momentum" not in told(capsys, "--method", "fedavg")
 
 
 def test_the_objective_is_told(capsys: Capture) -> None:
