@@ -57,14 +57,14 @@ def copies_of(manifest: Manifest) -> int:
     """Copies of a sub-model beside values and gradients, in this swarm.
 
     AdamW keeps mean squares beside its momentum, and takes their roots. The outer
-    momentum keeps what the last round began with. The contrastive objective keeps
-    sub-models of past rounds, and the present one as it was received; some
-    self-supervised ones have a second branch.
+    momentum keeps what the last round began with, the proximal term what this one did.
+    The contrastive objective keeps sub-models of past rounds, and the present one as it
+    was received; some self-supervised ones have a second branch.
     """
     squares = 2 if manifest.optimiser == "adamw" else 0
-    last_start = 1 if manifest.outer_momentum else 0
+    starts = sum(map(bool, (manifest.outer_momentum, manifest.proximal)))
     frozen = frozen_copies(manifest.objective, manifest.objective_arguments)
-    return COPIES + squares + last_start + frozen
+    return COPIES + squares + starts + frozen
 
 
 def fitting_fraction(

@@ -256,7 +256,8 @@ class Trainer:
             module.to(self.device),
             self._records,
             question,
-            optimiser=self._setup.optimiser,
+            # A mask is no round: there is nothing to stay near.
+            optimiser=replace(self._setup.optimiser, proximal=0.0),
             schedule=replace(self._setup.schedule, epochs=question.epochs, steps=None),
             learning_rate=learning_rate,
             generator=mask_generator(self._setup.seed, share.index if share else 0),

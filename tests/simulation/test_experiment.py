@@ -167,6 +167,13 @@ def test_images_are_augmented_where_the_manifest_says_so() -> None:
 PROJECTED = {"hidden": [16, 16], "projection": 8}
 
 
+def test_a_proximal_term_is_another_curve_and_one_of_zero_is_none() -> None:
+    plain, none, some = result(), result(proximal=0.0), result(proximal=2)
+    assert plain["curve"] == none["curve"] != some["curve"]
+    assert flops(plain) == flops(some)
+    assert plain["bytes_per_peer_round"] == some["bytes_per_peer_round"]
+
+
 def test_a_contrast_is_another_curve_from_the_second_round_on() -> None:
     task = result(model_arguments=PROJECTED, rounds=3)
     found = result(model_arguments=PROJECTED, rounds=3, objective="contrastive")
