@@ -130,6 +130,7 @@ class Swarm:
                 test,
                 batch=manifest.batch,
                 objective=manifest.objective,
+                options=manifest.objective_arguments,
             ),
             clock=Clock(experiment.slowness),
         )

@@ -12,7 +12,8 @@ frozen pass these are its projected features.
 Where all exits of a network are trained, all of them are counted.
 
 A self-supervised objective costs two views of each record in the trained branch,
-forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
+forward and backward, and two forward in each copy that runs beside it: the momentum
+branch, and what was received where that is aligned with. What LW-FedSSL (arXiv
 2401.11647) counts, one view in the trained branch alone, is beside it. Neither
 includes how views are made, nor comparisons of embeddings.
 """
@@ -40,7 +41,7 @@ from p2pfusion.training.models.projection import Projecting
 from p2pfusion.training.models.units import Exiting
 from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
-from p2pfusion.training.objectives.self_supervised import SelfSupervised
+from p2pfusion.training.objectives.self_supervised import SelfSupervised, embeddings
 from p2pfusion.training.submodel import build
 
 CPU = torch.device("cpu")
@@ -126,10 +127,13 @@ class Meter:
         *,
         batch: int,
         objective: str,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        """``records``: any that are like those trained on."""
+        """``records``: any that are like those trained on. ``options``: those of the
+        objective that are not as usual."""
         self._model, self._arguments, self._layout = model, arguments, layout
-        self._records, self._batch, self._objective = records, batch, objective
+        self._records, self._batch = records, batch
+        self._objective, self._options = objective, options
         self._costs: dict[tuple[Widths, ...], StepCost] = {}
         self.flops = 0
         self.one_view_flops = 0
@@ -152,6 +156,7 @@ class Meter:
                 self._batch,
                 frozen,
                 objective=self._objective,
+                options=self._options,
             )
         cost = self._costs[key]
         self.flops += cost.flops_per_example * example_count
@@ -183,17 +188,19 @@ def step_cost(
     frozen: Sequence[Split] = (),
     *,
     objective: str = "task",
+    options: Mapping[str, object] | None = None,
 ) -> StepCost:
     """What a step costs on the sub-model of a split, with these records.
 
-    ``frozen``: the splits of the sub-models that run beside it.
+    ``frozen``: the splits of the sub-models that run beside it; ``options``: those of
+    the objective that are not as usual.
     """
     found = find_model(model)
     module = build(found, arguments, layout, split)
     chosen = torch.arange(min(batch, len(records)))
     inputs, _ = records.batch(chosen, CPU)
     if objective in SELF_SUPERVISED:
-        made = create_objective({"name": objective}, (), CPU, layout)
+        made = create_objective({**(options or {}), "name": objective}, (), CPU, layout)
         assert isinstance(made, SelfSupervised) and isinstance(module, Embedding)
         made.begin(module, split, torch.Generator())
         return views_cost(made, module, inputs)
@@ -213,7 +220,8 @@ def views_cost(
     """What a step of an objective costs whose round has begun, on these images."""
     views = inputs.repeat(2, 1, 1, 1)
     one_view = _both_passes(module, lambda: objective.online(module, inputs))
-    flops = 2 * one_view + _flops(lambda: objective.beside(views))
+    beside = _flops(lambda: [embeddings(each, views) for each in objective.copies])
+    flops = 2 * one_view + beside
     return StepCost(
         flops // len(inputs),
         _saved_bytes(module, lambda: objective.loss_of(module, views)),

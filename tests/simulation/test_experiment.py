@@ -276,6 +276,17 @@ def test_encoders_are_looked_at_beside_a_random_one(objective: str) -> None:
     assert "random_encoder_accuracy" not in result()
 
 
+def test_an_alignment_is_another_curve_and_is_counted() -> None:
+    plain, none, some = (
+        result(**QUICK, objective_arguments=arguments)
+        for arguments in ({}, {"alignment": 0.0}, {"alignment": 2})
+    )
+    assert plain["curve"] == none["curve"] != some["curve"]
+    assert flops(plain) < flops(some)
+    key = "one_view_flops_per_peer_round"
+    assert plain[key] == some[key]
+
+
 def test_encoders_are_fine_tuned_where_it_is_asked_for() -> None:
     found = result(**{**QUICK, "rounds": 1, "fine_tune_labels": 1})
     for name in ("fine_tuned_accuracy", "random_encoder_fine_tuned_accuracy"):
@@ -384,6 +395,11 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"shares": 2}, "too few for 3"),
         ({"participants": 4}, "only 3 peers"),
         ({"ensemble": 0}, "ensemble"),
+        ({"proximal": -1}, "'proximal' is -1.0"),
+        (
+            {**QUICK, "objective_arguments": {"alignment": "near"}},
+            "alignment is 'near'",
+        ),
         ({"full_forward": "yes"}, "full_forward"),
         ({"split_fraction": "1/2,2"}, "split fraction"),
         ({"split_fraction": "1/2,"}, "split fraction"),
