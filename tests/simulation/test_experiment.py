@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from p2pfusion.errors import ConfigError, P2PFusionError
@@ -138,6 +139,45 @@ def test_what_is_frozen_stays_as_it_is_bit_for_bit(tmp_path: Path) -> None:
     for name, layer in layers.items():
         assert first[name].any() == (layer in (0, 1, 3))
         assert second[name].any() == (layer in (2, 3))
+
+
+def test_who_calibrates_moves_frozen_layers_for_all(tmp_path: Path) -> None:
+    """And they are the elected peer's own, as nobody else trains them."""
+    arguments = {"layers_per_stage": 1, "calibration": "elected"}
+    specified = {**SPECIFICATION, **DEEP, "method": "lw-fedssl", "rounds": 4}
+    swarm = Swarm.create(
+        Experiment.of({**specified, "method_arguments": arguments}), tmp_path
+    )
+    layout = swarm.experiment.manifest.layout
+    for number in range(4):
+        before = swarm.values()
+        swarm.round(number)
+        elected = [p for p, s in swarm.splits(number).items() if not s.frozen]
+        assert len(elected) == (3 if number < 2 else 1)
+        if number < 2:
+            continue
+        after = swarm.values()
+        assert all((after[p.name] != before[p.name]).any() for p in layout.parameters)
+        work = swarm.works[int(elected[0].removeprefix("peer-"))]
+        own = np.fromfile(work.path, np.float32)
+        assert own.size == layout.size
+        start = 0
+        for parameter in layout.parameters:
+            size = parameter.size
+            is_own = own[start : start + size] == after[parameter.name].ravel()
+            assert is_own.all() == (parameter.layer in (0, 1))
+            start += size
+
+
+def test_calibration_costs_the_frozen_layers_way_to_everybody() -> None:
+    arguments = {"layers_per_stage": 1, "calibration": "elected"}
+    plain, calibrated = (
+        result(**DEEP, method="lw-fedssl", method_arguments=told)
+        for told in ({"layers_per_stage": 1}, arguments)
+    )
+    assert plain["curve"] != calibrated["curve"]
+    for key in ("bytes_per_peer_round", "train_flops_per_peer_round"):
+        assert float(str(plain[key])) < float(str(calibrated[key]))
 
 
 def test_running_text_has_a_perplexity_at_every_point(tmp_path: Path) -> None:
