@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.methods import build_method, initial_layout
+from p2pfusion.methods import build_method, initial_layout, skipping
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.simulation.saving import hash_of
 from p2pfusion.simulation.specification import (
@@ -117,6 +117,7 @@ def experiment_setup(experiment: Experiment, number: int) -> Setup:
         data=DataOptions.from_data({**experiment.data, "partition": partition}),
         optimiser=Optimiser.from_data(manifest.step_settings),
         outer_momentum=manifest.outer_momentum,
+        depth_dropout=skipping(manifest.trained_by),
         changes=manifest.adds_changes,
         objective=manifest.objective_options,
     )

@@ -52,9 +52,9 @@ class Request:
             )
         return value
 
-    def number(self, key: str) -> float:
-        """A number from 0 to ``MAX_NUMBER``."""
-        value = self.fields.get(key)
+    def number(self, key: str, missing: float | None = None) -> float:
+        """A number from 0 to ``MAX_NUMBER``; ``missing`` says what stands for none."""
+        value = self.fields.get(key, missing)
         real = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not real or not 0 <= value <= MAX_NUMBER:  # type: ignore[operator]
             raise ConfigError(

@@ -113,6 +113,7 @@ class Worker:
             augment=request.text("augment"),
             device=request.text("device"),
             outer_momentum=request.number("outer_momentum"),
+            depth_dropout=request.number("depth_dropout", missing=0.0),
             changes=request.flag("changes"),
         )
         trainer = Trainer(setup)
