@@ -109,6 +109,9 @@ DEEP: Data = {
 }
 
 
+LAYERWISE: Data = {**DEEP, "method": "lw-fedssl"}
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
     fraction = "1" if method == "fedavg" else "1/2"
@@ -178,6 +181,34 @@ def test_calibration_costs_the_frozen_layers_way_to_everybody() -> None:
     assert plain["curve"] != calibrated["curve"]
     for key in ("bytes_per_peer_round", "train_flops_per_peer_round"):
         assert float(str(plain[key])) < float(str(calibrated[key]))
+
+
+def test_depth_dropout_repeats_and_saves_flops_of_frozen_layers() -> None:
+    def layerwise(**arguments: object) -> Data:
+        told = {"layers_per_stage": 1, **arguments}
+        return result(**DEEP, method="lw-fedssl", method_arguments=told)
+
+    plain, none = layerwise(), layerwise(depth_dropout=0)
+    some, again = layerwise(depth_dropout=0.5), layerwise(depth_dropout=0.5)
+    assert plain["curve"] == none["curve"] != some["curve"] == again["curve"]
+    first, last = plain["curve"], some["curve"]
+    assert first[0] == last[0]  # type: ignore[index]
+    assert flops(some) == flops(again) < flops(plain) == flops(none)
+    assert plain["bytes_per_peer_round"] == some["bytes_per_peer_round"]
+
+
+def test_depth_dropout_is_for_objectives_without_labels_too() -> None:
+    arguments = {**NARROW, "layers": 2, "head_hidden": 8, "head_output": 4}
+    specified = {**QUICK, "method": "lw-fedssl", "model_arguments": arguments}
+    specified["objective_arguments"] = {"alignment": 1}
+    plain, some, again = (
+        result(**specified, method_arguments={"layers_per_stage": 1, **told})
+        for told in ({}, {"depth_dropout": 0.5}, {"depth_dropout": 0.5})
+    )
+    assert plain["curve"] != some["curve"] == again["curve"]
+    key = "one_view_flops_per_peer_round"
+    assert flops(some) < flops(plain)
+    assert float(str(some[key])) < float(str(plain[key]))
 
 
 def test_running_text_has_a_perplexity_at_every_point(tmp_path: Path) -> None:
@@ -435,6 +466,16 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"shares": 2}, "too few for 3"),
         ({"participants": 4}, "only 3 peers"),
         ({"ensemble": 0}, "ensemble"),
+        ({**LAYERWISE, "method_arguments": {"depth_dropout": 1}}, "from 0 to below 1"),
+        ({**LAYERWISE, "method_arguments": {"depth_dropout": 0.3}}, "there are none"),
+        ({**LAYERWISE, "method_arguments": {"calibration": "all"}}, "none, elected"),
+        (
+            {
+                **{**LAYERWISE, "full_forward": True},
+                "method_arguments": {"layers_per_stage": 1, "depth_dropout": 0.3},
+            },
+            "a full forward pass leaves out no layers",
+        ),
         ({"proximal": -1}, "'proximal' is -1.0"),
         (
             {**QUICK, "objective_arguments": {"alignment": "near"}},

@@ -29,6 +29,8 @@ def test_good_fields_are_given_out() -> None:
     assert REQUEST.whole("whole") == 3
     assert REQUEST.number("number") == 0.5
     assert REQUEST.number("whole") == 3.0
+    assert REQUEST.number("number", missing=0.25) == 0.5
+    assert REQUEST.number("missing", missing=0.25) == 0.25
     assert REQUEST.table("table") == {"x": 1}
     assert REQUEST.table("missing") == {}
 
@@ -46,6 +48,7 @@ def test_good_fields_are_given_out() -> None:
         (REQUEST.number, "nan"),
         (REQUEST.number, "huge"),
         (REQUEST.number, "negative"),
+        (REQUEST.number, "missing"),
         (REQUEST.table, "text"),
     ],
 )
