@@ -91,12 +91,12 @@ def test_all_have_what_an_elected_peer_has_made_of_frozen_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each in its own store; without an election these stay as they were."""
-    schools: list[School] = []
+    machines: dict[str, Numbers] = {}
     equip = School.equip
 
     def remembered(self: School, name: str) -> Numbers:
-        schools[:] = [self]
-        return equip(self, name)
+        machines[name] = equip(self, name)
+        return machines[name]
 
     monkeypatch.setattr(School, "equip", remembered)
     kept: list[dict[str, np.ndarray]] = []
@@ -112,8 +112,7 @@ def test_all_have_what_an_elected_peer_has_made_of_frozen_layers(
             faults="none",
         )
         assert outcome.violations == [] and outcome.rounds_completed_min == 6
-        stores = [each.store for each in schools[0]._numbers.values()]
-        first, *others = (Assembly(store).values() for store in stores)
+        first, *others = (Assembly(each.store).values() for each in machines.values())
         assert len(others) == 2
         for other in others:
             assert all(np.array_equal(first[name], other[name]) for name in first)

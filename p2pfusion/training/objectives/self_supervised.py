@@ -31,7 +31,7 @@ embeddings.
 
 A batch of one image, such as the last one of an epoch may be, has nothing to tell
 apart: moco and simclr then are 0 and have a gradient of exactly 0, whatever the image.
-Byol needs no other images.
+Byol and the alignment need no other images.
 
 Sources: MoCo v3 (Chen, Xie and He, ICCV 2021, algorithm 1), BYOL (Grill et al., NeurIPS
 2020, equation 2), SimCLR (Chen et al., ICML 2020, equation 1); the momentum branch that
