@@ -303,7 +303,7 @@ MAX_COUNTED_REASONS = 64
 # --- Training ------------------------------------------------------------------------
 
 MAX_CONTRAST_WEIGHT = 1_000.0
-"""Of the contrastive term: beside it the task counts for nothing."""
+"""Of the contrastive term, or of an alignment: all else counts for nothing then."""
 
 MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE = 0.001, 1_000.0
 """Below, only the nearest counts; above, all are alike."""

@@ -19,13 +19,9 @@ from pathlib import Path
 
 from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
-from p2pfusion.errors import (
-    OutOfMemoryError,
-    P2PFusionError,
-    TrainerError,
-    reported,
-)
+from p2pfusion.errors import OutOfMemoryError, P2PFusionError, TrainerError, reported
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
+from p2pfusion.methods import skipping
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -184,6 +180,7 @@ class Apprentice:
             "objective": manifest.objective_options,
             "optimiser": manifest.step_settings,
             "outer_momentum": manifest.outer_momentum,
+            "depth_dropout": skipping(manifest.trained_by),
             "batch": manifest.batch,
             "local_epochs": manifest.local_epochs,
             "local_steps": manifest.local_steps or None,

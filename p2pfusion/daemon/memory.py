@@ -56,13 +56,15 @@ def machine_bytes() -> int:
 def copies_of(manifest: Manifest) -> int:
     """Copies of a sub-model beside values and gradients, in this swarm.
 
-    AdamW keeps mean squares beside its momentum, and takes their roots. The
-    contrastive objective keeps sub-models of past rounds, and the present one as it was
-    received; some self-supervised ones have a second branch.
+    AdamW keeps mean squares beside its momentum, and takes their roots. The proximal
+    term keeps what the round began with. The contrastive objective keeps sub-models of
+    past rounds, and the present one as it was received; some self-supervised ones have
+    a second branch.
     """
     squares = 2 if manifest.optimiser == "adamw" else 0
+    start = 1 if manifest.proximal else 0
     frozen = frozen_copies(manifest.objective, manifest.objective_arguments)
-    return COPIES + squares + frozen
+    return COPIES + squares + start + frozen
 
 
 def fitting_fraction(

@@ -20,6 +20,7 @@ from p2pfusion.methods.base import (
     announcing,
     initial_layout,
     sharing,
+    skipping,
     split_fraction,
 )
 from p2pfusion.methods.co_s2p import co_s2p
@@ -41,6 +42,7 @@ __all__ = [
     "build_method",
     "initial_layout",
     "sharing",
+    "skipping",
     "split_fraction",
 ]
 

@@ -124,6 +124,16 @@ class Shares(Protocol):
         ...
 
 
+@runtime_checkable
+class Skipping(Protocol):
+    """A method whose peers leave out frozen layers at random while they train."""
+
+    @property
+    def depth_dropout(self) -> float:
+        """The chance of each frozen layer, anew in each step of training."""
+        ...
+
+
 def announcing(method: Method) -> Announcing | None:
     """The method, if its members announce something."""
     return method if isinstance(method, Announcing) else None
@@ -135,6 +145,11 @@ def sharing(method: Method) -> Shares | None:
     Where arguments decide that, a function makes an object of one of two classes.
     """
     return method if isinstance(method, Shares) else None
+
+
+def skipping(method: Method) -> float:
+    """The chance with which frozen layers are left out; 0 with most methods."""
+    return method.depth_dropout if isinstance(method, Skipping) else 0.0
 
 
 def initial_layout(method: Method, layout: Layout) -> Layout:

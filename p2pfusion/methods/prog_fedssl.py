@@ -34,12 +34,15 @@ class ProgFedSSL:
         return cut_in_depth(layout)
 
     def split(self, context: PlanContext, round_index: int, rank: int) -> Split:
-        """The same for all peers."""
+        """All that is there; the same for all peers."""
         stage = stage_of(context, round_index, self.layers_per_stage)
         layers = context.layout.layers
         held = {*layers[: stage.last + 1], *layers[-1:]}
-        return depth_split(context.layout, held, frozen=self._frozen(stage, layers))
+        frozen = self._frozen(stage, context, round_index, rank)
+        return depth_split(context.layout, held, frozen=frozen)
 
-    def _frozen(self, stage: Stage, layers: tuple[int, ...]) -> tuple[int, ...]:
-        """What is held and not trained, of all layers from the input to the head."""
+    def _frozen(
+        self, stage: Stage, context: PlanContext, round_index: int, rank: int
+    ) -> tuple[int, ...]:
+        """The layers that this member holds in this round and does not train."""
         return ()

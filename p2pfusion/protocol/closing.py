@@ -23,18 +23,14 @@ from p2pfusion.limits import MAX_AMOUNT
 from p2pfusion.methods.base import Shares, Update
 from p2pfusion.protocol.messages import ClosingList, Offer, SignedClosing
 from p2pfusion.protocol.schema import pack
+from p2pfusion.split.lots import by_lot
 
 NAME_BYTES = 8
 
 
 def ranked(seed: int, round_index: int, peers: Collection[str]) -> tuple[str, ...]:
     """Those who may close a round, in order."""
-
-    def lot(peer: str) -> bytes:
-        text = f"p2pfusion closer {seed} {round_index} {peer}"
-        return hashlib.sha256(text.encode()).digest()
-
-    return tuple(sorted(peers, key=lambda peer: (lot(peer), peer)))
+    return by_lot("closer", seed, round_index, peers)
 
 
 def offer_name(offer: Offer) -> bytes:

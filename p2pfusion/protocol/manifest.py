@@ -46,6 +46,10 @@ HEX = re.compile(r"([0-9a-f]{64})?")
 
 Arguments = Mapping[str, object]
 
+LATER: Arguments = {"pretrained": "", "proximal": 0.0}
+"""Keys that a manifest states only where their values are others than these: those from
+before there were such keys keep their bytes, and their ids."""
+
 
 def _check(good: bool, key: str, value: object, want: str) -> None:
     if not good:
@@ -107,6 +111,9 @@ class Manifest:
     """Part of the gradient in SGD, decoupled from it in AdamW."""
     clip: float = 1.0
     """Bound on the gradient's norm in a local step; 0 is none."""
+    proximal: float = 0.0
+    """FedProx's mu: half of it times the squared distance from what was received is
+    added to the loss; 0 is off."""
     outer_momentum: float = 0.0
     """Of the swarm's own steps: how much of the change that the last round brought to
     what a peer trains is added to what this round brings."""
@@ -165,9 +172,9 @@ class Manifest:
         """Canonical msgpack: keys sorted, floats as floats, layout as plain lists."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["layout"] = self.layout.to_data()
-        if not self.pretrained:
-            # Manifests from before there was the key keep their bytes, and their ids.
-            del data["pretrained"]
+        for key, unstated in LATER.items():
+            if data[key] == unstated:
+                del data[key]
         packed: bytes = msgpack.packb(_sorted(data))
         return packed
 
@@ -182,7 +189,7 @@ class Manifest:
         try:
             data = msgpack.unpackb(packed, strict_map_key=True)
             known = {f.name for f in fields(cls)}
-            if not isinstance(data, dict) or set(data) | {"pretrained"} != known:
+            if not isinstance(data, dict) or {*data, *LATER} != known:
                 raise RemoteProtocolError("a manifest has other keys than expected")
             layout = Layout.from_data(data.pop("layout"))
             manifest = cls(**data, layout=layout)
@@ -230,6 +237,7 @@ class Manifest:
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
             "clip": self.clip,
+            "proximal": self.proximal,
         }
 
     def learning_rate_at(self, round_index: int) -> float:
@@ -306,6 +314,7 @@ def _check_numbers(manifest: Manifest) -> None:
         "logit_adjustment": lambda x: 0 <= x <= 10,
         "weight_decay": lambda x: 0 <= x <= 1,
         "clip": lambda x: 0 <= x <= 1e6,
+        "proximal": lambda x: 0 <= x <= 1e6,
         "deadline_min_s": lambda x: 0 < x <= 86_400,
         "deadline_max_s": lambda x: manifest.deadline_min_s <= x <= 86_400,
         "deadline_mads": lambda x: 0 < x <= 100,

@@ -22,7 +22,7 @@ from p2pfusion.split.layout import Layout
 
 Arguments = Mapping[str, object]
 
-_VIEWS = {"crop": 0.2, "solarize": 0.0}
+_VIEWS = {"crop": 0.2, "solarize": 0.0, "alignment": 0.0}
 
 OBJECTIVES: dict[str, Arguments] = {
     "byol": {"momentum": 0.99, **_VIEWS},
@@ -112,7 +112,7 @@ def frozen_copies(name: str, arguments: Arguments) -> int:
     """Copies of the sub-model that a trainer holds beside the one that it trains."""
     options = objective_options(name, arguments)
     if name in SELF_SUPERVISED:
-        return 1 if "momentum" in options else 0
+        return ("momentum" in options) + bool(options["alignment"])
     previous = options.get("previous", 0)
     assert isinstance(previous, int)
     return 1 + previous if previous and options["weight"] else 0
@@ -147,4 +147,5 @@ _CHECKS: dict[str, _Check] = {
     "momentum": _number(0.0, 1.0),
     "crop": _number(MIN_VIEW_CROP, 1.0),
     "solarize": _number(0.0, 1.0),
+    "alignment": _number(0.0, MAX_CONTRAST_WEIGHT),
 }

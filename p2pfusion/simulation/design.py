@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.methods import build_method, initial_layout
+from p2pfusion.methods import build_method, initial_layout, skipping
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.simulation.saving import hash_of
 from p2pfusion.simulation.specification import (
@@ -120,6 +120,7 @@ def experiment_setup(experiment: Experiment, number: int, past: Path) -> Setup:
         optimiser=Optimiser.from_data(manifest.step_settings),
         outer_momentum=manifest.outer_momentum,
         past=past,
+        depth_dropout=skipping(manifest.trained_by),
         changes=manifest.adds_changes,
         objective=manifest.objective_options,
     )

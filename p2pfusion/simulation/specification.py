@@ -13,7 +13,7 @@ from p2pfusion.methods import split_fraction
 
 REALS = (
     *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
-    "logit_adjustment",
+    *("logit_adjustment", "proximal"),
 )
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),

@@ -24,6 +24,7 @@ from p2pfusion.methods import (
     PlanContext,
     announcing,
     sharing,
+    skipping,
 )
 from p2pfusion.methods.base import Update
 from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES
@@ -135,6 +136,8 @@ class Swarm:
                 test,
                 batch=manifest.batch,
                 objective=manifest.objective,
+                options=manifest.objective_arguments,
+                depth_dropout=skipping(manifest.trained_by),
             ),
             clock=Clock(experiment.slowness),
         )

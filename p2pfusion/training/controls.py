@@ -33,9 +33,12 @@ class FullForwardTrainer(Trainer):
     """
 
     def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
-        """``ConfigError`` for an objective that remembers sub-models."""
+        """``ConfigError`` for an objective that remembers sub-models, and where frozen
+        blocks are left out: the whole model is there in every step."""
         if setup.objective.get("name", "task") != "task":
             raise ConfigError("a full forward pass is for the objective 'task' only")
+        if setup.depth_dropout:
+            raise ConfigError("a full forward pass leaves out no layers")
         super().__init__(setup, records=records)
 
     def _module(self, split: Split, read: submodel.Read) -> nn.Module:

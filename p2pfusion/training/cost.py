@@ -12,9 +12,14 @@ frozen pass these are its projected features.
 Where all exits of a network are trained, all of them are counted.
 
 A self-supervised objective costs two views of each record in the trained branch,
-forward and backward, and two in the momentum branch, forward. What LW-FedSSL (arXiv
+forward and backward, and two forward in each copy that runs beside it: the momentum
+branch, and what was received where that is aligned with. What LW-FedSSL (arXiv
 2401.11647) counts, one view in the trained branch alone, is beside it. Neither
 includes how views are made, nor comparisons of embeddings.
+
+Where frozen blocks are left out at random, FLOPs are expected values: those of a step
+with all blocks and of one with none of these, weighted by the chance. That is exact,
+because each block costs what it costs whatever the others do.
 """
 
 from __future__ import annotations
@@ -37,10 +42,11 @@ from p2pfusion.training.data.records import Records
 from p2pfusion.training.models import find_model
 from p2pfusion.training.models.heads import Embedding
 from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.models.units import Exiting
 from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
-from p2pfusion.training.objectives.self_supervised import SelfSupervised
+from p2pfusion.training.objectives.self_supervised import SelfSupervised, embeddings
 from p2pfusion.training.submodel import build
 
 CPU = torch.device("cpu")
@@ -126,10 +132,15 @@ class Meter:
         *,
         batch: int,
         objective: str,
+        options: Mapping[str, object] | None = None,
+        depth_dropout: float = 0.0,
     ) -> None:
-        """``records``: any that are like those trained on."""
+        """``records``: any that are like those trained on. ``options``: those of the
+        objective that are not as usual."""
         self._model, self._arguments, self._layout = model, arguments, layout
-        self._records, self._batch, self._objective = records, batch, objective
+        self._records, self._batch = records, batch
+        self._objective, self._options = objective, options
+        self._depth_dropout = depth_dropout
         self._costs: dict[tuple[Widths, ...], StepCost] = {}
         self.flops = 0
         self.one_view_flops = 0
@@ -152,6 +163,8 @@ class Meter:
                 self._batch,
                 frozen,
                 objective=self._objective,
+                options=self._options,
+                depth_dropout=self._depth_dropout,
             )
         cost = self._costs[key]
         self.flops += cost.flops_per_example * example_count
@@ -183,28 +196,62 @@ def step_cost(
     frozen: Sequence[Split] = (),
     *,
     objective: str = "task",
+    options: Mapping[str, object] | None = None,
+    depth_dropout: float = 0.0,
 ) -> StepCost:
     """What a step costs on the sub-model of a split, with these records.
 
-    ``frozen``: the splits of the sub-models that run beside it.
+    ``frozen``: the splits of the sub-models that run beside it; ``options``: those of
+    the objective that are not as usual. ``depth_dropout``: the chance of frozen blocks
+    to be left out; FLOPs are expected values then, and bytes those of the largest step.
     """
     found = find_model(model)
     module = build(found, arguments, layout, split)
-    chosen = torch.arange(min(batch, len(records)))
-    inputs, _ = records.batch(chosen, CPU)
+    dropout = DepthDropout(module, depth_dropout, torch.Generator())
+    inputs, _ = records.batch(torch.arange(min(batch, len(records))), CPU)
+    measure = partial(_plain_cost, module, inputs)
     if objective in SELF_SUPERVISED:
-        made = create_objective({"name": objective}, (), CPU, layout)
+        made = create_objective({**(options or {}), "name": objective}, (), CPU, layout)
         assert isinstance(made, SelfSupervised) and isinstance(module, Embedding)
         made.begin(module, split, torch.Generator())
-        return views_cost(made, module, inputs)
-    if objective == "exits":
+        measure = partial(views_cost, made, module, inputs)
+    elif objective == "exits":
         assert isinstance(module, Exiting)
-        answers = partial(module.answers, inputs)
-        flops = _both_passes(module, answers) // len(chosen)
-        return StepCost(flops, _saved_bytes(module, answers))
-    others = [build(found, arguments, layout, other) for other in frozen]
-    flops = training_flops(module, inputs, others) // len(chosen)
+        measure = partial(_exits_cost, module, inputs)
+    elif frozen:
+        others = [build(found, arguments, layout, other) for other in frozen]
+        measure = partial(_plain_cost, module, inputs, others)
+    whole = measure()
+    if not dropout.count:
+        return whole
+    dropout.leave_out_all()
+    return _expected(whole, measure(), depth_dropout)
+
+
+def _expected(whole: StepCost, bare: StepCost, chance: float) -> StepCost:
+    """Of a step in which each of some blocks is left out with this chance."""
+
+    def mean(most: int, least: int) -> int:
+        return round(most - chance * (most - least))
+
+    return StepCost(
+        mean(whole.flops_per_example, bare.flops_per_example),
+        max(whole.activation_bytes, bare.activation_bytes),
+        mean(whole.one_view_flops, bare.one_view_flops),
+    )
+
+
+def _plain_cost(
+    module: nn.Module, inputs: Tensor, others: Sequence[nn.Module] = ()
+) -> StepCost:
+    flops = training_flops(module, inputs, others) // len(inputs)
     return StepCost(flops, saved_activation_bytes(module, inputs, others))
+
+
+def _exits_cost(module: Exiting, inputs: Tensor) -> StepCost:
+    answers = partial(module.answers, inputs)
+    flops = _both_passes(module, answers) // len(inputs)
+    return StepCost(flops, _saved_bytes(module, answers))
 
 
 def views_cost(
@@ -213,7 +260,8 @@ def views_cost(
     """What a step of an objective costs whose round has begun, on these images."""
     views = inputs.repeat(2, 1, 1, 1)
     one_view = _both_passes(module, lambda: objective.online(module, inputs))
-    flops = 2 * one_view + _flops(lambda: objective.beside(views))
+    beside = _flops(lambda: [embeddings(each, views) for each in objective.copies])
+    flops = 2 * one_view + beside
     return StepCost(
         flops // len(inputs),
         _saved_bytes(module, lambda: objective.loss_of(module, views)),

@@ -3,6 +3,12 @@
 Differ from ``torch.optim.SGD`` and ``AdamW`` in nothing but cost: constructing a torch
 optimiser imports torch's compiler, which takes a second or two and 70 MB in every
 trainer process. The updates are the same, and a test compares them.
+
+A *proximal* term holds what is trained near what the round began with (FedProx: Li et
+al., MLSys 2020, equation 2): with the values w0 of the beginning, the local loss has
+(mu / 2) |w - w0|^2 more. Its gradient mu (w - w0) is added to the parameters' own where
+a step is taken, before anything is clipped; no graph is built for it, and the loss that
+training tells of is without it.
 """
 
 from __future__ import annotations
@@ -31,11 +37,14 @@ class Optimiser:
     clip: float | None = 1.0
     """Largest norm of the gradient of all parameters together; None or 0: no limit."""
     rule: str = "sgd"
+    proximal: float = 0.0
+    """mu: how strongly parameters are held where they began; 0: not at all."""
 
     @classmethod
     def from_data(cls, data: Mapping[str, object]) -> Optimiser:
         """From plain data; ``ConfigError`` names the key."""
-        unknown = set(data) - {"momentum", "weight_decay", "clip", "rule"}
+        known = {"momentum", "weight_decay", "clip", "rule", "proximal"}
+        unknown = set(data) - known
         if unknown:
             raise ConfigError(f"optimiser.{min(unknown)}: unknown key")
         clip, rule = data.get("clip", 1.0), data.get("rule", "sgd")
@@ -46,6 +55,7 @@ class Optimiser:
             _number(data.get("weight_decay", 0.0), "weight_decay"),
             None if clip is None else _number(clip, "clip"),
             str(rule),
+            _number(data.get("proximal", 0.0), "proximal"),
         )
 
 
@@ -57,7 +67,8 @@ def _number(value: object, key: str, below: float = float("inf")) -> float:
 
 
 class Descent:
-    """One round's optimiser state: one buffer per parameter, two with ``adamw``."""
+    """One round's optimiser state: one buffer per parameter, two with ``adamw``, and
+    one more for the values of the beginning where these hold the parameters back."""
 
     def __init__(self, parameters: Sequence[Tensor], settings: Optimiser) -> None:
         self._parameters = list(parameters)
@@ -65,12 +76,17 @@ class Descent:
         self._velocities: list[Tensor] | None = None
         self._squares: list[Tensor] = []
         self._steps = 0
+        self._begun: list[Tensor] = []
+        if settings.proximal:
+            self._begun = [each.detach().clone() for each in parameters]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Moves the parameters along their gradients, then forgets the gradients."""
         settings = self._settings
         gradients = [_gradient(parameter) for parameter in self._parameters]
+        if settings.proximal:
+            self._hold_back(gradients)
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(self._parameters, settings.clip)
         self._steps += 1
@@ -80,6 +96,13 @@ class Descent:
             self._sgd(gradients, learning_rate)
         for parameter in self._parameters:
             parameter.grad = None
+
+    def _hold_back(self, gradients: list[Tensor]) -> None:
+        # One after the other: differences of all would be one more copy of them.
+        for gradient, parameter, begun in zip(
+            gradients, self._parameters, self._begun, strict=True
+        ):
+            gradient.add_(parameter - begun, alpha=self._settings.proximal)
 
     def _sgd(self, gradients: list[Tensor], learning_rate: float) -> None:
         settings = self._settings

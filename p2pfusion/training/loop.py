@@ -21,6 +21,7 @@ from p2pfusion.training.data.augment import Augmentation
 from p2pfusion.training.data.partition import generator as random_stream
 from p2pfusion.training.data.records import NO_ANSWER, Records
 from p2pfusion.training.descent import Descent, Optimiser
+from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Objective
 
 EVALUATION_BATCH = 512
@@ -29,9 +30,9 @@ EVALUATION_BATCH = 512
 EVALUATION_LOGITS = 1 << 24
 """Logits of such a pass, at most: a vocabulary makes many of them for every token."""
 
-BATCH_STREAM, VIEW_STREAM, MASK_STREAM = 4, 5, 6
-"""Keys of the random streams that order batches, that objectives draw from, and that
-masks are learned with; data/partition.py has the others."""
+BATCH_STREAM, VIEW_STREAM, MASK_STREAM, DEPTH_STREAM = 4, 5, 6, 7
+"""Keys of the random streams that order batches, that objectives draw from, that masks
+are learned with, and that leave out blocks; data/partition.py has the others."""
 
 Progress = Callable[[int, int, float], None]
 
@@ -86,6 +87,11 @@ def view_generator(seed: int, round_index: int, share_index: int) -> torch.Gener
     return _torchs(random_stream(seed, VIEW_STREAM, round_index, share_index))
 
 
+def depth_generator(seed: int, round_index: int, share_index: int) -> torch.Generator:
+    """What leaves out one peer's blocks in one round, the same in every run."""
+    return _torchs(random_stream(seed, DEPTH_STREAM, round_index, share_index))
+
+
 def mask_generator(seed: int, share_index: int) -> torch.Generator:
     """What one peer's mask is learned with, the same in every run."""
     return _torchs(random_stream(seed, MASK_STREAM, 0, share_index))
@@ -106,10 +112,12 @@ def train_round(
     generator: torch.Generator,
     device: torch.device,
     augment: Augmentation | None = None,
+    dropout: DepthDropout | None = None,
     on_progress: Progress | None = None,
 ) -> RoundResult:
     """Trains the module in place; ``NonFiniteError`` if it diverges.
 
+    ``dropout`` leaves out some of the module's blocks, others in each step.
     ``on_progress(step, steps, loss)`` is called after every step, steps counting from
     1.
     """
@@ -123,6 +131,8 @@ def train_round(
         inputs, targets = records.batch(next(order), device)
         if augment is not None:
             inputs = augment(inputs, generator)
+        if dropout is not None:
+            dropout.draw()
         loss = objective.loss(module, inputs, targets)
         value = loss.item()
         if not math.isfinite(value):

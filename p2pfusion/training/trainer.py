@@ -15,11 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from p2pfusion.errors import (
-    ConfigError,
-    DataError,
-    IncompatibleError,
-)
+from p2pfusion.errors import ConfigError, DataError, IncompatibleError
 from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -38,6 +34,7 @@ from p2pfusion.training.loop import (
     Progress,
     Schedule,
     batch_generator,
+    depth_generator,
     evaluate,
     mask_generator,
     train_round,
@@ -45,6 +42,7 @@ from p2pfusion.training.loop import (
 )
 from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import check_fit, find_model, is_deep, settle
+from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum
 
@@ -68,6 +66,8 @@ class Setup:
     outer_momentum: float = 0.0
     past: Path | None = None
     """Where the outer momentum's memory is; needed if there is one."""
+    depth_dropout: float = 0.0
+    """The chance of each frozen block to be left out of a step."""
     changes: bool = False
     """Whether a round gives changes of what was received, in place of values."""
 
@@ -209,6 +209,8 @@ class Trainer:
         drawn = setup.seed, round_index, share.index if share else 0
         if isinstance(self._objective, Dated):
             self._objective.at(round_index)
+        # First, because copies that the objective makes leave out the same blocks.
+        dropout = DepthDropout(module, setup.depth_dropout, depth_generator(*drawn))
         frozen = self._objective.begin(module, split, view_generator(*drawn))
         result = train_round(
             module,
@@ -220,8 +222,10 @@ class Trainer:
             generator=batch_generator(*drawn),
             device=self.device,
             augment=self._augment,
+            dropout=dropout,
             on_progress=on_progress,
         )
+        dropout.end()
         self._objective.end(module, split)
         accuracy = None
         if self._validation is not None and self._objective.labelled:
@@ -268,7 +272,8 @@ class Trainer:
             module.to(self.device),
             self._records,
             question,
-            optimiser=self._setup.optimiser,
+            # A mask is no round: there is nothing to stay near.
+            optimiser=replace(self._setup.optimiser, proximal=0.0),
             schedule=replace(self._setup.schedule, epochs=question.epochs, steps=None),
             learning_rate=learning_rate,
             generator=mask_generator(self._setup.seed, share.index if share else 0),

@@ -114,6 +114,7 @@ class Worker:
             device=request.text("device"),
             outer_momentum=request.number("outer_momentum"),
             past=Path(request.text("offers")) / "past",
+            depth_dropout=request.number("depth_dropout"),
             changes=request.flag("changes"),
         )
         trainer = Trainer(setup)

@@ -55,6 +55,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "learning_rate": 0.05,
         "optimiser": "sgd",
         "momentum": 0.9,
+        "proximal": 0.0,
         "label_mask": False,
         "logit_adjustment": 1.0,
         "eval_every": 1,

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from p2pfusion.errors import ConfigError
 from p2pfusion.methods import (
     METHODS,
     Member,
@@ -23,6 +24,7 @@ from p2pfusion.methods import (
     initial_layout,
 )
 from p2pfusion.methods.msfusion import MSfusion
+from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
 from tests.strategies import contexts
@@ -40,6 +42,8 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("msfusion", {"shift": "tied", "dwell": 0, "start": "silent", "blocks": 2}),
     ("msfusion", {"shift": "blocks", "dwell": 3, "blocks": 5}),
     ("lw-fedssl", {"layers_per_stage": 1}),
+    ("lw-fedssl", {"layers_per_stage": 1, "calibration": "elected"}),
+    ("lw-fedssl", {"layers_per_stage": 1, "depth_dropout": 0.3}),
     ("prog-fedssl", {"layers_per_stage": 256}),
     ("layer-finetune", {"limit": "upload"}),
     ("layer-finetune", {"limit": "flops"}),
@@ -62,7 +66,11 @@ def begun(name: str, method: Method, context: PlanContext) -> PlanContext:
     """The context of a swarm that was founded with such a method."""
     if name not in DEEP:
         return context  # others only change how values begin
-    return replace(context, layout=initial_layout(method, context.layout))
+    try:
+        layout = initial_layout(method, context.layout)
+    except ConfigError:  # too flat for an option; splits hold for it all the same
+        layout = cut_in_depth(context.layout)
+    return replace(context, layout=layout)
 
 
 def all_splits(method: Method, context: PlanContext, round_index: int) -> list[Split]:

@@ -27,11 +27,16 @@ from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.errors import ConfigError, DataError, TrainerError
 from p2pfusion.limits import MAX_TRAINER_RESTARTS
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Offer, Store
 
 PATIENCE_S = 60.0
 ARGUMENTS = {"hidden": [8]}
+VIT: dict[str, object] = {
+    **{"image_size": 8, "patch": 4, "width": 8, "heads": 2, "layers": 2},
+    **{"inner": 8, "group": 4},
+}
 
 
 @pytest.fixture
@@ -94,6 +99,38 @@ def test_the_objective_reaches_the_trainer(
     assert first[0] == first[1]
     assert second[0] < second[1]
     assert restarted[0] == restarted[1]
+
+
+def test_depth_dropout_and_the_proximal_term_reach_the_trainer(
+    apprentice: Apprentice, tmp_path: Path
+) -> None:
+    """Both change what comes of a round in which a layer is frozen."""
+    found = []
+    for name, chance, proximal in (("a", 0.0, 0.0), ("b", 0.9, 0.0), ("c", 0.0, 9.0)):
+        root = tmp_path / name
+        (root / "offers").mkdir(parents=True)
+        apprentice.describe("vit", VIT, {})
+        (described,) = outcomes(apprentice)
+        assert isinstance(described, Described)
+        arguments = {"layers_per_stage": 1, "depth_dropout": chance}
+        manifest = Manifest(
+            name="test",
+            model="vit",
+            model_arguments=described.arguments,
+            layout=cut_in_depth(described.layout),
+            method="lw-fedssl",
+            method_arguments=arguments,
+            proximal=proximal,
+        )
+        Store.create(root / "store", manifest.layout, manifest.seed)
+        apprentice.set_up(manifest, store=root / "store", offers=root / "offers")
+        layers = manifest.layout.layers
+        split = depth_split(manifest.layout, layers, frozen=layers[:2])
+        apprentice.train(1, split, 0.1)
+        (trained,) = outcomes(apprentice)
+        assert isinstance(trained, Trained)
+        found.append(trained.norm)
+    assert len(set(found)) == 3
 
 
 def test_a_trainer_that_finds_nothing_out_trains_all_the_same(

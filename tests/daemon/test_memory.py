@@ -61,6 +61,8 @@ def test_sizes_as_people_write_them(text: str, size: int | None) -> None:
     [
         ({}, 3),
         ({"outer_momentum": 0.5}, 3),
+        ({"proximal": 0.5}, 4),
+        ({"proximal": 0.5, "outer_momentum": 0.5}, 4),
         ({"optimiser": "adamw"}, 5),
         ({"objective": "contrastive"}, 5),
         ({"objective": "contrastive", "outer_momentum": 0.5}, 5),

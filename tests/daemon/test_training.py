@@ -104,7 +104,7 @@ CONTRASTING = {
     **WIDE,
     "model_arguments": {"hidden": [2048, 2048], "projection": 64},
     "objective": "contrastive",
-    "outer_momentum": 0.5,
+    "proximal": 0.5,
 }
 
 

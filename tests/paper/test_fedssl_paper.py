@@ -11,16 +11,18 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from p2pfusion.methods import Member, Method, PlanContext, build_method
+from p2pfusion.methods import Member, Method, PlanContext, build_method, skipping
 from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import plan_round
 from p2pfusion.split.segment import Split
-from p2pfusion.training.cost import training_flops
+from p2pfusion.training.cost import step_cost, training_flops
+from p2pfusion.training.data.examples import examples
 from p2pfusion.training.models import MODELS
 from p2pfusion.training.submodel import build
 
@@ -96,6 +98,33 @@ def test_flops_are_the_closed_forms(blocks: int, per_stage: int) -> None:
     beside = 3 * last * stages + first * (3 + stages - 1)
     assert totals["lw-fedssl"] == lw * blocks_of_all + beside
     assert totals["prog-fedssl"] == prog * blocks_of_all + 3 * (first + last) * stages
+
+
+def test_depth_dropout_saves_its_part_of_the_frozen_blocks_passes() -> None:
+    """Table 6 has 111 GFLOPs of 586, and a chance of 0.3 comes near them."""
+    arguments, chance = {**SMALL, "layers": 12}, 0.3
+    layout = cut_in_depth(VIT.layout(arguments))
+    pictures = examples(np.zeros((2, 8, 8), np.uint8), np.arange(2), "zeros")
+    costs = []
+    for told in ({}, {"depth_dropout": chance}):
+        method = build_method("lw-fedssl", {"layers_per_stage": 1, **told})
+        splits = [method.split(context(layout, 12), stage, 0) for stage in range(12)]
+        given = [("vit", arguments, layout, split, pictures, 2) for split in splits]
+        dropout = skipping(method)
+        costs.append(
+            [
+                step_cost(*each, depth_dropout=dropout).flops_per_example
+                for each in given
+            ]
+        )
+    two, one = (
+        measured(arguments, depth_split(layout, [*range(n + 1), 13])) // 3
+        for n in (2, 1)
+    )
+    saved = [most - least for most, least in zip(*costs, strict=True)]
+    assert saved == [round(chance * stage * (two - one)) for stage in range(12)]
+    ours = float(lw_flops(12, 1)) - chance * 5.5 / 36
+    assert abs(ours - 111 / 586) < 0.006
 
 
 def moved(name: str, arguments: dict[str, object], layout: Layout, rounds: int) -> int:

@@ -55,6 +55,7 @@ def test_every_field_changes_the_id() -> None:
         "learning_rate": 0.1,
         "optimiser": "adamw",
         "label_mask": True,
+        "proximal": 0.1,
         "logit_adjustment": 0.5,
         "wire_dtype": "float16",
         "method": "heterofl",
@@ -80,13 +81,19 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
     assert other.founder_key == bytes.fromhex("ab" * 32)
 
 
-def test_what_is_not_pretrained_does_not_say_so() -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "unstated"),
+    [("pretrained", "ab" * 32, ""), ("proximal", 0.5, 0.0)],
+)
+def test_what_is_left_out_of_a_manifest_is_not_stated(
+    key: str, value: object, unstated: object
+) -> None:
     """Manifests from before there was the key keep their ids."""
-    plain, pretrained = small_manifest(), small_manifest(pretrained="ab" * 32)
-    assert "pretrained" not in msgpack.unpackb(plain.to_bytes())
-    for manifest in (plain, pretrained):
+    plain, stating = small_manifest(), small_manifest(**{key: value})
+    assert key not in msgpack.unpackb(plain.to_bytes())
+    for manifest in (plain, stating):
         assert Manifest.from_bytes(manifest.to_bytes()) == manifest
-    stated = {**msgpack.unpackb(pretrained.to_bytes()), "pretrained": ""}
+    stated = {**msgpack.unpackb(stating.to_bytes()), key: unstated}
     with pytest.raises(RemoteProtocolError, match="canonical"):
         Manifest.from_bytes(msgpack.packb(dict(sorted(stated.items()))))
 
@@ -107,6 +114,8 @@ def test_what_begins_silent_is_not_pretrained() -> None:
         ("learning_rate", float("nan")),
         ("learning_rate", 1),
         ("wire_dtype", "float8"),
+        ("proximal", -0.1),
+        ("proximal", 2e6),
         ("name", ""),
         ("name", "two\nlines"),
         ("deadline_max_s", 0.5),
@@ -142,6 +151,14 @@ def test_what_begins_silent_is_not_pretrained() -> None:
 def test_bad_values_name_their_key(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         small_manifest(**{key: value})
+
+
+def test_a_trainer_is_told_every_setting_of_its_steps() -> None:
+    manifest = small_manifest(proximal=0.5, momentum=0.25)
+    assert manifest.step_settings == {
+        **{"rule": "sgd", "momentum": 0.25, "weight_decay": 0.0, "clip": 1.0},
+        "proximal": 0.5,
+    }
 
 
 def test_a_trainer_is_told_every_option_of_the_objective() -> None:

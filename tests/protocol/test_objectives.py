@@ -40,6 +40,8 @@ def test_defaults_are_good_and_complete(name: str) -> None:
         ("contrastive", {"previous": 17}, "whole number from 1 to 16"),
         ("moco", {"momentum": 1.5}, "momentum is 1.5: it must be a number from 0 to 1"),
         ("byol", {"temperature": 1.0}, "takes no argument 'temperature'"),
+        ("byol", {"alignment": -1}, "alignment is -1: it must be a number from 0"),
+        ("task", {"alignment": 1}, "objective 'task' takes no argument 'alignment'"),
         ("simclr", {"crop": 0.0}, "crop is 0.0: it must be a number from 0.01 to 1"),
     ],
 )
@@ -61,6 +63,8 @@ def test_what_is_wrong_is_named(
         ("byol", {}, 1),
         ("moco", {"momentum": 0}, 1),
         ("simclr", {}, 0),
+        ("moco", {"alignment": 0.5}, 2),
+        ("simclr", {"alignment": 1}, 1),
     ],
 )
 def test_frozen_copies(name: str, arguments: dict[str, object], copies: int) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from p2pfusion.errors import ConfigError, P2PFusionError
@@ -108,6 +109,9 @@ DEEP: Data = {
 }
 
 
+LAYERWISE: Data = {**DEEP, "method": "lw-fedssl"}
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_trains_two_rounds_of_the_digits(method: str) -> None:
     fraction = "1" if method == "fedavg" else "1/2"
@@ -140,6 +144,73 @@ def test_what_is_frozen_stays_as_it_is_bit_for_bit(tmp_path: Path) -> None:
         assert second[name].any() == (layer in (2, 3))
 
 
+def test_who_calibrates_moves_frozen_layers_for_all(tmp_path: Path) -> None:
+    """And they are the elected peer's own, as nobody else trains them."""
+    arguments = {"layers_per_stage": 1, "calibration": "elected"}
+    specified = {**SPECIFICATION, **DEEP, "method": "lw-fedssl", "rounds": 4}
+    swarm = Swarm.create(
+        Experiment.of({**specified, "method_arguments": arguments}), tmp_path
+    )
+    layout = swarm.experiment.manifest.layout
+    for number in range(4):
+        before = swarm.values()
+        swarm.round(number)
+        elected = [p for p, s in swarm.splits(number).items() if not s.frozen]
+        assert len(elected) == (3 if number < 2 else 1)
+        if number < 2:
+            continue
+        after = swarm.values()
+        assert all((after[p.name] != before[p.name]).any() for p in layout.parameters)
+        work = swarm.works[int(elected[0].removeprefix("peer-"))]
+        own = np.fromfile(work.path, np.float32)
+        assert own.size == layout.size
+        start = 0
+        for parameter in layout.parameters:
+            size = parameter.size
+            is_own = own[start : start + size] == after[parameter.name].ravel()
+            assert is_own.all() == (parameter.layer in (0, 1))
+            start += size
+
+
+def test_calibration_costs_the_frozen_layers_way_to_everybody() -> None:
+    arguments = {"layers_per_stage": 1, "calibration": "elected"}
+    plain, calibrated = (
+        result(**DEEP, method="lw-fedssl", method_arguments=told)
+        for told in ({"layers_per_stage": 1}, arguments)
+    )
+    assert plain["curve"] != calibrated["curve"]
+    for key in ("bytes_per_peer_round", "train_flops_per_peer_round"):
+        assert float(str(plain[key])) < float(str(calibrated[key]))
+
+
+def test_depth_dropout_repeats_and_saves_flops_of_frozen_layers() -> None:
+    def layerwise(**arguments: object) -> Data:
+        told = {"layers_per_stage": 1, **arguments}
+        return result(**DEEP, method="lw-fedssl", method_arguments=told)
+
+    plain, none = layerwise(), layerwise(depth_dropout=0)
+    some, again = layerwise(depth_dropout=0.5), layerwise(depth_dropout=0.5)
+    assert plain["curve"] == none["curve"] != some["curve"] == again["curve"]
+    first, last = plain["curve"], some["curve"]
+    assert first[0] == last[0]  # type: ignore[index]
+    assert flops(some) == flops(again) < flops(plain) == flops(none)
+    assert plain["bytes_per_peer_round"] == some["bytes_per_peer_round"]
+
+
+def test_depth_dropout_is_for_objectives_without_labels_too() -> None:
+    arguments = {**NARROW, "layers": 2, "head_hidden": 8, "head_output": 4}
+    specified = {**QUICK, "method": "lw-fedssl", "model_arguments": arguments}
+    specified["objective_arguments"] = {"alignment": 1}
+    plain, some, again = (
+        result(**specified, method_arguments={"layers_per_stage": 1, **told})
+        for told in ({}, {"depth_dropout": 0.5}, {"depth_dropout": 0.5})
+    )
+    assert plain["curve"] != some["curve"] == again["curve"]
+    key = "one_view_flops_per_peer_round"
+    assert flops(some) < flops(plain)
+    assert float(str(some[key])) < float(str(plain[key]))
+
+
 def test_running_text_has_a_perplexity_at_every_point(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("to be or not to be\n" * 100)
@@ -165,6 +236,13 @@ def test_images_are_augmented_where_the_manifest_says_so() -> None:
 
 
 PROJECTED = {"hidden": [16, 16], "projection": 8}
+
+
+def test_a_proximal_term_is_another_curve_and_one_of_zero_is_none() -> None:
+    plain, none, some = result(), result(proximal=0.0), result(proximal=2)
+    assert plain["curve"] == none["curve"] != some["curve"]
+    assert flops(plain) == flops(some)
+    assert plain["bytes_per_peer_round"] == some["bytes_per_peer_round"]
 
 
 def test_a_contrast_is_another_curve_from_the_second_round_on() -> None:
@@ -267,6 +345,17 @@ def test_encoders_are_looked_at_beside_a_random_one(objective: str) -> None:
     assert other["accuracy"] == other["random_encoder_accuracy"]
     assert "fine_tuned_accuracy" not in found
     assert "random_encoder_accuracy" not in result()
+
+
+def test_an_alignment_is_another_curve_and_is_counted() -> None:
+    plain, none, some = (
+        result(**QUICK, objective_arguments=arguments)
+        for arguments in ({}, {"alignment": 0.0}, {"alignment": 2})
+    )
+    assert plain["curve"] == none["curve"] != some["curve"]
+    assert flops(plain) < flops(some)
+    key = "one_view_flops_per_peer_round"
+    assert plain[key] == some[key]
 
 
 def test_encoders_are_fine_tuned_where_it_is_asked_for() -> None:
@@ -377,6 +466,21 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"shares": 2}, "too few for 3"),
         ({"participants": 4}, "only 3 peers"),
         ({"ensemble": 0}, "ensemble"),
+        ({**LAYERWISE, "method_arguments": {"depth_dropout": 1}}, "from 0 to below 1"),
+        ({**LAYERWISE, "method_arguments": {"depth_dropout": 0.3}}, "there are none"),
+        ({**LAYERWISE, "method_arguments": {"calibration": "all"}}, "none, elected"),
+        (
+            {
+                **{**LAYERWISE, "full_forward": True},
+                "method_arguments": {"layers_per_stage": 1, "depth_dropout": 0.3},
+            },
+            "a full forward pass leaves out no layers",
+        ),
+        ({"proximal": -1}, "'proximal' is -1.0"),
+        (
+            {**QUICK, "objective_arguments": {"alignment": "near"}},
+            "alignment is 'near'",
+        ),
         ({"full_forward": "yes"}, "full_forward"),
         ({"split_fraction": "1/2,2"}, "split fraction"),
         ({"split_fraction": "1/2,"}, "split fraction"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import PeerRecord
-from p2pfusion.simulation.numbers import Numbers
+from p2pfusion.simulation.numbers import Assembly, Numbers
 from p2pfusion.simulation.trained import School, simulate_training
 
 
@@ -84,6 +85,41 @@ def test_machines_announce_masks_that_their_trainers_have_learned(
     static = {**specified, "method_arguments": {"mask": "static", "merge": "mean"}}
     plain, _ = simulate_training(static, faults="none")
     assert plain.event_log_hash != outcome.event_log_hash
+
+
+def test_all_have_what_an_elected_peer_has_made_of_frozen_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each in its own store; without an election these stay as they were."""
+    machines: dict[str, Numbers] = {}
+    equip = School.equip
+
+    def remembered(self: School, name: str) -> Numbers:
+        machines[name] = equip(self, name)
+        return machines[name]
+
+    monkeypatch.setattr(School, "equip", remembered)
+    kept: list[dict[str, np.ndarray]] = []
+    small = {"image_size": 8, "patch": 4, "width": 8, "heads": 2, "layers": 2}
+    for calibration in ("none", "elected"):
+        outcome, _ = simulate_training(
+            {
+                **{**digits(3, 6), "limit": 60, "limit_test": 50, "peers": 3},
+                **{"model": "vit", "method": "lw-fedssl"},
+                "model_arguments": {**small, "inner": 8, "group": 4},
+                "method_arguments": {"layers_per_stage": 1, "calibration": calibration},
+            },
+            faults="none",
+        )
+        assert outcome.violations == [] and outcome.rounds_completed_min == 6
+        first, *others = (Assembly(each.store).values() for each in machines.values())
+        assert len(others) == 2
+        for other in others:
+            assert all(np.array_equal(first[name], other[name]) for name in first)
+        kept.append(first)
+    plain, calibrated = kept
+    for name in ("patches.weight", "blocks.0.up.weight"):
+        assert not np.array_equal(plain[name], calibrated[name])
 
 
 def test_a_stream_that_is_not_as_modelled_is_found(

@@ -181,6 +181,23 @@ def test_views_cost_both_branches(objective: str, part: int) -> None:
     assert kept < found.activation_bytes < 2 * kept
 
 
+@pytest.mark.parametrize("objective", SELF_SUPERVISED)
+def test_an_alignment_costs_two_views_more_in_a_copy(objective: str) -> None:
+    full = Split.full(VIT)
+    plain, aligned = (
+        step_cost(
+            *("vit", IMAGES, VIT, full, images(6), 4, (full,)),
+            objective=objective,
+            options={"alignment": weight},
+        )
+        for weight in (0.0, 0.5)
+    )
+    assert aligned.one_view_flops == plain.one_view_flops
+    more = aligned.flops_per_example - plain.flops_per_example
+    assert more == 2 * embedding_flops(1)
+    assert aligned.activation_bytes > plain.activation_bytes
+
+
 @pytest.mark.parametrize("objective", ["task", *SELF_SUPERVISED])
 def test_what_is_not_trained_costs_its_forward_pass(objective: str) -> None:
     """The patches and the first of two blocks, in both ways to count."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -58,6 +60,51 @@ def reference_of(
     )
 
 
+@given(
+    rule=st.sampled_from(RULES),
+    proximal=st.sampled_from([0.01, 0.5, 2.0]),
+    clip=st.sampled_from([None, 0.1, 100.0]),
+)
+def test_the_proximal_term_is_part_of_the_loss(
+    rule: str, proximal: float, clip: float | None
+) -> None:
+    """Against one that is written out, and left to autograd."""
+    ours, theirs = network(), network()
+    begun = [each.detach().clone() for each in theirs.parameters()]
+    settings = Optimiser(0.9, 0.01, clip, rule)
+    descent = Descent(list(ours.parameters()), replace(settings, proximal=proximal))
+    reference = Descent(list(theirs.parameters()), settings)
+    for step in range(4):
+        images = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
+        ours(images).square().sum().backward()
+        pairs = zip(theirs.parameters(), begun, strict=True)
+        distance = sum((w - w0).square().sum() for w, w0 in pairs)
+        (theirs(images).square().sum() + proximal / 2 * distance).backward()
+        descent.step(0.1)
+        reference.step(0.1)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_strong_proximal_term_holds_everything_where_it_began(rule: str) -> None:
+    """With mu times the rate at 1, a step undoes what the steps before it did."""
+    rate, steps = 0.001, 50
+
+    def moved(proximal: float) -> float:
+        module = network()
+        begun = [each.detach().clone() for each in module.parameters()]
+        settings = Optimiser(0.0, 0.0, None, rule, proximal)
+        descent = Descent(list(module.parameters()), settings)
+        for _ in range(steps):
+            module(torch.ones(3, 4)).square().sum().backward()
+            descent.step(rate)
+        pairs = zip(module.parameters(), begun, strict=True)
+        return max(float((w - w0).abs().max().detach()) for w, w0 in pairs)
+
+    assert moved(1 / rate) < 0.1 * moved(0.0)
+
+
 def test_a_parameter_without_gradient_only_decays() -> None:
     parameter = nn.Parameter(torch.ones(2))
     Descent([parameter], Optimiser(0.0, 0.5, None)).step(0.1)
@@ -80,6 +127,8 @@ def test_gradients_are_forgotten() -> None:
         ({"weight_decay": "none"}, "weight_decay"),
         ({"clip": float("nan")}, "clip"),
         ({"rule": "lion"}, "rule"),
+        ({"proximal": -1}, "proximal"),
+        ({"proximal": "near"}, "proximal"),
         ({"nesterov": True}, "nesterov"),
     ],
 )

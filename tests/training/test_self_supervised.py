@@ -22,8 +22,8 @@ from p2pfusion.training.objectives.self_supervised import (
     DEFAULTS,
     SelfSupervised,
     TwoBranches,
+    frozen_copy,
     info_nce,
-    momentum_branch,
     nt_xent,
 )
 from tests.training.samples import VIT_BODY, change, window
@@ -213,6 +213,63 @@ def test_the_momentum_branch_is_copied_moved_and_thrown_away(name: str) -> None:
         assert torch.equal(fresh, received) and fresh is not received
 
 
+@named
+@pytest.mark.parametrize("split", [FULL, HALF], ids=["full", "half"])
+def test_an_alignment_is_one_minus_the_cosine_with_what_was_received(
+    name: str, split: Split
+) -> None:
+    """Of the same view, in its mean over both views of all images."""
+    losses = []
+    for weight in (0.0, 0.75):
+        made, built = objective(name, alignment=weight), module(split)
+        beside = made.begin(built, split, stream())
+        copies = (name != "simclr") + (weight > 0)
+        assert beside == (split,) * copies and len(made.copies) == copies
+        if weight:  # nothing has moved yet
+            aligned = made.loss(built, IMAGES, LABELS).item()
+            plain = objective(name)
+            plain.begin(built, split, stream())
+            assert aligned == pytest.approx(plain.loss(built, IMAGES, LABELS).item())
+            made.begin(built, split, stream())
+        for seed in (2, 3):
+            change(built, seed)
+            made.after_step(built)
+        losses.append(made.loss(built, IMAGES, LABELS).item())
+        made.end(built, split)
+        assert made.received is None and made.copies == ()
+    views = two_views(IMAGES, stream(), Recipe())
+    received = module(split)
+    pairs = zip(
+        built.embed(built.last(views)).tolist(),
+        received.embed(received.last(views)).tolist(),
+        strict=True,
+    )
+    apart = [1 - cosine(own, other) for own, other in pairs]
+    assert len(apart) == 2 * len(IMAGES)
+    expected = 0.75 * sum(apart) / len(apart)
+    assert expected > 0.01
+    assert losses[1] - losses[0] == pytest.approx(expected)
+
+
+@named
+def test_an_alignment_pulls_at_what_is_trained_alone(name: str) -> None:
+    """And not at what was received, of which frozen layers are shared."""
+    made, built = objective(name, alignment=1.0), module()
+    frozen = built.get_parameter("patches.weight").requires_grad_(False)
+    made.begin(built, FULL, stream())
+    assert made.received is not None
+    assert made.received.get_parameter("patches.weight") is frozen
+    kept = [each.clone() for each in made.received.parameters()]
+    change(built, 2)
+    with torch.no_grad():
+        frozen.copy_(kept[0])
+    made.loss(built, IMAGES, LABELS).backward()
+    made.after_step(built)
+    for now, before in zip(made.received.parameters(), kept, strict=True):
+        assert torch.equal(now, before) and now.grad is None
+    assert built.get_parameter("blocks.0.up.weight").grad is not None
+
+
 @branched
 @pytest.mark.parametrize(("momentum", "seed"), [(1.0, 1), (0.0, 2)])
 def test_a_momentum_of_one_stays_and_one_of_zero_follows(
@@ -286,7 +343,7 @@ def test_a_round_that_failed_leaves_nothing() -> None:
 
 def test_a_copy_is_of_its_own() -> None:
     built = module()
-    copied = momentum_branch(built)
+    copied = frozen_copy(built)
     change(built, 2)
     for kept, expected in zip(copied.parameters(), module().parameters(), strict=True):
         assert torch.equal(kept, expected)

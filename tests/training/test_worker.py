@@ -119,6 +119,7 @@ def setup_request(home: Path) -> Fields:
         "objective": {"label_mask": True},
         "optimiser": {"momentum": 0.9, "weight_decay": 1e-4, "clip": 1.0},
         "outer_momentum": 0.0,
+        "depth_dropout": 0.0,
         "batch": 16,
         "local_epochs": 2,
         "local_steps": None,

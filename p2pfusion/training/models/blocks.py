@@ -36,6 +36,7 @@ from p2pfusion.training.models.cut import (
     norm_parameters,
     uniform,
 )
+from p2pfusion.training.models.skipping import Skippable
 
 STREAM = "stream"
 
@@ -92,7 +93,7 @@ class Attention(nn.Module):
         return self.found.into(self.out, found)
 
 
-class Block(nn.Module):
+class Block(Skippable):
     """Attention and feed-forward, each behind a norm and added to the stream."""
 
     def __init__(self, number: int, cut: Cut, stack: Stack, *, causal: bool) -> None:
@@ -107,6 +108,8 @@ class Block(nn.Module):
 
     def forward(self, stream: Tensor, seen: Tensor | None = None) -> Tensor:
         """The stream behind the block: (B, T, stream)."""
+        if self.is_skipped:
+            return stream
         stream = stream + self.attention(self.norm1(stream), seen)
         values = functional.gelu(self.up(self.norm2(stream)))
         return stream + self.inner.into(self.down, values)

@@ -29,6 +29,7 @@ from p2pfusion.training.models.base import MAX_LAYERS, Width, whole
 from p2pfusion.training.models.blocks import MAX_HEADS, QKV
 from p2pfusion.training.models.cut import LAST, Cut, along, uniform
 from p2pfusion.training.models.projection import Projecting
+from p2pfusion.training.models.skipping import Skippable
 
 FIRST_EXIT = "exits.0.classifier.weight"
 """By this parameter a layout shows that its model has exits."""
@@ -59,7 +60,7 @@ class Adding(Width):
         return stream.index_add(LAST, self.positions, outputs)
 
 
-class UnitBlock(nn.Module):
+class UnitBlock(Skippable):
     """Attention and feed-forward, each behind a norm and added to the stream."""
 
     def __init__(self, number: int, cut: Cut, stack: UnitStack) -> None:
@@ -79,6 +80,8 @@ class UnitBlock(nn.Module):
 
     def forward(self, stream: Tensor) -> Tensor:
         """The stream behind the block: (B, T, D)."""
+        if self.is_skipped:
+            return stream
         found = self.heads(self._attention(self.norm1(stream)))
         stream = self.adding1.onto(stream, self.out(found))
         values = self.inner(functional.gelu(self.up(self.norm2(stream))))

@@ -19,9 +19,19 @@ x_k <- momentum x_k + (1 - momentum) x, and at the round's end they are thrown a
 Parameters that are not trained (``requires_grad`` False) are the same in both branches:
 the copy shares them. Labels are never looked at, and the classifier learns nothing.
 
+With ``alignment`` lambda above 0, each of these losses has
+
+    lambda mean over all 2B views v of 1 - z_v.z0_v
+
+more: z0 = H0(F0(view)) of another copy, which stays as it was received. A peer is so
+held near what the swarm has agreed on, as the representations of MOON (Li et al., CVPR
+2021) are. LW-FedSSL has such a term as an add-on (RA, table 6), whose formula is not
+known to us: the form here is a reconstruction, without negatives and on the projector's
+embeddings.
+
 A batch of one image, such as the last one of an epoch may be, has nothing to tell
 apart: moco and simclr then are 0 and have a gradient of exactly 0, whatever the image.
-Byol needs no other images.
+Byol and the alignment need no other images.
 
 Sources: MoCo v3 (Chen, Xie and He, ICCV 2021, algorithm 1), BYOL (Grill et al., NeurIPS
 2020, equation 2), SimCLR (Chen et al., ICML 2020, equation 1); the momentum branch that
@@ -46,6 +56,7 @@ from torch.nn import functional
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import (
     MAX_CONTRAST_TEMPERATURE,
+    MAX_CONTRAST_WEIGHT,
     MIN_CONTRAST_TEMPERATURE,
     MIN_VIEW_CROP,
 )
@@ -55,10 +66,12 @@ from p2pfusion.training.data.views import Recipe, two_views
 from p2pfusion.training.models.heads import PREDICTOR, PROJECTOR, Embedding
 from p2pfusion.training.objectives.options import number
 
+_ALL = {**asdict(Recipe()), "alignment": 0.0}
+
 DEFAULTS: dict[str, dict[str, float]] = {
-    "byol": {"momentum": 0.99, **asdict(Recipe())},
-    "moco": {"temperature": 0.2, "momentum": 0.99, **asdict(Recipe())},
-    "simclr": {"temperature": 0.5, **asdict(Recipe())},
+    "byol": {"momentum": 0.99, **_ALL},
+    "moco": {"temperature": 0.2, "momentum": 0.99, **_ALL},
+    "simclr": {"temperature": 0.5, **_ALL},
 }
 """Every option of every such objective, with its default."""
 
@@ -67,6 +80,7 @@ _BOUNDS = {
     "temperature": (MIN_CONTRAST_TEMPERATURE, MAX_CONTRAST_TEMPERATURE),
     "crop": (MIN_VIEW_CROP, 1.0),
     "solarize": (0.0, 1.0),
+    "alignment": (0.0, MAX_CONTRAST_WEIGHT),
 }
 
 
@@ -81,6 +95,8 @@ class SelfSupervised:
         self._settings = settings
         self._recipe = Recipe(settings["crop"], settings["solarize"])
         self._generator = torch.Generator()
+        self.received: Embedding | None = None
+        """The sub-model as it was received, during a round that aligns with it."""
 
     @classmethod
     def create(
@@ -115,13 +131,16 @@ class SelfSupervised:
     def begin(
         self, module: nn.Module, split: Split, generator: torch.Generator
     ) -> tuple[Split, ...]:
-        """A round begins: its views come from this generator."""
+        """A round begins: its views come from this generator. Copies the sub-model as
+        it was received, if the round aligns with it."""
         if not isinstance(module, Embedding) or module.heads is None:
             raise _no_heads(self.name)
         if self.needs_predictor and not module.predicts:
             raise _no_predictor(self.name)
         self._generator = generator
-        return ()
+        aligns = self._settings["alignment"] > 0
+        self.received = frozen_copy(module) if aligns else None
+        return (split,) if aligns else ()
 
     def loss(self, module: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of two new views of every image, a scalar with gradient."""
@@ -131,21 +150,36 @@ class SelfSupervised:
 
     def loss_of(self, module: Embedding, views: Tensor) -> Tensor:
         """The same of views (2B, C, H, W), as ``two_views`` orders them."""
+        embedded = module.embed(module.last(views))
+        loss = self.compared(self.answers(module, embedded), views)
+        if self.received is None:
+            return loss
+        apart = misalignment(embedded, embeddings(self.received, views))
+        return loss + self._settings["alignment"] * apart
+
+    def compared(self, answers: Tensor, views: Tensor) -> Tensor:
+        """The objective's own loss of what the trained branch makes of views."""
         raise NotImplementedError
 
     def online(self, module: Embedding, views: Tensor) -> Tensor:
         """What the trained branch makes of views."""
-        return module.embed(module.last(views))
+        return self.answers(module, module.embed(module.last(views)))
 
-    def beside(self, views: Tensor) -> Tensor | None:
-        """What the momentum branch makes of them; None without one."""
-        return None
+    def answers(self, module: Embedding, embedded: Tensor) -> Tensor:
+        """What it makes of its embeddings."""
+        return embedded
+
+    @property
+    def copies(self) -> tuple[Embedding, ...]:
+        """What runs beside the trained branch on all views, without gradients."""
+        return () if self.received is None else (self.received,)
 
     def after_step(self, module: nn.Module) -> None:
         """Nothing follows the module."""
 
     def end(self, module: nn.Module, split: Split) -> None:
-        """Nothing is remembered."""
+        """The round is over, and nothing is remembered."""
+        self.received = None
 
 
 class SimclrObjective(SelfSupervised):
@@ -153,9 +187,9 @@ class SimclrObjective(SelfSupervised):
 
     name = "simclr"
 
-    def loss_of(self, module: Embedding, views: Tensor) -> Tensor:
+    def compared(self, answers: Tensor, views: Tensor) -> Tensor:
         """Of the embeddings of both views."""
-        return nt_xent(self.online(module, views), self._settings["temperature"])
+        return nt_xent(answers, self._settings["temperature"])
 
 
 class TwoBranches(SelfSupervised):
@@ -173,27 +207,27 @@ class TwoBranches(SelfSupervised):
     def begin(
         self, module: nn.Module, split: Split, generator: torch.Generator
     ) -> tuple[Split, ...]:
-        """A round begins: copies the sub-model as it was received."""
-        super().begin(module, split, generator)
+        """A round begins: the momentum branch is the sub-model as it was received."""
+        beside = super().begin(module, split, generator)
         assert isinstance(module, Embedding)
-        self.branch = momentum_branch(module)
-        return (split,)
+        self.branch = frozen_copy(module)
+        return (split, *beside)
 
-    def loss_of(self, module: Embedding, views: Tensor) -> Tensor:
+    def compared(self, answers: Tensor, views: Tensor) -> Tensor:
         """Symmetric: each view foretells the other."""
-        queries, later_queries = self.online(module, views).chunk(2)
-        keys, later_keys = self.beside(views).chunk(2)
+        assert self.branch is not None
+        queries, later_queries = answers.chunk(2)
+        keys, later_keys = embeddings(self.branch, views).chunk(2)
         return self.compare(queries, later_keys) + self.compare(later_queries, keys)
 
-    def online(self, module: Embedding, views: Tensor) -> Tensor:
+    def answers(self, module: Embedding, embedded: Tensor) -> Tensor:
         """What is foretold of the other view."""
-        return module.predict(super().online(module, views))
+        return module.predict(embedded)
 
-    @torch.no_grad()
-    def beside(self, views: Tensor) -> Tensor:
-        """The momentum branch's embeddings."""
-        assert self.branch is not None
-        return self.branch.embed(self.branch.last(views))
+    @property
+    def copies(self) -> tuple[Embedding, ...]:
+        """The momentum branch first."""
+        return super().copies if self.branch is None else (self.branch, *super().copies)
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
         """The loss of predictions (B, E) that should be the embeddings (B, E)."""
@@ -211,6 +245,7 @@ class TwoBranches(SelfSupervised):
 
     def end(self, module: nn.Module, split: Split) -> None:
         """The round is over, and the momentum branch with it."""
+        super().end(module, split)
         self.branch = None
 
 
@@ -234,10 +269,21 @@ class ByolObjective(TwoBranches):
         return (2 - 2 * functional.cosine_similarity(queries, keys)).mean()
 
 
-def momentum_branch(module: Embedding) -> Embedding:
+def frozen_copy(module: Embedding) -> Embedding:
     """A copy of a sub-model that takes no gradients. What is not trained is shared."""
     shared = {id(p): p for p in module.parameters() if not p.requires_grad}
     return copy.deepcopy(module, shared).requires_grad_(False)
+
+
+@torch.no_grad()
+def embeddings(copied: Embedding, views: Tensor) -> Tensor:
+    """What such a copy makes of views: (2B, E)."""
+    return copied.embed(copied.last(views))
+
+
+def misalignment(own: Tensor, received: Tensor) -> Tensor:
+    """Mean of one minus the cosine of embeddings (2B, E) of the same views."""
+    return 1 - functional.cosine_similarity(own, received).mean()
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
