@@ -45,8 +45,6 @@ class Arm:
     title: str
     method: str
     small: bool = False
-    faster: float = 1.0
-    """Times the kind's learning rate."""
     options: Callable[[Fraction], Table] = lambda fraction: {}
     arguments: Callable[[Fraction], Table] = lambda fraction: {}
 

@@ -96,7 +96,7 @@ class Run:
         if self.arm in rates:
             return rates[self.arm]
         kind = "split" if arm.method != "fedavg" else "small" if arm.small else "whole"
-        return rates[kind] * arm.faster
+        return rates[kind]
 
     def measure(self) -> dict[str, object]:
         """Runs it; ends the benchmark if it fails."""

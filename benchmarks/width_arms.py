@@ -13,7 +13,7 @@ FASHION = Task(
     model="cnn",
     widths={"channels": (32, 32, 32)},
     options=IMAGES,
-    rates={"whole": 0.2, "small": 0.4, "split": 0.2},
+    rates={"whole": 0.2, "small": 0.4, "split": 0.2, "stay-momentum": 0.1},
 )
 TASKS = {
     "fashion": FASHION,
@@ -24,7 +24,10 @@ TASKS = {
         model="cnn",
         widths={"channels": (64, 64, 64)},
         options=IMAGES,
-        rates={"whole": 0.2, "small": 0.4, "split": 0.2},
+        rates={
+            **{"whole": 0.2, "small": 0.4, "split": 0.2},
+            **{"small-momentum": 0.2, "blocks-momentum": 0.1},
+        },
     ),
     "shakespeare": Task(
         data="tiny-shakespeare",
@@ -49,7 +52,10 @@ TASKS = {
             **{"--limit": 16000, "--rounds": ROUNDS, "--local-steps": 16},
             "--optimiser": "adamw",
         },
-        rates={"whole": 0.005, "small": 0.005, "split": 0.02},
+        rates={
+            **{"whole": 0.005, "small": 0.005, "split": 0.02},
+            **{"blocks-momentum": 0.005},
+        },
     ),
 }
 
@@ -57,7 +63,6 @@ TASKS = {
 def msfusion(
     title: str,
     options: Table | None = None,
-    faster: float = 1.0,
     outer_momentum: float = 0,
     **arguments: object,
 ) -> Arm:
@@ -71,7 +76,6 @@ def msfusion(
     return Arm(
         title,
         "msfusion",
-        faster=faster,
         options=lambda _: {**(options or {}), "--outer-momentum": outer_momentum},
         arguments=settled,
     )
@@ -81,9 +85,8 @@ PAST = {"--logit-adjustment": 0, "--label-mask": None}
 """The objective of the published baselines."""
 
 TWICE = {"--rounds": 2 * ROUNDS}
-MOMENTUM = {"--outer-momentum": 0.6}
-SLOWER = 0.5
-"""Outer momentum makes steps 2.5 times as long."""
+OUTER = 0.6
+MOMENTUM = {"--outer-momentum": OUTER}
 
 BLOCKS = {"shift": "blocks", "start": "silent"}
 TIED = {"shift": "tied", "start": "dense"}
@@ -105,10 +108,15 @@ ARMS = {
         "fedavg",
         small=True,
         options=lambda _: MOMENTUM,
-        faster=SLOWER,
     ),
     "small-twice": Arm(
         "small model, twice the rounds", "fedavg", small=True, options=lambda _: TWICE
+    ),
+    "small-momentum-twice": Arm(
+        "small model, outer momentum, twice the rounds",
+        "fedavg",
+        small=True,
+        options=lambda _: {**MOMENTUM, **TWICE},
     ),
     "alone": Arm(
         "small model, one peer alone",
@@ -132,7 +140,14 @@ ARMS = {
     "blocks-0": msfusion("msfusion, silent blocks that stay", **BLOCKS, dwell=0),
     "blocks-momentum": msfusion(
         "msfusion, silent blocks, dwell 1, outer momentum (the default)",
-        outer_momentum=0.6,
+        outer_momentum=OUTER,
+        **BLOCKS,
+        dwell=1,
+    ),
+    "blocks-momentum-twice": msfusion(
+        "msfusion, silent blocks, dwell 1, outer momentum, twice the rounds",
+        TWICE,
+        outer_momentum=OUTER,
         **BLOCKS,
         dwell=1,
     ),
@@ -141,8 +156,7 @@ ARMS = {
     ),
     "stay-momentum": msfusion(
         "msfusion, silent blocks that stay, outer momentum",
-        faster=SLOWER,
-        outer_momentum=0.6,
+        outer_momentum=OUTER,
         **BLOCKS,
         dwell=0,
     ),
@@ -189,9 +203,10 @@ ARMS = {
 
 SETS = {
     "main": "whole whole-short whole-few small small-momentum alone ensemble "
-    "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-4",
-    "ablations": "blocks-0 blocks-8 blocks-momentum stay-momentum blocks-dense "
+    "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-momentum",
+    "ablations": "blocks-0 blocks-4 blocks-8 stay-momentum blocks-dense "
     "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain "
     "blocks-mask tied-mask heterofl-mask",
-    "saturation": "small small-twice blocks-1 blocks-twice",
+    "saturation": "small small-twice small-momentum small-momentum-twice blocks-1 "
+    "blocks-twice blocks-momentum blocks-momentum-twice",
 }
