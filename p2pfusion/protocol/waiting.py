@@ -31,7 +31,7 @@ def waiting_for(peer: Peer, now: float) -> Waits:
         return peer.exchange.pause.waits(peer.course.round_index, now)
     if peer.standing is Standing.WAITING:
         return _before_rounds(peer, now)
-    source, round_ = peer.exchange.table_source, peer.round
+    source, round_ = peer.exchange.table.source, peer.round
     if source is not None:
         return {source: _table(peer, now)}
     if round_ is None or round_.phase is Phase.SEAL or _seeks_round(peer):
