@@ -22,8 +22,10 @@ from p2pfusion.protocol.events import (
     StreamKey,
 )
 from p2pfusion.protocol.exports import Exports
+from p2pfusion.protocol.fetching import Fetching
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import (
+    CHECKPOINT,
     TABLE,
     Chunk,
     Credit,
@@ -49,6 +51,7 @@ REFUSAL_TEXTS = {
     "plan": "plans with another roster",
     "not-training": "does not train in this round",
     "busy": "is busy",
+    "lacking": "does not have it either",
 }
 
 
@@ -70,6 +73,7 @@ class Exchange:
         self.restoring = Restoring(self.pulls)
         self.pause = Pause(gossip)
         self.steps = Steps()
+        self.fetching = Fetching(gossip, self.pulls)
         self.table = TablePull(self.pulls, gossip.me)
 
     def online(self, now: float) -> set[str]:
@@ -129,6 +133,7 @@ class Exchange:
         """This process did not run for so long: rounds stand still until it has heard
         where the others are, and that time counts for nobody's deadline."""
         self.pause.woke(now)
+        self.fetching.slept(slept_s)
         for round_ in self.rounds.values():
             round_.attendance.slept(slept_s)
             round_.hold(True, now)  # at once: the next event may be a refusal
@@ -193,6 +198,11 @@ class Exchange:
 
     def _serve(self, serve: Serve, now: float) -> list[Effect]:
         stream = serve.stream
+        if stream.hop == CHECKPOINT:
+            reason = self.fetching.why_not(serve.request)
+            if reason:
+                return self._refuse(serve, reason)
+            return self._begin(serve, self.fetching.held_bytes, None)
         if stream.round_index > max(self.rounds, default=-1):
             return []
         round_ = self.rounds.get(stream.round_index)
@@ -263,6 +273,8 @@ class Exchange:
             effects = self.pulls.arrived(pull, message, now)
         if pull.stream.hop == TABLE:
             return self.table.took(effects)
+        if pull.stream.hop == CHECKPOINT:
+            return self.fetching.took(pull, effects, now)
         if any(isinstance(effect, CloseSink) for effect in effects):
             effects += self._arrived(pull, now)
         return effects
@@ -311,6 +323,9 @@ class Exchange:
         stream = pull.stream
         if stream.hop == TABLE:
             self.table.cancel()
+            return []
+        if stream.hop == CHECKPOINT:
+            self.fetching.failed(pull, now)
             return []
         if stream.hop in BESIDE:
             pull.absent_count = max(1, pull.absent_count)

@@ -25,6 +25,9 @@ def waiting_for(peer: Peer, now: float) -> Waits:
         return {
             "you": f"to stop the daemon with the same identity, {peer.twin.address}"
         }
+    fetching = peer.exchange.fetching
+    if fetching.is_on:
+        return {fetching.source or "the others": fetching.text}
     if peer.standing is Standing.NO_SWARM:
         return _on_the_way_in(peer)
     if peer.standing is Standing.PAUSED:

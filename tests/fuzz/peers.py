@@ -26,7 +26,7 @@ from p2pfusion.protocol.access import (
     KnockFailed,
     Revoke,
 )
-from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import (
     Chunk,
@@ -35,7 +35,7 @@ from p2pfusion.protocol.messages import (
     StreamStart,
     Welcome,
 )
-from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
+from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.statements import sign_start
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.split.homes import Homes

@@ -11,9 +11,9 @@ import pytest
 from p2pfusion.protocol import access, results
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
-from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
 from p2pfusion.protocol.messages import Goodbye
-from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
+from p2pfusion.protocol.peer import Peer
 from tests.protocol.names import NAMES, NamedKey, invitation, knocking, record
 from tests.protocol.swarm import described, small_manifest, started
 
