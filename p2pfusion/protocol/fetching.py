@@ -45,8 +45,8 @@ ASK_AGAIN_S = 1.0
 """When nobody had it everybody is asked again after this pause: some are new, too."""
 
 GIVE_UP_S = 120.0
-"""When nothing more has come for so long nobody has it, or can be reached: a router that
-restarts is back before."""
+"""When nothing more has come for so long nobody has it, or can be reached: a router
+that restarts is back before."""
 
 SHOWN_DIGITS = 12
 """Of a checkpoint's hash, for people."""

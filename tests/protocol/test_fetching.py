@@ -186,11 +186,12 @@ def test_who_answers_probes_and_nothing_else_is_left_for_another() -> None:
         return isinstance(message, Request) and message.hop == CHECKPOINT
 
     def watch(name: str, what: e.Event | e.Effect, mark: str) -> None:
-        if name == "p9" and isinstance(what, e.Send):
-            if isinstance(what.message, Request) and what.peer not in asked:
-                asked.append(what.peer)
-                if len(asked) == 1:
-                    loses(swarm, is_lost, by=what.peer)
+        if name != "p9" or not isinstance(what, e.Send):
+            return
+        if isinstance(what.message, Request) and what.peer not in asked:
+            asked.append(what.peer)
+            if len(asked) == 1:
+                loses(swarm, is_lost, by=what.peer)
 
     swarm.watch = watch
     host = newcomer(swarm)
