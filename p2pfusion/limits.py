@@ -114,6 +114,14 @@ per second and 64 ms, and bounds what a slow receiver must buffer."""
 MAX_PARKED_REQUESTS_PER_PEER = 64
 """Requests of one peer that wait for data: two rounds of every kind, generously."""
 
+CHECKPOINT_PIECE_BYTES = 256 * 1024
+"""Of a checkpoint that a newcomer gets from a member, so much travels at once: the
+member reads it from its disk between two turns of its loop, for each newcomer."""
+
+MAX_CHECKPOINT_BYTES = 16 << 30
+"""A checkpoint that members give to newcomers: four billion values. A larger one is
+brought by hand."""
+
 MAX_TABLE_BYTES = 256 << 20
 """The table of homes that a newcomer pulls: a thousand peers of a large model."""
 

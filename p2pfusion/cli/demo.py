@@ -175,7 +175,6 @@ def demo(
                     display.say("Training a model to begin with ...")
                     begins = keep / f"{plan.model}-pretrained.safetensors"
                     plan = replace(plan, pretrained=_pretrain(plan, begins))
-                    swarm.hand_out(begins)
                 display.say(f"Starting {plural(peers, 'daemon')} on this machine ...")
                 swarm.start({f"peer-{r}": plan.profile(r) for r in range(peers)})
                 swarm.refresh()

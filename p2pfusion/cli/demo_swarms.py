@@ -2,7 +2,8 @@
 
 Methods that cut widths train the small perceptron on its labels. Methods that cut depth
 need a transformer, and those that were published for unlabelled data are shown on it.
-Finetuning begins with a model that one peer has trained before, on a few examples.
+Finetuning begins with a model that one peer has trained before, on a few examples; the
+founder has the file, and the others get it from whoever has it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from p2pfusion.cli.connection import FOUND_TIMEOUT_S, ask
 from p2pfusion.cli.output import Data
 from p2pfusion.cli.toml_text import toml_text
 from p2pfusion.daemon.home import Home
-from p2pfusion.daemon.pool import Pool
 from p2pfusion.errors import NotRunningError, P2PFusionError
 
 TICKET_LIFE_S = 3_600.0
@@ -108,7 +107,6 @@ class LocalSwarm:
         self._logs = logs
         self._root = Path()
         self._ticket = ""
-        self._begins: Path | None = None
         self.peers: list[LocalPeer] = []
 
     def __enter__(self) -> LocalSwarm:
@@ -138,10 +136,6 @@ class LocalSwarm:
             self._ticket = self._invite(len(others))
         for launched in [self._launch_new(*other) for other in others]:
             launched.ready()
-
-    def hand_out(self, checkpoint: Path) -> None:
-        """Whoever is started from now on has this checkpoint in its pool."""
-        self._begins = checkpoint
 
     def _invite(self, count: int) -> str:
         """A ticket for so many peers; waits until the founder has a swarm."""
@@ -192,8 +186,6 @@ class LocalSwarm:
     ) -> launch.Launched:
         home = Home(self._root / str(len(self.peers)))
         home.create()
-        if self._begins is not None:
-            Pool(home.pool).add(self._begins)
         profile = home.root / "profile.toml"
         text = toml_text({**tables, "peer": {**tables["peer"], "name": name}})
         profile.write_text(text, encoding="utf-8")

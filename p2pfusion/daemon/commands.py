@@ -210,7 +210,7 @@ class Commands:
         # which a member sends before it says in which round it is.
         gossip = self.node.peer.gossip
         if (
-            gossip.manifest is None
+            self.node.payloads is None
             or gossip.record.leave_epoch != NEVER
             or gossip.claims.observed_round(time.monotonic()) < 0
         ):
@@ -221,7 +221,7 @@ class Commands:
     def _reached(self, condition: str) -> bool:
         peer = self.node.peer
         if condition == "joined":
-            return peer.manifest is not None
+            return self.node.payloads is not None
         if condition == "done":
             return peer.standing is Standing.DONE
         kind, _, value = condition.partition("=")

@@ -34,6 +34,7 @@ STATES = {
     "knocking": "check the address, and that a daemon of the swarm listens there",
     "pending": "ask an admin to compare your id (p2pfusion id) and let you in",
     "denied": "ask an admin of the swarm for a new ticket: p2pfusion invite create",
+    "fetching": "",
     "waiting-start": "start the other members; the first round begins by itself",
     "returning": "",
     "waiting-epoch": "",
@@ -129,6 +130,8 @@ def state_of(node: Node) -> State:
         left_s = max(0.0, node.ending.drains_until - now)
         text = f"finishes its round, then stops, in {left_s:.0f} s at the latest"
         return State("draining", text)
+    if peer.exchange.fetching.is_on:
+        return _fetching(node)
     if _is_coming_back(node):
         epoch = peer.gossip.facts.join_epoch(peer.gossip.record)
         text = f"was out of the roster, and takes part again from epoch {epoch} on"
@@ -184,6 +187,14 @@ def _on_the_way_in(node: Node) -> State:
 
 def _places(tries: Sequence[Knocking]) -> str:
     return ", ".join(tried.address for tried in tries)
+
+
+def _fetching(node: Node) -> State:
+    """Without the checkpoint that the swarm begins with it can begin nothing."""
+    fetching = node.peer.exchange.fetching
+    source = fetching.source
+    from_whom = "a member that has it" if source is None else node.name_of(source)
+    return State("fetching", f"gets {fetching.text}, from {from_whom}")
 
 
 def _epoch(peer: Peer) -> int:

@@ -64,8 +64,12 @@ class Disk:
     # --- What is kept ----------------------------------------------------------------
 
     def save_facts(self, effect: events.SaveFacts) -> None:
-        """The membership facts have changed."""
-        self._keep("facts", lambda: self._node.state.save_facts(effect.facts))
+        """The membership facts have changed.
+
+        Without a store this peer begins anew when it is started again: it keeps none.
+        """
+        if self._node.payloads is not None:
+            self._keep("facts", lambda: self._node.state.save_facts(effect.facts))
 
     def save_invites(self, effect: events.SaveInvites) -> None:
         """The invitations have changed."""

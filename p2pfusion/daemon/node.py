@@ -34,6 +34,7 @@ from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.disk import Disk
 from p2pfusion.daemon.ending import Ending
 from p2pfusion.daemon.entrance import Entrance
+from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
@@ -52,6 +53,7 @@ from p2pfusion.errors import (
 from p2pfusion.methods.base import split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
+from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Chunk, Pong
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
@@ -102,6 +104,7 @@ class Node:
         self._events: deque[events.Event] = deque()
         self._wake: int | None = None
         self.ending = Ending(self)
+        self.fetch = Fetch(self)
         self._perform: dict[type, Callable[..., object]] = {
             events.Dial: lambda effect: links.dial(effect.record),
             events.Bar: lambda effect: links.bar(effect.peer),
@@ -116,6 +119,7 @@ class Node:
             events.Seal: self.disk.seal,
             events.Assembled: self._assembled,
             events.Report: self._report,
+            **self.fetch.effects,
             **Streams(self).effects,
         }
 
@@ -139,8 +143,11 @@ class Node:
     def run(self) -> None:
         """Runs until told to stop; raises what makes going on pointless."""
         self.chronicle.begin()
-        while not self.ending.is_now:
-            self._turn(self._wake)
+        try:
+            while not self.ending.is_now:
+                self._turn(self._wake)
+        finally:
+            self.fetch.drop()
         if self.ending.error is not None:
             self.chronicle.end(str(self.ending.error))
             raise self.ending.error
@@ -302,7 +309,8 @@ class Node:
     def _adopt(self, effect: events.Adopt) -> None:
         """The manifest is known: check that we fit, open the store, set up.
 
-        What fails here ends the loop at once: no later effect can be performed.
+        What fails here ends the loop at once: no later effect can be performed. If what
+        the swarm begins with has to come from others, there is no store before.
         """
         if self.payloads is not None:
             return  # a founder that is back adopts its own swarm once more
@@ -311,6 +319,15 @@ class Node:
             self.peer.gossip.record.split_fraction, f"{self.profile.source}: [peer]"
         )
         check_fraction(manifest.layout, fraction, self.profile.source)
+        self.links.adopt(manifest)
+        self.entrance.open(self.peer.door, manifest)
+        if self.fetch.is_needed(manifest):
+            self.handle(events.LacksCheckpoint())
+        else:
+            self.open_store(manifest)
+
+    def open_store(self, manifest: Manifest) -> None:
+        """Nothing is lacking: from now on this peer keeps a part of the model."""
         store = self.state.open_store(manifest)
         adds_changes = manifest.adds_changes
         self.payloads = Payloads(
@@ -319,8 +336,8 @@ class Node:
             manifest.wire_dtype,
             adds_changes=adds_changes,
         )
-        self.links.adopt(manifest)
-        self.entrance.open(self.peer.door, manifest)
+        if manifest.pretrained:
+            self.handle(events.HasCheckpoint(store.checkpoint.nbytes))
         self.training.fit(manifest)
         self.apprentice.set_up(
             manifest,

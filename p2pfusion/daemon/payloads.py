@@ -3,9 +3,8 @@
 The protocol says which stream starts, which bytes arrived, which reduction closes; here
 are the arrays that this means. A stream that arrives has a *sink*: a cursor into a sum,
 or a buffer that is written to the store when it is whole. A stream that is served has a
-buffer, made when it starts and freed with its last chunk; one that is asked for again
-starts again, so a lost last chunk costs making the buffer anew. Nothing here decides or
-waits.
+buffer, made when it starts and freed with its last chunk: if that is lost, it is made
+anew. Nothing here decides or waits.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
 from p2pfusion.protocol.events import FoundLacking, OpenSink, StreamKey
-from p2pfusion.protocol.messages import TABLE, Chunk
+from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
@@ -324,6 +323,9 @@ class Payloads:
 
     def start(self, peer: str, pull: int, stream: StreamKey) -> tuple[int, bytes]:
         """Makes a stream ready; its length in bytes, and which ranges it lacks."""
+        if stream.hop == CHECKPOINT:
+            self._served[peer, pull] = self.store.checkpoint
+            return self.store.checkpoint.nbytes, b""
         numbers = self._rounds[stream.round_index]
         absent = b""
         if stream.hop == TABLE:

@@ -1,21 +1,39 @@
 """The pool: checkpoints that swarms begin with, each under the name of its hash.
 
-A swarm's manifest names one by its SHA-256. Peers do not send them to each other: each
-peer's owner gets the file, by whatever way, and adds it to the pool of its home. A file
-in the pool is never changed; the store of a swarm keeps one of its own.
+A swarm's manifest names one by its SHA-256. Its founder adds the file to the pool of
+its home; other peers get it from members, or from their owners, who have got it by
+whatever way. A file in the pool is never changed; the store of a swarm keeps one of its
+own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from p2pfusion.errors import DataError, NotFoundError, VerificationError
+from p2pfusion.errors import (
+    DataError,
+    DiskFullError,
+    NotFoundError,
+    ResourceError,
+    VerificationError,
+)
 from p2pfusion.protocol.manifest import HEX
 from p2pfusion.store.checksum import KEY, file_hash, read_header, verify
-from p2pfusion.store.files import copy_file
+from p2pfusion.store.files import clear_errors, copy_file, sync_directory, write_at
 from p2pfusion.store.pretrained import read_tensors
 
 SUFFIX = ".safetensors"
+
+SYNC_BYTES = 16 << 20
+"""Of what arrives so much is synced at once: the last time, too, takes no longer."""
+
+SPARE_BYTES = 1 << 20
+"""Room for the small files of a peer, beside a checkpoint that arrives."""
 
 Data = dict[str, object]
 
@@ -46,12 +64,7 @@ class Pool:
         """The checkpoint of this hash; ``DataError`` says how to get it."""
         path = self.path(name)
         if not path.exists():
-            raise DataError(
-                f"the swarm begins with the checkpoint {name}, which is not in "
-                f"{self._directory}",
-                hint="get the file from whoever founded the swarm, and: p2pfusion pool "
-                "add FILE",
-            )
+            raise self.missing(name)
         if file_hash(path) != name:
             raise VerificationError(
                 f"{path} is not what its name says",
@@ -59,9 +72,84 @@ class Pool:
             )
         return path
 
+    def missing(self, name: str) -> DataError:
+        """The error that says that a checkpoint is not here, and how to get it."""
+        return DataError(
+            f"the swarm begins with the checkpoint {name}, which is not in "
+            f"{self._directory}",
+            hint="get the file from whoever founded the swarm, and: p2pfusion pool "
+            "add FILE",
+        )
+
     def listed(self) -> list[Data]:
         """What there is, by name. Whether it is what its name says, reading tells."""
         return [_row(path) for path in sorted(self._directory.glob(f"*{SUFFIX}"))]
+
+
+class Incoming:
+    """A checkpoint on its way into the pool: there when it is whole, or not at all.
+
+    Whatever is wrong with the disk is a ``ResourceError``.
+    """
+
+    def __init__(self, pool: Pool, name: str, total_bytes: int) -> None:
+        """``DiskFullError`` if there is no room for so much."""
+        self._name = name
+        self._path = pool.path(name)
+        self._temporary = self._path.with_name(f".{self._path.name}.part")
+        self._hash = hashlib.sha256()
+        self._written = self._synced = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with self._clear_errors():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._temporary, flags, 0o644)
+            free = shutil.disk_usage(self._path.parent).free
+        if free < total_bytes + SPARE_BYTES:
+            self.drop()
+            needed, here = total_bytes / 2**20, free / 2**20
+            raise DiskFullError(
+                f"no room for the checkpoint {name}: {needed:.1f} MiB needed and "
+                f"{here:.1f} MiB free for {self._path.parent}",
+                hint="free some disk space, or move the peer's home to a larger disk",
+            )
+
+    def add(self, data: memoryview) -> None:
+        """The next bytes."""
+        with self._clear_errors():
+            write_at(self._file, data, self._written)
+            self._written += data.nbytes
+            if self._written >= self._synced + SYNC_BYTES:
+                os.fsync(self._file)
+                self._synced = self._written
+        self._hash.update(data)
+
+    def finish(self) -> bool:
+        """All bytes were added: in the pool from now on, or False if they are wrong."""
+        if self._hash.hexdigest() != self._name:
+            self.drop()
+            return False
+        with self._clear_errors():
+            try:
+                os.fsync(self._file)
+                os.replace(self._temporary, self._path)
+                sync_directory(self._path.parent)
+            finally:
+                self.drop()
+        return True
+
+    def drop(self) -> None:
+        """Closes the file, and removes it unless it is in the pool."""
+        os.close(self._file)
+        self._temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            with clear_errors(self._path):
+                yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ResourceError(f"cannot write {self._path}: {reason}") from None
 
 
 def check_checkpoint(file: Path) -> None:

@@ -92,6 +92,15 @@ class SwarmState:
             _replace(self._manifest, _sealed(manifest.to_bytes()))
         return store
 
+    def lacks_checkpoint(self, manifest: Manifest) -> bool:
+        """Whether the swarm begins with a file that neither a store has, nor the pool.
+
+        Then ``open_store`` would fail.
+        """
+        if not manifest.pretrained or (self.store / STORE_HEADER).exists():
+            return False
+        return not self.pool.path(manifest.pretrained).exists()
+
     def load_manifest(self) -> Manifest | None:
         """The swarm that this peer belongs to, or None."""
         try:

@@ -19,6 +19,8 @@ SENTENCES = {
     "trouble": "{message}",
     "trouble-over": "over: {message}",
     "joined": "joined the swarm {name}",
+    "fetching": "gets the checkpoint {checkpoint} from {peer}, from byte {offset} on",
+    "fetched": "has the checkpoint {checkpoint} from {peers}",
     "denied": "was turned away: {text}",
     "incompatible": "{text}",
     "admitted": "is a member from epoch {epoch} on",

@@ -306,7 +306,7 @@ class Course:
 
     def _fetch(self, now: float) -> list[Effect]:
         """Gets the table of homes for the next round that can be entered."""
-        table = self.exchange.take_table()
+        table = self.exchange.table.take()
         if table is not None:
             return self._enter_with(table, now)
         seen, own = self.gossip.claims.observed_round(now), self._own

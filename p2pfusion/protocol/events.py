@@ -23,6 +23,12 @@ from p2pfusion.protocol.access import (
 from p2pfusion.protocol.access import Leave as Leave
 from p2pfusion.protocol.access import Recover as Recover
 from p2pfusion.protocol.admission import Invite
+from p2pfusion.protocol.beginning import BadCheckpoint as BadCheckpoint
+from p2pfusion.protocol.beginning import CheckCheckpoint as CheckCheckpoint
+from p2pfusion.protocol.beginning import HasCheckpoint as HasCheckpoint
+from p2pfusion.protocol.beginning import KeepCheckpoint as KeepCheckpoint
+from p2pfusion.protocol.beginning import LacksCheckpoint as LacksCheckpoint
+from p2pfusion.protocol.beginning import NoCheckpoint as NoCheckpoint
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import NEVER, Facts, Hello, Message, PeerRecord
@@ -132,6 +138,9 @@ Event = (
     | Moved
     | ExportRequested
     | FoundLacking
+    | LacksCheckpoint
+    | HasCheckpoint
+    | BadCheckpoint
     | Leave
     | Recover
     | ChangeFraction
@@ -383,5 +392,8 @@ Effect = (
     | Seal
     | Forget
     | Assembled
+    | KeepCheckpoint
+    | CheckCheckpoint
+    | NoCheckpoint
     | Report
 )

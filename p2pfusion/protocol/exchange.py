@@ -12,21 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.limits import MAX_TABLE_BYTES
 from p2pfusion.protocol.closing import Steps
 from p2pfusion.protocol.events import (
-    Absorb,
     CloseSink,
     Effect,
     Forget,
     FoundLacking,
-    OpenSink,
     Send,
     StreamKey,
 )
 from p2pfusion.protocol.exports import Exports
+from p2pfusion.protocol.fetching import Fetching
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import (
+    CHECKPOINT,
     TABLE,
     Chunk,
     Credit,
@@ -39,6 +38,7 @@ from p2pfusion.protocol.offering import Offering
 from p2pfusion.protocol.pause import Pause
 from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.table_pull import TablePull
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import Hop
@@ -46,14 +46,12 @@ from p2pfusion.split.plan import Hop
 BESIDE = frozenset({Hop.EXPORT, Hop.RESTORE})
 """Hops that no round waits for."""
 
-NO_DIGEST = bytes(16)
-"""A table of homes is asked for before its plan is known."""
-
 REFUSAL_TEXTS = {
     "gone": "is a round ahead",
     "plan": "plans with another roster",
     "not-training": "does not train in this round",
     "busy": "is busy",
+    "lacking": "does not have it either",
 }
 
 
@@ -75,8 +73,8 @@ class Exchange:
         self.restoring = Restoring(self.pulls)
         self.pause = Pause(gossip)
         self.steps = Steps()
-        self._table = bytearray()
-        self._complete_table: bytes | None = None
+        self.fetching = Fetching(gossip, self.pulls)
+        self.table = TablePull(self.pulls, gossip.me)
 
     def online(self, now: float) -> set[str]:
         """Who can be asked for something, this peer included.
@@ -135,6 +133,7 @@ class Exchange:
         """This process did not run for so long: rounds stand still until it has heard
         where the others are, and that time counts for nobody's deadline."""
         self.pause.woke(now)
+        self.fetching.slept(slept_s)
         for round_ in self.rounds.values():
             round_.attendance.slept(slept_s)
             round_.hold(True, now)  # at once: the next event may be a refusal
@@ -199,6 +198,11 @@ class Exchange:
 
     def _serve(self, serve: Serve, now: float) -> list[Effect]:
         stream = serve.stream
+        if stream.hop == CHECKPOINT:
+            reason = self.fetching.why_not(serve.request)
+            if reason:
+                return self._refuse(serve, reason)
+            return self._begin(serve, self.fetching.held_bytes, None)
         if stream.round_index > max(self.rounds, default=-1):
             return []
         round_ = self.rounds.get(stream.round_index)
@@ -268,7 +272,9 @@ class Exchange:
         else:
             effects = self.pulls.arrived(pull, message, now)
         if pull.stream.hop == TABLE:
-            return self._table_part(effects)
+            return self.table.took(effects)
+        if pull.stream.hop == CHECKPOINT:
+            return self.fetching.took(pull, effects, now)
         if any(isinstance(effect, CloseSink) for effect in effects):
             effects += self._arrived(pull, now)
         return effects
@@ -316,7 +322,10 @@ class Exchange:
     def _fail(self, pull: Pull, reason: str, now: float) -> list[Effect]:
         stream = pull.stream
         if stream.hop == TABLE:
-            self.cancel_table()
+            self.table.cancel()
+            return []
+        if stream.hop == CHECKPOINT:
+            self.fetching.failed(pull, now)
             return []
         if stream.hop in BESIDE:
             pull.absent_count = max(1, pull.absent_count)
@@ -325,52 +334,6 @@ class Exchange:
         if round_ is None:
             return self.pulls.cancel(pull)
         return round_.gave_up(pull, reason, self.online(now), now)
-
-    # --- The table of homes ----------------------------------------------------------
-
-    def pull_table(self, source: str, round_index: int, now: float) -> list[Effect]:
-        """Asks a peer for its table as of the beginning of a round."""
-        self.cancel_table()
-        stream = StreamKey(TABLE, round_index, source, self.gossip.me)
-        return self.pulls.open(stream, NO_DIGEST, None, now)
-
-    def cancel_table(self) -> None:
-        """Drops the table that is being pulled, if any."""
-        for pull in self.pulls.of_hop(TABLE):
-            self.pulls.cancel(pull)
-        self._table.clear()
-        self._complete_table = None
-
-    @property
-    def table_source(self) -> str | None:
-        """The peer that was asked for its table and has not sent it yet."""
-        return next((p.stream.source for p in self.pulls.of_hop(TABLE)), None)
-
-    @property
-    def table_progress(self) -> int | None:
-        """Bytes here of the table that was asked for; None if none is awaited."""
-        return next((p.received for p in self.pulls.of_hop(TABLE)), None)
-
-    def _table_part(self, effects: list[Effect]) -> list[Effect]:
-        """Takes the table's bytes out of the effects: they concern nobody else."""
-        rest: list[Effect] = []
-        for effect in effects:
-            if isinstance(effect, OpenSink):
-                if effect.total_bytes > MAX_TABLE_BYTES:
-                    self.cancel_table()
-                    raise RemoteProtocolError("a table of homes is too long")
-            elif isinstance(effect, Absorb):
-                self._table += effect.payload
-            elif isinstance(effect, CloseSink):
-                self._complete_table = bytes(self._table)
-            else:
-                rest.append(effect)
-        return rest
-
-    def take_table(self) -> bytes | None:
-        """The table, once it is complete, once."""
-        table, self._complete_table = self._complete_table, None
-        return table
 
     # --- Beside the rounds -----------------------------------------------------------
 

@@ -24,6 +24,15 @@ MANIFESTS_AT_ONCE = 4
 
 NOBODY = "nobody has answered yet"
 
+KNOCK_FAILURES = {
+    "refused": ("the peer there does not know this ticket", True),
+    "wrong-key": ("whoever answers there has another key than expected", True),
+    "changed-key": ("whoever answers there has another key than last time", True),
+    "no-answer": (NOBODY, False),
+    "no-banner": ("nobody there takes peers without a ticket", False),
+}
+"""What a knock's failure means, and whether there is no use in another."""
+
 
 @dataclass(frozen=True)
 class Way:

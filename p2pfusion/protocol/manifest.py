@@ -75,7 +75,7 @@ class Manifest:
     """The model's axes and parameters, so that a daemon plans without torch."""
     pretrained: str = ""
     """SHA-256, in hex, of the checkpoint whose values the model begins with; empty:
-    with values that the seed gives. Each peer has the file in its pool."""
+    with values that the seed gives. Newcomers get the file from members."""
     method: str = "msfusion"
     """Who trains what: a name in the table of methods."""
     method_arguments: Arguments = field(default_factory=dict)

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
 """The hop by which a newcomer pulls the table of homes, beside those of the plan."""
+
+CHECKPOINT = "checkpoint"
+"""The hop by which a newcomer pulls what the swarm begins with, of round ``NEVER``."""
 
 BEFORE_START = -1
 """Join epoch of a peer that came before the swarm's first round."""

@@ -23,6 +23,7 @@ from p2pfusion.protocol.access import (
     Revoke,
 )
 from p2pfusion.protocol.arrival import Arrival
+from p2pfusion.protocol.beginning import BadCheckpoint, HasCheckpoint, LacksCheckpoint
 from p2pfusion.protocol.course import Course, Standing
 from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
@@ -51,7 +52,7 @@ from p2pfusion.protocol.events import (
 )
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.gossip import Gossip
-from p2pfusion.protocol.joining import NOBODY
+from p2pfusion.protocol.joining import KNOCK_FAILURES
 from p2pfusion.protocol.leaving import Leaving
 from p2pfusion.protocol.lists import Lists
 from p2pfusion.protocol.manifest import Manifest
@@ -89,15 +90,6 @@ from p2pfusion.protocol.twin import Twin
 from p2pfusion.security import ED25519, ReplayWindow, Scheme, Signer
 
 MEMBERSHIP = frozenset({Hello, Welcome, ManifestPart, Refused, Facts})
-
-KNOCK_FAILURES = {
-    "refused": ("the peer there does not know this ticket", True),
-    "wrong-key": ("whoever answers there has another key than expected", True),
-    "changed-key": ("whoever answers there has another key than last time", True),
-    "no-answer": (NOBODY, False),
-    "no-banner": ("nobody there takes peers without a ticket", False),
-}
-"""What a knock's failure means, and whether there is no use in another."""
 
 
 class Peer:
@@ -156,11 +148,16 @@ class Peer:
             effects += self._lose_barred(effects, now)
         if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
-        if not self.twin.address:
+        if not self._stands_still:
             effects += self._progress(now)
-        effects += self.exchange.serve_waiting(now)
+        effects += self.exchange.serve_waiting(now) + self.exchange.fetching.look(now)
         self.gossip.round_index = self.course.round_index
         return effects
+
+    @property
+    def _stands_still(self) -> bool:
+        """Whether rounds are out of the question: for a twin, or without a store."""
+        return bool(self.twin.address) or self.exchange.fetching.is_on
 
     def _progress(self, now: float) -> list[Effect]:
         """Closes and takes up what can be, and goes on to a next round."""
@@ -171,8 +168,8 @@ class Peer:
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
         soon = min(self.gossip.deadline(), self.lists.deadline())
-        # With a twin there is no progress that could be due.
-        course = None if self.twin.address else self.course.deadline()
+        soon = min(soon, self.exchange.fetching.deadline())
+        course = None if self._stands_still else self.course.deadline()
         for instant in (self.exchange.deadline(soon), course):
             if instant is not None and instant < soon:
                 soon = instant
@@ -213,6 +210,8 @@ class Peer:
                 return self._knock_failed(event)
             case ExportRequested(number, lacks_own):
                 return self.exchange.export(number, now, lacks_own=lacks_own)
+            case LacksCheckpoint() | HasCheckpoint() | BadCheckpoint():
+                return self.exchange.fetching.told(event, now)
             case FoundLacking():
                 return self.exchange.found_lacking(event, now)
             case Drain():

@@ -35,12 +35,12 @@ class TableSearch:
     def begin(self) -> None:
         """A table is needed from now on."""
         self.is_on, self.target = True, -1
-        self._exchange.cancel_table()
+        self._exchange.table.cancel()
 
     def end(self) -> None:
         """No table is needed any more."""
         self.is_on = False
-        self._exchange.cancel_table()
+        self._exchange.table.cancel()
 
     def forgive(self) -> None:
         """Those that were of no help may be asked again."""
@@ -61,11 +61,11 @@ class TableSearch:
         self._asked.add(source)
         self.target = target
         self._seen = (0, now)
-        return self._exchange.pull_table(source, target, now)
+        return self._exchange.table.begin(source, target, now)
 
     def _comes(self, seen: int, now: float) -> bool:
         """Whether a table was asked for that may still come."""
-        progress = self._exchange.table_progress
+        progress = self._exchange.table.received
         if progress is None:
             return False
         if seen < self.target or progress != self._seen[0]:

@@ -13,7 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.limits import CHUNK_BYTES, CREDIT_CHUNKS, MAX_PARKED_REQUESTS_PER_PEER
+from p2pfusion.limits import (
+    CHECKPOINT_PIECE_BYTES,
+    CHUNK_BYTES,
+    CREDIT_CHUNKS,
+    MAX_PARKED_REQUESTS_PER_PEER,
+)
 from p2pfusion.protocol.events import (
     Absorb,
     CloseSink,
@@ -26,6 +31,7 @@ from p2pfusion.protocol.events import (
     StreamKey,
 )
 from p2pfusion.protocol.messages import (
+    CHECKPOINT,
     NEVER,
     Chunk,
     Credit,
@@ -44,6 +50,11 @@ STALLED_RETRY_S = 2.0
 """A stream that has begun and stands still for so long is asked for again."""
 
 
+def piece_bytes(hop: str) -> int:
+    """How much of a stream of this kind travels at once."""
+    return CHECKPOINT_PIECE_BYTES if hop == CHECKPOINT else CHUNK_BYTES
+
+
 @dataclass
 class Pull:
     """One stream that this peer needs. ``total_bytes`` follows from the plan."""
@@ -54,12 +65,21 @@ class Pull:
     total_bytes: int | None
     retry_at: float
     received: int = 0
-    granted: int = WINDOW_BYTES
+    granted: int = 0
     opened: bool = False
     absent_count: int = 0
     """Parts that the sender has no values for, as the stream's head said."""
     absent: bytes = b""
     """Which parts those are."""
+
+    @property
+    def window_bytes(self) -> int:
+        """How much of it may be on its way."""
+        return CREDIT_CHUNKS * piece_bytes(self.stream.hop)
+
+    def grant(self) -> None:
+        """Lets the sender go on by a window from what is here."""
+        self.granted = self.received + self.window_bytes
 
     def request(self) -> Send:
         """The message that asks for what is still missing."""
@@ -90,12 +110,22 @@ class Pulls:
         self._next_retry_at = float("inf")
 
     def open(
-        self, stream: StreamKey, digest: bytes, total_bytes: int | None, now: float
+        self,
+        stream: StreamKey,
+        digest: bytes,
+        total_bytes: int | None,
+        now: float,
+        *,
+        offset: int = 0,
     ) -> list[Effect]:
-        """Asks for a stream. ``total_bytes`` None: the sender says, within limits."""
+        """Asks for a stream. ``total_bytes`` None: the sender says, within limits.
+
+        ``offset``: what is before is here already, from somebody else.
+        """
         number = self._next_number
         self._next_number += 1
-        pull = Pull(number, stream, digest, total_bytes, now + WAITING_RETRY_S)
+        pull = Pull(number, stream, digest, total_bytes, now + WAITING_RETRY_S, offset)
+        pull.grant()
         self._pulls[number] = pull
         self._by_round.setdefault(stream.round_index, {})[number] = pull
         self._next_retry_at = min(self._next_retry_at, pull.retry_at)
@@ -144,8 +174,8 @@ class Pulls:
         effects: list[Effect] = [Absorb(pull.number, chunk.offset, chunk.payload)]
         if pull.received == pull.total_bytes:
             return [*effects, *self._close(pull, complete=True)]
-        if pull.granted - pull.received <= WINDOW_BYTES // 2:
-            pull.granted = pull.received + WINDOW_BYTES
+        if pull.granted - pull.received <= pull.window_bytes // 2:
+            pull.grant()
             effects.append(Send(pull.stream.source, Credit(pull.number, pull.granted)))
         return effects
 
@@ -183,7 +213,7 @@ class Pulls:
         for pull in self._pulls.values():
             if pull.retry_at <= now:
                 pull.retry_at = now + WAITING_RETRY_S
-                pull.granted = pull.received + WINDOW_BYTES
+                pull.grant()
                 effects.append(pull.request())
         instants = (pull.retry_at for pull in self._pulls.values())
         self._next_retry_at = min(instants, default=float("inf"))
@@ -287,9 +317,11 @@ class Serves:
         effects: list[Effect] = []
         assert serve.total_bytes is not None
         # However much credit a peer claims, no more than a window is queued at once.
-        end = min(serve.limit, serve.total_bytes, serve.offset + WINDOW_BYTES)
+        piece = piece_bytes(serve.stream.hop)
+        window = CREDIT_CHUNKS * piece
+        end = min(serve.limit, serve.total_bytes, serve.offset + window)
         while serve.offset < end:
-            size = min(CHUNK_BYTES, end - serve.offset)
+            size = min(piece, end - serve.offset)
             effects.append(
                 SendChunk(
                     serve.peer, serve.request.pull, serve.stream, serve.offset, size

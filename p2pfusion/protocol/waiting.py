@@ -25,13 +25,16 @@ def waiting_for(peer: Peer, now: float) -> Waits:
         return {
             "you": f"to stop the daemon with the same identity, {peer.twin.address}"
         }
+    fetching = peer.exchange.fetching
+    if fetching.is_on:
+        return {fetching.source or "the others": fetching.text}
     if peer.standing is Standing.NO_SWARM:
         return _on_the_way_in(peer)
     if peer.standing is Standing.PAUSED:
         return peer.exchange.pause.waits(peer.course.round_index, now)
     if peer.standing is Standing.WAITING:
         return _before_rounds(peer, now)
-    source, round_ = peer.exchange.table_source, peer.round
+    source, round_ = peer.exchange.table.source, peer.round
     if source is not None:
         return {source: _table(peer, now)}
     if round_ is None or round_.phase is Phase.SEAL or _seeks_round(peer):

@@ -32,6 +32,7 @@ from p2pfusion.limits import (
 )
 from p2pfusion.protocol import schema
 from p2pfusion.protocol.messages import (
+    CHECKPOINT,
     TABLE,
     Chunk,
     Credit,
@@ -69,9 +70,9 @@ BUCKETS_BYTES = DIGEST_BUCKETS * 8
 """Digests of the facts: eight bytes for each part of them."""
 
 MAX_ABSENT_BYTES = 64 * 1024 - 512
-HOPS = frozenset({*(hop.value for hop in Hop), TABLE})
+HOPS = frozenset({*(hop.value for hop in Hop), TABLE, CHECKPOINT})
 REFUSED_CODES = frozenset({"version", "not-ready", "denied", "pending"})
-REFUSAL_REASONS = frozenset({"gone", "plan", "not-training", "busy"})
+REFUSAL_REASONS = frozenset({"gone", "plan", "not-training", "busy", "lacking"})
 
 _number = schema.whole()
 _name = schema.text(MAX_NAME_CHARACTERS)

@@ -68,6 +68,11 @@ class Pretrained:
         with open(path, "rb") as file:
             self._file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
+    @property
+    def data(self) -> memoryview:
+        """The whole file, mapped: what is read of it is read from the disk."""
+        return memoryview(self._file)
+
     def has(self, parameter: int) -> bool:
         """Whether a parameter begins with the file's values, not with the seed's."""
         return parameter in self._tensors

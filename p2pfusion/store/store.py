@@ -159,6 +159,11 @@ class Store:
         """The model that this store is of."""
         return self._layout
 
+    @property
+    def checkpoint(self) -> memoryview:
+        """The file with the initial values, mapped; empty if the seed gives them."""
+        return memoryview(b"") if self._pretrained is None else self._pretrained.data
+
     # --- Reading ---------------------------------------------------------------------
 
     def read(self, segment: Segment) -> Floats:

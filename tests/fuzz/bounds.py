@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2pfusion.limits import (
     KEPT_ROSTERS,
     MAX_ACCUSERS,
+    MAX_CHECKPOINT_BYTES,
     MAX_FACTS_ASKED_FOR,
     MAX_FORMER_FACTS,
     MAX_INVITES,
@@ -16,6 +17,7 @@ from p2pfusion.limits import (
     MAX_UNTOLD_FACTS,
 )
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
+from p2pfusion.protocol.messages import CHECKPOINT
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.rumours import MAX_OPEN_ANSWERS
 
@@ -65,6 +67,11 @@ def bounded(peer: Peer) -> None:
     assert used <= MAX_ROSTER * len(admission.invites)
     assert len(exchange.rounds) <= 3
     assert exchange.rounds.keys() == exchange.homes.keys()
+    fetching = exchange.fetching
+    assert len(exchange.pulls.of_hop(CHECKPOINT)) <= 1
+    assert fetching._received <= fetching._total <= MAX_CHECKPOINT_BYTES
+    for some in (fetching._liars, fetching._tried, fetching._givers):
+        assert some <= facts.records.keys()
     for name in facts.records:
         serves = [serve for serve in exchange.serves if serve.peer == name]
         assert len(serves) <= MAX_PARKED_REQUESTS_PER_PEER

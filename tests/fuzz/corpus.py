@@ -63,7 +63,7 @@ class Author:
             "Request": self._request,
             "Refusal": lambda: [self._pull(), self._word(REFUSAL_REASONS)],
             "Credit": lambda: [self._pull(), self._size()],
-            "StreamStart": lambda: [self._pull(), *self._sizes(2), b""],
+            "StreamStart": lambda: [self._pull(), *self._sizes(2), b"", self._base()],
             "Chunk": lambda: [self._pull(), self._size()],
             "Digests": self._digests,
             "Known": lambda: [self.rng.choice(PARTS), self._names()],
@@ -275,7 +275,8 @@ class Author:
     def _request(self) -> list[Plain]:
         instead = self.rng.choice(("", "", self.anybody()))
         where = [self._word(HOPS), self._round(), self._digest(), instead]
-        return [self._pull(), *where, *self._sizes(2)]
+        asked = self.rng.choice((b"", b"", bytes(4), bytes(4) + b"\xff" * 9))
+        return [self._pull(), *where, *self._sizes(2), asked, self._least()]
 
     def _swarm(self) -> str:
         wrong = self._is_wrong(0.15)
@@ -283,6 +284,14 @@ class Author:
 
     def _round(self) -> int:
         return self.rng.choice((0, 1, 2, 3, 4, 5, 31, 32, 33, *HUGE))
+
+    def _base(self) -> int:
+        """The round for which a contribution was trained."""
+        return self.rng.choice((NEVER, NEVER, NEVER, self._round()))
+
+    def _least(self) -> int:
+        """The version of values that is good enough."""
+        return self.rng.choice((0, 0, 1, 2))
 
     def _pull(self) -> int:
         return self.rng.choice((*self.pulls, *self.pulls, 7, *HUGE))

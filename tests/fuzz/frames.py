@@ -31,7 +31,7 @@ from tests.protocol.swarm import small_manifest
 WORLD_FRAMES = 2_000
 
 SHARES = {
-    "decode": 28,
+    "decode": 24,
     "session": 8,
     "ticket": 6,
     "credential": 8,
@@ -41,6 +41,7 @@ SHARES = {
     "member": 10,
     "admin": 10,
     "trainer": 8,
+    "fetcher": 4,
     "misled": 2,
 }
 """Of a hundred frames, how many each target gets."""
@@ -49,7 +50,9 @@ MANIFESTS: list[Manifest] = [
     small_manifest(rounds=32),
     small_manifest(rounds=5, admission="ticket", method="fedrolex"),
     small_manifest(rounds=5, admission="pending", weighting="samples", min_peers=1),
+    small_manifest(rounds=5, pretrained="ab" * 32),
 ]
+"""The last one begins with a checkpoint."""
 
 
 class Finding(Exception):

@@ -26,7 +26,7 @@ from p2pfusion.protocol.access import (
     KnockFailed,
     Revoke,
 )
-from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import (
     Chunk,
@@ -35,7 +35,7 @@ from p2pfusion.protocol.messages import (
     StreamStart,
     Welcome,
 )
-from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
+from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.statements import sign_start
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.split.homes import Homes
@@ -62,12 +62,13 @@ TRAINING = (
     "Chunk",
     "Refusal",
 )
-
+FETCHING = ("StreamStart", "StreamStart", "Chunk", "Chunk", "Chunk", "Refusal")
+FETCHING += ("Facts", "Request", "Ping")
 
 TELLING = (
     *("joined", "newcomer-admitted", "newcomer-pending", "newcomer-denied"),
     *("incompatible", "denied", "revoked", "admitted", "catching-up"),
-    *("started", "round-sealed", "done"),
+    *("started", "fetching", "fetched", "round-sealed", "done"),
 )
 """Reports that say how deep a frame has got."""
 
@@ -129,6 +130,9 @@ class Fed:
         what = self.rng.random()
         if what < 0.2:
             return GUEST + "00" * 32
+        source = self._peer.exchange.fetching.source
+        if source is not None and what < 0.8:
+            return source  # nobody else can give it anything
         return self.author.speaker if what < 0.85 else self.author.anybody()
 
     def _handle(self, event: e.Event) -> list[e.Report]:
@@ -147,6 +151,10 @@ class Fed:
         if kind not in TRAINING:
             return
         exchange = self._peer.exchange
+        manifest = self._peer.manifest
+        if manifest is not None and manifest.pretrained:
+            name = bytes.fromhex(manifest.pretrained)
+            self.author.digests = [bytes(16), name[:16]]
         pulls = sorted(exchange.pulls._pulls)
         self.author.pulls = pulls[:9] or [1]
         facts = self._peer.gossip.facts
@@ -175,8 +183,20 @@ class Fed:
             self._handle(KnockFailed("host", 1, rng.choice(list(KNOCK_FAILURES))))
         if rng.random() < 0.1:
             self._handle(Introduced("host", 1, self.author.member(), bytes(32)))
+        self._begins()
         if peer.door.is_admin and rng.random() < 0.5:
             self._decides()
+
+    def _begins(self) -> None:
+        """Its daemon finds that what came is not the checkpoint, or all of it."""
+        rng, fetching = self.rng, self._peer.exchange.fetching
+        manifest = self._peer.manifest
+        if manifest is None or not manifest.pretrained:
+            return
+        if fetching.is_on and rng.random() < 0.3:
+            self._handle(e.BadCheckpoint())
+        if rng.random() < 0.02:
+            self._handle(e.HasCheckpoint(rng.choice((40, 4_000, 1 << 23, 1 << 40))))
 
     def _decides(self) -> None:
         rng, admission = self.rng, self._peer.door.admission
@@ -306,6 +326,19 @@ def trainer(rng: random.Random, author: Author) -> tuple[Peer, float]:
     return swarm.hosts[rng.choice(("p0", "p1"))].peer, swarm.now
 
 
+def fetcher(rng: random.Random, author: Author) -> tuple[Peer, float]:
+    """A member that lacks what the swarm begins with."""
+    peer = Peer(record("me"), NamedKey("me"), NAMES)
+    swarm = author.manifest.swarm_id
+    peer.gossip.adopt(author.manifest, credential("me", swarm, by="p0"))
+    peer.course.prepare()
+    peer.handle(e.LacksCheckpoint(), 0.0)
+    for name in ("p0", "p1", "m1"):
+        known = Facts((membership(record(name), swarm),))
+        peer.handle(e.Received("p0", known), 0.0)
+    return peer, 0.0
+
+
 def fed(rng: random.Random, authors: list[Author]) -> list[Target]:
     """All peers of one world. The first author's swarm is that of ``trainer``."""
     first, other = authors[0], rng.choice(authors)
@@ -314,5 +347,6 @@ def fed(rng: random.Random, authors: list[Author]) -> list[Target]:
         Fed("member", rng, other, member, MEETING),
         Fed("admin", rng, other, admin, MEETING),
         Fed("trainer", rng, first, trainer, TRAINING),
+        Fed("fetcher", rng, authors[-1], fetcher, FETCHING),
         Misled(rng),
     ]

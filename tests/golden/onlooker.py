@@ -66,7 +66,7 @@ def onlooker(swarm: Swarm, name: str, profile: Profile | None = None) -> Iterato
         node.now = lambda: swarm.now  # type: ignore[method-assign]
         node.started_at = 0.0
         manifest = host.peer.manifest
-        if manifest is not None:
+        if manifest is not None and not host.peer.exchange.fetching.is_on:
             store = node.state.open_store(manifest)
             node.payloads = Payloads(name, store, manifest.wire_dtype)
         for report in host.reports:

@@ -5,6 +5,7 @@ A builder makes the state the way it comes about: by events, in virtual time.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,6 +116,20 @@ def denied() -> Stage:
     swarm = _knocked()
     swarm.event("p0", Decided("p1", accepted=False))
     swarm.run(lambda: bool(swarm.hosts["p1"].reported("denied")))
+    return Stage(swarm, "p1")
+
+
+def fetching() -> Stage:
+    """In the middle of a file of six mebibytes."""
+    file = bytes(6 << 20)
+    name = hashlib.sha256(file).hexdigest()
+    swarm = Swarm(small_manifest(pretrained=name))
+    for number in range(2):
+        swarm.add(f"p{number}")
+    swarm.hosts["p0"].checkpoint = file
+    swarm.found("p0")
+    swarm.join("p1", by="p0")
+    swarm.run(lambda: len(swarm.hosts["p1"].arrived) >= 2 << 20)
     return Stage(swarm, "p1")
 
 
@@ -376,6 +391,7 @@ BUILDERS: dict[str, Callable[[], Stage]] = {
     "pending": pending,
     "stranger-waits": stranger_waits,
     "denied": denied,
+    "fetching": fetching,
     "waiting-start": waiting_start,
     "waiting-start-founder": waiting_start_founder,
     "waiting-epoch": waiting_epoch,

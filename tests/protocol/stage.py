@@ -165,6 +165,12 @@ class Host:
     offered_late: dict[int, int] = field(default_factory=dict)
     absent_here: bytes = b"\0"
     """Eight bits of the heads of streams of what others lack: set where it has none."""
+    checkpoint: bytes | None = None
+    """What its store began with, and what it gives to others as the checkpoint."""
+    arrived: bytearray = field(default_factory=bytearray)
+    """The checkpoint that it gets, so far."""
+    is_lost: bool = False
+    """Whether it was told that nobody can give it the checkpoint."""
     wakes_at: float = float("inf")
 
     def reported(self, kind: str) -> list[e.Report]:

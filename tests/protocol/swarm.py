@@ -21,6 +21,7 @@ from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import (
+    CHECKPOINT,
     TABLE,
     Chunk,
     Hello,
@@ -125,7 +126,7 @@ class Swarm:
         old = self.hosts[name]
         host = self._fresh(old)
         host.facts, host.saved, host.invites = old.facts, old.saved, old.invites
-        host.sealed = old.sealed
+        host.sealed, host.checkpoint = old.sealed, old.checkpoint
         saved = old.saved or (0, Homes.initial(self.manifest.layout))
         self.event(name, e.Resume(self.manifest, old.facts, *saved))
         host.peer.door.admission.restore(old.invites)
@@ -233,6 +234,11 @@ class Swarm:
                 if stream.hop == TABLE:
                     table = host.homes[stream.round_index].to_bytes()
                     payload = memoryview(table)[offset : offset + size]
+                elif stream.hop == CHECKPOINT:
+                    assert host.checkpoint is not None
+                    # Who claims to have more than there is makes it up.
+                    piece = host.checkpoint[offset : offset + size]
+                    payload = memoryview(piece.ljust(size, b"x"))
                 elif stream.hop != Hop.EXPORT:
                     host.sent_elements[stream.round_index] += size // 4
                 self._check_credit(host, effect)
@@ -249,8 +255,36 @@ class Swarm:
                 host.offered_late[number] = base
                 if host.next_training == number:
                     host.next_training = None
+            case e.Adopt() | e.KeepCheckpoint() | e.CheckCheckpoint():
+                self._begin_with(host, effect)
+            case e.NoCheckpoint():
+                host.is_lost = True
             case _:
                 self._record_effect(host, effect)
+
+    def _begin_with(
+        self, host: Host, effect: e.Adopt | e.KeepCheckpoint | e.CheckCheckpoint
+    ) -> None:
+        """The checkpoint that the swarm begins with, if its manifest names one."""
+        if isinstance(effect, e.KeepCheckpoint):
+            if effect.offset == 0:
+                host.arrived.clear()
+            assert effect.offset == len(host.arrived) < effect.total_bytes
+            host.arrived += effect.payload
+            return
+        assert host.checkpoint is None or isinstance(effect, e.Adopt)
+        if isinstance(effect, e.CheckCheckpoint):
+            digest = hashlib.sha256(host.arrived).hexdigest()
+            if digest != self.manifest.pretrained:
+                self.at(self.now, lambda: self.event(host.name, e.BadCheckpoint()))
+                return
+            host.checkpoint = bytes(host.arrived)
+        if not self.manifest.pretrained:
+            return
+        found: e.Event = e.LacksCheckpoint()
+        if host.checkpoint is not None:
+            found = e.HasCheckpoint(len(host.checkpoint))
+        self.at(self.now, lambda: self.event(host.name, found))
 
     def _train(self, host: Host) -> None:
         """One round at a time; of those that wait the newest."""
@@ -274,6 +308,7 @@ class Swarm:
     def _record_effect(self, host: Host, effect: e.Effect) -> None:
         match effect:
             case e.EnterRound(plan, homes):
+                assert not self.manifest.pretrained or host.checkpoint is not None
                 host.plans[plan.round_index] = plan
                 host.homes[plan.round_index] = homes
             case e.CloseReduction(number, instead_of):
@@ -310,6 +345,8 @@ class Swarm:
                     host.sealed.append(dict(details))
 
     def _size(self, host: Host, stream: e.StreamKey) -> tuple[int, bytes]:
+        if stream.hop == CHECKPOINT:
+            return host.peer.exchange.fetching.held_bytes, b""
         if stream.hop == TABLE:
             return len(host.homes[stream.round_index].to_bytes()), b""
         plan = host.plans[stream.round_index]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import typing
 
 import pytest
 
-from p2pfusion.protocol import access, results
+from p2pfusion.protocol import access, beginning, results
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
-from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
 from p2pfusion.protocol.messages import Goodbye
-from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
+from p2pfusion.protocol.peer import Peer
 from tests.protocol.names import NAMES, NamedKey, invitation, knocking, record
-from tests.protocol.swarm import described, small_manifest, started
+from tests.protocol.swarm import Swarm, described, small_manifest, started
 
 
 def declared() -> set[type]:
     return {
         kind
-        for part in (e, access, results)
+        for part in (e, access, beginning, results)
         for _, kind in inspect.getmembers(part, inspect.isclass)
         if kind.__module__ == part.__name__ and dataclasses.is_dataclass(kind)
     }
@@ -54,6 +55,8 @@ EVENTS: list[e.Event] = [
     e.Moved(0, 1.0),
     e.ExportRequested(1),
     e.FoundLacking(0, (), ()),
+    e.HasCheckpoint(5),
+    e.BadCheckpoint(),
     e.Stopping(),
 ]
 
@@ -90,7 +93,29 @@ def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     nothing = tuple(mask.astype("int32") for mask in lacking)
     swarm.event("p1", e.FoundLacking(12, lacking, nothing))
     swarm.run_to(swarm.now + 3.0)
-    seen = {line.split()[3].split("(")[0] for line in swarm.log}
+    seen = {kind for log in (swarm.log, _beginnings()) for kind in _kinds(log)}
     effects = {kind.__name__ for kind in typing.get_args(e.Effect)}
     assert effects <= seen
     assert described(e.Found(small_manifest())).startswith("Found ")
+
+
+def _kinds(log: list[str]) -> set[str]:
+    return {line.split()[3].split("(")[0] for line in log}
+
+
+def _beginnings() -> list[str]:
+    """One gets the checkpoint from the founder, and one that comes later cannot."""
+    file = b"what the swarm begins with"
+    name = hashlib.sha256(file).hexdigest()
+    swarm = Swarm(small_manifest(pretrained=name, min_peers=2))
+    for number in range(3):
+        swarm.add(f"p{number}")
+    swarm.hosts["p0"].checkpoint = file
+    swarm.found("p0")
+    swarm.join("p1", by="p0")
+    swarm.run(lambda: swarm.hosts["p1"].checkpoint == file)
+    for name in ("p0", "p1"):
+        swarm.hosts[name].checkpoint = file[::-1]
+    swarm.join("p2", by="p0")
+    swarm.run(lambda: swarm.hosts["p2"].is_lost)
+    return swarm.log

@@ -15,6 +15,7 @@ from p2pfusion.protocol.access import Introduced, JoinBy, KnockFailed
 from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import (
+    KNOCK_FAILURES,
     KNOCK_INTERVALS_S,
     MANIFESTS_AT_ONCE,
     NOBODY,
@@ -22,7 +23,7 @@ from p2pfusion.protocol.joining import (
     Way,
 )
 from p2pfusion.protocol.messages import ManifestPart, Refused, Welcome
-from p2pfusion.protocol.peer import KNOCK_FAILURES, Peer
+from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.statements import read_record
 from p2pfusion.security import proves
 from tests.protocol.names import (

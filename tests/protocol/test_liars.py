@@ -256,8 +256,8 @@ def test_another_table_than_the_format_allows_is_dropped() -> None:
     swarm.add("p7")
     swarm.join("p7", by="p0")
     host = swarm.hosts["p7"]
-    swarm.run(lambda: host.peer.exchange.table_source is not None)
-    source = host.peer.exchange.table_source or ""
+    swarm.run(lambda: host.peer.exchange.table.source is not None)
+    source = host.peer.exchange.table.source or ""
     pull = host.peer.exchange.pulls.of_hop(TABLE)[0]
     for message in (
         StreamStart(pull.number, 8, 0, b""),
@@ -266,8 +266,8 @@ def test_another_table_than_the_format_allows_is_dropped() -> None:
         swarm.event("p7", e.Received(source, message))
     (report,) = host.reported("protocol-error")
     assert "table of homes" in str(report.details["reason"])
-    swarm.run(lambda: host.peer.exchange.table_source is not None)
-    assert host.peer.exchange.table_source != source
+    swarm.run(lambda: host.peer.exchange.table.source is not None)
+    assert host.peer.exchange.table.source != source
     swarm.run_until_done()
 
 
@@ -276,8 +276,8 @@ def test_a_table_without_end_is_refused() -> None:
     swarm.add("p7")
     swarm.join("p7", by="p0")
     host = swarm.hosts["p7"]
-    swarm.run(lambda: host.peer.exchange.table_source is not None)
-    source = host.peer.exchange.table_source or ""
+    swarm.run(lambda: host.peer.exchange.table.source is not None)
+    source = host.peer.exchange.table.source or ""
     pull = host.peer.exchange.pulls.of_hop(TABLE)[0]
     head = StreamStart(pull.number, FAR, 0, b"")
     swarm.event("p7", e.Received(source, head))

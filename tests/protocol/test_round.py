@@ -174,7 +174,7 @@ def test_a_stream_of_another_kind_does_not_run_into_the_rounds_deadline() -> Non
     swarm.cut = lambda a, b, m: b == "p1" and isinstance(m, StreamStart)
     exchange = swarm.hosts["p1"].peer.exchange
     swarm.event("p1", e.ExportRequested(1))
-    exchange.pull_table("p0", round_of(swarm, "p1").number + 1, swarm.now)
+    exchange.table.begin("p0", round_of(swarm, "p1").number + 1, swarm.now)
     swarm.run_to(swarm.now + 15)
     assert all(key.hop != "export" for key in round_of(swarm, "p1").needs)
     assert len(swarm.hosts["p1"].assembled) == 1
