@@ -26,7 +26,7 @@ from p2pfusion.training.whole import whole_module
 
 
 class FullForwardTrainer(Trainer):
-    """Computes with the whole model, and trains only what is in the peer's split.
+    """Computes with the whole model, and trains only what the peer's split does.
 
     Everything outside the split keeps the values that the round began with. Costs what
     the whole model costs.
@@ -45,7 +45,7 @@ class FullForwardTrainer(Trainer):
         layout = self._setup.layout
         module = super()._module(Split.full(layout), read)
         for parameter, mask in zip(
-            module.parameters(), _masks(layout, split), strict=True
+            module.parameters(), _masks(layout, split.trained), strict=True
         ):
             parameter.register_hook(lambda gradient, mask=mask: gradient * mask)
         return module
@@ -56,7 +56,7 @@ class FullForwardTrainer(Trainer):
             np.ascontiguousarray(array[np.ix_(*map(numbers, segment.sets))])
             for array, segment in zip(
                 submodel.extract(module, layout, Split.full(layout)),
-                split.segments(layout),
+                split.trained.segments(layout),
                 strict=True,
             )
         ]

@@ -432,6 +432,14 @@ def test_a_full_forward_pass_of_the_full_split_is_the_plain_training() -> None:
     assert plain["curve"] == control["curve"]
 
 
+def test_a_full_forward_pass_trains_no_layer_that_is_frozen() -> None:
+    """Who finetunes holds all layers, so it is what finetuning does anyway."""
+    tuned: Data = {**DEEP, "method": "layer-finetune", "split_fraction": "1/2"}
+    plain, forward = result(**tuned), result(**tuned, full_forward=True)
+    for one, other in zip(plain["curve"], forward["curve"], strict=True):  # type: ignore[call-overload]
+        assert one["test_loss"] == pytest.approx(other["test_loss"], rel=1e-5)
+
+
 def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
     cost = "train_flops_per_peer_round"
     whole, control = result(method="fedavg"), result(full_forward=True)
