@@ -41,7 +41,10 @@ LANGUAGE = Task(
         **{"--vocabulary": '{"level": "byte"}', "--optimiser": "adamw"},
         **{"--limit": 2000, "--limit-test": 1000, "--rounds": 20},
     },
-    rates={"whole": 0.002, "split": 0.002},
+    rates={
+        **{"whole": 0.002, "split": 0.01, "tune-all": 0.002, "short": 0.002},
+        **{"lora": 0.02, "short-lora": 0.02},
+    },
     higher_is_better=False,
 )
 """A small language model for another kind of text (``finetuning_quality.py``)."""

@@ -16,8 +16,6 @@ outside the package (``benchmarks/lora``). Runs are kept with those of ``methods
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -25,15 +23,14 @@ from arms import ARMS, SETS, TASKS
 from depth_arms import BLOCKS_OF_LM, LM, pretrained
 from runs import (
     PEERS,
-    ROOT,
     Found,
     Run,
     asked,
     collected,
     do,
-    environment,
     paired,
     spread,
+    train_once,
 )
 from runs import scores as scores_of
 
@@ -64,18 +61,8 @@ HEAD = (
 
 def pretrain(blocks: int) -> None:
     """Makes the checkpoint of so many blocks, if it is not there."""
-    path = ROOT / pretrained(blocks)
-    if path.exists():
-        return
-    path.parent.mkdir(exist_ok=True)
-    told = {
-        **PRETRAINING,
-        "--model-arguments": json.dumps({**LM, "layers": blocks}),
-        "--save": path,
-    }
-    words = [str(word) for pair in told.items() for word in pair]
-    command = [sys.executable, str(ROOT / "cli.py"), "sim", "--train", *words]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment())
+    model = {"--model-arguments": json.dumps({**LM, "layers": blocks})}
+    train_once(pretrained(blocks), {**PRETRAINING, **model})
 
 
 def chosen(seeds: int) -> Iterator[Run]:

@@ -15,23 +15,20 @@ the first arm of a seed has ended, and at a third of that. Runs are kept with th
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS
 from runs import (
-    ROOT,
     Found,
     Run,
     asked,
     collected,
     do,
-    environment,
     known,
     paired,
     spread,
+    train_once,
 )
 
 TASK, PEERS, WHOLE = "unequal", 8, Fraction(1)
@@ -55,21 +52,15 @@ def chosen(seeds: int) -> Iterator[Run]:
 def warm(seed: int) -> None:
     """Makes the model that a seed's runs begin with, if it is not there."""
     run, task = Run(TASK, FLOOR, WHOLE, seed), TASKS[TASK]
-    path = ROOT / run.pretrained
-    if path.exists():
-        return
-    path.parent.mkdir(exist_ok=True)
     told = {
         **{"--method": "fedavg", "--split-fraction": "1", "--partition": "iid"},
         **{"--model": task.model, "--model-arguments": json.dumps(task.arguments)},
         **{"--data": task.data, "--limit": 4000, "--limit-test": 2000},
         **{"--objective": "exits", "--optimiser": "adamw", "--learning-rate": 0.001},
         **{"--peers": 1, "--shares": 20, "--rounds": 10, "--eval-every": 10},
-        **{"--seed": seed, "--save": path},
+        "--seed": seed,
     }
-    words = [str(word) for pair in told.items() for word in pair]
-    command = [sys.executable, str(ROOT / "cli.py"), "sim", "--train"]
-    subprocess.run([*command, *words], check=True, cwd=ROOT, env=environment())
+    train_once(run.pretrained, told)
 
 
 def at(found: Found, time_s: float) -> tuple[float, int]:

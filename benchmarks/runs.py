@@ -147,6 +147,18 @@ KEPT = (
 )
 
 
+def train_once(checkpoint: str, told: Mapping[str, object]) -> None:
+    """Makes a checkpoint, by its path from the repository's root, with these options of
+    the command, unless it is there."""
+    path = ROOT / checkpoint
+    if path.exists():
+        return
+    path.parent.mkdir(exist_ok=True)
+    words = [str(word) for pair in {**told, "--save": path}.items() for word in pair]
+    command = [sys.executable, str(ROOT / "cli.py"), "sim", "--train", *words]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment())
+
+
 def known() -> dict[tuple[str, ...], Found]:
     """All runs that were ever done, by what they were told."""
     if not RESULTS.exists():
