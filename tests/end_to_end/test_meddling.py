@@ -34,7 +34,7 @@ from tests.end_to_end.swarm import (
     swarms,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 MEDDLED = 64
 """Rounds of a swarm with somebody in the middle: enough for all that is tried."""

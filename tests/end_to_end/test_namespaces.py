@@ -195,6 +195,7 @@ def assert_shut_out(stranger: Daemon, told: str) -> None:
     assert not (stranger.home / "swarm" / "manifest.msgpack").exists()
 
 
+@pytest.mark.soak
 def test_the_same_search_hears_everything_of_a_plain_swarm(
     net: Network, swarm: Swarm, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_the_values_on_the_wire_are_those_of_the_plan(finished: list[Daemon]) ->
     assert_bytes_as_planned(finished)
 
 
+@pytest.mark.soak
 def test_a_larger_swarm_sends_no_more_per_peer(swarm: Swarm) -> None:
     daemons = swarm.start(8, method="msfusion", rounds=2, local_steps=2)
     for daemon in daemons:
@@ -80,6 +81,7 @@ def test_a_larger_swarm_sends_no_more_per_peer(swarm: Swarm) -> None:
     assert_bytes_as_planned(daemons)
 
 
+@pytest.mark.soak
 def test_streams_longer_than_their_credit_arrive_to_the_byte(
     swarm: Swarm, tmp_path: Path
 ) -> None:
@@ -192,7 +194,9 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
     return [values.numpy() for values in model]
 
 
-@pytest.mark.parametrize("method", ["fedavg", "msfusion"])
+@pytest.mark.parametrize(
+    "method", ["fedavg", pytest.param("msfusion", marks=pytest.mark.soak)]
+)
 def test_with_whole_models_the_swarm_is_federated_averaging(
     swarm: Swarm, tmp_path: Path, method: str
 ) -> None:
