@@ -46,7 +46,8 @@ test: $(STAMP)
 # What starts many processes and is no core path, and what takes minutes each: sieges,
 # bad networks, power failures, rarer methods, churn, fuzzing at length.
 soak: $(STAMP)
-	@$(ONE_THREAD) $(BIN)/python -m pytest --soak -n 2 --dist loadscope $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest --soak -n 2 --dist loadscope \
+	  --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --target-version py311 --select $(RUFF_RULES) .
