@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from p2pfusion.daemon.presets import suited
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.transfer import STALLED_RETRY_S, WINDOW_BYTES
 from tests.end_to_end.swarm import (
@@ -123,7 +124,7 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
         "method": "msfusion",
         "rounds": ROUNDS,
     }
-    course = Course.create(Experiment.of(fields), tmp_path)
+    course = Course.create(Experiment.of(suited(fields)), tmp_path)
     course.run(lambda message: None)
     found = exported(finished[1], tmp_path / "model.safetensors")
     (runner,) = course.swarms
@@ -201,7 +202,8 @@ def test_with_whole_models_the_swarm_is_federated_averaging(
     swarm: Swarm, tmp_path: Path, method: str
 ) -> None:
     whole = {"split_fraction": 1.0}
-    daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole)
+    none = {"outer_momentum": 0.0}
+    daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole, **none)
     for daemon in daemons:
         daemon.wait("done")
     packed = str(daemons[0].ask("plan")["manifest"])
