@@ -17,8 +17,8 @@ endif
 
 help:
 	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
-	@echo "make test    the whole test suite (ARGS=\"-m 'not slow'\" for the quick part)"
-	@echo "make soak    the tests that take minutes each"
+	@echo "make test    the tests of every part (ARGS=\"-m 'not slow'\" for the quick ones)"
+	@echo "make soak    the tests that make test leaves out: many processes, or minutes each"
 	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
 	@echo "make sim     a thousand simulated swarms in which things go wrong"
 	@echo "make bench   every script in benchmarks/"
@@ -43,9 +43,11 @@ test: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadscope \
 	  --no-loadscope-reorder $(ARGS)
 
-# What takes minutes each: churn with real processes, fuzzing at length.
+# What starts many processes and is no core path, and what takes minutes each: sieges,
+# bad networks, power failures, rarer methods, churn, fuzzing at length.
 soak: $(STAMP)
-	@$(ONE_THREAD) $(BIN)/python -m pytest --soak -n 2 --dist loadscope $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest --soak -n 2 --dist loadscope \
+	  --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --target-version py311 --select $(RUFF_RULES) .

@@ -49,7 +49,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``pytest tests/golden --rewrite-golden``, then look at the difference.
 
-    ``--soak`` runs what takes minutes, and nothing else.
+    ``--soak`` runs what is marked so, and nothing else.
     """
     parser.addoption(
         "--soak", action="store_true", help="run the tests marked soak, and only them"

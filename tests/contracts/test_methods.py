@@ -105,7 +105,7 @@ def check_split(
 
 
 @every_method
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(context=contexts(), round_index=round_indices)
 def test_splits_fit_the_layout(
     name: str, arguments: dict[str, object], context: PlanContext, round_index: int
@@ -117,7 +117,7 @@ def test_splits_fit_the_layout(
 
 
 @every_method
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(context=contexts(), round_index=round_indices)
 def test_every_peer_computes_the_same_splits(
     name: str, arguments: dict[str, object], context: PlanContext, round_index: int
@@ -137,7 +137,7 @@ def test_every_peer_computes_the_same_splits(
 
 
 @every_method
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(context=contexts(), round_index=round_indices, data=st.data())
 def test_with_split_fraction_one_a_peer_has_everything(
     name: str,

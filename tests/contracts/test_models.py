@@ -205,6 +205,7 @@ def test_an_eighth_of_every_axis_can_be_trained(model: Model) -> None:
 
 @models
 @projections
+@settings(max_examples=20)
 @given(data=st.data())
 def test_every_sub_module_has_the_shapes_of_its_split(
     model: Model, projection: int, data: st.DataObject

@@ -29,7 +29,17 @@ def pair() -> Iterator[tuple[Running, Running]]:
         yield nodes
 
 
-def test_two_nodes_exchange_a_round_and_count_its_bytes(
+def test_two_nodes_exchange_a_round_and_survive_what_members_say(
+    pair: tuple[Running, Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one pair, since none of these leaves anything that another looks at."""
+    assert_the_manifest_on_disk_is_the_swarm(pair)
+    assert_a_round_is_exchanged_and_its_bytes_are_counted(pair)
+    assert_an_impossible_address_is_only_out_of_reach(pair, caplog)
+    assert_any_bytes_of_a_member_are_survived(pair)
+
+
+def assert_a_round_is_exchanged_and_its_bytes_are_counted(
     pair: tuple[Running, Running],
 ) -> None:
     turn_all(pair, lambda: all(n.node.history.rounds(1) for n in pair))
@@ -106,7 +116,7 @@ def test_a_head_with_wrong_marks_is_refused_before_its_values_come(
     np.testing.assert_array_equal(node.payloads.store.versions(0), versions)
 
 
-def test_any_bytes_of_a_member_are_survived(pair: tuple[Running, Running]) -> None:
+def assert_any_bytes_of_a_member_are_survived(pair: tuple[Running, Running]) -> None:
     node, other = pair[0].node, pair[1].node
     victim = node.peer.gossip.me
     good = encode(Ping(1, 0, bytes(16)))
@@ -124,7 +134,7 @@ def unsealed(node: Node) -> int:
     return sum(dropped[reason] for reason in dropped if "a sealed" in reason)
 
 
-def test_a_member_with_an_impossible_address_is_only_out_of_reach(
+def assert_an_impossible_address_is_only_out_of_reach(
     pair: tuple[Running, Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     node = pair[0].node
@@ -175,6 +185,8 @@ def test_a_trainer_that_dies_costs_a_round_and_not_the_peer() -> None:
         assert made.ask("status")["self"]["trainer"] in ("ready", "training")  # type: ignore[index]
 
 
-def test_the_manifest_on_disk_is_the_swarm(pair: tuple[Running, Running]) -> None:
+def assert_the_manifest_on_disk_is_the_swarm(
+    pair: tuple[Running, Running],
+) -> None:
     found = [n.node.state.load_manifest() for n in pair]
     assert isinstance(found[0], Manifest) and found[0] == found[1]

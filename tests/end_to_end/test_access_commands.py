@@ -128,6 +128,7 @@ def test_a_swarm_by_ticket_from_the_invitation_to_putting_out(
     assert ann.run("status", "--json").data["security"]["revoked"] == 1  # type: ignore[index]
 
 
+@pytest.mark.soak
 def test_tickets_that_let_nobody_in(homes: Homes, tmp_path: Path) -> None:
     ann, bob = homes("ann"), homes("bob")
     address = began(ann, founder(tmp_path), "--name", "ann")
@@ -224,6 +225,7 @@ def _until_waiting(program: Program, count: int) -> list[dict[str, object]]:
             return found
 
 
+@pytest.mark.soak
 def test_an_open_swarm_and_two_peers_of_one_name(homes: Homes, tmp_path: Path) -> None:
     ann, bob, cat = homes("ann"), homes("bob"), homes("cat")
     swarm = SWARM.replace("min_peers = 2", "min_peers = 3") + 'admission = "open"\n'
@@ -257,6 +259,7 @@ def test_a_start_that_would_be_unsafe_is_refused(homes: Homes, tmp_path: Path) -
     assert_refused(program.run("start"), 8, f"{key}: not a device key")
 
 
+@pytest.mark.soak
 def test_the_demo_can_do_without_encryption_and_says_so(
     homes: Homes, tmp_path: Path
 ) -> None:

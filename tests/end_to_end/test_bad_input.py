@@ -50,6 +50,11 @@ POLLS = 200
 POLL_S = 0.1
 
 
+def soaking(*values: object) -> object:
+    """A case that only ``make soak`` looks at."""
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
 def two_free_ports() -> int:
     """A port that is free, and so is the next."""
     while True:
@@ -135,6 +140,7 @@ def stranger() -> Iterator[Stranger]:
 # --- Places that are taken, and addresses without anybody ----------------------------
 
 
+@pytest.mark.soak
 def test_a_second_daemon_in_a_home_and_a_taken_port_are_conflicts(swarm: Swarm) -> None:
     first, second = swarm.add(data=DIGITS), swarm.add(data=DIGITS)
     first.start()
@@ -150,6 +156,7 @@ def test_a_second_daemon_in_a_home_and_a_taken_port_are_conflicts(swarm: Swarm) 
     assert first.ask("status")["daemon"]["pid"] == first.pid  # type: ignore[index]
 
 
+@pytest.mark.soak
 def test_an_address_where_nobody_answers_is_waited_for(swarm: Swarm) -> None:
     port = two_free_ports()
     address = f"127.0.0.1:{port}"
@@ -173,6 +180,7 @@ def test_an_address_where_nobody_answers_is_waited_for(swarm: Swarm) -> None:
     assert late.ask("status")["joining"] == []
 
 
+@pytest.mark.soak
 def test_the_command_join_says_what_it_waited_for_and_goes_on(swarm: Swarm) -> None:
     address = f"127.0.0.1:{two_free_ports()}"
     late = swarm.add(data=DIGITS)
@@ -209,6 +217,7 @@ def swarm_id(daemon: Daemon) -> object:
 # --- Other swarms and other versions -------------------------------------------------
 
 
+@pytest.mark.soak
 def test_a_start_that_expects_another_swarm_ends_and_names_the_key(
     swarm: Swarm,
 ) -> None:
@@ -228,6 +237,7 @@ def test_a_start_that_expects_another_swarm_ends_and_names_the_key(
     assert founder.ask("status")["self"]["role"] == "founder"  # type: ignore[index]
 
 
+@pytest.mark.soak
 def test_a_home_of_another_swarm_is_a_conflict_that_names_the_key(
     swarm: Swarm,
 ) -> None:
@@ -275,6 +285,7 @@ def test_a_swarm_of_another_version_ends_a_start_that_joins_it(
     assert "same version" in line
 
 
+@pytest.mark.soak
 def test_a_swarm_of_another_version_fails_the_command_and_not_the_daemon(
     swarm: Swarm, stranger: Stranger
 ) -> None:
@@ -295,7 +306,7 @@ def test_a_swarm_of_another_version_fails_the_command_and_not_the_daemon(
 
 @pytest.mark.parametrize(
     "change",
-    [{"host": "no such host!"}, {"host": "a" * 200 + ":"}],
+    [{"host": "no such host!"}, soaking({"host": "a" * 200 + ":"})],
     ids=["words", "colon"],
 )
 def test_a_record_that_cannot_be_dialled_hurts_nobody(
@@ -319,10 +330,10 @@ def test_a_record_that_cannot_be_dialled_hurts_nobody(
     [
         ({"split_fraction": 0.001}, DIGITS, {}, 8, ["0.toml", "too small", "h1"]),
         ({}, {"kind": "npz", "path": "{root}/bad.npz"}, {}, 8, ["bad.npz"]),
-        ({}, {"kind": "npz", "path": "{root}/none.npz"}, {}, 8, ["none.npz"]),
-        ({}, {"kind": "nope"}, {}, 8, ["nope"]),
+        soaking({}, {"kind": "npz", "path": "{root}/none.npz"}, {}, 8, ["none.npz"]),
+        soaking({}, {"kind": "nope"}, {}, 8, ["nope"]),
         ({}, DIGITS, {"model": "nope"}, 8, ["nope"]),
-        ({"device": "nope"}, DIGITS, {}, 8, ["nope"]),
+        soaking({"device": "nope"}, DIGITS, {}, 8, ["nope"]),
     ],
     ids=["fraction", "corrupt", "missing", "kind", "model", "device"],
 )
@@ -357,23 +368,24 @@ def test_a_corrupt_record_is_named(swarm: Swarm) -> None:
     assert code == 8 and "data.npz" in line and "13" in line
 
 
-@pytest.mark.parametrize(
-    "name", ["manifest.msgpack", "facts.msgpack", "progress.bin", "store/store.json"]
-)
-def test_a_damaged_file_of_the_swarm_is_named(swarm: Swarm, name: str) -> None:
+def test_a_damaged_file_of_the_swarm_is_named(swarm: Swarm) -> None:
     daemon = swarm.add(data=DIGITS, swarm={**QUICK, "rounds": 1})
     daemon.start()
     daemon.wait("done")
     daemon.ask("stop")
     daemon.ended()
-    damaged = daemon.home / "swarm" / name
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 0x41
-    damaged.write_bytes(content)
-    daemon.launch()
-    code, line = daemon.ended()
-    assert code == 11 and str(damaged) in line, daemon.errors()
+    files = ("manifest.msgpack", "facts.msgpack", "progress.bin", "store/store.json")
+    for damaged in (daemon.home / "swarm" / name for name in files):
+        content = damaged.read_bytes()
+        changed = bytearray(content)
+        changed[len(changed) // 2] ^= 0x41
+        damaged.write_bytes(changed)
+        daemon.launch()
+        code, line = daemon.ended()
+        assert code == 11 and str(damaged) in line, daemon.errors()
+        damaged.write_bytes(content)
     assert "Traceback" not in daemon.errors()
+    daemon.start()  # with all of them mended it goes on
 
 
 # --- Questions to the daemon ---------------------------------------------------------

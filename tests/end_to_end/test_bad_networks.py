@@ -17,7 +17,7 @@ from tests.end_to_end.inspection import number_of_round
 from tests.end_to_end.namespaces import Line, Network, network, why_not
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, swarms
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.soak]
 
 BAD = Line(delay_s=0.08, loss=0.02, bits_per_s=20e6)
 """A home far away: 160 ms there and back, and a packet in fifty is lost."""
@@ -101,7 +101,6 @@ def says(daemon: Daemon, text: str) -> bool:
     return text in json.dumps(daemon.ask("status"))
 
 
-@pytest.mark.soak
 def test_of_a_swarm_in_two_parts_the_larger_goes_on_and_the_other_waits_and_returns(
     net: Network, swarm: Swarm, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from p2pfusion.store import read_checkpoint
 from tests.end_to_end.swarm import QUICK, Swarm, share
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 ROUNDS = 4
 SETTINGS = {

@@ -14,7 +14,7 @@ from p2pfusion.methods import announcing
 from p2pfusion.store import read_checkpoint
 from tests.end_to_end.swarm import QUICK, Swarm, share
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 FRACTIONS = (1.0, 0.5, 0.5)
 SETTINGS = {

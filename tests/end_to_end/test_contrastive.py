@@ -55,6 +55,7 @@ def losses(daemon: Daemon) -> list[float]:
     return [float(str(r["loss"])) for r in found]
 
 
+@pytest.mark.soak
 def test_the_objective_of_a_swarm_is_what_its_daemons_train(swarm: Swarm) -> None:
     """Two swarms of one peer and one seed: their losses part in the second round."""
     settings = {
@@ -76,6 +77,7 @@ def test_the_objective_of_a_swarm_is_what_its_daemons_train(swarm: Swarm) -> Non
     assert third[0] != third[1]
 
 
+@pytest.mark.soak
 def test_a_swarm_by_preset_trains_and_a_wrong_one_is_not_founded(swarm: Swarm) -> None:
     settings = {**QUICK, "preset": "paper"}
     made = swarm.add(data=share(0, 2), swarm={**settings, "min_peers": 2})

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfusion.daemon.presets import suited
 from p2pfusion.simulation.design import Experiment
 from p2pfusion.simulation.experiment import Course
 from tests.end_to_end.swarm import DIRICHLET, Daemon, Swarm, exported
@@ -126,7 +127,7 @@ def test_daemons_train_the_curve_of_the_runner(
         "limit": task.limit,
         "limit_test": 64,
     }
-    course = Course.create(Experiment.of(fields), tmp_path)
+    course = Course.create(Experiment.of(suited(fields)), tmp_path)
     course.run(lambda message: None)
 
     by_round = zip(*told, strict=True)

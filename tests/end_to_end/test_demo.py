@@ -75,9 +75,8 @@ def test_a_killed_peer_comes_back_and_the_demo_ends(
     assert_nothing_left(program)
 
 
-@pytest.mark.parametrize(
-    "method", ["lw-fedssl", pytest.param("prog-fedssl", marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("method", ["lw-fedssl", "prog-fedssl"])
 def test_layers_are_trained_without_labels_and_a_killed_peer_catches_up(
     program: Program, tmp_path: Path, method: str
 ) -> None:
@@ -119,7 +118,10 @@ def test_a_pretrained_model_is_trained_on_though_a_peer_is_killed(
 
 @pytest.mark.parametrize(
     ("after", "number"),
-    [("Starting 4 daemons", signal.SIGINT), ("Round ", signal.SIGTERM)],
+    [
+        pytest.param("Starting 4 daemons", signal.SIGINT, marks=pytest.mark.soak),
+        ("Round ", signal.SIGTERM),
+    ],
 )
 def test_an_interrupt_leaves_no_process_and_no_file(
     program: Program, tmp_path: Path, after: str, number: signal.Signals
@@ -137,6 +139,7 @@ def test_an_interrupt_leaves_no_process_and_no_file(
     assert_nothing_left(program, patience_s=10)
 
 
+@pytest.mark.soak
 def test_a_second_interrupt_does_not_stop_the_clearing_up(
     program: Program, tmp_path: Path
 ) -> None:

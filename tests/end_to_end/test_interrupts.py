@@ -98,13 +98,18 @@ def when_all_is_done(swarm: Swarm) -> Daemon:
     return daemon
 
 
-BEFORE_READY = [while_it_is_loaded, while_its_home_is_opened]
+def at_length(moment: Moment) -> object:
+    """A moment that only ``make soak`` looks at."""
+    return pytest.param(moment, marks=pytest.mark.soak)
+
+
+BEFORE_READY = [at_length(while_it_is_loaded), while_its_home_is_opened]
 MOMENTS = [
-    without_a_swarm,
-    before_the_start,
+    at_length(without_a_swarm),
+    at_length(before_the_start),
     while_it_trains,
-    while_it_exchanges,
-    when_all_is_done,
+    at_length(while_it_exchanges),
+    at_length(when_all_is_done),
 ]
 
 
@@ -152,6 +157,7 @@ def test_ctrl_c_ends_a_start_whose_exit_code_tells_whether_it_was_ready(
     assert daemon.ask("status")["daemon"]
 
 
+@pytest.mark.soak
 def test_ctrl_c_at_a_start_in_the_background_leaves_no_daemon_behind(
     swarm: Swarm,
 ) -> None:
@@ -171,6 +177,7 @@ def test_ctrl_c_at_a_start_in_the_background_leaves_no_daemon_behind(
     daemon.start()
 
 
+@pytest.mark.soak
 def test_power_failures_in_a_row_cost_only_the_rounds_under_way(swarm: Swarm) -> None:
     daemons = swarm.start(2, **{**SETTINGS, "rounds": 60})
     founder, victim = daemons
@@ -195,6 +202,7 @@ def number(daemon: Daemon) -> int:
     return int(found["number"])
 
 
+@pytest.mark.soak
 def test_typing_the_same_command_again_harms_nothing(swarm: Swarm) -> None:
     founder, other = swarm.start(2, **{**SETTINGS, "rounds": 40})
     program = Program(other.home, swarm.mark)

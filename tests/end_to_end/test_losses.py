@@ -46,6 +46,7 @@ def test_a_killed_peer_is_missed_by_name_and_comes_back(
     assert len(back) > 2
 
 
+@pytest.mark.soak
 def test_a_peer_that_stops_and_starts_is_missed_for_that_long_only(
     swarm: Swarm,
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_peer_that_stops_and_starts_is_missed_for_that_long_only(
     assert founder.rounds()[-1]["contributors"] == ["p0", "p1"]
 
 
+@pytest.mark.soak
 def test_a_founder_that_stops_before_the_start_still_starts_the_swarm(
     swarm: Swarm,
 ) -> None:
@@ -92,7 +94,10 @@ def test_exports_come_one_at_a_time_and_never_by_halves(
     founder, other = swarm.start(2, rounds=2)
     for daemon in (founder, other):
         daemon.wait("done")
-    founder.ask("export", path=str(tmp_path / "model"))
+    told: list[Mapping[str, object]] = []
+    path = str(tmp_path / "model")
+    founder.client.call("export", timeout_s=30, on_event=told.append, path=path)
+    assert_tells_how_far_it_is(told)
     os.kill(other.pid, signal.SIGSTOP)  # what lives there does not come now
     with ThreadPoolExecutor(2) as pool:
         asked = [
@@ -113,13 +118,7 @@ def test_exports_come_one_at_a_time_and_never_by_halves(
     read_checkpoint(tmp_path / "model")
 
 
-def test_an_export_tells_how_far_it_is(swarm: Swarm, tmp_path: Path) -> None:
-    founder, other = swarm.start(2, rounds=2)
-    for daemon in (founder, other):
-        daemon.wait("done")
-    told: list[Mapping[str, object]] = []
-    path = str(tmp_path / "model")
-    founder.client.call("export", timeout_s=30, on_event=told.append, path=path)
+def assert_tells_how_far_it_is(told: list[Mapping[str, object]]) -> None:
     assert told
     for event in told:
         done, total = event["done_bytes"], event["total_bytes"]
@@ -127,6 +126,7 @@ def test_an_export_tells_how_far_it_is(swarm: Swarm, tmp_path: Path) -> None:
         assert 0 <= done <= total and total > 0
 
 
+@pytest.mark.soak
 def test_an_export_without_a_peer_names_it_and_leaves_no_file(
     swarm: Swarm, tmp_path: Path
 ) -> None:
@@ -142,6 +142,7 @@ def test_an_export_without_a_peer_names_it_and_leaves_no_file(
     assert founder.ask("export", path=str(tmp_path / "model"))["peers"] == 2
 
 
+@pytest.mark.soak
 def test_a_second_copy_makes_up_for_a_peer_that_is_gone_for_good(
     swarm: Swarm, tmp_path: Path
 ) -> None:

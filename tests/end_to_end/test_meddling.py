@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfusion.daemon.presets import suited
 from p2pfusion.store import read_checkpoint
 from p2pfusion.transport.connection import PREFIX
 from tests.end_to_end.inspection import (
@@ -34,7 +35,7 @@ from tests.end_to_end.swarm import (
     swarms,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 MEDDLED = 64
 """Rounds of a swarm with somebody in the middle: enough for all that is tried."""
@@ -131,7 +132,8 @@ def assert_as_computed_alone(daemon: Daemon, path: Path) -> None:
         "data": {"kind": "digits"},
         "partition": DIRICHLET,
     }
-    course = Course.create(Experiment.of({**settings, **alone}), path / "alone")
+    experiment = Experiment.of(suited({**settings, **alone}))
+    course = Course.create(experiment, path / "alone")
     course.run(lambda message: None)
     (runner,) = course.swarms
     daemon.ask("export", path=str(path / "model"))

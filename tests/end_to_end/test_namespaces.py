@@ -91,8 +91,9 @@ def values_of(daemon: Daemon, path: Path) -> Iterator[Windows]:
     model, _ = read_checkpoint(target)
     yield from map(windows_of_values, model.values())
     kept = daemon.home / "swarm"
-    for file in [*kept.glob("store/*"), *kept.glob("offers/*")]:
-        yield windows(file.read_bytes(), step=FLOAT_BYTES)
+    for file in [*kept.glob("store/*"), *kept.glob("offers/**/*")]:
+        if file.is_file():
+            yield windows(file.read_bytes(), step=FLOAT_BYTES)
 
 
 def numbers_of(daemon: Daemon) -> Iterator[float]:
@@ -195,6 +196,7 @@ def assert_shut_out(stranger: Daemon, told: str) -> None:
     assert not (stranger.home / "swarm" / "manifest.msgpack").exists()
 
 
+@pytest.mark.soak
 def test_the_same_search_hears_everything_of_a_plain_swarm(
     net: Network, swarm: Swarm, tmp_path: Path
 ) -> None:

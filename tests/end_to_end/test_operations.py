@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -9,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from p2pfusion.cli.main import COMMANDS, SUBCOMMANDS
+from p2pfusion.store.checksum import file_hash
 from tests.end_to_end.programs import (
     PATIENCE_S,
     Program,
@@ -189,11 +193,37 @@ def test_commands_that_need_no_daemon(tmp_path: Path) -> None:
     assert program.run("sim", *options).data["violations"] == []
     assert program.run("version").out.startswith("p2pfusion ")
     assert program.run("split", "show", "--method", "fedavg", "--peers", "2").code == 0
+    file = tmp_path / "begins.safetensors"
+    save_file({"w": np.zeros(3, np.float32)}, file)
+    added = program.run("pool", "add", str(file))
+    assert (added.code, added.out.strip()) == (0, file_hash(file)), added
+    (listed,) = program.run("pool", "ls", "--json").data["pool"]  # type: ignore[misc]
+    assert listed["hash"] == file_hash(file) and listed["verified"] is True
 
 
-def test_every_command_is_run_as_a_process_by_some_test() -> None:
-    here = Path(__file__).parent
-    texts = "\n".join(path.read_text() for path in here.glob("*.py"))
+def is_soak(node: ast.stmt) -> bool:
+    """Whether a statement is, or says of its file, what only ``make soak`` runs."""
+    if isinstance(node, ast.FunctionDef):
+        return any(ast.unparse(d) == "pytest.mark.soak" for d in node.decorator_list)
+    return ast.unparse(node).startswith("pytestmark") and "soak" in ast.unparse(node)
+
+
+def run_by_make_test(path: Path) -> str:
+    """The text of a file without the tests that ``make test`` leaves out."""
+    text = path.read_text()
+    lines, body = text.splitlines(), ast.parse(text).body
+    for node in filter(is_soak, body):
+        if not isinstance(node, ast.FunctionDef):
+            return ""
+        assert node.end_lineno is not None
+        lines[node.lineno - 1 : node.end_lineno] = [""] * (
+            node.end_lineno - node.lineno + 1
+        )
+    return "\n".join(lines)
+
+
+def test_every_command_is_run_as_a_process_by_some_test_of_make_test() -> None:
+    texts = "\n".join(map(run_by_make_test, Path(__file__).parent.glob("*.py")))
     for name in COMMANDS:
         for rest in SUBCOMMANDS.get(name, ("",)):
             words = f'"{name}", "{rest}"' if rest else f'"{name}"'

@@ -75,6 +75,7 @@ def test_a_method_from_outside_is_planned_trained_and_simulated(tmp_path: Path) 
     assert "did you mean 'cells'?" in wrong.out + wrong.err
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("installed")
 def test_daemons_train_by_a_method_from_outside(swarm: Swarm, tmp_path: Path) -> None:
     settings = {**QUICK, "method": "turns", "min_peers": 2}

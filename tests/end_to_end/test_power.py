@@ -20,7 +20,7 @@ from p2pfusion.store import Store, read_checkpoint
 from p2pfusion.store.cells import Cells
 from tests.end_to_end.swarm import Daemon, Swarm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 PEERS = 3
 ROUNDS = 16

@@ -15,7 +15,7 @@ from tests.end_to_end.inspection import connections, identity, keys, ports
 from tests.end_to_end.programs import Program
 from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, share
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 ROUNDS_PER_EPOCH = 10
 """Some rounds lie between a revocation and the epoch from which it counts."""

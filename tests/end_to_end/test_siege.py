@@ -40,7 +40,7 @@ from tests.end_to_end.inspection import (
 )
 from tests.end_to_end.swarm import Daemon, Swarm, swarms
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.soak]
 
 PATIENCE_S = 240.0
 ENDLESS = 100_000

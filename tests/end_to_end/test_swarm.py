@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from p2pfusion.daemon.presets import suited
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.transfer import STALLED_RETRY_S, WINDOW_BYTES
 from tests.end_to_end.swarm import (
@@ -73,6 +74,7 @@ def test_the_values_on_the_wire_are_those_of_the_plan(finished: list[Daemon]) ->
     assert_bytes_as_planned(finished)
 
 
+@pytest.mark.soak
 def test_a_larger_swarm_sends_no_more_per_peer(swarm: Swarm) -> None:
     daemons = swarm.start(8, method="msfusion", rounds=2, local_steps=2)
     for daemon in daemons:
@@ -80,6 +82,7 @@ def test_a_larger_swarm_sends_no_more_per_peer(swarm: Swarm) -> None:
     assert_bytes_as_planned(daemons)
 
 
+@pytest.mark.soak
 def test_streams_longer_than_their_credit_arrive_to_the_byte(
     swarm: Swarm, tmp_path: Path
 ) -> None:
@@ -121,7 +124,7 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
         "method": "msfusion",
         "rounds": ROUNDS,
     }
-    course = Course.create(Experiment.of(fields), tmp_path)
+    course = Course.create(Experiment.of(suited(fields)), tmp_path)
     course.run(lambda message: None)
     found = exported(finished[1], tmp_path / "model.safetensors")
     (runner,) = course.swarms
@@ -192,12 +195,15 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
     return [values.numpy() for values in model]
 
 
-@pytest.mark.parametrize("method", ["fedavg", "msfusion"])
+@pytest.mark.parametrize(
+    "method", ["fedavg", pytest.param("msfusion", marks=pytest.mark.soak)]
+)
 def test_with_whole_models_the_swarm_is_federated_averaging(
     swarm: Swarm, tmp_path: Path, method: str
 ) -> None:
     whole = {"split_fraction": 1.0}
-    daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole)
+    none = {"outer_momentum": 0.0}
+    daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole, **none)
     for daemon in daemons:
         daemon.wait("done")
     packed = str(daemons[0].ask("plan")["manifest"])

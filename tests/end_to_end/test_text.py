@@ -15,7 +15,7 @@ from p2pfusion.store.checksum import read_header
 from tests.end_to_end.programs import Program
 from tests.end_to_end.swarm import QUICK, Swarm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 SMALL = {"length": 8, "width": 32, "heads": 4, "layers": 1, "inner": 32, "group": 4}
 FOUNDERS = "to be or not to be , that is the question\n" * 60

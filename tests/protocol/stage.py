@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from p2pfusion.protocol import events as e
@@ -99,6 +100,31 @@ def described(what: e.Event | e.Effect) -> str:
         case e.StartTraining() | e.OfferLate() | e.AddOwn():
             return repr(what)
     return brief(what)
+
+
+class Log(Sequence[str]):
+    """What happened, in lines that are written when somebody reads them: most are
+    read by nobody, and writing them takes as long as many a peer does."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[float, str, str, e.Event | e.Effect]] = []
+
+    def add(self, now: float, name: str, mark: str, what: e.Event | e.Effect) -> None:
+        """A host was given an event, or has an effect done."""
+        self._entries.append((now, name, mark, what))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, at):  # type: ignore[no-untyped-def]
+        if isinstance(at, slice):
+            return [self._line(entry) for entry in self._entries[at]]
+        return self._line(self._entries[at])
+
+    @staticmethod
+    def _line(entry: tuple[float, str, str, e.Event | e.Effect]) -> str:
+        now, name, mark, what = entry
+        return f"{now:.3f} {name} {mark} {described(what)}"
 
 
 @dataclass

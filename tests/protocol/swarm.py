@@ -30,20 +30,23 @@ from p2pfusion.protocol.messages import (
     StreamStart,
 )
 from p2pfusion.protocol.peer import Peer
+from p2pfusion.protocol.planning import Planner
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.protocol.transfer import WINDOW_BYTES
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.security import Scheme, Signer
+from p2pfusion.simulation.planner import SharedPlanner
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import Hop
 from tests.protocol.names import NAMES, NamedKey, record
 from tests.protocol.stage import (
     LATENCY_S,
     Host,
+    Log,
     Network,
-    described,
     small_manifest,
 )
+from tests.protocol.stage import described as described
 from tests.protocol.stage import small_layout as small_layout
 
 Watch = Callable[[str, e.Event | e.Effect, str], None]
@@ -61,9 +64,12 @@ class Swarm:
         manifest: Manifest,
         keys: Callable[[str], Signer] = NamedKey,
         scheme: Scheme = NAMES,
+        planner: Planner | None = None,
     ) -> None:
+        """``planner``: of all hosts; what one of them has planned, none plans again."""
         self.manifest = manifest
         self.keys, self.scheme = keys, scheme
+        self.planner = SharedPlanner() if planner is None else planner
         self.now = 0.0
         self.hosts: dict[str, Host] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -72,7 +78,7 @@ class Swarm:
         self.network = Network()
         self.all_honest = True
         self._last_arrival: dict[tuple[str, str, bool], float] = {}
-        self.log: list[str] = []
+        self.log = Log()
         self.watch: Watch = lambda name, what, mark: None
 
     # --- Setting up ------------------------------------------------------------------
@@ -93,7 +99,8 @@ class Swarm:
             "transport_key": hashlib.sha256(b"transport" + signer.public).digest(),
             "exchange_key": hashlib.sha256(fresh).digest(),
         }
-        return Peer(replace(there, **changes), signer, self.scheme)
+        there = replace(there, **changes)
+        return Peer(there, signer, self.scheme, planner=self.planner)
 
     def found(self, name: str) -> None:
         """This peer founds the swarm."""
@@ -187,10 +194,10 @@ class Swarm:
         host = self.hosts[name]
         if not host.alive:
             return
-        self.log.append(f"{self.now:.3f} {name} < {described(event)}")
+        self.log.add(self.now, name, "<", event)
         self.watch(name, event, "<")
         for effect in host.peer.handle(event, self.now):
-            self.log.append(f"{self.now:.3f} {name} > {described(effect)}")
+            self.log.add(self.now, name, ">", effect)
             self.watch(name, effect, ":")
             self._perform(host, effect)
         self._wake(host)
@@ -448,9 +455,15 @@ class Swarm:
             host.parked = [*host.parked, received][-256:]
 
 
-def started(count: int, *, fraction: str = "1/2", **changes: object) -> Swarm:
+def started(
+    count: int,
+    *,
+    fraction: str = "1/2",
+    planner: Planner | None = None,
+    **changes: object,
+) -> Swarm:
     """A swarm whose members have all been told to join."""
-    swarm = Swarm(small_manifest(min_peers=count, **changes))
+    swarm = Swarm(small_manifest(min_peers=count, **changes), planner=planner)
     for number in range(count):
         swarm.add(f"p{number}", fraction=fraction)
     swarm.found("p0")

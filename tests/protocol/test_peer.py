@@ -18,6 +18,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.messages import Chunk, Message, Pong
+from p2pfusion.protocol.planning import PLANNER
 from p2pfusion.protocol.timing import DEFAULT_TIMING
 from p2pfusion.split.plan import Hop
 from tests.protocol.names import NAMES
@@ -82,7 +83,7 @@ def test_what_is_sent_and_received_is_what_the_plan_says(count: int) -> None:
 
 
 def test_all_plan_the_same() -> None:
-    swarm = started(4)
+    swarm = started(4, planner=PLANNER)  # each of them for itself
     swarm.run_until_done()
     digests = [
         {number: plan.digest for number, plan in host.plans.items()}

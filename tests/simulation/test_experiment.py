@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import subprocess
@@ -14,13 +15,14 @@ import pytest
 from p2pfusion.errors import ConfigError, P2PFusionError
 from p2pfusion.methods import METHODS, Member, PlanContext, build_method
 from p2pfusion.simulation.design import Experiment
-from p2pfusion.simulation.experiment import run
+from p2pfusion.simulation.experiment import run, serve
 from p2pfusion.simulation.swarm import Swarm
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import plan_round
 from tests.end_to_end.programs import ROOT
 
 Data = dict[str, object]
+Capture = pytest.CaptureFixture[str]
 
 SPECIFICATION: Data = {
     "model": "mlp",
@@ -517,6 +519,24 @@ def test_a_missing_key_is_named(key: str) -> None:
         run(fields, lambda message: None)
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (json.dumps({**SPECIFICATION, "model": "nope"}), "nope"),
+        ("[1]", "not a JSON object"),
+    ],
+    ids=["model", "list"],
+)
+def test_what_cannot_be_run_is_said(
+    line: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
+    serve(run)
+    (answer,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert answer["failed"]["name"] == "bad-configuration"
+    assert told in answer["failed"]["message"]
+
+
 DIVERGING = {**SPECIFICATION, "learning_rate": 900, "weight_decay": 1, "clip": 0}
 
 
@@ -524,12 +544,10 @@ DIVERGING = {**SPECIFICATION, "learning_rate": 900, "weight_decay": 1, "clip": 0
 @pytest.mark.parametrize(
     ("line", "name", "told"),
     [
-        (json.dumps({**SPECIFICATION, "model": "nope"}), "bad-configuration", "nope"),
         ("no json", "bad-configuration", "not JSON"),
-        ("[1]", "bad-configuration", "not a JSON object"),
         (json.dumps(DIVERGING), "non-finite", "diverged"),
     ],
-    ids=["model", "text", "list", "diverged"],
+    ids=["text", "diverged"],
 )
 def test_the_process_says_what_failed(line: str, name: str, told: str) -> None:
     done = subprocess.run(

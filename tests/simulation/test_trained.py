@@ -30,7 +30,10 @@ def test_a_swarm_without_faults_learns_the_digits() -> None:
     assert found is not None and found.accuracy >= 0.9
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize(
+    "seed",
+    [*(1, 2, 3), *(pytest.param(seed, marks=pytest.mark.soak) for seed in (4, 5, 6))],
+)
 def test_a_swarm_learns_whatever_goes_wrong_for_a_while(seed: int) -> None:
     outcome, found = simulate_training(digits(seed, 30), faults="random")
     assert outcome.violations == []
