@@ -307,17 +307,20 @@ def _check_numbers(manifest: Manifest) -> None:
         "replication": (1, MAX_REPLICATION),
         "max_staleness": (0, 1_000),
     }
-    real: dict[str, Callable[[float], bool]] = {
-        "learning_rate": lambda x: 0 < x <= 1000,
-        "momentum": lambda x: 0 <= x < 1,
-        "outer_momentum": lambda x: 0 <= x < 1,
-        "logit_adjustment": lambda x: 0 <= x <= 10,
-        "weight_decay": lambda x: 0 <= x <= 1,
-        "clip": lambda x: 0 <= x <= 1e6,
-        "proximal": lambda x: 0 <= x <= 1e6,
-        "deadline_min_s": lambda x: 0 < x <= 86_400,
-        "deadline_max_s": lambda x: manifest.deadline_min_s <= x <= 86_400,
-        "deadline_mads": lambda x: 0 < x <= 100,
+    real: dict[str, tuple[str, Callable[[float], bool]]] = {
+        "learning_rate": ("above 0 and up to 1000", lambda x: 0 < x <= 1000),
+        "momentum": ("from 0 to below 1", lambda x: 0 <= x < 1),
+        "outer_momentum": ("from 0 to below 1", lambda x: 0 <= x < 1),
+        "logit_adjustment": ("from 0 to 10", lambda x: 0 <= x <= 10),
+        "weight_decay": ("from 0 to 1", lambda x: 0 <= x <= 1),
+        "clip": ("from 0, for none, to 1000000", lambda x: 0 <= x <= 1e6),
+        "proximal": ("from 0 to 1000000", lambda x: 0 <= x <= 1e6),
+        "deadline_min_s": ("above 0 and up to 86400", lambda x: 0 < x <= 86_400),
+        "deadline_max_s": (
+            f"from deadline_min_s, {manifest.deadline_min_s}, to 86400",
+            lambda x: manifest.deadline_min_s <= x <= 86_400,
+        ),
+        "deadline_mads": ("above 0 and up to 100", lambda x: 0 < x <= 100),
     }
     for key, (low, high) in whole.items():
         value = getattr(manifest, key)
@@ -328,10 +331,10 @@ def _check_numbers(manifest: Manifest) -> None:
             value,
             f"a whole number from {low} to {high}",
         )
-    for key, allowed in real.items():
+    for key, (bounds, allowed) in real.items():
         value = getattr(manifest, key)
         good = isinstance(value, float) and math.isfinite(value)
-        _check(good and allowed(value), key, value, "a number within its bounds")
+        _check(good and allowed(value), key, value, f"a number {bounds}")
 
 
 def _check_vocabulary(value: object) -> None:
