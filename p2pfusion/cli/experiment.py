@@ -39,7 +39,7 @@ from p2pfusion.cli.simulate import (
 )
 from p2pfusion.cli.text import duration, number, percent, perplexity, size
 from p2pfusion.daemon.config import PARTITION_RULES
-from p2pfusion.daemon.presets import PRESETS, expanded, suited
+from p2pfusion.daemon.presets import BY_METHOD, PRESETS, expanded, suited
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
@@ -55,7 +55,8 @@ TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
 PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
 ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
 PARTITION_HELP = "Default: dirichlet; by-document for running text."
-OUTER_HELP = "Of the swarm, over rounds. Default: 0.6 with msfusion, else 0."
+OUTER = ", ".join(f"{v['outer_momentum']} with {k}" for k, v in BY_METHOD.items())
+OUTER_HELP = f"Of the swarm, over rounds. Default: {OUTER}, else 0."
 PRESET_HELP = "Values of many options at once; docs/methods.md has them."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
 PROXIMAL_HELP = "FedProx's mu: stay near what was received. Default: 0, off."

@@ -24,7 +24,7 @@ from p2pfusion.errors import (
 )
 from p2pfusion.protocol.manifest import HEX
 from p2pfusion.store.checksum import KEY, file_hash, read_header, verify
-from p2pfusion.store.files import clear_errors, copy_file, sync_directory, write_at
+from p2pfusion.store.files import clear_errors, copy_file, new_file, write_at
 from p2pfusion.store.pretrained import read_tensors
 
 SUFFIX = ".safetensors"
@@ -86,6 +86,10 @@ class Pool:
         return [_row(path) for path in sorted(self._directory.glob(f"*{SUFFIX}"))]
 
 
+class _Dropped(Exception):
+    """What has come of a file is not to be kept."""
+
+
 class Incoming:
     """A checkpoint on its way into the pool: there when it is whole, or not at all.
 
@@ -96,13 +100,12 @@ class Incoming:
         """``DiskFullError`` if there is no room for so much."""
         self._name = name
         self._path = pool.path(name)
-        self._temporary = self._path.with_name(f".{self._path.name}.part")
         self._hash = hashlib.sha256()
         self._written = self._synced = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._open = contextlib.ExitStack()
         with self._clear_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._temporary, flags, 0o644)
+            self._file = self._open.enter_context(new_file(self._path, durable=True))
             free = shutil.disk_usage(self._path.parent).free
         if free < total_bytes + SPARE_BYTES:
             self.drop()
@@ -129,18 +132,13 @@ class Incoming:
             self.drop()
             return False
         with self._clear_errors():
-            try:
-                os.fsync(self._file)
-                os.replace(self._temporary, self._path)
-                sync_directory(self._path.parent)
-            finally:
-                self.drop()
+            self._open.close()
         return True
 
     def drop(self) -> None:
-        """Closes the file, and removes it unless it is in the pool."""
-        os.close(self._file)
-        self._temporary.unlink(missing_ok=True)
+        """Removes what is here of the file, unless it is in the pool."""
+        with contextlib.suppress(_Dropped), self._open:
+            raise _Dropped
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:

@@ -40,8 +40,6 @@ from p2pfusion.protocol.messages import (
     StreamStart,
 )
 
-WINDOW_BYTES = CREDIT_CHUNKS * CHUNK_BYTES
-
 WAITING_RETRY_S = 5.0
 """A request that waits at the serving side is repeated at this interval: a lost one
 costs so much, and a repeated one costs a hundred bytes."""
@@ -53,6 +51,11 @@ STALLED_RETRY_S = 2.0
 def piece_bytes(hop: str) -> int:
     """How much of a stream of this kind travels at once."""
     return CHECKPOINT_PIECE_BYTES if hop == CHECKPOINT else CHUNK_BYTES
+
+
+def window_bytes(hop: str) -> int:
+    """How much of a stream of this kind may be on its way."""
+    return CREDIT_CHUNKS * piece_bytes(hop)
 
 
 @dataclass
@@ -72,14 +75,9 @@ class Pull:
     absent: bytes = b""
     """Which parts those are."""
 
-    @property
-    def window_bytes(self) -> int:
-        """How much of it may be on its way."""
-        return CREDIT_CHUNKS * piece_bytes(self.stream.hop)
-
     def grant(self) -> None:
         """Lets the sender go on by a window from what is here."""
-        self.granted = self.received + self.window_bytes
+        self.granted = self.received + window_bytes(self.stream.hop)
 
     def request(self) -> Send:
         """The message that asks for what is still missing."""
@@ -174,7 +172,7 @@ class Pulls:
         effects: list[Effect] = [Absorb(pull.number, chunk.offset, chunk.payload)]
         if pull.received == pull.total_bytes:
             return [*effects, *self._close(pull, complete=True)]
-        if pull.granted - pull.received <= pull.window_bytes // 2:
+        if pull.granted - pull.received <= window_bytes(pull.stream.hop) // 2:
             pull.grant()
             effects.append(Send(pull.stream.source, Credit(pull.number, pull.granted)))
         return effects
@@ -318,8 +316,8 @@ class Serves:
         assert serve.total_bytes is not None
         # However much credit a peer claims, no more than a window is queued at once.
         piece = piece_bytes(serve.stream.hop)
-        window = CREDIT_CHUNKS * piece
-        end = min(serve.limit, serve.total_bytes, serve.offset + window)
+        window = serve.offset + window_bytes(serve.stream.hop)
+        end = min(serve.limit, serve.total_bytes, window)
         while serve.offset < end:
             size = min(piece, end - serve.offset)
             effects.append(

@@ -19,7 +19,7 @@ import pytest
 
 from p2pfusion.daemon.presets import suited
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.transfer import STALLED_RETRY_S, WINDOW_BYTES
+from p2pfusion.protocol.transfer import STALLED_RETRY_S, window_bytes
 from tests.end_to_end.swarm import (
     DIRICHLET,
     PATIENCE_S,
@@ -98,7 +98,7 @@ def test_streams_longer_than_their_credit_arrive_to_the_byte(
     for daemon in daemons:
         daemon.wait("done")
     plan, _ = next(planned(daemons[0]))
-    assert plan.elements_sent(daemons[0].peer) * FLOAT_BYTES > WINDOW_BYTES
+    assert plan.elements_sent(daemons[0].peer) * FLOAT_BYTES > window_bytes("fused")
     assert_bytes_as_planned(daemons)
     models = [exported(d, tmp_path / f"{i}.st") for i, d in enumerate(daemons)]
     for name, values in models[0].items():

@@ -32,7 +32,7 @@ from p2pfusion.protocol.messages import (
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.planning import Planner
 from p2pfusion.protocol.stream import stream_segments
-from p2pfusion.protocol.transfer import WINDOW_BYTES
+from p2pfusion.protocol.transfer import window_bytes
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.security import Scheme, Signer
 from p2pfusion.simulation.planner import SharedPlanner
@@ -375,7 +375,8 @@ class Swarm:
         pull = receiver.peer.exchange.pulls.find(chunk.pull, host.name)
         if pull is not None:
             in_flight = chunk.offset + chunk.size - pull.received
-            assert in_flight <= WINDOW_BYTES, "more in flight than the credit"
+            window = window_bytes(pull.stream.hop)
+            assert in_flight <= window, "more in flight than the credit"
 
     # --- Connections -----------------------------------------------------------------
 
@@ -460,12 +461,17 @@ def started(
     *,
     fraction: str = "1/2",
     planner: Planner | None = None,
+    checkpoint: bytes | None = None,
     **changes: object,
 ) -> Swarm:
-    """A swarm whose members have all been told to join."""
+    """A swarm whose members have all been told to join. ``checkpoint``: the file that
+    it begins with, which the founder has."""
+    if checkpoint is not None:
+        changes["pretrained"] = hashlib.sha256(checkpoint).hexdigest()
     swarm = Swarm(small_manifest(min_peers=count, **changes), planner=planner)
     for number in range(count):
         swarm.add(f"p{number}", fraction=fraction)
+    swarm.hosts["p0"].checkpoint = checkpoint
     swarm.found("p0")
     for number in range(1, count):
         swarm.join(f"p{number}", by="p0")

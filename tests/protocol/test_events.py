@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import typing
 
@@ -16,7 +15,7 @@ from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
 from p2pfusion.protocol.messages import Goodbye
 from p2pfusion.protocol.peer import Peer
 from tests.protocol.names import NAMES, NamedKey, invitation, knocking, record
-from tests.protocol.swarm import Swarm, described, small_manifest, started
+from tests.protocol.swarm import described, small_manifest, started
 
 
 def declared() -> set[type]:
@@ -106,16 +105,11 @@ def _kinds(log: list[str]) -> set[str]:
 def _beginnings() -> list[str]:
     """One gets the checkpoint from the founder, and one that comes later cannot."""
     file = b"what the swarm begins with"
-    name = hashlib.sha256(file).hexdigest()
-    swarm = Swarm(small_manifest(pretrained=name, min_peers=2))
-    for number in range(3):
-        swarm.add(f"p{number}")
-    swarm.hosts["p0"].checkpoint = file
-    swarm.found("p0")
-    swarm.join("p1", by="p0")
+    swarm = started(2, checkpoint=file)
     swarm.run(lambda: swarm.hosts["p1"].checkpoint == file)
     for name in ("p0", "p1"):
         swarm.hosts[name].checkpoint = file[::-1]
+    swarm.add("p2")
     swarm.join("p2", by="p0")
     swarm.run(lambda: swarm.hosts["p2"].is_lost)
     return swarm.log

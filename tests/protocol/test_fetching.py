@@ -30,7 +30,7 @@ from p2pfusion.protocol.picking import pick
 from p2pfusion.protocol.standing import Standing
 from p2pfusion.protocol.waiting import waiting_for
 from tests.protocol.stage import Host
-from tests.protocol.swarm import GUEST, Swarm, small_manifest
+from tests.protocol.swarm import GUEST, Swarm, small_manifest, started
 
 PIECE = CHECKPOINT_PIECE_BYTES
 WINDOW = CREDIT_CHUNKS * PIECE
@@ -101,14 +101,7 @@ def test_a_newcomer_gets_the_file_and_takes_part_after_that() -> None:
 
 
 def test_all_but_the_founder_can_be_without_the_file() -> None:
-    name = hashlib.sha256(FILE).hexdigest()
-    swarm = Swarm(small_manifest(pretrained=name, min_peers=3))
-    for number in range(3):
-        swarm.add(f"p{number}")
-    swarm.hosts["p0"].checkpoint = FILE
-    swarm.found("p0")
-    for number in (1, 2):
-        swarm.join(f"p{number}", by="p0")
+    swarm = started(3, checkpoint=FILE)
     swarm.run_until_done()
     assert all(host.checkpoint == FILE for host in swarm.hosts.values())
 

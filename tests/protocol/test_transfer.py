@@ -15,14 +15,15 @@ from p2pfusion.protocol.messages import Chunk, Credit, Refusal, Request, StreamS
 from p2pfusion.protocol.transfer import (
     STALLED_RETRY_S,
     WAITING_RETRY_S,
-    WINDOW_BYTES,
     Pull,
     Pulls,
     Serve,
     Serves,
+    window_bytes,
 )
 
 KEY = e.StreamKey("fused", 3, "b", "a")
+WINDOW_BYTES = window_bytes(KEY.hop)
 DIGEST = bytes(16)
 
 
