@@ -54,7 +54,7 @@ SUBCOMMANDS = {
     "round": ("show",),
     "split": ("show",),
     "checkpoint": ("ls", "create"),
-    "pool": ("add", "ls"),
+    "pool": ("add", "ls", "choose"),
 }
 """The commands that are groups, for lines that could not be run: those import none."""
 

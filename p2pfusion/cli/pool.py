@@ -15,6 +15,7 @@ pool_group = LazyGroup(
     {
         "add": "p2pfusion.cli.pool:pool_add",
         "ls": "p2pfusion.cli.pool:pool_ls",
+        "choose": "p2pfusion.cli.choosing:pool_choose",
     },
     text="Checkpoints that swarms begin with; each peer needs the one of its swarm.",
     example="p2pfusion pool add pretrained.safetensors",

@@ -108,31 +108,60 @@ def affordable(layout: Layout, allowed: Fraction, limit: str = LIMITS[0]) -> int
     return bisect_right(counts, allowed, key=lambda t: costs(layout, t).under(limit))
 
 
-def choose(
+@dataclass(frozen=True)
+class Prospect:
+    """What a swarm would train of a model."""
+
+    blocks: int
+    trained_blocks: tuple[int, ...]
+    """Of each peer."""
+    split_fractions: tuple[Fraction, ...]
+    """What each can afford, in parts of training this model whole; 1 at most."""
+
+    @property
+    def mean(self) -> Fraction:
+        """Blocks that a peer trains on average."""
+        return Fraction(sum(self.trained_blocks), len(self.trained_blocks))
+
+    @property
+    def part(self) -> Fraction:
+        """The mean in parts of all blocks; 0 where there are none."""
+        return self.mean / max(1, self.blocks)
+
+
+def prospects(
     candidates: Sequence[Layout],
     limits: Sequence[Fraction],
     limit: str = LIMITS[0],
-) -> int:
-    """Which of some models of different depth to finetune: its place in the sequence.
+) -> list[Prospect]:
+    """What peers would train of each of some models of different depth.
 
     ``limits`` has one number for each peer: what it can afford, in parts of what
-    training the deepest candidate whole would cost. The model of which the peers train
-    most blocks on average is chosen; of equals the one of which they train the larger
-    part, then the first. A deep model can lose, because its frozen blocks cost, too.
+    training the deepest candidate whole would cost. ``ConfigError`` if there are no
+    candidates or no limits.
     """
     _check_limit(limit)
     if not candidates or not limits:
         raise ConfigError("to choose a model takes candidates, and limits of peers")
     deepest = max(candidates, key=block_count)
 
-    def worth(place: int) -> tuple[Fraction, Fraction, int]:
-        layout = candidates[place]
+    def prospect(layout: Layout) -> Prospect:
         scale = _whole_cost(deepest, limit) / _whole_cost(layout, limit)
-        counts = [affordable(layout, allowed * scale, limit) for allowed in limits]
-        mean = Fraction(sum(counts), len(counts))
-        return mean, mean / max(1, block_count(layout)), -place
+        fractions = tuple(min(Fraction(1), allowed * scale) for allowed in limits)
+        counts = tuple(affordable(layout, each, limit) for each in fractions)
+        return Prospect(block_count(layout), counts, fractions)
 
-    return max(range(len(candidates)), key=worth)
+    return list(map(prospect, candidates))
+
+
+def choose(found: Sequence[Prospect]) -> int:
+    """Which model to finetune: its place in the sequence.
+
+    The one of which the peers train most blocks on average is chosen; of equals the one
+    of which they train the larger part, then the first. A deep model can lose, because
+    its frozen blocks cost, too.
+    """
+    return max(range(len(found)), key=lambda n: (found[n].mean, found[n].part, -n))
 
 
 def _whole_cost(layout: Layout, limit: str) -> Fraction:

@@ -55,6 +55,7 @@ OPTIONS = {
     "checkpoint create": "",
     "pool add": "FILE",
     "pool ls": "",
+    "pool choose": "--split-fraction --limit",
     "evaluate": "FILE --data --model --model-arguments",
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
     "--policy --method --method-arguments --objective --objective-arguments --preset "

@@ -199,6 +199,8 @@ def test_commands_that_need_no_daemon(tmp_path: Path) -> None:
     assert (added.code, added.out.strip()) == (0, file_hash(file)), added
     (listed,) = program.run("pool", "ls", "--json").data["pool"]  # type: ignore[misc]
     assert listed["hash"] == file_hash(file) and listed["verified"] is True
+    refused = program.run("pool", "choose", "--split-fraction", "1/2")
+    assert refused.code == 8 and "does not say which model" in refused.err, refused
 
 
 def is_soak(node: ast.stmt) -> bool:

@@ -18,6 +18,7 @@ from p2pfusion.methods.layer_finetune import (
     affordable,
     choose,
     costs,
+    prospects,
 )
 from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
@@ -168,28 +169,28 @@ def chosen_slowly(depths: list[int], allowed: list[Fraction], limit: str) -> int
 def test_the_model_of_which_most_blocks_are_trained_is_chosen(
     depths: list[int], allowed: list[Fraction], limit: str
 ) -> None:
-    found = choose([model(blocks) for blocks in depths], allowed, limit)
+    found = choose(prospects([model(blocks) for blocks in depths], allowed, limit))
     assert found == chosen_slowly(depths, allowed, limit)
 
 
 def test_equals_are_decided_by_the_part_that_is_trained_and_then_by_order() -> None:
     third = [Fraction(1, 3)]
-    assert choose([model(6), model(2)], third) == 1  # two blocks of either
-    assert choose([model(6), model(6)], third) == 0
-    assert choose([model(2), model(6)], [Fraction(1, 2)]) == 1
+    assert choose(prospects([model(6), model(2)], third)) == 1  # two blocks of either
+    assert choose(prospects([model(6), model(6)], third)) == 0
+    assert choose(prospects([model(2), model(6)], [Fraction(1, 2)])) == 1
 
 
 def test_a_deep_model_can_lose_because_its_frozen_blocks_cost() -> None:
     """Of 12 blocks 16/36 allow 2; of 6 they allow all."""
     pool = [model(12), model(6)]
-    assert choose(pool, [Fraction(16, 36)], "flops") == 1
-    assert choose(pool, [Fraction(16, 36)], "layers") == 1
-    assert choose(pool, [Fraction(1)], "flops") == 0
+    assert choose(prospects(pool, [Fraction(16, 36)], "flops")) == 1
+    assert choose(prospects(pool, [Fraction(16, 36)], "layers")) == 1
+    assert choose(prospects(pool, [Fraction(1)], "flops")) == 0
 
 
 def test_nothing_to_choose_from_is_refused() -> None:
     for candidates, allowed in (([], [Fraction(1)]), ([model(2)], [])):
         with pytest.raises(ConfigError, match="takes candidates"):
-            choose(candidates, allowed)
+            prospects(candidates, allowed)
     with pytest.raises(ConfigError, match="limit is"):
-        choose([model(2)], [Fraction(1)], "memory")
+        prospects([model(2)], [Fraction(1)], "memory")
