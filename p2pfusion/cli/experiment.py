@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,7 +188,8 @@ def sim(
         _refuse(context, ignored, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
-        show_outcome(run_experiment(specified, runner=SIMULATOR, quiet=True))
+        found = run_experiment(specified, runner=SIMULATOR, quiet=True)
+        show_outcome(found, replay=_typed(context))
         return
     _refuse(context, {"network", "policy"}, "with --train only beside --faults")
     specified = specification(options)
@@ -205,6 +207,17 @@ def _refuse(context: click.Context, names: set[str], why: str) -> None:
 
 def _given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _typed(context: click.Context) -> str:
+    """The command with the options that were typed, but for how its result is shown."""
+    words = context.command_path.split()
+    for option in context.command.params:
+        if option.name in context.params and _given(context, option.name):
+            value = context.params[option.name]
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words += [option.opts[0]] if value is True else [option.opts[0], text]
+    return shlex.join(words)
 
 
 def specification(options: Data) -> Data:

@@ -50,9 +50,14 @@ def run_simulation(
     show_outcome(simulate(setting).to_data())
 
 
-def show_outcome(data: Data) -> None:
-    """Shows what came of a simulation; exits with 1 if anything was violated."""
+def show_outcome(data: Data, replay: str | None = None) -> None:
+    """Shows what came of a simulation; exits with 1 if anything was violated.
+
+    ``replay``: the command that does the same again, if the outcome has another.
+    """
     found = rows(data, "violations")
+    for violation in found if replay is not None else []:
+        violation["replay"] = replay
     failure = None
     if found:
         trouble = P2PFusionError(

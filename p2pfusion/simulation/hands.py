@@ -206,16 +206,21 @@ class Hands:
         key = effect.round_index, effect.instead_of
         self._world.checks.fusing(life, *key)
         plan = life.plans[effect.round_index]
-        present = fused_ranges(plan, life.name, key[1], life.reductions[key])
+        adds = self._world.manifest.adds_changes
+        present = (based_ranges if adds else fused_ranges)(
+            plan, life.name, key[1], life.reductions[key]
+        )
         now = effect.round_index == max(life.plans)
         if present is not None and now:
             present = life.holdings.carried_over(plan, effect.instead_of, present)
+        elif adds:
+            present = np.zeros_like(present)  # what they would be added to has gone on
         life.fused[key] = present
         if present is not None:
             self._world.checks.lacks(life, effect.round_index)
         if now:
             life.holdings.fused(plan, effect.instead_of, present)
-        if now and self._world.manifest.adds_changes:
+        if now and adds:
             l1 = 1.0 if life.numbers is None else life.numbers.moved
             moved = e.Moved(effect.round_index, l1)
             self._world.at(life.clock, self._found, (life, moved))
@@ -369,10 +374,7 @@ def fused_ranges(
     if all_came and (reduction.own or not own.size):
         return None
     reduced = plan.reduced_by(me, instead_of=failed)
-    present = np.zeros(len(reduced), np.bool_)
-    if reduction.own:
-        inside = reduction.own_inside
-        present |= np.isin(reduced, own if inside is None else own[inside[own]])
+    present = based_ranges(plan, me, instead_of, reduction)
     for source in sources:
         ids = plan.ranges(Hop.CONTRIBUTION, source=source, target=me, instead_of=failed)
         has = reduction.present.get(source, np.ones(len(ids), np.bool_))
@@ -383,3 +385,16 @@ def fused_ranges(
         ids = ids[has]
         present |= np.isin(reduced, ids)
     return None if bool(present.all()) else present
+
+
+def based_ranges(
+    plan: ExchangePlan, me: str, instead_of: str, reduction: Reduction
+) -> Mask:
+    """Which ranges of a reduction its reducer has trained: changes of these can be
+    added to what they were trained from, whatever the store has."""
+    failed = instead_of or None
+    reduced = plan.reduced_by(me, instead_of=failed)
+    if not reduction.own:
+        return np.zeros(len(reduced), np.bool_)
+    own, inside = plan.own_ranges(me, instead_of=failed), reduction.own_inside
+    return np.isin(reduced, own if inside is None else own[inside[own]])

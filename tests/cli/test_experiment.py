@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from p2pfusion.cli.experiment import result_text, round_text
 from p2pfusion.cli.main import main
 from p2pfusion.daemon.presets import PRESETS
+from tests.cli.test_simulate import OUTCOME
 
 Capture = pytest.CaptureFixture[str]
 
@@ -249,3 +251,23 @@ def test_without_labels_from_the_command_line(
     assert main(arguments) == 8
     err = capsys.readouterr().err
     assert "'moco' needs a model with heads" in err and err.count("\n") == 1
+
+
+def test_what_a_training_under_faults_violates_is_told_with_all_options(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    violation = {"check": "x", "at_s": 1.0, "peer": "p1", "text": "y", "replay": "z"}
+    found = {**OUTCOME, "accuracy": None, "model": "mlp", "data": "digits"}
+    monkeypatch.setattr(
+        "p2pfusion.cli.experiment.run_experiment",
+        lambda *_, **__: {**found, "violations": [dict(violation)]},
+    )
+    typed = ["sim", "--train", "--faults", "random", "--seed", "3"]
+    typed += ["--model-arguments", '{"hidden": [16, 16]}', "--label-mask"]
+    assert main([*typed, "--json"]) == 1
+    replay = json.loads(capsys.readouterr().out)["data"]["violations"][0]["replay"]
+    words = shlex.split(replay)
+    assert words[:2] == ["p2pfusion", "sim"]
+    assert sorted(words[1:]) == sorted(typed)
+    assert main(words[1:]) == 1
+    assert f"Again     {replay}" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.methods import METHODS
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.simulation.numbers import Assembly, Numbers
@@ -39,6 +40,34 @@ def test_a_swarm_learns_whatever_goes_wrong_for_a_while(seed: int) -> None:
     assert outcome.violations == []
     # Of four peers some miss a third of the rounds; guessing would give a tenth.
     assert found is not None and found.accuracy >= 0.8
+
+
+DEEP: dict[str, object] = {
+    **{"image_size": 8, "patch": 4, "width": 16, "heads": 4, "layers": 2, "inner": 16},
+}
+HEADS = {"group": 4, "head_hidden": 16, "head_output": 16, "predictor": True}
+MOCO = {"model": "vit", "model_arguments": {**DEEP, **HEADS}, "objective": "moco"}
+MODELS: dict[str, dict[str, object]] = {
+    "co-s2p": {"model": "vit-units", "model_arguments": {**DEEP, "layers": 4}},
+    "layer-finetune": {"model": "vit", "model_arguments": {**DEEP, "group": 4}},
+    "lw-fedssl": MOCO,
+    "prog-fedssl": MOCO,
+}
+"""What each method trains here, if not an mlp."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "seed", [3, *(pytest.param(n, marks=pytest.mark.soak) for n in (4, 5))]
+)
+def test_every_method_keeps_its_promises_whatever_goes_wrong(
+    method: str, seed: int
+) -> None:
+    """Among them: real arrays lack what the simulator's model of them lacks."""
+    settings = {"method": method, "limit": 200, "limit_test": 100, "local_steps": 2}
+    specified = {**digits(seed, 8), **settings, **MODELS.get(method, {})}
+    outcome, _ = simulate_training(specified, faults="random")
+    assert outcome.violations == []
 
 
 @pytest.mark.parametrize(
