@@ -29,6 +29,18 @@ TASKS = {
             **{"small-momentum": 0.2, "blocks-momentum": 0.1},
         },
     ),
+    # Half of the usual width, and fewer rounds than others, because of what it costs.
+    "cifar-resnet": Task(
+        data="cifar10-jpeg",
+        model="resnet18",
+        widths={"width": 32},
+        arguments={"group": 4},
+        options={**IMAGES, "--rounds": 24},
+        rates={
+            **{"whole": 0.1, "small": 0.2, "split": 0.1},
+            **{"small-momentum": 0.1},
+        },
+    ),
     "shakespeare": Task(
         data="tiny-shakespeare",
         model="transformer",

@@ -30,7 +30,7 @@ class DeltaSum(StreamingSum):
         to these the changes are added."""
         start = 0
         for first, last in self.spans(positions):
-            self.accumulate(first, old[start : start + last - first], 1.0)
+            self.accumulate(first, old[start : start + last - first])
             start += last - first
         self._begun[positions] = True
 

@@ -49,7 +49,7 @@ class Cursor:
         self.absent = absent
         """Which of these ranges have no values: their bytes are passed over."""
         self.weight = weight
-        self._spans, self._counts = _runs(total, positions, absent)
+        self._spans, self._counts = total.counted_spans(positions, absent)
         self._next_span = 0
         self._used_of_span = 0
         self.expected_count = sum(stop - start for start, stop in self._spans)
@@ -65,20 +65,27 @@ class Cursor:
             raise LocalProtocolError(
                 f"a contribution of {self.expected_count} values goes on beyond its end"
             )
-        taken = 0
-        while taken < values.size:
-            start, stop = self._spans[self._next_span]
+        for first in range(0, values.size, BLOCK_ELEMENTS):
+            part = values[first : first + BLOCK_ELEMENTS]
+            self._add(self._total.weighted(part, self.weight))
+        self.received_count += values.size
+
+    def _add(self, values: NDArray[np.float64]) -> None:
+        """Over many short spans what counts is how little is done for each."""
+        sums, spans, counts = self._total.sums, self._spans, self._counts
+        taken, size = 0, values.size
+        while taken < size:
+            start, stop = spans[self._next_span]
             start += self._used_of_span
-            count = min(stop - start, values.size - taken)
-            if self._counts[self._next_span]:
-                self._total.accumulate(
-                    start, values[taken : taken + count], self.weight
-                )
+            count = min(stop - start, size - taken)
+            if counts[self._next_span]:
+                place = sums[start : start + count]
+                np.add(place, values[taken : taken + count], place)
             taken += count
-            self._used_of_span += count
             if start + count == stop:
                 self._next_span, self._used_of_span = self._next_span + 1, 0
-        self.received_count += taken
+            else:
+                self._used_of_span += count
 
 
 class StreamingSum(ABC):
@@ -87,7 +94,7 @@ class StreamingSum(ABC):
     def __init__(self, range_sizes: ArrayLike) -> None:
         self._sizes = np.asarray(range_sizes, np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
-        self._sums = np.zeros(int(self._starts[-1]), np.float64)
+        self.sums = np.zeros(int(self._starts[-1]), np.float64)
         self._scratch = np.empty(BLOCK_ELEMENTS, np.float64)
         self._cursors: list[Cursor] = []
         self._weights = np.zeros(len(self._sizes), np.float64)
@@ -136,19 +143,19 @@ class StreamingSum(ABC):
         if self.closed:
             raise LocalProtocolError("the result was already taken")
         partial = self._count_weights()
-        count = len(self._sums)
+        count = len(self.sums)
         self._scratch = np.empty(0)
-        floats = self._sums.view(np.float32)
+        floats = self.sums.view(np.float32)
         # Element i of the results lies where sum i // 2 was: going upwards, no sum is
         # overwritten before it is finished. (Where a block and its sums overlap, numpy
         # copies the block first.)
         for start in range(0, count, BLOCK_ELEMENTS):
             stop = min(start + BLOCK_ELEMENTS, count)
-            floats[start:stop] = self._finish(self._sums[start:stop], start, partial)
+            floats[start:stop] = self._finish(self.sums[start:stop], start, partial)
         del floats
         # No view of the sums is left, so half of their memory can go.
-        self._sums.resize((count + 1) // 2, refcheck=False)
-        self._result = self._sums.view(np.float32)[:count]
+        self.sums.resize((count + 1) // 2, refcheck=False)
+        self._result = self.sums.view(np.float32)[:count]
 
     @property
     def closed(self) -> bool:
@@ -184,19 +191,45 @@ class StreamingSum(ABC):
 
     def spans(self, positions: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Where ranges lie in the sum, neighbours joined."""
-        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
-        runs = np.split(positions, breaks) if len(positions) else []
-        return [
-            (int(self._starts[run[0]]), int(self._starts[run[-1] + 1])) for run in runs
-        ]
+        return self._joined(positions, np.diff(positions) != 1)
 
-    def accumulate(self, start: int, values: Floats, weight: float) -> None:
-        """Add weighted values to the sum from element ``start`` on."""
-        for first in range(0, values.size, BLOCK_ELEMENTS):
-            part = values[first : first + BLOCK_ELEMENTS]
-            scaled = self._scratch[: part.size]
-            np.multiply(part, weight, out=scaled, dtype=np.float64)
-            self._sums[start + first : start + first + part.size] += scaled
+    def counted_spans(
+        self, positions: NDArray[np.int64], absent: NDArray[np.bool_]
+    ) -> tuple[list[tuple[int, int]], list[bool]]:
+        """Where the values of a contribution belong, and which of these spans count."""
+        if not len(positions):
+            return [], []
+        breaks = (np.diff(positions) != 1) | (np.diff(absent) != 0)
+        counts = ~absent[np.concatenate([[0], np.flatnonzero(breaks) + 1])]
+        return self._joined(positions, breaks), counts.tolist()
+
+    def _joined(
+        self, positions: NDArray[np.int64], breaks: NDArray[np.bool_]
+    ) -> list[tuple[int, int]]:
+        """Where runs of ranges lie; ``breaks`` marks the last of each but the last."""
+        if not len(positions):
+            return []
+        after = np.flatnonzero(breaks) + 1
+        firsts = positions[np.concatenate([[0], after])]
+        lasts = positions[np.concatenate([after - 1, [len(positions) - 1]])]
+        starts, stops = self._starts[firsts], self._starts[lasts + 1]
+        return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+    def accumulate(self, start: int, values: Floats) -> None:
+        """Add values to the sum from element ``start`` on."""
+        place = self.sums[start : start + values.size]
+        np.add(place, values, place)
+
+    def weighted(self, values: Floats, weight: float) -> NDArray[np.float64]:
+        """At most ``BLOCK_ELEMENTS`` values times a weight, until the next call.
+
+        As wide as the sums: to widen each short span by itself would take longer.
+        """
+        scaled = self._scratch[: values.size]
+        if weight == 1:
+            np.copyto(scaled, values)
+            return scaled
+        return np.multiply(values, weight, out=scaled, dtype=np.float64)
 
     def _count_weights(self) -> Partial:
         """Sum the weights of whole ranges; the rest as (start, stop, weight)."""
@@ -211,18 +244,3 @@ class StreamingSum(ABC):
                 start = int(self._starts[cursor.positions[whole]])
                 partial.append((start, start + arrived, cursor.weight))
         return partial
-
-
-def _runs(
-    total: StreamingSum, positions: NDArray[np.int64], absent: NDArray[np.bool_]
-) -> tuple[list[tuple[int, int]], list[bool]]:
-    """Where the values of a contribution belong, and which of these spans count."""
-    breaks = np.flatnonzero(np.diff(absent)) + 1
-    spans: list[tuple[int, int]] = []
-    counts: list[bool] = []
-    parts = zip(np.split(positions, breaks), np.split(absent, breaks), strict=True)
-    for part, lacking in parts:
-        found = total.spans(part)
-        spans += found
-        counts += [not lacking.any()] * len(found)
-    return spans, counts
