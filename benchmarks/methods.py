@@ -40,7 +40,7 @@ from runs import (
     spread,
 )
 
-COMPARED = "fashion,cifar,shakespeare,sst2"
+COMPARED = "fashion,cifar,cifar-resnet,shakespeare,sst2"
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Run]:
@@ -64,13 +64,13 @@ def tuning(options: argparse.Namespace) -> Iterator[Run]:
                         yield replace(settled, rate=times * settled.learning_rate)
 
 
-def row(task: Task, runs: list[Found], floor: Mapping[int, float]) -> str:
-    """One arm: mean and deviation, the paired difference to the floor, and costs."""
+def row(task: Task, runs: list[Found], floors: list[Mapping[int, float]]) -> str:
+    """One arm: mean and deviation, paired differences to the floors, and costs."""
     ours = scores(task, runs)
     first = runs[0]
     cells = (
         spread(list(ours.values())),
-        spread(paired(ours, floor), sign="+"),
+        *(spread(paired(ours, floor), sign="+") for floor in floors),
         str(len(ours)),
         f"{100 * float(str(first['ever_trained_fraction'])):.0f} %",
         f"{float(str(first['bytes_per_peer_round'])) / 1024:.0f} KiB",
@@ -80,10 +80,12 @@ def row(task: Task, runs: list[Found], floor: Mapping[int, float]) -> str:
 
 
 HEAD = (
-    "| arm | {what} | against the small model, paired | seeds | ever trained "
-    "| sent per peer and round | training MFLOPs per peer and round |\n"
-    "|---|---|---|---|---|---|---|"
+    "| arm | {what} | against the small model, paired | against it with outer momentum "
+    "| seeds | ever trained | sent per peer and round "
+    "| training MFLOPs per peer and round |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
+FLOORS = ("small", "small-momentum")
 
 
 def tables() -> Iterator[str]:
@@ -92,12 +94,12 @@ def tables() -> Iterator[str]:
         if peers != PEERS or name not in COMPARED.split(","):
             continue
         task = TASKS[name]
-        floor = scores(task, arms.get("small", []))
+        floors = [scores(task, arms.get(floor, [])) for floor in FLOORS]
         what = "accuracy, %" if task.higher_is_better else "perplexity"
         lines = [f"{name}, split fraction {fraction}:", "", HEAD.format(what=what)]
         for arm in ARMS:
             if arm in arms:
-                lines.append(f"| {ARMS[arm].title} | {row(task, arms[arm], floor)} |")
+                lines.append(f"| {ARMS[arm].title} | {row(task, arms[arm], floors)} |")
         yield "\n".join(lines)
 
 
