@@ -97,7 +97,7 @@ def test_changes_are_what_training_adds(store: Store) -> None:
     ):
         assert (change == new - store.read(segment)).all()
     with pytest.raises(ConfigError, match="no outer momentum"):
-        Trainer(replace(setup(), changes=True, outer_momentum=0.5))
+        Trainer(replace(setup(), changes=True, summed=True, outer_momentum=0.5))
 
 
 def contrasting(
