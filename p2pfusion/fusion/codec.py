@@ -1,4 +1,4 @@
-"""Values as they travel: bytes of one of the forms of ``split/forms.py``, little-endian.
+"""Values as they travel: bytes of the forms of ``split/forms.py``, little-endian.
 
 A number that is not finite never leaves this peer and never enters it: our own is a
 bug, another's is a broken rule. What a form cannot express is rounded to the nearest,
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.fusion import blocks
+from p2pfusion.fusion import few_bits
 from p2pfusion.split.forms import (
     BFLOAT16,
     FLOAT16,
@@ -38,7 +38,6 @@ PIECE_ELEMENTS = 1 << 15
 HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 """The value of every float16, by its bits: to look it up is three times as fast as
 numpy's conversion."""
-
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,7 @@ def decode(buffer: Buffer, form_name: str, out: Floats | None = None) -> Floats:
     coder = _coder(form_name)
     raw = np.frombuffer(buffer, np.uint8)
     if raw.size != coder.form.bytes_of(coder.form.most_in(raw.size)):
-        raise RemoteProtocolError(
-            f"{raw.size} bytes are no whole {form_name} values"
-        )
+        raise RemoteProtocolError(f"{raw.size} bytes are no whole {form_name} values")
     check(buffer, form_name)
     if out is None and coder.form is FLOAT32 and raw.ctypes.data % 4 == 0:
         return raw.view("<f4").astype(np.float32, copy=False)
@@ -160,7 +157,7 @@ def _below(exponent: int) -> Callable[[Bytes], bool]:
 
 
 def _has_finite_scales(raw: Bytes) -> bool:
-    return not (blocks.exponents_of(raw) > blocks.LARGEST_EXPONENT).any()
+    return not (few_bits.exponents_of(raw) > few_bits.LARGEST_EXPONENT).any()
 
 
 CODERS = {
@@ -169,7 +166,7 @@ CODERS = {
         _Coder(FLOAT32, _write_float32, _read_float32, _is_finite_float32),
         _Coder(BFLOAT16, _write_bfloat16, _read_bfloat16, _below(0x7F80)),
         _Coder(FLOAT16, _write_float16, _read_float16, _below(0x7C00)),
-        _Coder(INT8, blocks.encode_int8, blocks.decode_int8, _has_finite_scales),
-        _Coder(TOP_K, blocks.encode_top_k, blocks.decode_top_k, _has_finite_scales),
+        _Coder(INT8, few_bits.encode_int8, few_bits.decode_int8, _has_finite_scales),
+        _Coder(TOP_K, few_bits.encode_top_k, few_bits.decode_top_k, _has_finite_scales),
     )
 }

@@ -104,18 +104,14 @@ class Swarm:
         assert records is not None, "every loader has a training part"
         test, _ = evaluation_records(options, coding)
         kind = FullForwardTrainer if experiment.controls.full_forward else Trainer
-        trainers = [
-            kind(
-                experiment_setup(
-                    experiment,
-                    peer,
-                    past=directory / f"past-{number}-{peer:04}",
-                    owed=directory / f"owed-{number}" / _name(peer),
-                ),
-                records=records,
+        past, owed = directory / f"past-{number}", directory / f"owed-{number}"
+        setups = (
+            experiment_setup(
+                experiment, peer, past=past / _name(peer), owed=owed / _name(peer)
             )
             for peer in range(experiment.peers)
-        ]
+        )
+        trainers = [kind(setup, records=records) for setup in setups]
         store = Store.create(
             directory / f"store-{number}",
             layout,
@@ -145,10 +141,7 @@ class Swarm:
             ),
             clock=Clock(experiment.slowness),
             owed={
-                member.peer: owed_of(
-                    manifest, directory / f"owed-{number}" / member.peer
-                )
-                for member in roster
+                member.peer: owed_of(manifest, owed / member.peer) for member in roster
             },
         )
 

@@ -241,16 +241,8 @@ class Trainer:
             accuracy = found.accuracy
         arrays = self._arrays(module, split)
         norm, l1 = submodel.update_sizes(before, arrays)
-        if self._outer is not None:
-            self._outer.push(round_index, split.trained, before, arrays)
-        if setup.changes:
-            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
-        if self._owed is not None:
-            segments = split.trained.segments(setup.layout)
-            for array, segment in zip(arrays, segments, strict=True):
-                array += self._owed.read(segment).reshape(array.shape)
         return TrainedRound(
-            arrays=arrays,
+            arrays=self._offered(round_index, split.trained, before, arrays),
             samples=self.samples,
             loss=result.loss,
             accuracy=accuracy,
@@ -260,6 +252,24 @@ class Trainer:
             steps=result.steps,
             frozen=frozen,
         )
+
+    def _offered(
+        self,
+        round_index: int,
+        split: Split,
+        before: list[np.ndarray],
+        arrays: list[np.ndarray],
+    ) -> list[np.ndarray]:
+        """What others get of what was trained; may be in place."""
+        if self._outer is not None:
+            self._outer.push(round_index, split, before, arrays)
+        if self._setup.changes:
+            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
+        if self._owed is not None:
+            segments = split.segments(self._setup.layout)
+            for array, segment in zip(arrays, segments, strict=True):
+                array += self._owed.read(segment).reshape(array.shape)
+        return arrays
 
     def announce(
         self,
