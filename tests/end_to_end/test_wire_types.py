@@ -52,7 +52,9 @@ def assert_bytes_as_planned(daemons: list[Daemon], wire_dtype: str) -> None:
             assert row["payload_received_bytes"] == found.received_bytes
 
 
-def models_of(daemons: Iterable[Daemon], directory: Path) -> list[dict[str, np.ndarray]]:
+def models_of(
+    daemons: Iterable[Daemon], directory: Path
+) -> list[dict[str, np.ndarray]]:
     """What each of them exports."""
     return [exported(d, directory / f"{i}.st") for i, d in enumerate(daemons)]
 
