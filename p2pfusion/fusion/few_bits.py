@@ -2,11 +2,11 @@
 
 A block's exponent byte E says that its whole numbers q, from -127 to 127, stand for
 ``q * 2 ** (E - 133)``. So the largest value of a block keeps seven bits, and a smaller
-one as many fewer as it is smaller. Blocks with a shared power of two are the MX formats'
-idea (OCP Microscaling Formats, 1.0); scaling by powers of two is exact, so every
-machine computes the same. Any bytes stand for finite numbers, except that E is at most
-253; what is larger than that can say is clipped. Powers of two so small that float32
-loses the inverse are never written (E below 6), but read.
+one as many fewer as it is smaller. Blocks with a shared power of two are the idea of
+the MX formats (OCP Microscaling Formats, 1.0); scaling by powers of two is exact, so
+every machine computes the same. Any bytes stand for finite numbers, except that E is at
+most 253; what is larger than that can say is clipped. Powers of two so small that
+float32 loses the inverse are never written (E below 6), but read.
 
 Differs from MX: blocks have 63 values, not 32, so that one with its exponent takes 64
 bytes, and streams that are cut after any number of these are cut between blocks.
