@@ -102,14 +102,24 @@ def encode_top_k(values: Floats) -> Bytes:
     blocks = padded.reshape(count, TOP_K.block_elements)
     for start in range(0, count, PIECE_BLOCKS):
         some = blocks[start : start + PIECE_BLOCKS]
-        places = np.argsort(-np.abs(some), axis=1, kind="stable")[:, :KEPT]
-        places.sort(axis=1)
+        places = _largest(np.abs(some))
         exponents, numbers = _numbers(np.take_along_axis(some, places, axis=1))
         row = rows[start : start + PIECE_BLOCKS]
         row[:, :1], row[:, 1] = exponents, 0
         row[:, 2 : 2 + KEPT] = places
         row[:, 2 + KEPT :].view(np.int8)[...] = numbers
     return rows.reshape(-1)
+
+
+def _largest(sizes: Floats) -> NDArray[np.intp]:
+    """(blocks, KEPT): the places of each block's largest, ascending; of equal ones the
+    first."""
+    first = sizes.shape[1] - KEPT
+    least = np.partition(sizes, first, axis=1)[:, first, None]
+    above, equal = sizes > least, sizes == least
+    room = KEPT - above.sum(axis=1, keepdims=True)
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    return np.nonzero(chosen)[1].reshape(-1, KEPT)
 
 
 def decode_top_k(raw: Bytes, out: Floats) -> None:
