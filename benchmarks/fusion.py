@@ -2,10 +2,11 @@
 
     python benchmarks/fusion.py [--json] [--mib 64] [--repeats 5]
 
-Contributions arrive in chunks of 1 MiB. ``add`` sums decoded values, ``decode`` turns
-received bytes into checked values, ``close`` makes the sums the mean. All are measured
-in bytes of float32 values, ``float16`` too; the best repeat counts. The ranges are one,
-or as many and as uneven as those of a plan, of which a holder sends every other run.
+Contributions arrive in chunks of 1 MiB. ``add`` sums decoded values, ``decode`` checks
+received bytes and turns them into values, as much at a time as a daemon does, in a
+scratch that is used again; ``close`` makes the sums the mean. All are measured in bytes
+of float32 values, whatever the form; the best repeat counts. The ranges are one, or as
+many and as uneven as those of a plan, of which a holder sends every other run.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from p2pfusion.daemon.arriving import PIECE_BYTES
 from p2pfusion.fusion.average import StreamingMean
 from p2pfusion.fusion.codec import decode, encode
 from p2pfusion.limits import CHUNK_BYTES
+from p2pfusion.split.forms import FLOAT32, FORMS
 
 SEED = 0
 CHUNK_ELEMENTS = CHUNK_BYTES // 4
@@ -85,7 +88,14 @@ def measure(count: int, *, repeats: int) -> list[Result]:
     many = np.diff(borders, prepend=0, append=count)
     some = np.flatnonzero(generator.random(RANGES) < 0.5)
     share = values[: int(many[some].sum())]
-    wire_32, wire_16 = (bytes(encode(values, name)) for name in ("float32", "float16"))
+    coded = [
+        each
+        for name in FORMS
+        for each in (
+            row(f"decode {name}", count, lambda name=name: decode_s(values, name)),
+            row(f"encode {name}", count, lambda name=name: encode_s(values, name)),
+        )
+    ]
     return [
         row("memcpy", count, lambda: seconds(lambda: np.copyto(copy, values))),
         row("add, one range, weight 1", count, lambda: add_s(one, [0], values, 1.0)),
@@ -97,9 +107,7 @@ def measure(count: int, *, repeats: int) -> list[Result]:
         ),
         row("close, one range", count, lambda: close_s(one, values)),
         row("close, 15,000 ranges", count, lambda: close_s(many, values)),
-        row("decode float32", count, lambda: decode_s(wire_32, "float32")),
-        row("decode float16", count, lambda: decode_s(wire_16, "float16")),
-        row("encode float16", count, lambda: encode_s(values, "float16")),
+        *coded,
     ]
 
 
@@ -137,18 +145,23 @@ def close_s(sizes: NDArray[np.int64], values: Floats) -> float:
     return seconds(mean.close)
 
 
-def decode_s(wire: bytes, wire_dtype: str) -> float:
-    """Time of decoding, chunk by chunk."""
-    view = memoryview(wire)
-    chunks = [view[i : i + CHUNK_BYTES] for i in range(0, len(wire), CHUNK_BYTES)]
-    return seconds(lambda: [decode(chunk, wire_dtype) for chunk in chunks])
+def decode_s(values: Floats, form_name: str) -> float:
+    """Time of decoding, piece by piece."""
+    form, view = FORMS[form_name], memoryview(bytes(encode(values, form_name)))
+    size = CHUNK_BYTES if form is FLOAT32 else PIECE_BYTES
+    starts = range(0, form.bytes_of(values.size) - size + 1, size)
+    room = np.empty(form.most_in(size), np.float32)
+    scratch = None if form is FLOAT32 else room
+    return seconds(
+        lambda: [decode(view[i : i + size], form_name, scratch) for i in starts]
+    )
 
 
-def encode_s(values: Floats, wire_dtype: str) -> float:
+def encode_s(values: Floats, form_name: str) -> float:
     """Time of encoding, chunk by chunk."""
     starts = range(0, values.size, CHUNK_ELEMENTS)
     chunks = [values[start : start + CHUNK_ELEMENTS] for start in starts]
-    return seconds(lambda: [encode(chunk, wire_dtype) for chunk in chunks])
+    return seconds(lambda: [encode(chunk, form_name) for chunk in chunks])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from runs import (
     scores,
     spread,
 )
+from wire_arms import ARMS as WIRE_ARMS
 
 COMPARED = "fashion,cifar,cifar-resnet,shakespeare,sst2"
 
@@ -98,7 +99,7 @@ def tables() -> Iterator[str]:
         what = "accuracy, %" if task.higher_is_better else "perplexity"
         lines = [f"{name}, split fraction {fraction}:", "", HEAD.format(what=what)]
         for arm in ARMS:
-            if arm in arms:
+            if arm in arms and arm not in WIRE_ARMS:  # wire.py has tables of them
                 lines.append(f"| {ARMS[arm].title} | {row(task, arms[arm], floors)} |")
         yield "\n".join(lines)
 

@@ -50,6 +50,7 @@ from p2pfusion.protocol.objectives import (
     SELF_SUPERVISED,
     check_objective,
 )
+from p2pfusion.split.forms import WIRE
 from p2pfusion.split.layout import Layout
 
 TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
@@ -68,6 +69,7 @@ ENSEMBLE_HELP = "So many swarms, whose models answer together."
 FULL_FORWARD_HELP = "Compute with the whole model, train a split of it."
 PROBE_HELP = "Without labels: fit a probe with so many. Default: 2,000."
 FINE_TUNE_HELP = "Without labels: fine-tune at the end on so many of each class."
+WIRE_HELP = "What values travel as, rounded as between daemons."
 PRETRAINED_HELP = "Begin with the values of this checkpoint."
 SAVE_HELP = "Write the assembled model to this file at the end."
 SLOWNESS_HELP = "How slow peers are, dealt out in turn: 1,4. Default: all alike."
@@ -128,6 +130,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--proximal", type=float, default=0.0, help=PROXIMAL_HELP)
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)
 @click.option("--logit-adjustment", type=float, default=1.0, show_default=True)
+@click.option("--wire-dtype", type=click.Choice(tuple(WIRE)), help=WIRE_HELP)
 @click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--shares", type=click.IntRange(1), help=SHARES_HELP)
 @click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)

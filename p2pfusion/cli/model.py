@@ -258,7 +258,7 @@ def _planned_swarm(
 
 def _live_swarm() -> tuple[Swarm, dict[str, str], int]:
     """The swarm of the running daemon, and the round that it is in."""
-    from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+    from p2pfusion.protocol.manifest import Manifest
 
     try:
         answer = ask(settings().chosen_home, "plan")
@@ -289,7 +289,7 @@ def _live_swarm() -> tuple[Swarm, dict[str, str], int]:
         context,
         method,
         names,
-        WIRE_DTYPE_BYTES[manifest.wire_dtype],
+        manifest.wire,
         is_pretrained=bool(manifest.pretrained),
     )
     now = answer.get("round")

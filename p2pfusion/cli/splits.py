@@ -13,12 +13,13 @@ from p2pfusion.cli.output import Data
 from p2pfusion.methods.base import Method, PlanContext, sharing
 from p2pfusion.split.coverage import coverage, ever_trained, traffic
 from p2pfusion.split.depth import is_cut_in_depth
+from p2pfusion.split.forms import WIRE, Wire
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
 from p2pfusion.split.segment import Split
 
 ELEMENT_BYTES = 4
-"""Parameters are kept, and by default sent, as float32."""
+"""Parameters are kept as float32."""
 
 Splits = dict[str, Split]
 
@@ -31,7 +32,8 @@ class Swarm:
     method: Method
     names: dict[str, str]
     """What people call the peers, by their id."""
-    element_bytes: int = ELEMENT_BYTES
+    wire: Wire = WIRE["float32"]
+    """What values travel as."""
     is_pretrained: bool = False
     """Whether the model begins with the values of a checkpoint, as far as is known."""
 
@@ -55,7 +57,8 @@ class Swarm:
                 current=current,
                 following=following,
                 homes=homes,
-                among_holders=sharing(self.method) is not None,
+                among_holders=sharing(self.method) is not None
+                or self.wire.sends_changes,
             )
             homes = plan.homes_after()
             yield plan
@@ -63,8 +66,10 @@ class Swarm:
 
 def exchanged_bytes(swarm: Swarm, rounds: int) -> int:
     """Bytes that all peers together send in the first rounds, as planned."""
-    return swarm.element_bytes * sum(
-        plan.elements_sent(peer) for plan in swarm.plans(rounds) for peer in plan.peers
+    return sum(
+        traffic(plan, peer, wire=swarm.wire).sent_bytes
+        for plan in swarm.plans(rounds)
+        for peer in plan.peers
     )
 
 
@@ -98,7 +103,7 @@ def report(swarm: Swarm, round_index: int) -> Data:
 
 def _peer(swarm: Swarm, plan: ExchangePlan, rank: int, split: Split) -> Data:
     layout, member = swarm.context.layout, swarm.context.roster[rank]
-    moved = traffic(plan, member.peer, element_bytes=swarm.element_bytes)
+    moved = traffic(plan, member.peer, wire=swarm.wire)
     parameters = split.size(layout)
     return {
         "peer": member.peer,

@@ -162,11 +162,11 @@ class Apprentice:
         self._link.send(self._describe)
 
     def set_up(
-        self, manifest: Manifest, *, store: Path, offers: Path, changes: bool = False
+        self, manifest: Manifest, *, store: Path, offers: Path, owed: Path | None = None
     ) -> None:
         """Tells the trainer what stays the same over the rounds.
 
-        ``changes``: its offers hold what training has changed, not what came of it.
+        ``owed``: where it is kept what earlier contributions have lost, if they do.
         """
         self._describe = None
         self._setup = {
@@ -187,7 +187,9 @@ class Apprentice:
             "data": self._data.to_data(),
             "store": str(store),
             "offers": str(offers),
-            "changes": changes,
+            "changes": manifest.sends_changes,
+            "summed": manifest.adds_changes,
+            "owed": str(owed) if owed else None,
             "device": self._peer.device,
             "threads": self._peer.cpu_threads,
         }

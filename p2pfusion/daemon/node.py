@@ -59,6 +59,7 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
+from p2pfusion.store import Owed
 from p2pfusion.transport import Arrival, Incoming
 
 log = logging.getLogger("p2pfusion")
@@ -219,7 +220,7 @@ class Node:
                 return  # data that its sender has not sealed
             if isinstance(message, Chunk) and self.payloads is not None:
                 # Before the protocol counts it: what is refused never arrived.
-                self.payloads.check(arrival.sender, message.pull, message.payload)
+                self.payloads.check(arrival.sender, message)
         except RemoteProtocolError as error:
             self.handle(events.Misbehaved(arrival.sender, str(error)))
             return
@@ -329,12 +330,13 @@ class Node:
     def open_store(self, manifest: Manifest) -> None:
         """Nothing is lacking: from now on this peer keeps a part of the model."""
         store = self.state.open_store(manifest)
-        adds_changes = manifest.adds_changes
+        owed = self.state.owed if manifest.wire.sends_changes else None
         self.payloads = Payloads(
             self.peer.gossip.me,
             store,
             manifest.wire_dtype,
-            adds_changes=adds_changes,
+            adds_changes=manifest.adds_changes,
+            owed=Owed(owed, manifest.layout) if owed else None,
         )
         if manifest.pretrained:
             self.handle(events.HasCheckpoint(store.checkpoint.nbytes))
@@ -343,7 +345,7 @@ class Node:
             manifest,
             store=self.state.store,
             offers=self.state.offers,
-            changes=adds_changes,
+            owed=owed,
         )
 
     def _report(self, effect: events.Report) -> None:

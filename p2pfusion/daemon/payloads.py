@@ -17,28 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.daemon.absence import present_bits, present_ranges
+from p2pfusion.daemon.arriving import Arriving
+from p2pfusion.daemon.contribution import Contribution
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.fusion import DeltaSum, StreamingMean, StreamingSum, decode, encode
+from p2pfusion.fusion import (
+    DeltaSum,
+    MeanChange,
+    StreamingMean,
+    StreamingSum,
+    decode,
+    encode,
+)
 from p2pfusion.protocol.events import FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
+from p2pfusion.split.forms import FLOAT32, WIRE
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import asked_segments, lacking_cells, wanted_versions
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Offer, Store
-
-FLOAT_BYTES = 4
-
-
-@dataclass
-class Arriving:
-    """A stream on its way in, and where it goes."""
-
-    stream: StreamKey
-    sink: Sink
+from p2pfusion.store import Offer, Owed, Store
 
 
 @dataclass
@@ -59,14 +59,22 @@ class Payloads:
     """All arrays of one peer's exchange."""
 
     def __init__(
-        self, me: str, store: Store, wire_dtype: str, *, adds_changes: bool = False
+        self,
+        me: str,
+        store: Store,
+        wire_dtype: str,
+        *,
+        adds_changes: bool = False,
+        owed: Owed | None = None,
     ) -> None:
         """``adds_changes``: offers and contributions are changes of the values from
-        which they were trained; shares of them are added to these (``DeltaSum``)."""
+        which they were trained; shares of them are added to these (``DeltaSum``).
+        ``owed``: where it is kept what contributions lose on their way."""
         self.me = me
         self._adds_changes = adds_changes
         self.store = store
-        self._wire_dtype = wire_dtype
+        self._wire = WIRE[wire_dtype]
+        self._owed = owed
         self._rounds: dict[int, RoundNumbers] = {}
         self._arriving: dict[int, Arriving] = {}
         self._trained: tuple[int, Offer, Split] | None = None
@@ -92,7 +100,7 @@ class Payloads:
     def keep_old(self, round_index: int, cells: Cells) -> None:
         """What is here of these cells counts as newest, as it is."""
         kept = list(asked_segments(self.store.layout, cells))
-        self.store.write_flat(kept, self.store.read_flat(kept))
+        self.store.write_flat(kept, self._as_sent(self.store.read_flat(kept)))
         self.store.set_version(kept, round_index)
 
     def offered(self, round_index: int, path: Path, split: Split) -> None:
@@ -114,8 +122,12 @@ class Payloads:
         """Begins a sum over the ranges that this peer reduces."""
         numbers = self._rounds[round_index]
         ids = numbers.plan.reduced_by(self.me, instead_of=instead_of or None)
-        kind = DeltaSum if self._adds_changes else StreamingMean
-        numbers.sums[instead_of] = kind(numbers.plan.range_sizes[ids])
+        numbers.sums[instead_of] = self._new_sum(numbers.plan.range_sizes[ids])
+
+    def _new_sum(self, sizes: NDArray[np.int64]) -> StreamingSum:
+        if self._adds_changes:
+            return DeltaSum(sizes)
+        return MeanChange(sizes) if self._wire.sends_changes else StreamingMean(sizes)
 
     def add_own(self, round_index: int, instead_of: str, weight: float) -> None:
         """Adds the own offer to a sum."""
@@ -128,8 +140,17 @@ class Payloads:
         if numbers.inside is not None:
             own = own[numbers.inside[own]]
         cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
-        cursor.add(numbers.offer.read_flat(plan.segments(own.tolist())))
+        segments = plan.segments(own.tolist())
+        cursor.add(numbers.offer.read_flat(segments))
+        if (owed := self._owes(numbers.offer)) is not None:
+            owed.settle(segments)
         numbers.own[instead_of] = set(own.tolist())
+
+    def _owes(self, offer: Offer | None) -> Owed | None:
+        """Where to note what an offer's contributions lose. What was trained since has
+        what earlier ones have lost added already."""
+        is_newest = self._trained is not None and self._trained[1] is offer
+        return self._owed if is_newest else None
 
     def close_reduction(self, round_index: int, instead_of: str) -> float:
         """Fuses, and writes what was fused to the store as version ``round + 1``.
@@ -143,7 +164,7 @@ class Payloads:
         # A backup may be asked about a round that it has left. Others then get values
         # from the sum; the store has newer ones, and the trainer is reading it.
         is_left = round_index < max(self._rounds)
-        if isinstance(total, DeltaSum) and not is_left:
+        if isinstance(total, DeltaSum | MeanChange) and not is_left:
             self._begin(numbers, total, ids, numbers.own.get(instead_of, set()))
         total.close()
         if is_left:
@@ -170,7 +191,7 @@ class Payloads:
     def _begin(
         self,
         numbers: RoundNumbers,
-        total: DeltaSum,
+        total: DeltaSum | MeanChange,
         ids: NDArray[np.int64],
         own: Collection[int],
     ) -> None:
@@ -211,9 +232,10 @@ class Payloads:
 
     def _as_sent(self, values: Floats) -> Floats:
         """What others will decode, so that every copy of a fused value is the same."""
-        if self._wire_dtype == "float32":
+        form = self._wire.value
+        if form is FLOAT32:
             return values
-        return decode(encode(values, self._wire_dtype), self._wire_dtype)
+        return decode(encode(values, form.name), form.name, np.empty_like(values))
 
     # --- Arriving --------------------------------------------------------------------
 
@@ -230,7 +252,9 @@ class Payloads:
         else:
             sink = self._buffer_sink(numbers, stream, event.absent, export)
         if sink is not None:
-            self._arriving[event.pull] = Arriving(stream, sink)
+            form = self._wire.form(stream.hop)
+            arriving = Arriving(stream, sink, form, event.total_bytes)
+            self._arriving[event.pull] = arriving
 
     def _buffer_sink(
         self,
@@ -277,23 +301,17 @@ class Payloads:
         arriving = self._arriving.get(chunk.pull)
         if arriving is None or arriving.stream.source != source:
             return None
-        sink = arriving.sink
-        if not isinstance(sink, BufferSink) or self._wire_dtype != "float32":
-            return None
-        room = sink.buffer.data.cast("B")[sink.filled * FLOAT_BYTES :]
-        size = chunk.payload.nbytes
-        fits = chunk.offset == sink.filled * FLOAT_BYTES and size <= room.nbytes
-        return room[:size] if fits else None
+        return arriving.room(chunk)
 
-    def check(self, source: str, pull: int, payload: memoryview) -> None:
+    def check(self, source: str, chunk: Chunk) -> None:
         """``RemoteProtocolError`` for bytes that are no finite values of a stream.
 
         Asked before the protocol counts them, so that they never arrived: of a
         contribution what came before still counts, anything else is asked elsewhere.
         """
-        arriving = self._arriving.get(pull)
+        arriving = self._arriving.get(chunk.pull)
         if arriving is not None and arriving.stream.source == source:
-            decode(payload, self._wire_dtype)
+            arriving.check(chunk)
 
     def round_of(self, pull: int) -> int | None:
         """The round of a stream on its way in."""
@@ -304,7 +322,7 @@ class Payloads:
         """Takes bytes of a stream, which ``check`` has let pass."""
         arriving = self._arriving.get(pull)
         if arriving is not None:
-            arriving.sink.add(decode(payload, self._wire_dtype))
+            arriving.absorb(payload)
 
     def close_sink(self, pull: int, *, complete: bool) -> None:
         """A stream ended: what is whole counts.
@@ -333,10 +351,12 @@ class Payloads:
         elif stream.hop == Hop.FUSED:
             values, lacking = self._fused(numbers, stream)
             absent = np.packbits(lacking).tobytes()
-            buffer = encode(values, self._wire_dtype)
+            buffer = encode(values, self._wire.value.name)
         elif stream.hop == Hop.CONTRIBUTION:
-            values, absent = _contribution(numbers, stream)
-            buffer = encode(values, self._wire_dtype)
+            offer = numbers.offer
+            given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
+            buffer = given.encoded(self._wire.contribution, self._owes(offer))
+            absent = given.absent
         else:
             segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
@@ -344,7 +364,7 @@ class Payloads:
             wanted = wanted_versions(numbers.plan, stream.least)
             lacks = [not self.store.holds(segment, wanted) for segment in segments]
             absent = np.packbits(lacks).tobytes()
-            buffer = encode(self.store.read_flat(segments), self._wire_dtype)
+            buffer = encode(self.store.read_flat(segments), self._wire.value.name)
         self._served[peer, pull] = buffer
         return buffer.nbytes, absent
 
@@ -372,26 +392,6 @@ class Payloads:
     def stop_serving(self, peer: str, pull: int) -> None:
         """Frees a stream."""
         self._served.pop((peer, pull), None)
-
-
-def _contribution(numbers: RoundNumbers, stream: StreamKey) -> tuple[Floats, bytes]:
-    """What the own offer gives to a reducer; zeros stand where it has nothing."""
-    offer, plan, inside = numbers.offer, numbers.plan, numbers.inside
-    if offer is None:
-        raise LocalProtocolError("a contribution was served before it was made")
-    if inside is None:
-        return offer.read_flat(stream_segments(plan, stream)), b""
-    ids = plan.ranges(
-        Hop.CONTRIBUTION,
-        source=stream.source,
-        target=stream.target,
-        instead_of=stream.instead_of or None,
-    )
-    sizes, present = plan.range_sizes[ids], inside[ids]
-    values = np.zeros(int(sizes.sum()), np.float32)
-    there = offer.read_flat(plan.segments(ids[present].tolist()))
-    values[np.repeat(present, sizes)] = there
-    return values, np.packbits(~present).tobytes()
 
 
 def _ranges_of(total: StreamingSum, positions: NDArray[np.int64]) -> Floats:

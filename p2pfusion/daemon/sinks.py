@@ -18,6 +18,16 @@ Floats = NDArray[np.float32]
 class Sink(Protocol):
     """Where a stream that arrives goes."""
 
+    @property
+    def left(self) -> int:
+        """How many values are still to come."""
+        ...
+
+    def place(self, count: int, scratch: Floats) -> Floats:
+        """Where the next ``count`` values can be put, to be added from there:
+        ``scratch`` is for sinks that keep none."""
+        ...
+
     def add(self, values: Floats) -> None:
         """The next values, in order."""
         ...
@@ -32,6 +42,15 @@ class SumSink:
     """A contribution: straight into the sum."""
 
     cursor: Cursor
+
+    @property
+    def left(self) -> int:
+        """How many values are still to come."""
+        return self.cursor.expected_count - self.cursor.received_count
+
+    def place(self, count: int, scratch: Floats) -> Floats:
+        """In the scratch."""
+        return scratch[:count]
 
     def add(self, values: Floats) -> None:
         """Adds to the sum."""
@@ -59,6 +78,15 @@ class BufferSink:
     version: int
     buffer: Floats
     filled: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many values are still to come."""
+        return self.buffer.size - self.filled
+
+    def place(self, count: int, scratch: Floats) -> Floats:
+        """In the buffer, where they stay."""
+        return self.buffer[self.filled : self.filled + count]
 
     def add(self, values: Floats) -> None:
         """Keeps them; those that were put into their place already stay there."""

@@ -48,6 +48,7 @@ class SwarmState:
         self.directory = directory
         self.store = directory / "store"
         self.offers = directory / "offers"
+        self.owed = directory / "offers" / "owed"
         self._manifest = directory / "manifest.msgpack"
         self._facts = directory / "facts.msgpack"
         self._progress = directory / "progress.bin"

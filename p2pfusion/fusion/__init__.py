@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from p2pfusion.fusion.average import StreamingMean
-from p2pfusion.fusion.codec import WIRE_DTYPES, decode, encode
+from p2pfusion.fusion.average import MeanChange, StreamingMean
+from p2pfusion.fusion.codec import check, check_cut, decode, encode
 from p2pfusion.fusion.delta import DeltaSum
 from p2pfusion.fusion.sums import Cursor, StreamingSum
 
 __all__ = [
-    "WIRE_DTYPES",
     "Cursor",
     "DeltaSum",
+    "MeanChange",
     "StreamingMean",
     "StreamingSum",
+    "check",
+    "check_cut",
     "decode",
     "encode",
 ]

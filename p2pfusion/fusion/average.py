@@ -7,9 +7,9 @@ A holder that dies mid-stream still counts, exactly for the elements that arrive
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from p2pfusion.fusion.sums import Partial, StreamingSum
+from p2pfusion.fusion.sums import LARGEST, Floats, Partial, StreamingSum
 
 
 class StreamingMean(StreamingSum):
@@ -35,3 +35,38 @@ class StreamingMean(StreamingSum):
                 divisors[max(begin - start, 0) : end - start] += weight
         divisors[divisors == 0] = 1.0
         return divisors
+
+
+class MeanChange(StreamingMean):
+    """Sums of changes while open; after ``close`` the old values and the mean change.
+
+    A range without old values has no new ones, whatever changes came (``absent``).
+    """
+
+    def __init__(self, range_sizes: ArrayLike) -> None:
+        super().__init__(range_sizes)
+        self._old = np.zeros(0, np.float32)
+        self._begun = np.zeros(0, np.int64)
+
+    def begin(self, positions: NDArray[np.int64], old: Floats) -> None:
+        """Before ``close``, once: the old values of some ranges, one after the other,
+        to which the mean of their changes is added."""
+        self._begun, self._old = positions, old
+
+    def close(self) -> None:
+        """Take the result; rounded to float32 as a change, and again as a value."""
+        super().close()
+        start = 0
+        with np.errstate(over="ignore"):
+            for first, last in self.spans(self._begun):
+                self.result[first:last] += self._old[start : start + last - first]
+                start += last - first
+        np.clip(self.result, -LARGEST, LARGEST, self.result)
+        self._old = np.zeros(0, np.float32)
+
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """Per range: whether nothing came whole, or its old values are not known."""
+        unknown = np.ones(len(self._sizes), np.bool_)
+        unknown[self._begun] = False
+        return super().absent | (unknown & ~self._kept)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p2pfusion.fusion.sums import Floats, Partial, StreamingSum
-
-LARGEST = float(np.finfo(np.float32).max)
+from p2pfusion.fusion.sums import LARGEST, Floats, Partial, StreamingSum
 
 
 class DeltaSum(StreamingSum):

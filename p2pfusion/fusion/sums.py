@@ -30,6 +30,9 @@ Floats = NDArray[np.float32]
 Partial = list[tuple[int, int, float]]
 """Pieces of ranges that came in part: (start, stop, weight)."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Peers' changes may be of any size, but what is passed on must be finite."""
+
 BLOCK_ELEMENTS = 1 << 16
 """Elements multiplied or divided at a time: the scratch stays in the cache."""
 

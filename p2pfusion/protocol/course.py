@@ -26,7 +26,7 @@ from p2pfusion.protocol.events import (
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.lateness import Lateness, Pace
 from p2pfusion.protocol.listed_round import make_round
-from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES, Manifest
+from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import BEFORE_START, Offer
 from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.report import round_details
@@ -110,9 +110,8 @@ class Course:
             maximum_s=manifest.deadline_max_s,
             mads=manifest.deadline_mads,
         )
-        wire_bytes = WIRE_DTYPE_BYTES[manifest.wire_dtype]
         by_samples = manifest.weighting == "samples"
-        self._pace = Pace(lateness, wire_bytes, by_samples, self.pause.settling_s)
+        self._pace = Pace(lateness, manifest.wire, by_samples, self.pause.settling_s)
         self._standing = Standing.WAITING
 
     def resume(self, event: Resume, now: float) -> None:

@@ -11,6 +11,8 @@ import statistics
 from collections import deque
 from dataclasses import dataclass
 
+from p2pfusion.split.forms import Wire
+
 HISTORY = 64
 """Offers remembered: some rounds of a small swarm, one of a large one."""
 
@@ -52,7 +54,7 @@ class Pace:
     """What the manifest says of waiting and of sizes on the wire."""
 
     lateness: Lateness
-    bytes_per_element: int
+    wire: Wire
     weigh_by_samples: bool
     settling_s: float
     """How long after a silence it is acted upon."""

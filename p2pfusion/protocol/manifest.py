@@ -29,6 +29,7 @@ from p2pfusion.limits import (
 )
 from p2pfusion.methods import Method, build_method, sharing
 from p2pfusion.protocol.objectives import check_objective, objective_options
+from p2pfusion.split.forms import WIRE, Wire
 from p2pfusion.split.layout import Layout
 
 SCHEDULES = ("constant", "cosine")
@@ -39,7 +40,6 @@ NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
 AUGMENTATIONS = ("none", "flip-crop")
 LEVELS = ("word", "character", "byte")
-WIRE_DTYPE_BYTES = {"float32": 4, "float16": 2}
 
 HEX = re.compile(r"([0-9a-f]{64})?")
 """Thirty-two bytes in hex, a key or a hash; or nothing."""
@@ -128,7 +128,9 @@ class Manifest:
     weighting: str = "uniform"
     """Weight of a contribution in the mean: ``uniform``, or ``samples``."""
     wire_dtype: str = "float32"
-    """Type of parameters in transfer; sums are kept in higher precision."""
+    """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
+    ``top-k``, in which changes are contributed, in a byte each or only the largest, and
+    all else travels as float16. Sums are kept in higher precision."""
     deadline_min_s: float = 2.0
     """A round waits at least so long after the own offer for missing ones."""
     deadline_max_s: float = 120.0
@@ -218,6 +220,17 @@ class Manifest:
         return sharing(self.trained_by) is not None
 
     @property
+    def wire(self) -> Wire:
+        """The forms in which values travel."""
+        return WIRE[self.wire_dtype]
+
+    @property
+    def sends_changes(self) -> bool:
+        """Whether contributions are changes of what a round began with, not values: who
+        reduces a range trains it then, and so has what changes."""
+        return self.adds_changes or self.wire.sends_changes
+
+    @property
     def founder_key(self) -> bytes:
         """Public key of the founder; empty in a manifest that nobody signed for."""
         return bytes.fromhex(self.founder)
@@ -276,7 +289,7 @@ def _check_text(manifest: Manifest) -> None:
         ("optimiser", OPTIMISERS),
         ("schedule", SCHEDULES),
         ("weighting", WEIGHTINGS),
-        ("wire_dtype", tuple(WIRE_DTYPE_BYTES)),
+        ("wire_dtype", tuple(WIRE)),
     ):
         value = getattr(manifest, key)
         _check(value in allowed, key, value, "one of " + ", ".join(allowed))

@@ -50,7 +50,7 @@ class Planner:
             following=following,
             homes=homes,
             replication=manifest.replication,
-            among_holders=manifest.adds_changes,
+            among_holders=manifest.sends_changes,
         )
 
     def homes_after(self, plan: ExchangePlan) -> Homes:

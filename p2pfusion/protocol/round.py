@@ -264,7 +264,8 @@ class Round:
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""
-        return stream_elements(self.plan, stream) * self.pace.bytes_per_element
+        form = self.pace.wire.form(stream.hop)
+        return form.bytes_of(stream_elements(self.plan, stream))
 
     def _pull(self, stream: StreamKey, now: float) -> list[Effect]:
         size = self.stream_bytes(stream)

@@ -44,7 +44,6 @@ MAX_ROUNDS_AT_HAND = 3
 """The current round, the previous one, and one about to be forgotten."""
 
 REMEMBERED_WRITES = 16
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -253,11 +252,12 @@ class Checks:
         if parcel is None or plan is None:
             self.violated("coordinates", life.name, f"a stream from nowhere: {stream}")
             return None
-        elements = stream_elements(plan, stream)
+        form = self._world.manifest.wire.form(stream.hop)
+        size = form.bytes_of(stream_elements(plan, stream))
         good = (
             parcel.stream == stream
             and parcel.plan_digest == plan.digest
-            and parcel.total_bytes == effect.total_bytes == elements * FLOAT_BYTES
+            and parcel.total_bytes == effect.total_bytes == size
         )
         if not good:
             self._found("coordinates", life, f"{stream} is {parcel.stream} there")

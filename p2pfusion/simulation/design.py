@@ -98,9 +98,11 @@ class Experiment:
         )
 
 
-def experiment_setup(experiment: Experiment, number: int, past: Path) -> Setup:
-    """What the trainer of one of an experiment's peers is told; ``past`` is where it
-    may keep what rounds began with."""
+def experiment_setup(
+    experiment: Experiment, number: int, *, past: Path, owed: Path
+) -> Setup:
+    """What the trainer of one of an experiment's peers is told: ``past`` is where it
+    may keep what rounds began with, ``owed`` where it is kept what it lost."""
     manifest = experiment.manifest
     share = f"{number}/{experiment.controls.shares}"
     partition = {**table(experiment.data, "partition"), "share": share}
@@ -121,7 +123,9 @@ def experiment_setup(experiment: Experiment, number: int, past: Path) -> Setup:
         outer_momentum=manifest.outer_momentum,
         past=past,
         depth_dropout=skipping(manifest.trained_by),
-        changes=manifest.adds_changes,
+        changes=manifest.sends_changes,
+        summed=manifest.adds_changes,
+        owed=owed if manifest.wire.sends_changes else None,
         objective=manifest.objective_options,
     )
 

@@ -15,7 +15,7 @@ from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store
+from p2pfusion.store import Owed, Store
 
 
 class Desks:
@@ -29,11 +29,15 @@ class Desks:
         wire_dtype: str,
         *,
         adds_changes: bool = False,
+        owed: Mapping[str, Owed | None],
     ) -> None:
-        """``adds_changes``: what is offered are changes, and weights are shares."""
+        """``adds_changes``: what is offered are changes, and weights are shares.
+        ``owed``: everybody's book of what contributions have lost, if they do."""
         self._plan = plan
         self._of = {
-            peer: Payloads(peer, store, wire_dtype, adds_changes=adds_changes)
+            peer: Payloads(
+                peer, store, wire_dtype, adds_changes=adds_changes, owed=owed[peer]
+            )
             for peer in plan.peers
         }
         for desk in self._of.values():

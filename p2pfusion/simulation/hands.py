@@ -20,14 +20,13 @@ from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
-from p2pfusion.split.grid import Mask
+from p2pfusion.split.grid import Counts, Mask
 from p2pfusion.split.plan import ExchangePlan, Hop
 
 if TYPE_CHECKING:
     from p2pfusion.simulation.world import World
 
 SAMPLES = 100
-FLOAT_BYTES = 4
 ZEROS = memoryview(bytes(1 << 20))
 """What streams carry: as many bytes as the plan says, of no meaning."""
 
@@ -206,21 +205,20 @@ class Hands:
         key = effect.round_index, effect.instead_of
         self._world.checks.fusing(life, *key)
         plan = life.plans[effect.round_index]
-        adds = self._world.manifest.adds_changes
-        present = (based_ranges if adds else fused_ranges)(
-            plan, life.name, key[1], life.reductions[key]
-        )
+        reduction = life.reductions[key]
+        present = fused_ranges(plan, life.name, key[1], reduction)
         now = effect.round_index == max(life.plans)
+        if self._world.manifest.sends_changes:
+            own = own_ranges(plan, life.name, key[1], reduction)
+            present = life.holdings.changeable(plan, key[1], present, own, now=now)
         if present is not None and now:
             present = life.holdings.carried_over(plan, effect.instead_of, present)
-        elif adds:
-            present = np.zeros_like(present)  # what they would be added to has gone on
         life.fused[key] = present
         if present is not None:
             self._world.checks.lacks(life, effect.round_index)
         if now:
             life.holdings.fused(plan, effect.instead_of, present)
-        if now and adds:
+        if now and self._world.manifest.adds_changes:
             l1 = 1.0 if life.numbers is None else life.numbers.moved
             moved = e.Moved(effect.round_index, l1)
             self._world.at(life.clock, self._found, (life, moved))
@@ -265,7 +263,8 @@ class Hands:
             if effect.complete:
                 reduction.complete.add(stream.source)
             elif sink.absorbed:
-                reduction.partial[stream.source] = sink.absorbed
+                form = self._world.manifest.wire.form(stream.hop)
+                reduction.partial[stream.source] = form.most_in(sink.absorbed)
         elif effect.complete and parcel is not None:
             if stream.hop == Hop.EXPORT:
                 life.exported.append(parcel)
@@ -299,7 +298,8 @@ class Hands:
             size = len(life.homes[stream.round_index].to_bytes())
             return Parcel(stream, b"", size)
         plan = life.plans[stream.round_index]
-        size = stream_elements(plan, stream) * FLOAT_BYTES
+        form = self._world.manifest.wire.form(stream.hop)
+        size = form.bytes_of(stream_elements(plan, stream))
         parcel = Parcel(stream, plan.digest, size)
         if stream.hop == Hop.FUSED:
             self._mark_absent(life, plan, parcel)
@@ -362,6 +362,17 @@ class Hands:
         self._world.checks.reported(life, effect)
 
 
+def own_ranges(
+    plan: ExchangePlan, me: str, instead_of: str, reduction: Reduction
+) -> Counts:
+    """The ranges of a reduction to which the own offer was added."""
+    own = plan.own_ranges(me, instead_of=instead_of or None)
+    if not reduction.own:
+        return own[:0]
+    inside = reduction.own_inside
+    return own if inside is None else own[inside[own]]
+
+
 def fused_ranges(
     plan: ExchangePlan, me: str, instead_of: str, reduction: Reduction
 ) -> Mask | None:
@@ -374,27 +385,15 @@ def fused_ranges(
     if all_came and (reduction.own or not own.size):
         return None
     reduced = plan.reduced_by(me, instead_of=failed)
-    present = based_ranges(plan, me, instead_of, reduction)
+    present = np.zeros(len(reduced), np.bool_)
+    present |= np.isin(reduced, own_ranges(plan, me, instead_of, reduction))
     for source in sources:
         ids = plan.ranges(Hop.CONTRIBUTION, source=source, target=me, instead_of=failed)
         has = reduction.present.get(source, np.ones(len(ids), np.bool_))
         if source not in reduction.complete:
             # Of one that broke off, the ranges that had come count.
-            ends = np.cumsum(plan.range_sizes[ids]) * FLOAT_BYTES
+            ends = np.cumsum(plan.range_sizes[ids])
             has = has & (ends <= reduction.partial.get(source, 0))
         ids = ids[has]
         present |= np.isin(reduced, ids)
     return None if bool(present.all()) else present
-
-
-def based_ranges(
-    plan: ExchangePlan, me: str, instead_of: str, reduction: Reduction
-) -> Mask:
-    """Which ranges of a reduction its reducer has trained: changes of these can be
-    added to what they were trained from, whatever the store has."""
-    failed = instead_of or None
-    reduced = plan.reduced_by(me, instead_of=failed)
-    if not reduction.own:
-        return np.zeros(len(reduced), np.bool_)
-    own, inside = plan.own_ranges(me, instead_of=failed), reduction.own_inside
-    return np.isin(reduced, own if inside is None else own[inside[own]])

@@ -202,6 +202,25 @@ class Holdings:
             gains = self._gains[plan.round_index] = Gains(plan, has)
         return gains
 
+    def changeable(
+        self,
+        plan: ExchangePlan,
+        instead_of: str,
+        present: Mask | None,
+        own: Counts,
+        *,
+        now: bool,
+    ) -> Mask | None:
+        """Of fused ranges those to which changes could be added: whose old values are
+        here, or which this peer has trained; none of a round that is not ``now``."""
+        ids = plan.reduced_by(self._me, instead_of=instead_of or None)
+        wanted = self._geometry.flat(plan.homes.version)
+        old = self._sealed.claimed < wanted
+        lacked = np.unique(self._geometry.view(plan).ranges[old])
+        known = ~np.isin(ids, lacked) | np.isin(ids, own)
+        found = known & now if present is None else present & known & now
+        return None if bool(found.all()) else found
+
     def carried_over(
         self, plan: ExchangePlan, instead_of: str, present: Mask
     ) -> Mask | None:

@@ -20,10 +20,15 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Store, write_offer
+from p2pfusion.store import Owed, Store, write_offer
 
 Floats = NDArray[np.float32]
 Read = Callable[[Segment], Floats]
+
+
+def owed_of(manifest: Manifest, path: Path) -> Owed | None:
+    """A peer's book of what its contributions lose, if they lose something."""
+    return Owed(path, manifest.layout) if manifest.wire.sends_changes else None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,11 @@ class Numbers:
             else Store.create(path, layout, seed)
         )
         self._payloads = Payloads(
-            me, self.store, manifest.wire_dtype, adds_changes=manifest.adds_changes
+            me,
+            self.store,
+            manifest.wire_dtype,
+            adds_changes=manifest.adds_changes,
+            owed=owed_of(manifest, directory / "owed"),
         )
         self._train = train
         self._rounds = manifest.rounds

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +26,17 @@ from p2pfusion.methods import (
     skipping,
 )
 from p2pfusion.methods.base import Update
-from p2pfusion.protocol.manifest import WIRE_DTYPE_BYTES
 from p2pfusion.simulation.clock import Clock
 from p2pfusion.simulation.design import Experiment, experiment_setup
 from p2pfusion.simulation.desks import Desks
-from p2pfusion.simulation.numbers import Assembly
+from p2pfusion.simulation.numbers import Assembly, owed_of
 from p2pfusion.split.blocks import check_blocks
+from p2pfusion.split.coverage import contributed_bytes, traffic
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
+from p2pfusion.split.plan import ExchangePlan, plan_round
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
-from p2pfusion.store import Store, write_offer
+from p2pfusion.store import Owed, Store, write_offer
 from p2pfusion.store.files import Floats
 from p2pfusion.training.controls import FullForwardTrainer
 from p2pfusion.training.cost import Meter
@@ -77,6 +76,8 @@ class Swarm:
     context: PlanContext
     meter: Meter
     clock: Clock
+    owed: Mapping[str, Owed | None]
+    """Of each peer, what its contributions have lost, if they lose something."""
     works: dict[int, Work] = field(default_factory=dict)
     """Of each peer by number, its last one."""
     moved: list[float] = field(default_factory=list)
@@ -103,15 +104,14 @@ class Swarm:
         assert records is not None, "every loader has a training part"
         test, _ = evaluation_records(options, coding)
         kind = FullForwardTrainer if experiment.controls.full_forward else Trainer
-        trainers = [
-            kind(
-                experiment_setup(
-                    experiment, peer, directory / f"past-{number}-{peer:04}"
-                ),
-                records=records,
+        past, owed = directory / f"past-{number}", directory / f"owed-{number}"
+        setups = (
+            experiment_setup(
+                experiment, peer, past=past / _name(peer), owed=owed / _name(peer)
             )
             for peer in range(experiment.peers)
-        ]
+        )
+        trainers = [kind(setup, records=records) for setup in setups]
         store = Store.create(
             directory / f"store-{number}",
             layout,
@@ -140,6 +140,9 @@ class Swarm:
                 depth_dropout=skipping(manifest.trained_by),
             ),
             clock=Clock(experiment.slowness),
+            owed={
+                member.peer: owed_of(manifest, owed / member.peer) for member in roster
+            },
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
@@ -174,14 +177,15 @@ class Swarm:
             current=current,
             following=self.splits(round_index + 1),
             homes=self.homes,
-            among_holders=manifest.adds_changes,
+            among_holders=manifest.sends_changes,
         )
         self._fuse(plan, arrived)
         self.homes = plan.homes_after()
-        elements = sum(plan.elements_sent(peer) for peer in plan.peers)
+        wire = manifest.wire
+        sent = sum(traffic(plan, peer, wire=wire).sent_bytes for peer in plan.peers)
         absent = set(plan.peers) - {_name(number) for number in arrived}
-        elements -= sum(_contributed(plan, peer) for peer in absent)
-        self.sent_bytes += elements * WIRE_DTYPE_BYTES[manifest.wire_dtype]
+        unsent = sum(contributed_bytes(plan, peer, wire=wire) for peer in absent)
+        self.sent_bytes += sent - unsent
         return sum(work.loss for work in arrived.values()) / len(arrived)
 
     def _train(self, number: int, round_index: int, split: Split) -> None:
@@ -228,6 +232,7 @@ class Swarm:
             self.homes,
             manifest.wire_dtype,
             adds_changes=manifest.adds_changes,
+            owed=self.owed,
         )
         for number, work in arrived.items():
             desks.offer(_name(number), work.path, work.split, work.base_round)
@@ -295,13 +300,3 @@ def announced(
 
 def _name(number: int) -> str:
     return f"peer-{number:04}"
-
-
-def _contributed(plan: ExchangePlan, peer: str) -> int:
-    """Elements that a peer would contribute to others' sums, if it had offered."""
-    ids = chain.from_iterable(
-        plan.ranges(Hop.CONTRIBUTION, source=peer, target=target).tolist()
-        for target in plan.peers
-        if target != peer
-    )
-    return int(plan.range_sizes[list(ids)].sum())

@@ -74,7 +74,10 @@ class School:
         number = int(name.removeprefix("p"))
         if name not in self._trainers:
             setup = experiment_setup(
-                self._experiment, number, self._directory / f"past-{name}"
+                self._experiment,
+                number,
+                past=self._directory / f"past-{name}",
+                owed=self._directory / name / "owed",
             )
             self._trainers[name] = Trainer(setup, records=self._records)
         return self._trainers[name]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2pfusion.split.forms import Wire
 from p2pfusion.split.grid import (
     Counts,
     Mask,
@@ -24,7 +25,7 @@ from p2pfusion.split.grid import (
     outer_and,
 )
 from p2pfusion.split.layout import Layout
-from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
 
 TRAINING_ELEMENT_BYTES = 4
@@ -142,12 +143,27 @@ def ever_trained(layout: Layout, rounds: Iterable[Sequence[Split]]) -> EverTrain
     )
 
 
-def traffic(plan: ExchangePlan, peer: str, *, element_bytes: int) -> Traffic:
-    """What the plan lets the peer send and receive, at so many bytes per element."""
+def traffic(plan: ExchangePlan, peer: str, *, wire: Wire) -> Traffic:
+    """What the plan lets the peer send and receive, to the byte."""
+    given, taken = _contributions(plan, peer)
+    size, value_bytes = wire.contribution.bytes_of, wire.value.bytes_of
     return Traffic(
-        plan.elements_sent(peer) * element_bytes,
-        plan.elements_received(peer) * element_bytes,
+        value_bytes(plan.elements_sent(peer) - sum(given)) + sum(map(size, given)),
+        value_bytes(plan.elements_received(peer) - sum(taken)) + sum(map(size, taken)),
     )
+
+
+def contributed_bytes(plan: ExchangePlan, peer: str, *, wire: Wire) -> int:
+    """How much of what the peer sends are contributions."""
+    given, _ = _contributions(plan, peer)
+    return sum(map(wire.contribution.bytes_of, given))
+
+
+def _contributions(plan: ExchangePlan, peer: str) -> tuple[list[int], list[int]]:
+    """The lengths of the peer's streams of contributions, out and in, in elements."""
+    hop, others = Hop.CONTRIBUTION, [other for other in plan.peers if other != peer]
+    given = [plan.elements(hop, peer, other) for other in others]
+    return given, [plan.elements(hop, other, peer) for other in others]
 
 
 def training_bytes(

@@ -19,6 +19,7 @@ from p2pfusion.errors import ConfigError, DataError, IncompatibleError
 from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
+from p2pfusion.store import Owed
 from p2pfusion.training import submodel
 from p2pfusion.training.data import (
     Coding,
@@ -70,6 +71,10 @@ class Setup:
     """The chance of each frozen block to be left out of a step."""
     changes: bool = False
     """Whether a round gives changes of what was received, in place of values."""
+    summed: bool = False
+    """Whether these changes are added, and not averaged as values are."""
+    owed: Path | None = None
+    """Where it is kept what earlier changes have lost on their way, if they do."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class Description:
 @dataclass(frozen=True)
 class TrainedRound:
     """A round's outcome. ``arrays``: the values of what was trained, in the layout's
-    order, with the outer momentum, or how they have changed, if that was asked for;
+    order, with the outer momentum, or how they have changed, with what earlier changes
+    have lost, if that was asked for;
     everything else is of the training alone."""
 
     arrays: list[np.ndarray]
@@ -109,7 +115,7 @@ class Trainer:
 
     def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
         """``records``: the whole training part, if the caller has loaded it already."""
-        if setup.changes and setup.outer_momentum:
+        if setup.summed and setup.outer_momentum:
             raise ConfigError(
                 "there is no outer momentum where changes are added",
                 hint="leave out outer_momentum, or choose another method",
@@ -131,6 +137,7 @@ class Trainer:
         self._augment = augmentation(setup.augment, records)
         self.class_counts = self._count_classes()
         self._outer = self._remembered()
+        self._owed = Owed(setup.owed, setup.layout) if setup.owed else None
         objective = dict(setup.objective)
         if records.traits.task == "language":
             # How common a token is belongs to what is learnt of running text.
@@ -234,12 +241,8 @@ class Trainer:
             accuracy = found.accuracy
         arrays = self._arrays(module, split)
         norm, l1 = submodel.update_sizes(before, arrays)
-        if setup.changes:
-            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
-        elif self._outer is not None:
-            self._outer.push(round_index, split.trained, before, arrays)
         return TrainedRound(
-            arrays=arrays,
+            arrays=self._offered(round_index, split.trained, before, arrays),
             samples=self.samples,
             loss=result.loss,
             accuracy=accuracy,
@@ -249,6 +252,24 @@ class Trainer:
             steps=result.steps,
             frozen=frozen,
         )
+
+    def _offered(
+        self,
+        round_index: int,
+        split: Split,
+        before: list[np.ndarray],
+        arrays: list[np.ndarray],
+    ) -> list[np.ndarray]:
+        """What others get of what was trained; may be in place."""
+        if self._outer is not None:
+            self._outer.push(round_index, split, before, arrays)
+        if self._setup.changes:
+            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
+        if self._owed is not None:
+            segments = split.segments(self._setup.layout)
+            for array, segment in zip(arrays, segments, strict=True):
+                array += self._owed.read(segment).reshape(array.shape)
+        return arrays
 
     def announce(
         self,

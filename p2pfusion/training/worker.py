@@ -116,6 +116,8 @@ class Worker:
             past=Path(request.text("offers")) / "past",
             depth_dropout=request.number("depth_dropout"),
             changes=request.flag("changes"),
+            summed=request.flag("summed"),
+            owed=Path(request.text("owed")) if request.fields.get("owed") else None,
         )
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer

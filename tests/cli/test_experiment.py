@@ -60,6 +60,7 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "proximal": 0.0,
         "label_mask": False,
         "logit_adjustment": 1.0,
+        "wire_dtype": None,
         "eval_every": 1,
         "shares": None,
         "participants": None,

@@ -12,6 +12,7 @@ from p2pfusion.cli.splits import Swarm, exchanged_bytes, report
 from p2pfusion.cli.windows import split_screen
 from p2pfusion.methods import Member, PlanContext, build_method
 from p2pfusion.split.depth import cut_in_depth
+from p2pfusion.split.forms import WIRE
 from p2pfusion.split.layout import Dimension, Initial, Layout, ParameterSpec
 from tests.layouts import resnet18
 
@@ -79,7 +80,7 @@ def test_frozen_layers_are_shown_and_are_noise_unless_they_are_pretrained() -> N
 
 def test_half_precision_halves_the_bytes() -> None:
     planned = swarm("msfusion", ["1/2"] * 2)
-    half = Swarm(planned.context, planned.method, planned.names, element_bytes=2)
+    half = replace(planned, wire=WIRE["float16"])
     assert 2 * exchanged_bytes(half, 2) == exchanged_bytes(planned, 2)
 
 

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from p2pfusion.daemon.payloads import Payloads, Writer
 from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.messages import Chunk
+from p2pfusion.split.forms import WIRE, Wire
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, initial_values, write_offer
+from p2pfusion.store import Owed, Store, initial_values, write_offer
 from tests.split.histories import loose_splits, trained
 from tests.strategies import layouts
 
@@ -78,8 +80,22 @@ class Table:
 
     def _desk(self, name: str) -> Payloads:
         store = Store.create(self.root / name, self.layout, SEED)
-        changes = self.adds_changes
-        return Payloads(name, store, self.wire_dtype, adds_changes=changes)
+        return Payloads(
+            name,
+            store,
+            self.wire_dtype,
+            adds_changes=self.adds_changes,
+            owed=self.owed(name) if self.wire.sends_changes else None,
+        )
+
+    @property
+    def wire(self) -> Wire:
+        """The forms in which values travel."""
+        return WIRE[self.wire_dtype]
+
+    def owed(self, name: str) -> Owed:
+        """What a peer's contributions have lost."""
+        return Owed(self.root / f"{name}-owed", self.layout)
 
     # --- A round ---------------------------------------------------------------------
 
@@ -98,7 +114,7 @@ class Table:
             current=current,
             following=following,
             homes=self.homes,
-            among_holders=self.adds_changes,
+            among_holders=self.adds_changes or self.wire.sends_changes,
         )
         for desk in self.desks.values():
             desk.enter(self.plan, self.homes)
@@ -106,14 +122,18 @@ class Table:
         self.offers = {}
 
     def train(
-        self, random: np.random.Generator, names: tuple[str, ...] = NAMES
+        self,
+        random: np.random.Generator,
+        names: tuple[str, ...] = NAMES,
+        *,
+        below: int = 999,
     ) -> None:
-        """Some offer numbers out of thin air, whose sums are exact."""
+        """Some offer numbers out of thin air, 64ths, whose sums are exact."""
         for name in names:
             desk = self.desks[name]
             split = self.current[name]
             arrays = [
-                (random.integers(-999, 999, segment.shape) / 64).astype(np.float32)
+                (random.integers(-below, below, segment.shape) / 64).astype(np.float32)
                 for segment in split.segments(self.layout)
             ]
             path = self.root / f"{name}-{self.plan.round_index}.f32"
@@ -153,6 +173,19 @@ class Table:
                 place = np.ix_(*(list(indices) for indices in segment.sets))
                 total[place] += self.weights.get(name, 1.0) * arrays[index]
             self.truth[index] = total.astype(np.float32)
+
+    def learn_mean_changes(self) -> None:
+        """The dense masked mean of everybody's changes is added to the model, in the
+        precision of what is passed on."""
+        before = [values.copy() for values in self.truth]
+        self.learn_truth()
+        for index, (old, mean) in enumerate(zip(before, self.truth, strict=True)):
+            trained = np.zeros(old.shape, np.bool_)
+            for name in self.offers:
+                segment = self.current[name].segment(self.layout, index)
+                trained[np.ix_(*(list(indices) for indices in segment.sets))] = True
+            new = (old + mean).astype(np.float16).astype(np.float32)
+            self.truth[index] = np.where(trained, new, old)
 
     def learn_truth(self) -> None:
         """The dense masked mean of everybody's offers becomes the model."""
@@ -194,11 +227,12 @@ class Table:
         size, absent = giver.start(target, pull, stream)
         weight = self.weights.get(source, 1.0)
         taker.open_sink(OpenSink(pull, stream, weight, size, absent), export)
-        for offset in range(0, size, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, size - offset)
+        step = max(CHUNK_BYTES, self.wire.form(hop).block_bytes)
+        for offset in range(0, size, step):
+            length = min(step, size - offset)
             chunk = giver.chunk(target, pull, offset, length)
             assert chunk is not None and chunk.nbytes == length
-            taker.check(source, pull, chunk)
+            taker.check(source, Chunk(pull, offset, chunk))
             taker.absorb(pull, chunk)
         taker.close_sink(pull, complete=True)
         assert taker.round_of(pull) is None

@@ -279,6 +279,7 @@ def planned(daemon: Daemon) -> Iterator[tuple[ExchangePlan, dict[str, Split]]]:
             following=then,
             homes=homes,
             replication=manifest.replication,
+            among_holders=manifest.sends_changes,
         )
         homes = plan.homes_after()
         yield plan, now

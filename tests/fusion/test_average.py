@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.fusion.average import StreamingMean
+from p2pfusion.fusion.average import MeanChange, StreamingMean
 from p2pfusion.fusion.sums import BLOCK_ELEMENTS, Cursor
 
 Floats = NDArray[np.float32]
@@ -335,3 +335,53 @@ def test_what_a_contribution_lacks_is_passed_over(data: st.DataObject) -> None:
         assert found.tolist() == (
             [0.0] * size if absent[number] else values[end - size : end].tolist()
         )
+
+
+# --- Changes in place of values ------------------------------------------------------
+
+
+@given(arrivals(), st.data())
+def test_mean_changes_are_added_to_the_old_values(
+    arrived: tuple, data: st.DataObject
+) -> None:
+    """Where these are known, and somebody's changes came whole."""
+    sizes, contributions = arrived
+    known = data.draw(
+        st.sets(st.sampled_from(range(len(sizes)))) if sizes else st.just(set())
+    )
+    positions = np.array(sorted(known), np.int64)
+    old = [np.full(sizes[p], p + 0.5, np.float32) for p in positions]
+    change = MeanChange(sizes)
+    for stream in contributions:
+        send(change.open(stream.positions, stream.weight), stream)
+    flat = np.concatenate([np.zeros(0, np.float32), *old])
+    change.begin(positions, flat)
+    change.close()
+    plain = mean_of(sizes, contributions)
+    for position, (mean, new) in enumerate(
+        zip(by_range(sizes, plain.result), by_range(sizes, change.result), strict=True)
+    ):
+        added = np.float32(position + 0.5) if position in known else np.float32(0)
+        np.testing.assert_array_equal(new, mean + added)
+        lacks = position not in known or bool(plain.absent[position])
+        assert bool(change.absent[position]) == lacks
+        assert change.weights[position] == plain.weights[position]
+
+
+def test_what_stands_in_for_a_mean_change_is_not_absent() -> None:
+    change = MeanChange([2, 3])
+    change.begin(np.array([0, 1]), np.ones(5, np.float32))
+    change.close()
+    assert change.absent.tolist() == [True, True]
+    change.keep(np.array([1]), np.full(3, 7, np.float32))
+    assert change.absent.tolist() == [True, False]
+    assert change.result.tolist() == [1, 1, 7, 7, 7]
+
+
+def test_mean_changes_end_with_finite_values() -> None:
+    largest = float(np.finfo(np.float32).max)
+    change = MeanChange([2])
+    change.open([0], 1.0).add(np.array([largest, -largest], np.float32))
+    change.begin(np.array([0]), np.array([largest, -largest], np.float32))
+    change.close()
+    assert change.result.tolist() == [largest, -largest]

@@ -376,6 +376,20 @@ def test_half_precision_on_the_wire_halves_the_bytes() -> None:
     assert half["accuracy"] == pytest.approx(whole["accuracy"], abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("wire_dtype", "most"), [("bfloat16", 0.5), ("int8", 0.45), ("top-k", 0.4)]
+)
+def test_fewer_bytes_train_as_well(wire_dtype: str, most: float) -> None:
+    """With the outer momentum, and windows that move."""
+    told = {"outer_momentum": 0.6, "rounds": 6}
+    whole, less = result(**told), result(**told, wire_dtype=wire_dtype)
+    share = float(str(less["bytes_per_peer_round"])) / float(
+        str(whole["bytes_per_peer_round"])
+    )
+    assert 0.25 < share <= most
+    assert less["accuracy"] == pytest.approx(whole["accuracy"], abs=0.06)
+
+
 def test_contributions_count_by_samples_where_the_manifest_says_so() -> None:
     uniform = result(method="fedavg")
     assert result(method="fedavg", weighting="uniform")["curve"] == uniform["curve"]

@@ -71,6 +71,23 @@ def test_every_method_keeps_its_promises_whatever_goes_wrong(
 
 
 @pytest.mark.parametrize(
+    "wire_dtype",
+    [
+        "int8",
+        pytest.param("top-k", marks=pytest.mark.soak),
+        pytest.param("bfloat16", marks=pytest.mark.soak),
+    ],
+)
+def test_streams_of_few_bits_are_as_modelled_whatever_goes_wrong(
+    wire_dtype: str,
+) -> None:
+    told = {**digits(3, 15), "wire_dtype": wire_dtype}
+    outcome, found = simulate_training(told, faults="random")
+    assert outcome.violations == []
+    assert found is not None and found.accuracy >= 0.8
+
+
+@pytest.mark.parametrize(
     ("more", "told"),
     [
         ({"save": "all.safetensors"}, "neither begins with files nor saves"),

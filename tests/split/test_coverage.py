@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from p2pfusion.split.coverage import (
     Held,
+    contributed_bytes,
     coverage,
     ever_trained,
     traffic,
     training_bytes,
 )
+from p2pfusion.split.forms import WIRE
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
+from p2pfusion.split.plan import Hop
 from p2pfusion.split.segment import Split
 from tests.layouts import resnet18
 from tests.split.histories import (
@@ -105,13 +108,22 @@ def test_tied_windows_leave_corners_untrained() -> None:
 
 
 @slow
-@given(histories())
-def test_traffic_is_the_plan_in_bytes(history: History) -> None:
-    plan = history.plans()[-1]
+@given(histories(), st.sampled_from(sorted(WIRE)))
+def test_traffic_is_that_of_all_streams_in_bytes(history: History, name: str) -> None:
+    plan, wire = history.plans()[-1], WIRE[name]
+    sent, received, contributed = Counter[str](), Counter[str](), Counter[str]()
+    for hop in (Hop.CONTRIBUTION, Hop.FUSED, Hop.HOME):
+        for target in plan.peers:
+            for source in plan.sources(hop, target):
+                segments = plan.stream(hop, source=source, target=target)
+                size = wire.form(hop).bytes_of(sum(s.size for s in segments))
+                sent[source] += size
+                received[target] += size
+                contributed[source] += size if hop is Hop.CONTRIBUTION else 0
     for peer in plan.peers:
-        found = traffic(plan, peer, element_bytes=2)
-        assert found.sent_bytes == 2 * plan.elements_sent(peer)
-        assert found.received_bytes == 2 * plan.elements_received(peer)
+        found = traffic(plan, peer, wire=wire)
+        assert (found.sent_bytes, found.received_bytes) == (sent[peer], received[peer])
+        assert contributed_bytes(plan, peer, wire=wire) == contributed[peer]
 
 
 def test_training_bytes_of_the_whole_model() -> None:

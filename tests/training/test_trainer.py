@@ -18,7 +18,7 @@ from p2pfusion.errors import (
     VerificationError,
 )
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Store
+from p2pfusion.store import Owed, Store
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import Schedule
@@ -97,7 +97,27 @@ def test_changes_are_what_training_adds(store: Store) -> None:
     ):
         assert (change == new - store.read(segment)).all()
     with pytest.raises(ConfigError, match="no outer momentum"):
-        Trainer(replace(setup(), changes=True, outer_momentum=0.5))
+        Trainer(replace(setup(), changes=True, summed=True, outer_momentum=0.5))
+
+
+def test_what_earlier_changes_have_lost_is_added(store: Store, tmp_path: Path) -> None:
+    """Where something is owed; with the outer momentum, whose changes are averaged."""
+    split = window(LAYOUT, start=20, cells=16)
+    told = replace(setup(), changes=True, outer_momentum=0.5)
+    pasts = (tmp_path / "one", tmp_path / "other")
+    plain, owing = (replace(told, past=past) for past in pasts)
+    owing = replace(owing, owed=tmp_path / "owed")
+    segments = tuple(split.segments(LAYOUT))
+    lost = np.arange(sum(s.size for s in segments), dtype=np.float32)
+    Owed(tmp_path / "owed", LAYOUT).write(segments, lost)
+    one = train(Trainer(plain), store, split)
+    other = train(Trainer(owing), store, split)
+    expected = [array.ravel() for array in one.arrays]
+    found = [array.ravel() for array in other.arrays]
+    np.testing.assert_array_equal(
+        np.concatenate(found), np.concatenate(expected) + lost
+    )
+    assert (one.norm, one.l1) == (other.norm, other.l1)
 
 
 def contrasting(

@@ -21,7 +21,7 @@ from p2pfusion.methods import announcing, build_method
 from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Offer, Store, write_checkpoint
+from p2pfusion.store import Offer, Owed, Store, write_checkpoint
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
@@ -247,6 +247,26 @@ def test_changes_are_offered_where_they_are_asked_for(
     for index, segment in enumerate(split.segments(LAYOUT)):
         change = values.arrays[index] - store.read(segment)
         np.testing.assert_array_equal(offer.read_array(index), change)
+
+
+def test_what_is_owed_is_added_where_there_is_a_book(
+    process: Process, home: Path
+) -> None:
+    split = window(LAYOUT, start=1, cells=20)
+    segments = tuple(split.segments(LAYOUT))
+    size = sum(segment.size for segment in segments)
+    Owed(home / "owed", LAYOUT).write(segments, np.full(size, 2, np.float32))
+    told = {"changes": True, "owed": str(home / "owed")}
+    process.ask({**setup_request(home), **told})
+    done = process.ask(train_request(0, split))
+    process.ask({**setup_request(home), "changes": True, "owed": None})
+    plain = process.ask(train_request(1, split))
+    first, second = (
+        Offer.open(Path(str(each["offer"])), LAYOUT, split) for each in (done, plain)
+    )
+    # Other rounds draw other batches, but none moves a value by that much.
+    apart = first.read_flat(segments) - second.read_flat(segments)
+    assert np.abs(apart - 2).max() < 1
 
 
 def test_a_mask_is_announced(process: Process, tmp_path: Path) -> None:
