@@ -120,7 +120,10 @@ def _held(name: str, counts: Counts, sizes: Counts) -> Held:
 
 
 def ever_trained(layout: Layout, rounds: Iterable[Sequence[Split]]) -> EverTrained:
-    """How much of the model somebody holds in at least one of the rounds."""
+    """How much of the model somebody has in at least one of the rounds.
+
+    The splits are of what is trained: of one with frozen layers, ``Split.trained``.
+    """
     trained: list[Mask] = [
         np.zeros(grid_shape(layout, signature), np.bool_)
         for signature in layout.signatures
