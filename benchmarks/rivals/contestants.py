@@ -232,7 +232,7 @@ def profile(
         peer["checkpoint_every"] = settings.keep_every
         peer["checkpoints_kept"] = settings.rounds + 1
         tables["swarm"] = {
-            **{"name": "rivals", "network": "local", "seed": seed},
+            **{"name": "rivals", "network": "lan", "seed": seed},
             **{"model": "mlp", "model_arguments": arguments(settings.widths)},
             **{"rounds": settings.rounds, "min_peers": settings.peers},
             **{"batch": settings.batch, "local_epochs": settings.epochs},

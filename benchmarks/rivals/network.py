@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ UNSHARE = (
 def enter() -> None:
     """Goes on in namespaces of its own: the script begins once more, there."""
     if MARK not in os.environ:
+        lacks = [
+            name for name in ("unshare", "nsenter", "ip") if not shutil.which(name)
+        ]
+        if lacks:
+            sys.exit(f"this needs Linux, and {', '.join(lacks)}")
         command = [*UNSHARE, sys.executable, *sys.argv]
         os.execvpe(UNSHARE[0], command, {**os.environ, MARK: "1"})
 
