@@ -1,7 +1,7 @@
 """Our swarm beside hivemind, p2pfl and Flower: the same task, in one run, in turn.
 
     python benchmarks/rivals.py --install      # once: an environment for each of them
-    python benchmarks/rivals.py [--json] [--runs 3] [--part averaging] [--only NAME ...]
+    python benchmarks/rivals.py [--json] [--runs 3] [--part PART] [--only NAME ...]
 
 Two parts. *averaging*: four peers average 16 and 64 MiB of float32. *rounds*: what a
 round of a perceptron with 85,002 parameters (0.34 MB) costs beyond the training itself,
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="make the environments")
     parser.add_argument("--environments", type=Path, default=DEFAULT, metavar="DIR")
     parser.add_argument("--runs", type=int, default=3, help="of each, in turn")
+    parser.add_argument("--mib", type=int, nargs="+", default=SIZES_MIB)
     parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the contestants")
     options = parser.parse_args()
@@ -106,7 +107,7 @@ def averaging(
     from averaging import hivemind_steps, our_exchanges
 
     found: Found = {}
-    for mib in SIZES_MIB:
+    for mib in options.mib:
         seconds: dict[str, list[float]] = {}
         for _ in range(options.runs):
             told = [our_exchanges(mib)]
@@ -131,7 +132,7 @@ def rounds(
     from contestants import CONTESTANTS, PLAIN
     from race import Race, pure_training, race
 
-    pure: list[float] = []
+    pure: list[tuple[float, float]] = []
     races: dict[str, list[Race]] = {}
     for seed in range(options.runs):
         turn = [name for name in names if not (seed and CONTESTANTS[name].is_slow)]
@@ -144,14 +145,24 @@ def rounds(
             else:
                 races.setdefault(name, []).append(result)
             print(f"seed {seed} {name}: {result}", file=sys.stderr)
-    pure_s = statistics.median(pure)
-    found: Found = {"pure training": spread(pure)}
+    pure_s, pure_used_s = (statistics.median(each) for each in zip(*pure, strict=True))
+    found: Found = {
+        "pure training": {
+            "round_s": spread([took for took, _ in pure]),
+            "processor_s": spread([used for _, used in pure]),
+        }
+    }
     for name in (name for name in names if name in races):
         runs = races[name]
         reached = [run for run in runs if run.rounds_needed]
         found[CONTESTANTS[name].title] = {
             "round_s": spread([run.round_s for run in runs]),
             "overhead_s": statistics.median(run.round_s for run in runs) - pure_s,
+            "processor_s": spread([run.round_processor_s for run in runs]),
+            "processor_overhead_s": statistics.median(
+                run.round_processor_s for run in runs
+            )
+            - pure_used_s,
             "round_mb": spread([run.round_bytes / 1e6 for run in runs]),
             "first_round_s": spread([run.first_round_s for run in runs]),
             "reached": f"{len(reached)} of {len(runs)}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import isqrt
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from contestants import (
     programs,
     settings_of,
 )
-from network import run
+from network import Meter, run
 from ours import swarm
 
 STEPS = 10
@@ -32,6 +33,8 @@ ROUNDS = 6
 """Of ours in one run; the first, in which everybody connects, is left out."""
 
 ALL_REDUCE, WHOLE_STEP = "hivemind, all-reduce alone", "hivemind, whole step"
+HIVEMIND_PROCESSOR = "hivemind, processor time of a step"
+OUR_PROCESSOR = "p2pfusion, processor time of a round, training and all"
 LAST_OFFER = "p2pfusion, from the last offer on"
 
 Seconds = dict[str, list[float]]
@@ -53,18 +56,21 @@ def hivemind_steps(mib: int, home: Path) -> Seconds | str:
     settings = replace(settings_of(rounds=STEPS, keep_every=0), system=system)
     contestant = Contestant("", "hivemind", peer="hivemind_average.py")
     with directory_of(settings, 0) as root:
-        failed = run(programs(contestant, settings, root, home), LIMIT_S)
+        meter = Meter()
+        with meter.running():
+            failed = run(programs(contestant, settings, root, home), LIMIT_S)
         if failed:
             return failed
         found = list(notes(root))
-    seconds: Seconds = {WHOLE_STEP: [], ALL_REDUCE: []}
-    whole, alone = seconds.values()
+    seconds: Seconds = {WHOLE_STEP: [], ALL_REDUCE: [], HIVEMIND_PROCESSOR: []}
+    whole, alone, used = seconds.values()
     for number in range(2, STEPS):  # in the first of each kind everybody connects
         mine = [note for note in found if note["number"] == number]
         begins = [float(str(n["at"])) for n in mine if n["event"] == "begin"]
         ends = [float(str(n["at"])) for n in mine if n["event"] == "end"]
         assert len(begins) == len(ends) == PEERS
         (alone if number % 2 else whole).append(max(ends) - max(begins))
+        used.append(meter.processor_s(max(begins), max(ends)))
     return seconds
 
 
@@ -85,10 +91,17 @@ def our_exchanges(mib: int) -> Seconds:
     }
     contestant = Contestant("", swarm=told)
     profiles = [profile(contestant, settings, 0, rank) for rank in range(PEERS)]
-    with directory_of(settings, 0) as root, swarm(root / "homes", profiles) as daemons:
+    meter = Meter()
+    with (
+        meter.running(),
+        directory_of(settings, 0) as root,
+        swarm(root / "homes", profiles) as daemons,
+    ):
         for daemon in daemons:
             daemon.wait("done")
         rounds = [daemon.rounds() for daemon in daemons]
+        sealed = [daemon.sealed() for daemon in daemons]
+        ends = [max(each) for each in zip(*sealed, strict=False)]
     by_number: dict[int, list[dict[str, dict[str, float]]]] = {}
     for row in (row for each in rounds for row in each):
         by_number.setdefault(int(str(row["number"])), []).append(row)
@@ -104,4 +117,5 @@ def our_exchanges(mib: int) -> Seconds:
         LAST_OFFER: after_last,
         "p2pfusion, from the first offer on": after_first,
         "p2pfusion, whole round": whole,
+        OUR_PROCESSOR: [meter.processor_s(a, b) for a, b in pairwise(ends)],
     }

@@ -5,6 +5,9 @@ traffic; what crosses the bridge is. It is counted by the kernel, in the same wa
 everybody: bytes of Ethernet frames that peers sent, repeated ones and acknowledgements
 among them (a frame that the kernel has yet to cut counts as one, with one header).
 
+Beside them the processor time of all processes is counted, which other work on the
+machine changes much less than it changes how long something takes.
+
 The whole script runs in namespaces of its own, so it needs no rights, and no process is
 left when it ends: the kernel kills all that it started.
 """
@@ -25,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MARK = "P2PFUSION_RIVALS_INSIDE"
-SAMPLE_S = 0.02
+SAMPLE_S = 0.05
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 LOOK_S = 0.02
 UNSHARE = (
     *("unshare", "--map-root-user", "--net", "--mount", "--pid", "--fork"),
@@ -84,17 +88,37 @@ def sent_bytes() -> int:
     return sum(int(row.split()[0]) for end, _, row in rows if end.strip()[0] == "v")
 
 
+def ticks_by_process() -> dict[int, int]:
+    """Processor time of every process but this one, in ticks of the kernel's clock."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the name, which may have blanks: user time, then system time.
+            fields = path.read_text().rpartition(")")[2].split()
+            found[int(path.parent.name)] = int(fields[11]) + int(fields[12])
+    found.pop(os.getpid(), None)
+    return found
+
+
 @dataclass
 class Meter:
-    """Sent bytes, sampled while a run goes on."""
+    """Sent bytes and processor time, sampled while a run goes on."""
 
     times: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
 
-    def at(self, when: float) -> int:
-        """Bytes of this run that had been sent then, to the last sample before it."""
-        place = bisect.bisect_right(self.times, when)
-        return self.counts[max(0, place - 1)] - self.counts[0]
+    def sent_bytes(self, start: float, end: float) -> int:
+        """What was sent between two instants, to the last sample before each."""
+        return self._between(self.counts, start, end)
+
+    def processor_s(self, start: float, end: float) -> float:
+        """Processor time of all processes between two instants."""
+        return self._between(self.ticks, start, end) / TICKS_PER_S
+
+    def _between(self, counts: Sequence[int], start: float, end: float) -> int:
+        first, last = (bisect.bisect_right(self.times, at) for at in (start, end))
+        return counts[max(0, last - 1)] - counts[max(0, first - 1)]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -102,9 +126,12 @@ class Meter:
         over = threading.Event()
 
         def sample() -> None:
+            used: dict[int, int] = {}  # with those that have ended
             while not over.is_set():
-                self.times.append(time.time())
+                used |= ticks_by_process()
+                self.ticks.append(sum(used.values()))
                 self.counts.append(sent_bytes())
+                self.times.append(time.time())
                 over.wait(SAMPLE_S)
 
         thread = threading.Thread(target=sample)

@@ -21,6 +21,8 @@ class Race:
     round_s: float
     """Median over rounds, from one's end at the last peer to the next one's."""
     round_bytes: float
+    round_processor_s: float
+    """Processor time of all processes in a round."""
     first_round_s: float
     """From the start of the programs to the end of the first round."""
     rounds_needed: int | None
@@ -31,12 +33,14 @@ class Race:
     """Until then, with start-up."""
 
 
-def pure_training(contestant: Contestant, seed: int, home: Path) -> float:
-    """Seconds per round where nobody exchanges anything."""
+def pure_training(contestant: Contestant, seed: int, home: Path) -> tuple[float, float]:
+    """Seconds per round where nobody exchanges anything, and those of the processor."""
     settings = settings_of(rounds=contestant.rounds, keep_every=0)
     outcome = compete(contestant, settings, seed, home)
     assert isinstance(outcome, Outcome), outcome
-    return (outcome.ends[-1] - outcome.ends[0]) / (len(outcome.ends) - 1)
+    first, last, later = outcome.ends[0], outcome.ends[-1], len(outcome.ends) - 1
+    used_s = outcome.meter.processor_s(first, last)
+    return (last - first) / later, used_s / later
 
 
 def race(contestant: Contestant, seed: int, target: float, home: Path) -> Race | str:
@@ -64,15 +68,16 @@ def boiled_down(outcome: Outcome, needed: int | None) -> Race:
     """The figures of a run."""
     ends, meter = outcome.ends, outcome.meter
     round_s = statistics.median(b - a for a, b in pairwise(ends))
-    moved = meter.at(ends[-1]) - meter.at(ends[0])
+    later = len(ends) - 1
     reached = ends[needed - 1] if needed else ends[-1]
     return Race(
         round_s=round_s,
-        round_bytes=moved / (len(ends) - 1),
+        round_bytes=meter.sent_bytes(ends[0], ends[-1]) / later,
+        round_processor_s=meter.processor_s(ends[0], ends[-1]) / later,
         first_round_s=ends[0] - outcome.started_at,
         rounds_needed=needed,
         seconds_needed=reached - ends[0] + round_s,
-        bytes_needed=meter.at(reached),
+        bytes_needed=meter.sent_bytes(0.0, reached),
     )
 
 
