@@ -136,8 +136,10 @@ def rounds(
     races: dict[str, list[Race]] = {}
     for seed in range(options.runs):
         turn = [name for name in names if not (seed and CONTESTANTS[name].is_slow)]
-        turn = turn[seed % len(turn) :] + turn[: seed % len(turn)]
+        first = seed % len(turn) if turn else 0
+        turn = turn[first:] + turn[:first]
         pure.append(pure_training(PLAIN, seed, options.environments))
+        print(f"seed {seed} pure training: {pure[-1]}", file=sys.stderr)
         for name in turn:
             result = race(CONTESTANTS[name], seed, TARGET, options.environments)
             if isinstance(result, str):
