@@ -1,0 +1,1 @@
+"""Flower, SuperLink and SuperNodes: the task as an app, as Flower writes apps today."""
