@@ -20,6 +20,7 @@ from p2pfusion.daemon.health import Trouble
 from p2pfusion.errors import DiskFullError
 from p2pfusion.protocol import events
 from p2pfusion.split.segment import Split
+from p2pfusion.store.behind import Behind
 from p2pfusion.store.files import FLOAT_BYTES
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Disk:
         self._waiting: dict[str, Write] = {}
         self._needed_bytes = 0
         self._retry_at = NEVER
+        self._behind = Behind()
+        self._sealing: Write = lambda: None
+        """What writes the last round that was sealed."""
 
     @property
     def is_full(self) -> bool:
@@ -76,13 +80,23 @@ class Disk:
         self._keep("invitations", lambda: self._node.entrance.keep(effect.invites))
 
     def seal(self, effect: events.Seal) -> None:
-        """A round is done: its values first, then the progress that speaks of them."""
+        """A round is done: its values first, then the progress that speaks of them.
+
+        Nobody waits for the latter: a crash before it is there does a round again that
+        was sealed already, as one between the two always did.
+        """
+
+        def save() -> None:
+            self._node.state.save_progress(effect.next_round, effect.homes)
 
         def write() -> None:
             assert self._node.payloads is not None
             self._node.payloads.store.flush()
-            self._node.state.save_progress(effect.next_round, effect.homes)
+            self._behind.begin(save)
+            if self.is_full:
+                self._behind.wait()
 
+        self._sealing = write
         self._keep("progress", write)
 
     def place(self) -> None:
@@ -152,7 +166,13 @@ class Disk:
         self.fill(why, self._round_bytes())
 
     def check(self, now: float) -> None:
-        """Tries again, if it is time to."""
+        """Tries again, if it is time to; notices if the progress found no room."""
+        with self.refusing(small=True):
+            try:
+                self._behind.look()
+            except DiskFullError:
+                self._waiting["progress"] = self._sealing
+                raise
         if now >= self._retry_at:
             self.retry()
 

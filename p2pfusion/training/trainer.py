@@ -250,6 +250,11 @@ class Trainer:
             frozen=frozen,
         )
 
+    def rest(self) -> None:
+        """What is left to do of a round when its outcome has been given away."""
+        if self._outer is not None:
+            self._outer.remember()
+
     def announce(
         self,
         asked: Mapping[str, object],
