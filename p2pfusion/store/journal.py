@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -224,16 +225,22 @@ def pack_segments(segments: Sequence[Segment]) -> Numbers:
     return np.array(packed, np.int64)
 
 
-def unpack_segments(layout: Layout, numbers: Numbers) -> list[Segment]:
+def unpack_segments(layout: Layout, numbers: Numbers) -> tuple[Segment, ...]:
     """The segments that ``pack_segments`` was given."""
-    left = iter(numbers.tolist())
-    return [
+    return _unpack(layout, numbers.tobytes())
+
+
+# Windows move in a circle: the same streams come again.
+@lru_cache(maxsize=64)
+def _unpack(layout: Layout, packed: bytes) -> tuple[Segment, ...]:
+    left = iter(np.frombuffer(packed, np.int64).tolist())
+    return tuple(
         Segment(
             parameter,
             tuple(_unpacked(left) for _ in layout.parameters[parameter].shape),
         )
         for parameter in left
-    ]
+    )
 
 
 def _unpacked(left: Iterator[int]) -> IndexSet:

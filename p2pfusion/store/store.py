@@ -74,6 +74,9 @@ HEADER = "store.json"
 JOURNALS = ("journal.redo", "journal-2.redo")
 PRETRAINED = "pretrained.safetensors"
 
+RESERVED_SEGMENTS = 1 << 14
+"""So many segments are remembered as having their blocks: what has some keeps them."""
+
 MAPPED_FILES = 256
 """Files mapped at a time. Each map holds a descriptor, of which a process has 1024."""
 
@@ -103,6 +106,7 @@ class Store:
             self._recover()
         self._loaded = [self._load(i) for i in range(len(layout.signatures))]
         self._next: dict[int, Versions] = {}
+        self._reserved: set[Segment] = set()
         self._has_values = False
         self._is_committed = False
 
@@ -242,8 +246,12 @@ class Store:
             check_inside(self._layout.parameters[parameter].shape, parts)
         self._finish_apply()
         for parameter, parts in by_parameter.items():
-            with open_to_write(values_file(self._path, parameter)) as file:
-                reserve(file, self._layout.parameters[parameter].shape, parts)
+            if any(segment not in self._reserved for segment, _ in parts):
+                with open_to_write(values_file(self._path, parameter)) as file:
+                    reserve(file, self._layout.parameters[parameter].shape, parts)
+        if len(self._reserved) > RESERVED_SEGMENTS:
+            self._reserved.clear()
+        self._reserved.update(segments)
         # What the end of the round needs is kept free: its values must not be lost
         # for want of the few bytes of their versions.
         numbers = pack_segments(segments)
