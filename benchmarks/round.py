@@ -1,6 +1,6 @@
 """What a round of real daemons costs beside its training, and what for.
 
-    python benchmarks/round.py [--json] [--sizes small,large] [--rounds 30] [--repeats 5]
+    python benchmarks/round.py [--json] [--sizes small,large] [--rounds 30]
 
 Four real daemons on loopback, encrypted, that joined by ticket, each with a real
 trainer, half of every width, the method and the outer momentum of a founder who states
