@@ -27,6 +27,10 @@ round less pure, both of the same repetition; shown are the median and the range
 repetitions. Where the time goes: ``train`` is from the round's beginning until the
 peer knew that its own values were ready, less pure; ``offers`` until the last of the
 others had said so; ``exchange`` until the seal. These are medians of their own.
+
+*processor* is what one daemon, one trainer and one of the other processes use in a
+round, in all their threads: whoever else uses the machine changes the times much, and
+this little.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
@@ -66,7 +71,7 @@ from p2pfusion.training.loop import (
 from p2pfusion.training.models import find_model
 from p2pfusion.training.objectives import Objective, create_objective
 from p2pfusion.training.worker import bound_heap
-from tests.end_to_end.swarm import gather, manifest_of, planned, swarms
+from tests.end_to_end.swarm import Daemon, gather, manifest_of, planned, swarms
 
 PEERS = 4
 STEPS = 20
@@ -80,7 +85,18 @@ MODELS: dict[str, dict[str, object]] = {
     "large": {"model": "mlp", "model_arguments": {"hidden": [2048, 2048]}},
     "resnet": {"model": "resnet18", "model_arguments": {}},
 }
+REPORTED = (
+    "round_s",
+    "pure_s",
+    "train_s",
+    "offers_s",
+    "exchange_s",
+    "daemon_used_s",
+    "trainer_used_s",
+    "pure_used_s",
+)
 MOST_OVERHEAD_S = {"small": 0.030, "large": 0.150}
+USERS = ("daemon", "trainer", "pure")
 MOST_PART = {"resnet": 0.02}
 
 Data = dict[str, object]
@@ -95,6 +111,9 @@ class Repetition:
     train_s: float
     offers_s: float
     exchange_s: float
+    daemon_used_s: float
+    trainer_used_s: float
+    pure_used_s: float
 
     @property
     def overhead_s(self) -> float:
@@ -136,14 +155,19 @@ def measure(size: str, round_count: int, seed: int) -> Repetition:
     """One swarm, and then the same training alone."""
     with TemporaryDirectory(prefix="round-") as place:
         shares = [share(size, number, Path(place)) for number in range(PEERS)]
-        rows, manifest, splits = trained(shares, settings(size, round_count, seed))
-        turns = alone(manifest, splits, shares, round_count)
+        rows, used, manifest, splits = trained(
+            shares, settings(size, round_count, seed)
+        )
+        turns = alone(manifest, splits, shares, round_count)[SKIPPED:]
     return Repetition(
         round_s=median(rows, "seconds"),
-        pure_s=statistics.median(turns[SKIPPED:]),
+        pure_s=statistics.median(took for took, _ in turns),
         train_s=median(rows, "phases", "train"),
         offers_s=median(rows, "phases", "offers"),
         exchange_s=median(rows, "phases", "exchange"),
+        daemon_used_s=used[0],
+        trainer_used_s=used[1],
+        pure_used_s=statistics.mean(used for _, used in turns),
     )
 
 
@@ -179,19 +203,34 @@ def share(size: str, number: int, place: Path) -> Data:
 
 def trained(
     shares: Sequence[Data], stated: Data
-) -> tuple[list[Data], Manifest, list[Split]]:
-    """A swarm from its start to its end: what each peer tells of each round, and what
-    was trained in the first."""
+) -> tuple[list[Data], tuple[float, float], Manifest, list[Split]]:
+    """A swarm from its start to its end: what each peer tells of each round, what a
+    daemon and a trainer used in one, and what was trained in the first."""
     with swarms() as swarm:
         for number, data in enumerate(shares):
             swarm.add(data=data, swarm=None if number else stated)
         gather(swarm.daemons)
+        last = int(str(stated["rounds"])) - 1
+        swarm.daemons[0].wait(f"round={SKIPPED}")
+        before = processor_s(swarm.daemons)
+        swarm.daemons[0].wait(f"round={last}")
+        after = processor_s(swarm.daemons)
         for daemon in swarm.daemons:
             daemon.wait("done")
         rows = [row for d in swarm.daemons for row in d.rounds()[SKIPPED:]]
         _, splits = next(planned(swarm.daemons[0]))
         manifest = manifest_of(swarm.daemons[0].ask("plan"))
-    return rows, manifest, list(splits.values())
+    turns = PEERS * (last - SKIPPED)
+    used = (after[0] - before[0]) / turns, (after[1] - before[1]) / turns
+    return rows, used, manifest, list(splits.values())
+
+
+def processor_s(daemons: Sequence[Daemon]) -> tuple[float, float]:
+    """What all daemons, and all trainers, have used so far."""
+    ours = [psutil.Process(daemon.pid).cpu_times() for daemon in daemons]
+    theirs = [daemon.trainer.cpu_times() for daemon in daemons]
+    daemon_s = sum(times.user + times.system for times in ours)
+    return daemon_s, sum(times.user + times.system for times in theirs)
 
 
 def median(rows: Sequence[Data], *keys: str) -> float:
@@ -212,8 +251,9 @@ def median(rows: Sequence[Data], *keys: str) -> float:
 
 def alone(
     manifest: Manifest, splits: Sequence[Split], shares: Sequence[Data], turns: int
-) -> list[float]:
-    """Seconds of every turn in which all splits are trained at once."""
+) -> list[tuple[float, float]]:
+    """Seconds of every turn in which all splits are trained at once, and what the first
+    of the processes used in it."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(len(splits))
     lines: list[Connection] = []
@@ -224,8 +264,8 @@ def alone(
             target=training, args=(far, barrier, turns, *given), daemon=True
         ).start()
         lines.append(line)
-    seconds: list[list[float]] = [line.recv() for line in lines]
-    return seconds[0]
+    told: list[list[tuple[float, float]]] = [line.recv() for line in lines]
+    return told[0]
 
 
 def training(
@@ -243,10 +283,10 @@ def training(
     manifest = Manifest.from_bytes(packed)
     split = Split.from_data(split_data, manifest.layout)
     module, records, objective = prepared(manifest, split, data)
-    seconds: list[float] = []
+    told: list[tuple[float, float]] = []
     for turn in range(turns):
         barrier.wait()
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         train_round(
             module,
             records,
@@ -257,9 +297,10 @@ def training(
             generator=batch_generator(manifest.seed, turn, 0),
             device=torch.device("cpu"),
         )
+        used = time.process_time() - used
         barrier.wait()
-        seconds.append(time.perf_counter() - begun)
-    line.send(seconds)
+        told.append((time.perf_counter() - begun, used))
+    line.send(told)
 
 
 def prepared(
@@ -291,8 +332,7 @@ def summary(size: str, found: Sequence[Repetition]) -> Data:
     overheads = [each.overhead_s for each in found]
     parts = [each.overhead_s / each.round_s for each in found]
     medians = {
-        key: statistics.median(getattr(each, key) for each in found)
-        for key in ("round_s", "pure_s", "train_s", "offers_s", "exchange_s")
+        key: statistics.median(getattr(each, key) for each in found) for key in REPORTED
     }
     return {
         **medians,
@@ -323,6 +363,10 @@ def print_table(rows: dict[str, Data]) -> None:
             f"  {aim!s:>7} {float(str(row['overhead_part'])):5.1%} "
             f"{train - pure:11.1f} {offers:7.1f} {exchange:9.1f}"
         )
+    print("\nprocessor   daemon  trainer     pure")
+    for size, row in rows.items():
+        used = (1e3 * float(str(row[f"{k}_used_s"])) for k in USERS)
+        print(f"{size:10}" + "".join(f" {each:8.1f}" for each in used))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
 
 TROUBLE = "disk-full"
-COPIES = 3
-"""A round needs room for its split three times: offer, journal, and its own place."""
+COPIES = 4
+"""A round needs room for its split four times: offer, two journals that take turns, and
+its own place."""
 
 DISK_RETRY_S = 5.0
 """Between two tries to write what a full disk has refused."""
@@ -98,6 +99,11 @@ class Disk:
 
         self._sealing = write
         self._keep("progress", write)
+
+    def settle(self) -> None:
+        """The end: waits for the progress of the last round."""
+        with self.refusing(small=True):
+            self._behind.wait()
 
     def place(self) -> None:
         """Values that came after the last round was sealed."""
