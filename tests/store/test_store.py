@@ -303,7 +303,8 @@ def test_many_parameters_do_not_use_up_the_descriptors(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert np.array_equal(store.read_flat(segments), values)
     opened = len(os.listdir("/proc/self/fd")) - before
-    assert 0 < opened <= MAPPED_FILES
+    # One more as long as what was written is synced.
+    assert 0 < opened <= MAPPED_FILES + 1
 
 
 # --- Refused -------------------------------------------------------------------------
