@@ -389,7 +389,7 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
     lines += ["", "speeds                           ratio     quartiles   target"]
     for name, ratio in found["ratios"].items():
         first, third = found["quartiles"][name]
-        target = TARGETS.get(name, "")
+        target = found["targets"].get(name, "")
         lines.append(f"{name:30} {ratio:7.2f}  {first:5.2f} {third:5.2f}   {target:>6}")
     return "\n".join(lines)
 

@@ -20,14 +20,16 @@ from p2pfusion.daemon.health import Trouble
 from p2pfusion.errors import DiskFullError
 from p2pfusion.protocol import events
 from p2pfusion.split.segment import Split
+from p2pfusion.store.behind import Behind
 from p2pfusion.store.files import FLOAT_BYTES
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
 
 TROUBLE = "disk-full"
-COPIES = 3
-"""A round needs room for its split three times: offer, journal, and its own place."""
+COPIES = 4
+"""A round needs room for its split four times: offer, two journals that take turns, and
+its own place."""
 
 DISK_RETRY_S = 5.0
 """Between two tries to write what a full disk has refused."""
@@ -51,6 +53,9 @@ class Disk:
         self._waiting: dict[str, Write] = {}
         self._needed_bytes = 0
         self._retry_at = NEVER
+        self._behind = Behind()
+        self._sealing: Write = lambda: None
+        """What writes the last round that was sealed."""
 
     @property
     def is_full(self) -> bool:
@@ -76,14 +81,29 @@ class Disk:
         self._keep("invitations", lambda: self._node.entrance.keep(effect.invites))
 
     def seal(self, effect: events.Seal) -> None:
-        """A round is done: its values first, then the progress that speaks of them."""
+        """A round is done: its values first, then the progress that speaks of them.
+
+        Nobody waits for the latter: a crash before it is there does a round again that
+        was sealed already, as one between the two always did.
+        """
+
+        def save() -> None:
+            self._node.state.save_progress(effect.next_round, effect.homes)
 
         def write() -> None:
             assert self._node.payloads is not None
             self._node.payloads.store.flush()
-            self._node.state.save_progress(effect.next_round, effect.homes)
+            self._behind.begin(save)
+            if self.is_full:
+                self._behind.wait()
 
+        self._sealing = write
         self._keep("progress", write)
+
+    def settle(self) -> None:
+        """The end: waits for the progress of the last round."""
+        with self.refusing(small=True):
+            self._behind.wait()
 
     def place(self) -> None:
         """Values that came after the last round was sealed."""
@@ -152,7 +172,13 @@ class Disk:
         self.fill(why, self._round_bytes())
 
     def check(self, now: float) -> None:
-        """Tries again, if it is time to."""
+        """Tries again, if it is time to; notices if the progress found no room."""
+        with self.refusing(small=True):
+            try:
+                self._behind.look()
+            except DiskFullError:
+                self._waiting["progress"] = self._sealing
+                raise
         if now >= self._retry_at:
             self.retry()
 

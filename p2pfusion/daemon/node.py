@@ -157,6 +157,7 @@ class Node:
         """After the loop: nothing is left half done, and the others are told."""
         self.commands.exports.abandon()
         self._handle(events.Stopping())
+        self.disk.settle()
         self.chronicle.end("it was told to")
         self.commands.followers.end()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +46,14 @@ def cell_lengths(axis: Axis) -> Counts:
     return np.minimum(starts + axis.cell_size, axis.size) - starts
 
 
+@lru_cache(maxsize=256)  # the signatures of a model, in round after round
 def cell_elements(layout: Layout, signature: Signature) -> Counts:
     """Number of elements, over all parameters, in each cell of the grid."""
     lengths = [cell_lengths(layout.axis(name)) for name in signature.axes]
-    return outer_product(lengths) * elements_per_position(layout, signature)
+    each = elements_per_position(layout, signature)
+    found = np.asarray(outer_product(lengths) * each)  # without axes it is a scalar
+    found.flags.writeable = False
+    return found
 
 
 def outer_product(factors: Sequence[Counts]) -> Counts:

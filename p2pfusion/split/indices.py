@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 Span = tuple[int, int]
 
@@ -69,8 +70,12 @@ class IndexSet:
         """Plain lists: ``[[start, stop], ...]``."""
         return [[start, stop] for start, stop in self.ranges]
 
-    def __len__(self) -> int:
+    @cached_property
+    def _count(self) -> int:
         return sum(stop - start for start, stop in self.ranges)
+
+    def __len__(self) -> int:
+        return self._count
 
     def __bool__(self) -> bool:
         return bool(self.ranges)

@@ -54,9 +54,9 @@ def plan_round(
     cells.
     """
     peers = tuple(sorted({*current, *following}))
-    now = [current[peer].trained if peer in current else None for peer in peers]
-    then = [following.get(peer) for peer in peers]
-    grids, count = tuple(range_grids(layout, now, then)), len(peers)
+    now = tuple(current[p].trained if p in current else None for p in peers)
+    then = tuple(following.get(peer) for peer in peers)
+    grids, count = range_grids(layout, now, then), len(peers)
     holders = all_ranges([g.holders() for g in grids], count)
     next_holders = all_ranges([g.next_holders() for g in grids], count)
     sizes = np.concatenate([np.zeros(0, np.int64), *(grid.sizes for grid in grids)])

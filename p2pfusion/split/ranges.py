@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -29,6 +29,10 @@ from p2pfusion.split.segment import Segment, Split
 RANGES_PER_PEER = 4
 """Ranges of one signature for each peer: with fewer, equal splits (one atom an axis)
 could not be shared out evenly; with more, segments only get smaller."""
+
+REMEMBERED_GRIDS = 4
+"""Most methods move windows in a circle, and a small one: with blocks of half of every
+width there are four pairs of rounds, after which the same splits come again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +123,17 @@ class RangeGrid:
             )
         return found
 
-    def segments(self, number: int) -> Iterator[Segment]:
+    def segments(self, number: int) -> tuple[Segment, ...]:
         """The range with this number, parameter by parameter."""
+        if number not in self._segments:
+            self._segments[number] = tuple(self._found(number))
+        return self._segments[number]
+
+    @cached_property
+    def _segments(self) -> dict[int, tuple[Segment, ...]]:
+        return {}
+
+    def _found(self, number: int) -> Iterator[Segment]:
         position = number - self.first
         atoms_backwards: list[int] = []
         for axis in reversed(self.axes):
@@ -138,12 +151,21 @@ class RangeGrid:
             )
 
 
+@lru_cache(maxsize=REMEMBERED_GRIDS)
 def range_grids(
+    layout: Layout,
+    current: tuple[Split | None, ...],
+    following: tuple[Split | None, ...],
+) -> tuple[RangeGrid, ...]:
+    """The ranges of every signature, for the splits of the same peers in order."""
+    return tuple(_range_grids(layout, current, following))
+
+
+def _range_grids(
     layout: Layout,
     current: Sequence[Split | None],
     following: Sequence[Split | None],
 ) -> Iterator[RangeGrid]:
-    """The ranges of every signature, for the splits of the same peers in order."""
     peer_count = len(current)
     there, next_there = _given(current), _given(following)
     whole: dict[str, tuple[Atom, ...]] = {}

@@ -30,12 +30,12 @@ class Segment:
     parameter: int
     sets: tuple[IndexSet, ...]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the dense array of its values."""
         return tuple(len(indices) for indices in self.sets)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of elements."""
         product = 1

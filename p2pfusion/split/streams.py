@@ -86,18 +86,12 @@ class ExchangePlan:
         layout = self.layout
         return tuple(cell_elements(layout, each) for each in layout.signatures)
 
-    @cached_property
-    def _segments(self) -> dict[int, tuple[Segment, ...]]:
-        return {}
-
     def segments(self, range_ids: Iterable[int]) -> tuple[Segment, ...]:
         """The ranges as segments: range by range, inside a range by parameter."""
         found: list[Segment] = []
         for number in map(int, range_ids):
-            if number not in self._segments:
-                at = bisect_right(self.grids, number, key=lambda grid: grid.first) - 1
-                self._segments[number] = tuple(self.grids[at].segments(number))
-            found.extend(self._segments[number])
+            at = bisect_right(self.grids, number, key=lambda grid: grid.first) - 1
+            found.extend(self.grids[at].segments(number))
         return tuple(found)
 
     def reduced_by(self, peer: str, *, instead_of: str | None = None) -> Counts:

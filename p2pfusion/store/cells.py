@@ -20,6 +20,10 @@ from p2pfusion.split.layout import Axis, Dimension, Layout
 from p2pfusion.split.segment import Segment
 from p2pfusion.store.rectangles import boxes, numbers
 
+STREAMS = 64
+"""Lists of segments of which is remembered which cells they cover: the streams of some
+rounds of a small swarm."""
+
 Mask = NDArray[np.bool_]
 Marks = TypeVar("Marks", NDArray[np.bool_], NDArray[np.int32])
 Place = tuple[NDArray[np.int64], ...]
@@ -35,6 +39,8 @@ class Cells:
             for index, signature in enumerate(layout.signatures)
             for parameter in signature.parameters
         }
+        # Windows move in a circle: the same streams come again.
+        self._covered = lru_cache(maxsize=STREAMS)(self._found_covered)
 
     def signature(self, parameter: int) -> int:
         """The signature that a parameter belongs to."""
@@ -72,8 +78,11 @@ class Cells:
         """Which cells segments cover, per signature.
 
         ``LocalProtocolError`` unless they cover whole cells, the same in all
-        parameters of a signature.
+        parameters of a signature. The masks are shared: do not change them.
         """
+        return self._covered(tuple(segments))
+
+    def _found_covered(self, segments: tuple[Segment, ...]) -> dict[int, Mask]:
         masks: dict[int, Mask] = {}
         for segment in segments:
             if segment.parameter not in masks:

@@ -5,10 +5,15 @@ of them durable at once, and only then are they written where they belong. A cra
 finds either a journal that counts, which is applied (again: that changes nothing), or
 one that does not, of which nothing was applied.
 
-The file begins with a head: a mark, the length of the records and their CRC-32. It is
-written at ``commit`` and wiped before the next record, so records that were torn apart
-by a power failure are noticed as well. The file keeps its blocks from round to round:
-what fitted once fits again, and syncing blocks that exist is cheaper.
+A file begins with a head: a mark, the length of the records, their CRC-32 and the
+number of the commit. It is written at ``commit`` and wiped before the next record, so
+records that were torn apart by a power failure are noticed as well. A file keeps its
+blocks from round to round: what fitted once fits again, and syncing blocks that exist
+is cheaper.
+
+A store has two such files, which take turns (``Journals``). What was committed to one
+may thus be synced to its place while the other fills. Both can count after a crash;
+applied in the order of their numbers they give what was committed last.
 
 A record is its kind, two counts, whole numbers (64 bits) and 32-bit values.
 """
@@ -21,6 +26,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -37,7 +43,7 @@ MARK = b"p2pf-redo"
 CHECKED_BYTES = 1 << 20
 """Read back at a time."""
 
-_HEAD = struct.Struct("<9sxxxxxxxQI4x")
+_HEAD = struct.Struct("<9sxxxxxxxQII")
 _RECORD = struct.Struct("<B7xQQ")
 
 Numbers = NDArray[np.int64]
@@ -61,6 +67,8 @@ class Journal:
         self._length = 0
         self._crc = 0
         self._is_wiped = False
+        self.number = 0
+        """Of the last commit; 0 if there is none, or none that counts."""
 
     def append(self, kind: int, numbers: Numbers, values: Raw, reserve: int) -> None:
         """Adds a record; it counts from ``commit`` on.
@@ -91,14 +99,16 @@ class Journal:
             write_at(file, bytes(_HEAD.size), 0)
             self._is_wiped = True
 
-    def commit(self) -> None:
-        """Everything that was added is durable, and counts."""
+    def commit(self, number: int) -> None:
+        """Everything that was added is durable, and counts, under this number."""
         with self._opened() as file:
-            write_at(file, _HEAD.pack(MARK, self._length, self._crc), 0)
+            crc = _with_number(self._crc, number)
+            write_at(file, _HEAD.pack(MARK, self._length, crc, number), 0)
             os.fsync(file)
+        self.number = number
 
     def clear(self) -> None:
-        """All that was committed is durable elsewhere."""
+        """All that was committed is in its place, and durable before ``append``."""
         self._length = self._crc = 0
         self._is_wiped = False
 
@@ -110,12 +120,13 @@ class Journal:
             head = os.pread(file, _HEAD.size, 0)
             if len(head) < _HEAD.size:
                 return False
-            mark, length, crc = _HEAD.unpack(head)
+            mark, length, crc, number = _HEAD.unpack(head)
             if mark != MARK or os.fstat(file).st_size < _HEAD.size + length:
                 return False
-            if _checksum(file, length) != crc:
+            found = _checksum(file, length)
+            if _with_number(found, number) != crc:
                 return False
-        self._length, self._crc = length, crc
+        self._length, self._crc, self.number = length, found, number
         return bool(length)
 
     def records(self) -> Iterator[Record]:
@@ -146,6 +157,52 @@ class Journal:
                 sync_directory(self._path.parent)
 
 
+class Journals:
+    """The two files of one store, in turn."""
+
+    def __init__(self, one: Path, other: Path) -> None:
+        self._filling, self._last = Journal(one), Journal(other)
+
+    def recover(self) -> Iterator[Journal]:
+        """Those that count, the older one first; after that they are as good as
+        cleared. The older one, or one that does not count, is filled next: what is in
+        the other must not be older than what may still count."""
+        found = [each for each in (self._filling, self._last) if each.recover()]
+        found.sort(key=lambda journal: journal.number)
+        if found and found[-1] is self._filling:
+            self._filling, self._last = self._last, self._filling
+        for journal in found:
+            yield journal
+            journal.clear()
+
+    def append(self, kind: int, numbers: Numbers, values: Raw, reserve: int) -> None:
+        """Adds a record to the file that is being filled; see ``Journal.append``."""
+        self._filling.append(kind, numbers, values, reserve)
+
+    def records(self) -> Iterator[Record]:
+        """What was added to it, in order."""
+        return self._filling.records()
+
+    def commit(self) -> None:
+        """Everything that was added is durable, and counts."""
+        self._filling.commit(self._last.number + 1)
+
+    def clear(self) -> None:
+        """What was added is in its place, durable or not; it is filled anew."""
+        self._filling.clear()
+
+    def turn(self) -> None:
+        """What was committed last is in its place: the other file is filled next. What
+        was committed to that one must be durable in its place by now."""
+        self._filling.clear()
+        self._filling, self._last = self._last, self._filling
+
+
+def _with_number(crc: int, number: int) -> int:
+    """The checksum also tells a wrong number; there were none once, so 0 is not in."""
+    return zlib.crc32(number.to_bytes(4, "little"), crc) if number else crc
+
+
 def _checksum(file: int, length: int) -> int:
     crc = 0
     for start in range(0, length, CHECKED_BYTES):
@@ -168,16 +225,22 @@ def pack_segments(segments: Sequence[Segment]) -> Numbers:
     return np.array(packed, np.int64)
 
 
-def unpack_segments(layout: Layout, numbers: Numbers) -> list[Segment]:
+def unpack_segments(layout: Layout, numbers: Numbers) -> tuple[Segment, ...]:
     """The segments that ``pack_segments`` was given."""
-    left = iter(numbers.tolist())
-    return [
+    return _unpack(layout, numbers.tobytes())
+
+
+# Windows move in a circle: the same streams come again.
+@lru_cache(maxsize=64)
+def _unpack(layout: Layout, packed: bytes) -> tuple[Segment, ...]:
+    left = iter(np.frombuffer(packed, np.int64).tolist())
+    return tuple(
         Segment(
             parameter,
             tuple(_unpacked(left) for _ in layout.parameters[parameter].shape),
         )
         for parameter in left
-    ]
+    )
 
 
 def _unpacked(left: Iterator[int]) -> IndexSet:

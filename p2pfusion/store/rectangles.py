@@ -115,8 +115,8 @@ def has_narrow_rows(shape: tuple[int, ...]) -> bool:
 def check_inside(shape: tuple[int, ...], parts: Sequence[Part]) -> None:
     """``LocalProtocolError`` for a place beyond the end: another parameter's."""
     for segment, _ in parts:
-        if len(segment.sets) != len(shape) or not all(
-            indices <= IndexSet.span(0, length)
+        if len(segment.sets) != len(shape) or any(
+            indices.ranges and indices.ranges[-1][1] > length
             for indices, length in zip(segment.sets, shape, strict=True)
         ):
             raise LocalProtocolError(

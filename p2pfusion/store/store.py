@@ -12,7 +12,8 @@ Invariants:
 - What is written, values and versions, waits in the journal. ``flush`` makes all of it
   durable, visible here, visible to readers: all or nothing, also in a crash. Until then
   everybody reads what the last ``flush`` left. A cell's values are thus always those of
-  its version.
+  its version. Durable it is in the journal; in its place it is synced afterwards, by
+  another thread, before the one after the next is written to that journal.
 - One process (the daemon) writes; others (the trainer) open the store read-only. Nobody
   locks. The daemon flushes before it tells the trainer to read, and not again until the
   trainer has said that it has read. Whoever opens the store for writing first finishes
@@ -28,7 +29,6 @@ Invariants:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from p2pfusion.errors import ConflictError, LocalProtocolError, VerificationError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
+from p2pfusion.store.behind import Behind
 from p2pfusion.store.cells import Cells
 from p2pfusion.store.files import (
     FLOAT_BYTES,
@@ -49,25 +50,32 @@ from p2pfusion.store.files import (
     new_file,
     open_to_read,
     open_to_write,
-    raw_bytes,
     sync_directory,
     write_at,
 )
 from p2pfusion.store.initial import fill_initial
-from p2pfusion.store.journal import Journal, pack_segments, unpack_segments
+from p2pfusion.store.journal import Journals, pack_segments
+from p2pfusion.store.places import (
+    VALUES,
+    VERSIONS,
+    apply,
+    sync,
+    values_file,
+    versions_file,
+)
 from p2pfusion.store.pretrained import Pretrained, check_kept, keep
-from p2pfusion.store.rectangles import Part, check_inside, cut, fetch, pick, put
+from p2pfusion.store.rectangles import check_inside, cut, fetch, pick
 from p2pfusion.store.room import reserve
 
 Versions = NDArray[np.int32]
 
 FORMAT = 1
 HEADER = "store.json"
-JOURNAL = "journal.redo"
+JOURNALS = ("journal.redo", "journal-2.redo")
 PRETRAINED = "pretrained.safetensors"
 
-VALUES, VERSIONS = 1, 2
-"""Kinds of records in the journal."""
+RESERVED_SEGMENTS = 1 << 14
+"""So many segments are remembered as having their blocks: what has some keeps them."""
 
 MAPPED_FILES = 256
 """Files mapped at a time. Each map holds a descriptor, of which a process has 1024."""
@@ -92,14 +100,15 @@ class Store:
         self._writable = writable
         self._map = lru_cache(maxsize=MAPPED_FILES)(map_floats)
         self._cells = Cells(layout)
-        self._journal = Journal(path / JOURNAL)
+        self._journals = Journals(*(path / name for name in JOURNALS))
+        self._behind = Behind()
+        if writable:
+            self._recover()
         self._loaded = [self._load(i) for i in range(len(layout.signatures))]
         self._next: dict[int, Versions] = {}
+        self._reserved: set[Segment] = set()
         self._has_values = False
         self._is_committed = False
-        if writable and self._journal.recover():
-            self._apply(durable=True)
-            self._loaded = [self._load(i) for i in range(len(layout.signatures))]
 
     @classmethod
     def create(
@@ -115,14 +124,15 @@ class Store:
         cells = Cells(layout)
         with clear_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            (path / JOURNAL).unlink(missing_ok=True)
+            for name in JOURNALS:
+                (path / name).unlink(missing_ok=True)
             begins, name = _begin(path / PRETRAINED, pretrained, layout)
             for index, parameter in enumerate(layout.parameters):
-                _new_sparse(_values_file(path, index), parameter.size)
+                _new_sparse(values_file(path, index), parameter.size)
             for index in range(len(layout.signatures)):
                 # With its blocks: a sealed round must find room for its versions.
                 zeros = bytes(cells.count(index) * FLOAT_BYTES)
-                _versions_file(path, index).write_bytes(zeros)
+                versions_file(path, index).write_bytes(zeros)
             sync_directory(path)
         # The header comes last: a store that has one is complete.
         with new_file(path / HEADER, durable=True) as file:
@@ -151,7 +161,7 @@ class Store:
             check_kept(path / PRETRAINED, name)
             begins = Pretrained(path / PRETRAINED, layout)
         for index, parameter in enumerate(layout.parameters):
-            check_size(_values_file(path, index), parameter.size)
+            check_size(values_file(path, index), parameter.size)
         return cls(path, layout, seed, writable=writable, pretrained=begins)
 
     @property
@@ -186,7 +196,7 @@ class Store:
         versions = self._current(self._cells.signature(segment.parameter))
         trained = versions[self._cells.touched(segment)] > 0
         parameter = self._layout.parameters[segment.parameter]
-        path = _values_file(self._path, segment.parameter)
+        path = values_file(self._path, segment.parameter)
         if trained.all():
             whole = self._map(path, parameter.size).reshape(parameter.shape)
             pick(whole, segment.sets, into)
@@ -236,12 +246,16 @@ class Store:
             check_inside(self._layout.parameters[parameter].shape, parts)
         self._finish_apply()
         for parameter, parts in by_parameter.items():
-            with open_to_write(_values_file(self._path, parameter)) as file:
-                reserve(file, self._layout.parameters[parameter].shape, parts)
+            if any(segment not in self._reserved for segment, _ in parts):
+                with open_to_write(values_file(self._path, parameter)) as file:
+                    reserve(file, self._layout.parameters[parameter].shape, parts)
+        if len(self._reserved) > RESERVED_SEGMENTS:
+            self._reserved.clear()
+        self._reserved.update(segments)
         # What the end of the round needs is kept free: its values must not be lost
         # for want of the few bytes of their versions.
         numbers = pack_segments(segments)
-        self._journal.append(VALUES, numbers, values, reserve=self._versions_bytes)
+        self._journals.append(VALUES, numbers, values, reserve=self._versions_bytes)
         self._has_values = True
 
     def set_version(self, segments: Sequence[Segment], version: int) -> None:
@@ -275,9 +289,9 @@ class Store:
                 return
             for index, versions in sorted(self._next.items()):
                 number = np.array([index], np.int64)
-                self._journal.append(VERSIONS, number, versions.ravel(), reserve=0)
+                self._journals.append(VERSIONS, number, versions.ravel(), reserve=0)
             if durable:
-                self._journal.commit()
+                self._journals.commit()
             self._is_committed = True
         self._finish_apply(durable=durable)
 
@@ -304,26 +318,20 @@ class Store:
         self._has_values = self._is_committed = False
 
     def _apply(self, *, durable: bool) -> None:
-        """Writes the journal's records to their places: values first."""
-        records = list(self._journal.records())
-        parts: dict[int, list[Part]] = {}
-        for record in records:
-            if record.kind == VALUES:
-                segments = unpack_segments(self._layout, record.numbers)
-                for parameter, some in cut(segments, record.values.view("<f4")).items():
-                    parts.setdefault(parameter, []).extend(some)
-        for parameter in sorted(parts):
-            shape = self._layout.parameters[parameter].shape
-            with open_to_write(_values_file(self._path, parameter)) as file:
-                put(file, 0, shape, parts[parameter])
-                _sync(file, durable)
-        for record in records:
-            if record.kind == VERSIONS:
-                path = _versions_file(self._path, int(record.numbers[0]))
-                with open_to_write(path) as file:
-                    write_at(file, raw_bytes(record.values), 0)
-                    _sync(file, durable)
-        self._journal.clear()
+        """Writes what counts to its place; syncing that is nothing to wait for, since
+        the journal keeps it until the round after the next."""
+        records = self._journals.records()
+        written = apply(self._path, self._layout, records)
+        if durable:
+            self._behind.begin(lambda: sync(written))
+            self._journals.turn()
+        else:
+            self._journals.clear()
+
+    def _recover(self) -> None:
+        """Applies what a crash has left."""
+        for journal in self._journals.recover():
+            sync(apply(self._path, self._layout, journal.records()))
 
     def _current(self, signature_index: int) -> Versions:
         if self._writable:
@@ -332,7 +340,7 @@ class Store:
 
     def _load(self, signature_index: int) -> Versions:
         shape = self._cells.shape(signature_index)
-        path = _versions_file(self._path, signature_index)
+        path = versions_file(self._path, signature_index)
         check_size(path, self._cells.count(signature_index))
         return np.fromfile(path, "<i4").astype(np.int32).reshape(shape)
 
@@ -344,22 +352,9 @@ class Store:
 # --- Files ---------------------------------------------------------------------------
 
 
-def _values_file(path: Path, parameter: int) -> Path:
-    return path / f"values-{parameter:05}.f32"
-
-
-def _versions_file(path: Path, signature_index: int) -> Path:
-    return path / f"versions-{signature_index:05}.i32"
-
-
 def _new_sparse(path: Path, element_count: int) -> None:
     with open(path, "wb") as file:
         file.truncate(element_count * FLOAT_BYTES)
-
-
-def _sync(file: int, durable: bool) -> None:
-    if durable:
-        os.fsync(file)
 
 
 def _begin(

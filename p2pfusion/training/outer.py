@@ -30,11 +30,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from p2pfusion.errors import P2PFusionError
+from p2pfusion.errors import P2PFusionError, ResourceError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Store
@@ -51,6 +52,7 @@ class OuterMomentum:
         self._past = past
         self._momentum = momentum
         self._cells = Cells(past.layout)
+        self._new: tuple[int, list[Segment], Sequence[Floats]] | None = None
 
     @classmethod
     def open(
@@ -72,20 +74,33 @@ class OuterMomentum:
         start: Sequence[Floats],
         trained: Sequence[Floats],
     ) -> None:
-        """Adds the momentum to what was trained, in place, and remembers ``start``.
+        """Adds the momentum to what was trained, in place.
 
-        ``start``: the dense arrays of the split that this round began with. Raises
-        ``ResourceError`` on a full disk.
+        ``start``: the dense arrays of the split that this round began with, which
+        ``remember`` keeps: others wait for what was trained, and for that nobody.
         """
+        self.remember()
         segments = list(split.segments(self._past.layout))
         for segment, now, array in zip(segments, start, trained, strict=True):
             array += np.float32(self._momentum) * self._velocity(
                 round_index + 1, segment, now
             )
+        self._new = (round_index, segments, start)
+
+    def remember(self) -> None:
+        """Keeps what the last round began with, if that was not done yet.
+
+        On a full disk it is left out: the velocity of the next round then is the mean
+        over some rounds more.
+        """
+        if self._new is None:
+            return
+        (round_index, segments, start), self._new = self._new, None
         flat = np.concatenate([array.ravel() for array in start])
-        self._past.write_flat(segments, flat)
-        self._past.set_version(segments, round_index + 1)
-        self._past.flush(durable=False)
+        with suppress(ResourceError):
+            self._past.write_flat(segments, flat)
+            self._past.set_version(segments, round_index + 1)
+            self._past.flush(durable=False)
 
     def _velocity(self, round_number: int, segment: Segment, now: Floats) -> Floats:
         """How far each entry has moved in a round since this peer trained it last; 0

@@ -271,6 +271,11 @@ class Trainer:
                 array += self._owed.read(segment).reshape(array.shape)
         return arrays
 
+    def rest(self) -> None:
+        """What is left to do of a round when its outcome has been given away."""
+        if self._outer is not None:
+            self._outer.remember()
+
     def announce(
         self,
         asked: Mapping[str, object],

@@ -173,6 +173,11 @@ class Worker:
             "steps": trained.steps,
         }
 
+    def rest(self) -> None:
+        """What nobody waits for, after an answer has left."""
+        if self._trainer is not None:
+            self._trainer.rest()
+
     def evaluate(self, request: Request) -> Fields:
         """An assembled model, from a safetensors file, on the test part of the data.
 
@@ -269,6 +274,7 @@ def serve(reader: BinaryIO, writer: BinaryIO) -> None:
                 "a request line is longer than a trainer line may be"
             )
         send(answer(worker, line))
+        worker.rest()
 
 
 def bound_heap() -> None:

@@ -181,15 +181,15 @@ class ControlPlane:
             *self._listener.waits_for,
             *(s for knock in self._knocks.values() for s in knock.outgoing.waits_for),
         ]
-        ready = wait(waits_for, descriptors, wait_s)
+        is_any, ready = wait(waits_for, descriptors, wait_s)
         now = time.monotonic()
-        for event, descriptor in self._listener.connections():
-            if event is Event.BEGUN:
-                self._guard.begin(descriptor, now)
-            else:
-                self._guard.end(descriptor)
-        self._answer_handshakes(now)
-        arrivals = [*self._failed_knocks(now), *self._receive(now)]
+        if is_any:
+            self._note_connections(now)
+            self._answer_questions(now)
+        self._release_handshakes(now)
+        # Looking at a socket that has nothing costs as much as a short message.
+        received = self._receive(now) if is_any else self._receive_none()
+        arrivals = [*self._failed_knocks(now), *received]
         self._guard.look(now)
         return arrivals, ready
 
@@ -203,11 +203,20 @@ class ControlPlane:
         self._listener.close()
         self._context.term()
 
-    def _answer_handshakes(self, now: float) -> None:
+    def _note_connections(self, now: float) -> None:
+        for event, descriptor in self._listener.connections():
+            if event is Event.BEGUN:
+                self._guard.begin(descriptor, now)
+            else:
+                self._guard.end(descriptor)
+
+    def _answer_questions(self, now: float) -> None:
         for frames in self._listener.questions():
             handshake = Handshake.parse(frames)
             if handshake is not None:
                 self._answer(handshake, self._door.judge(handshake, now))
+
+    def _release_handshakes(self, now: float) -> None:
         deadline = self._door.deadline()
         if deadline is not None and deadline <= now:
             self._answer_parked()
@@ -249,6 +258,10 @@ class ControlPlane:
         drained = count < bounds.MAX_CONTROL_MESSAGES_PER_POLL
         self._guard.received(count, all_of_them=drained)
         return arrivals
+
+    def _receive_none(self) -> list[Arrival]:
+        self._guard.received(0, all_of_them=True)
+        return []
 
     def _accept(self, message: Message, now: float) -> Incoming | None:
         frames = message.frames

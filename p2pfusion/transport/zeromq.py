@@ -274,8 +274,9 @@ class _Monitor:
 
 def wait(
     sockets: Iterable[Socket], descriptors: Mapping[int, int], wait_s: float | None
-) -> list[int]:
-    """Waits until one is readable or the time is over; the ready descriptors."""
+) -> tuple[bool, list[int]]:
+    """Waits until one is readable or the time is over; whether a socket is, and the
+    ready descriptors."""
     poller = zmq.Poller()
     for socket in sockets:
         poller.register(socket, zmq.POLLIN)
@@ -284,7 +285,8 @@ def wait(
         poller.register(descriptor, interest)
     wait_ms = None if wait_s is None else math.ceil(wait_s * 1_000)
     ready = dict(poller.poll(wait_ms))
-    return [number for number in descriptors if number in ready]
+    numbers = [number for number in descriptors if number in ready]
+    return len(ready) > len(numbers), numbers
 
 
 def _socket(context: Context, kind: int) -> Socket:

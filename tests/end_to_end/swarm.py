@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -239,15 +239,20 @@ class Swarm:
             )
             for number in range(count)
         ]
-        founder, *others = made
-        founder.start()
-        if others:
-            ticket = founder.ticket(uses=len(others))
-        for daemon in others:
-            daemon.launch("--join", ticket)
-        for daemon in others:
-            daemon.ready()
+        gather(made)
         return made
+
+
+def gather(made: Sequence[Daemon]) -> None:
+    """Starts daemons: the first founds a swarm, the others join it by ticket."""
+    founder, *others = made
+    founder.start()
+    if others:
+        ticket = founder.ticket(uses=len(others))
+    for daemon in others:
+        daemon.launch("--join", ticket)
+    for daemon in others:
+        daemon.ready()
 
 
 def share(number: int, count: int, validation: float = 0.0) -> Data:
@@ -256,10 +261,15 @@ def share(number: int, count: int, validation: float = 0.0) -> Data:
     return {"kind": "digits", "partition": partition, "validation": validation}
 
 
+def manifest_of(plan: Data) -> Manifest:
+    """The swarm's manifest, out of the answer to the command ``plan``."""
+    return Manifest.from_bytes(base64.b64decode(str(plan["manifest"])))
+
+
 def planned(daemon: Daemon) -> Iterator[tuple[ExchangePlan, dict[str, Split]]]:
     """Every round's plan and splits, from what the command ``plan`` tells."""
     data = daemon.ask("plan")
-    manifest = Manifest.from_bytes(base64.b64decode(str(data["manifest"])))
+    manifest = manifest_of(data)
     roster = data["roster"]
     assert isinstance(roster, list)
     members = tuple(Member(m["peer"], Fraction(m["split_fraction"])) for m in roster)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +71,9 @@ def _stop_before(number: int, writer: int) -> None:
 
     def counted(original: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
-            if next(calls, None) is None:
+            # What is synced beside the work changes nothing that a kill leaves.
+            is_work = threading.current_thread() is threading.main_thread()
+            if is_work and next(calls, None) is None:
                 os.write(writer, b"stopped")
                 signal.pause()
             return original(*arguments, **named)

@@ -93,6 +93,7 @@ def test_what_was_trained_before_moves_on_as_it_has_moved_since(
             start = random_arrays(split, random)
             trained = [np.zeros_like(a) for a in start]
             outer.push(round_index, split, start, trained)
+            outer.remember()
             for index, segment in enumerate(split.segments(LAYOUT)):
                 for place, value, found in zip(
                     places(segment.sets),
@@ -128,6 +129,7 @@ def test_a_memory_that_is_not_this_swarms_is_forgotten(
     path = tmp_path / "past"
     outer = OuterMomentum.open(path, LAYOUT, 0, 0.9)
     outer.push(1, FULL, random_arrays(FULL, random), random_arrays(FULL, random))
+    outer.remember()
     if wrong == "damaged":
         (path / "store.json").write_text("{")
     seed = 1 if wrong == "another swarm" else 0
