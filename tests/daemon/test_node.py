@@ -48,11 +48,14 @@ def assert_a_round_is_exchanged_and_its_bytes_are_counted(
     assert first["payload_sent_bytes"] == second["payload_received_bytes"]
     assert first["payload_received_bytes"] == second["payload_sent_bytes"]
     assert first["payload_sent_bytes"]
-    for node in pair:
+
+    def is_kept(node: Running) -> bool:
         state = node.node.state
         manifest = state.load_manifest()
         assert manifest is not None
-        assert state.load_progress(manifest.layout)[0] >= 1
+        return state.load_progress(manifest.layout)[0] >= 1
+
+    turn_all(pair, lambda: all(map(is_kept, pair)))
 
 
 def a_need(node: Node, hop: Hop) -> tuple[int, events.StreamKey, int]:
