@@ -308,6 +308,9 @@ class Exchange:
         pull = self.pulls.find(refusal.pull, peer)
         if pull is None:
             return []
+        round_ = self.rounds.get(pull.stream.round_index)
+        if refusal.reason == "plan" and round_ is not None:
+            round_.attendance.plans_otherwise(peer)
         return self._fail(pull, REFUSAL_TEXTS[refusal.reason], now)
 
     def lose(self, peer: str, reason: str, now: float) -> list[Effect]:
