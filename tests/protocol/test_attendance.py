@@ -59,9 +59,7 @@ def test_who_is_refused_by_most_while_they_train_catches_up() -> None:
     assert len(asked) > 2, "it asks most"
     swarm.cut = lambda a, b, m: b == "p1" and isinstance(m, SignedOffer)
     for pull in pulls:
-        swarm.event(
-            "p1", e.Received(pull.stream.source, Refusal(pull.number, "plan"))
-        )
+        swarm.event("p1", e.Received(pull.stream.source, Refusal(pull.number, "plan")))
     swarm.run(lambda: bool(host.reported("catching-up")))
     assert host.reported("catching-up")[0].details["why"] == (
         "planned with other facts than most"
