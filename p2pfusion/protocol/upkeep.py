@@ -12,7 +12,7 @@ else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pfusion.protocol.events import Effect, FindLacking, FoundLacking
 from p2pfusion.protocol.gossip import Gossip
@@ -42,6 +42,8 @@ class Swarm:
     """Who of them is not silent for so long that it seems gone for good."""
     among: frozenset[str] = frozenset()
     """Who of these can be asked, and is in the last round."""
+    fades: bool = field(default=False, compare=False)
+    """Whether somebody is silent, and will be gone if that goes on."""
 
 
 class Upkeep:
@@ -59,17 +61,17 @@ class Upkeep:
         self._tries = 0
         self.is_asked = False
         """Whether the own side was asked what is lacking, and has not said yet."""
-        self._fades = False
-        """Whether somebody is silent, and may be gone soon."""
         self.lacking = 0
         """How many cells were lacking when that was last looked at."""
 
-    @property
-    def is_at_rest(self) -> bool:
+    def is_at_rest(self, now: float) -> bool:
         """Whether there is nothing to do, or nobody to ask, as long as nobody else is
         gone or there. Not before the last round."""
         waits = self._due is not None or self.is_asked or self._restoring.is_busy
-        return self._plan is not None and not waits and not self._fades
+        if self._plan is None or waits:
+            return False
+        swarm = self._left(self._plan, now)
+        return swarm == self._swarm and not swarm.fades
 
     def deadline(self) -> float | None:
         """When ``look`` has something to do. Who comes or goes is seen when there is a
@@ -143,10 +145,10 @@ class Upkeep:
         wait_s = detector.timing.silence_s + detector.patience_s
         silent = detector.silent & members
         gone = {peer for peer in silent if now - detector.last_sign(peer) >= wait_s}
-        self._fades = gone != silent
         living = members - gone
         return Swarm(
             frozenset(members),
             frozenset(living),
             frozenset(living.intersection(there, detector.worth_asking(now))),
+            fades=gone != silent,
         )

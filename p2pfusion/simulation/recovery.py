@@ -41,11 +41,11 @@ EXPORT_S = 30.0
 """So long an export may take."""
 
 
-def _is_over(life: Life) -> bool:
+def _is_over(life: Life, now: float) -> bool:
     """Whether a peer is done, and lacks nothing, or knows nobody whom it could ask."""
-    peer = life.peer
-    is_done = peer.standing is Standing.DONE
-    return peer.standing in OVER and (not is_done or peer.exchange.upkeep.is_at_rest)
+    if life.peer.standing is Standing.DONE:
+        return life.peer.exchange.upkeep.is_at_rest(now)
+    return life.peer.standing in OVER
 
 
 class Recovery:
@@ -78,7 +78,7 @@ class Recovery:
     def is_done(self) -> bool:
         """Whether nothing more will happen that is worth waiting for."""
         lives = self._expected()
-        over = all(_is_over(life) for life in lives)
+        over = all(_is_over(life, self._world.now) for life in lives)
         if not lives and not self._world.is_idle:
             return False  # somebody may come back
         quiet = self._world.now >= self.quiet_at
@@ -133,11 +133,11 @@ class Recovery:
         if not lives or self._is_stuck():
             return False
         for life in lives:
-            if life.peer.standing in OVER and not _is_over(life):
+            if life.peer.standing in OVER and not _is_over(life, world.now):
                 lacking = life.peer.exchange.upkeep.lacking
                 text = f"is done, but not at rest; lacks {lacking} cells"
                 world.checks.violated("stall", life.name, text)
-            elif not _is_over(life):
+            elif life.peer.standing not in OVER:
                 at = f"round {life.peer.gossip.round_index}, {life.peer.standing}"
                 text = f"nothing happens for {self._stall_s:.0f} s: {at}, waits for "
                 text += str(waiting_for(life.peer, world.now))

@@ -118,7 +118,7 @@ def upkept(
     for table, version, numbers in zip(
         homes.newest, homes.version, ranges, strict=True
     ):
-        said = table.reshape(len(homes.peers), -1).copy()
+        said = table.reshape(len(homes.peers), version.size).copy()
         has = said[rows]
         few = (version.reshape(-1) > 0) & (has.sum(axis=0) < copies.replication)
         places = np.flatnonzero(few)
