@@ -61,9 +61,9 @@ class Exports:
     ) -> list[Effect]:
         """Pulls from every home what lives there as this round begins.
 
-        ``lacks``: what is older here than the table says, also of what lives here itself
-        by a table that says how rounds were planned. Nothing at all where there was no
-        table yet: then everything counts as lacking.
+        ``lacks``: what is older here than the table says, also of what lives here by a
+        table that says how rounds were planned. Nothing at all where there was no table
+        yet: then everything counts as lacking.
         """
         export = self._exports[number] = Export(lacks)
         if round_ is None or said is None:

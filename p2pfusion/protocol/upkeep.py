@@ -24,9 +24,9 @@ from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.restoring import Said
 
 TRIES = 6
-"""So often others are asked in a row, after 1, 1, 2, 4, ... of a probe's intervals: for
-a quarter of a minute in a fast network, for nearly three in a slow one. What takes
-others longer shows as a change: they come, or are gone."""
+"""So often others are asked in a row, with 1, 2, 4, ... of a probe's intervals between:
+for half a minute in a fast network, for five in a slow one. What takes others longer
+shows as a change: they come, or are gone."""
 
 FACTS_AHEAD_EPOCHS = 2
 """What facts say counts so many epochs later, and no epoch follows the last round's."""
