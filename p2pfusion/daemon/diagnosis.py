@@ -153,7 +153,7 @@ def state_of(node: Node) -> State:
 
 
 def _done(peer: Peer, now: float) -> str:
-    """All rounds are over; and what it lacks of that which it shall keep, if anything."""
+    """All rounds are over; and what it lacks of what it shall keep, if anything."""
     rounds, upkeep = peer.manifest.rounds if peer.manifest else 0, peer.exchange.upkeep
     text = f"all {rounds} rounds are done; it serves the result"
     if not upkeep.lacking:

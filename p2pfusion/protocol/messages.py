@@ -305,9 +305,9 @@ class SignedClosing:
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
 
-    ``asked``: on the hops ``restore`` and ``export``, the cells that the sender lacks, as
-    bits; on the former ``least`` is the version that is good enough, 0 the newest by the
-    table.
+    ``asked``: on the hops ``restore`` and ``export``, the cells that the sender lacks,
+    as bits; on the former ``least`` is the version that is good enough, 0 the newest by
+    the table.
     """
 
     pull: int
