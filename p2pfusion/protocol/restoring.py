@@ -190,6 +190,20 @@ class Restoring:
         effects = [] if stream.least else self._ask(round_, lacks, online, now)
         return effects + self._ask_late(round_, online, now)
 
+    @property
+    def received(self) -> tuple[tuple[int, int], ...]:
+        """How far each stream is that was asked for and is not here, by its number."""
+        pulls = self._pulls.of_hop(Hop.RESTORE)
+        return tuple((pull.number, pull.received) for pull in pulls)
+
+    def give_up(self, round_: Round, *, online: set[str], now: float) -> list[Effect]:
+        """Whoever was asked does not answer, or does not go on: others are asked."""
+        effects: list[Effect] = []
+        for pull in self._pulls.of_hop(Hop.RESTORE):
+            effects += self._pulls.cancel(pull)
+            effects += self.ended(pull, round_, online=online, now=now)
+        return effects
+
     def _note(self, stream: StreamKey, lacks: Cells) -> None:
         """A source has said what it lacks of what it was asked for."""
         source = stream.source

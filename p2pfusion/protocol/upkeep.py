@@ -28,6 +28,10 @@ TRIES = 6
 for half a minute in a fast network, for five in a slow one. What takes others longer
 shows as a change: they come, or are gone."""
 
+PATIENCE_S = 30.0
+"""When nothing of what was asked for has come for so long, whoever is there and does
+not give it is left for another: six repetitions of a request fit. A round would end."""
+
 FACTS_AHEAD_EPOCHS = 2
 """What facts say counts so many epochs later, and no epoch follows the last round's."""
 
@@ -59,6 +63,9 @@ class Upkeep:
         self._looks_at = float("-inf")
         self._due: float | None = None
         self._tries = 0
+        self._received: tuple[tuple[int, int], ...] = ()
+        self._received_at = 0.0
+        """When more of what was asked for came, or something else was asked for."""
         self.is_asked = False
         """Whether the own side was asked what is lacking, and has not said yet."""
         self.lacking = 0
@@ -83,22 +90,34 @@ class Upkeep:
         manifest = self._gossip.manifest
         if manifest is None or round_ is None or round_.number < manifest.rounds:
             return []
-        interval_s = self._gossip.detector.timing.interval_s
+        effects, interval_s = list[Effect](), self._gossip.detector.timing.interval_s
         if now >= self._looks_at:
             self._looks_at = now + interval_s
+            effects += self._leave_idle(round_, now)
             swarm = self._left(round_.plan, now)
             if round_.plan is not self._plan or swarm != self._swarm:
                 self._plan, self._swarm, self._said = round_.plan, swarm, None
                 self._tries, self._due = 0, now + interval_s
         due = self.deadline()
         if due is None or now < due:
-            return []
+            return effects
         self._due = None
         if self._gossip.me not in self._swarm.members:
-            return []
+            return effects
         self.is_asked, homes = True, self.said(round_.plan).homes
         trained = tuple(version > 0 for version in homes.version)
-        return [FindLacking(round_.number, held_by(homes, trained, self._gossip.me))]
+        cells = held_by(homes, trained, self._gossip.me)
+        return [*effects, FindLacking(round_.number, cells)]
+
+    def _leave_idle(self, round_: Round, now: float) -> list[Effect]:
+        """Asks others, where nothing comes of what was asked for."""
+        received = self._restoring.received
+        if received != self._received:
+            self._received, self._received_at = received, now
+        if not received or now < self._received_at + PATIENCE_S:
+            return []
+        online = set(self._gossip.detector.worth_asking(now))
+        return self._restoring.give_up(round_, online=online, now=now)
 
     def found(self, found: FoundLacking, now: float) -> bool:
         """The answer: what is lacking. Whether others are to be asked for it."""

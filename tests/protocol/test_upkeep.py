@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p2pfusion.protocol import events as e
-from p2pfusion.protocol.messages import Request
+from p2pfusion.protocol.messages import Request, StreamStart
 from p2pfusion.protocol.upkeep import TRIES
 from p2pfusion.split.keeping import Cells, count_cells
 from p2pfusion.split.plan import Hop
@@ -172,3 +172,22 @@ def test_nobody_is_asked_that_is_not_in_the_last_round() -> None:
     swarm.run(lambda: bool(swarm.hosts["p1"].reported("peer-silent")))
     swarm.run_to(swarm.now + LONG_S)
     assert "p1" in asked and "p7" not in asked
+
+
+def test_who_is_there_and_gives_nothing_is_left_for_another() -> None:
+    swarm = at_rest(3, fraction="1")
+    host = swarm.hosts["p1"]
+    host.versions = tuple(version * 0 for version in host.versions)
+    swarm.cut = lambda a, b, m: (a, b) == ("p0", "p1") and isinstance(m, StreamStart)
+    before = len(host.looked_for)
+    swarm.add("p7")
+    swarm.join("p7", by="p0")  # a change: it looks again
+    swarm.run(lambda: len(host.looked_for) > before)
+    pulls = host.peer.exchange.pulls
+    assert {pull.stream.source for pull in pulls.of_hop(Hop.RESTORE)} == {"p0"}
+    swarm.run(lambda: not host.peer.exchange.restoring.is_busy)
+    sources = {x.source for x in host.received[LAST] if x.hop == Hop.RESTORE}
+    assert sources == {"p2"}
+    rest(swarm)
+    swarm.run_to(swarm.now + LONG_S)
+    assert not pulls.of_hop(Hop.RESTORE)
