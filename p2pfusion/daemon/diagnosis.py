@@ -148,9 +148,19 @@ def state_of(node: Node) -> State:
         case Standing.CATCHING_UP:
             return _behind(peer, now)
         case Standing.DONE:
-            rounds = peer.manifest.rounds if peer.manifest else 0
-            return State("done", f"all {rounds} rounds are done; it serves the result")
+            return State("done", _done(peer, now))
     return _in_round(peer)
+
+
+def _done(peer: Peer, now: float) -> str:
+    """All rounds are over; and what it lacks of what it shall keep, if anything."""
+    rounds, upkeep = peer.manifest.rounds if peer.manifest else 0, peer.exchange.upkeep
+    text = f"all {rounds} rounds are done; it serves the result"
+    if not upkeep.lacking:
+        return text
+    rests = upkeep.is_at_rest(now)
+    what = "that nobody there has" if rests else "and asks others for them"
+    return f"{text}; it lacks copies of {upkeep.lacking} parts {what}"
 
 
 def _is_coming_back(node: Node) -> bool:

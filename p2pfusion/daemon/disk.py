@@ -51,6 +51,7 @@ class Disk:
         self._node = node
         self._directory = directory
         self._waiting: dict[str, Write] = {}
+        self._later: list[Write] = []
         self._needed_bytes = 0
         self._retry_at = NEVER
         self._behind = Behind()
@@ -129,6 +130,17 @@ class Disk:
         except DiskFullError as error:
             self.fill(error.message, 0 if small else self._round_bytes())
 
+    def when_there_is_room(self, action: Write) -> None:
+        """Does this as soon as the disk is not full."""
+        self._later.append(action)
+        if not self.is_full:
+            self._do_later()
+
+    def _do_later(self) -> None:
+        actions, self._later = self._later, []
+        for action in actions:
+            action()
+
     def _round_bytes(self) -> int:
         peer = self._node.peer
         split = peer.round.splits.get(peer.gossip.me) if peer.round else None
@@ -195,6 +207,7 @@ class Disk:
         self._needed_bytes, self._retry_at = 0, NEVER
         self._node.troubles.pop(TROUBLE, None)
         log.info("there is room on the disk again")
+        self._do_later()
 
 
 def _mib(size_bytes: int) -> str:

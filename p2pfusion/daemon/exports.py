@@ -23,6 +23,8 @@ from p2pfusion.errors import (
     ResourceError,
 )
 from p2pfusion.protocol.events import Assembled, ExportRequested
+from p2pfusion.split.keeping import Cells
+from p2pfusion.split.restoring import Versions
 from p2pfusion.store import CheckpointWriter, copy_model, write_checkpoint
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Export:
     number: int
     writer: CheckpointWriter
     closing: ExitStack
+    versions: Versions
+    """Of what this peer had when it began with that."""
     received_before: int
     attempts: int = 1
     told_at: float = 0.0
@@ -89,26 +93,21 @@ class Exports:
             writer = closing.enter_context(
                 write_checkpoint(path, manifest.layout, metadata)
             )
+            versions = payloads.store.all_versions()
             copy_model(payloads.store, writer)
             kept = closing.pop_all()
         received = self._received_bytes()
-        self._export = Export(request, path, 0, writer, kept, received)
+        self._export = Export(request, path, 0, writer, kept, versions, received)
         self._ask(self._export)
 
     def _ask(self, export: Export) -> None:
         self._begun += 1
         export.number = self._begun
-        self._node.handle(ExportRequested(export.number, self._lacks_own()))
-
-    def _lacks_own(self) -> bool:
-        """Whether the table of homes names this peer for what it does not have."""
-        payloads, round_ = self._node.payloads, self._node.peer.round
-        if payloads is None or round_ is None:
-            return False
-        plan, me = round_.plan, self._node.peer.gossip.me
-        wanted, store = plan.homes.version, payloads.store
-        here = plan.homes.segments(plan.layout, home=me)
-        return not all(store.holds(segment, wanted) for segment in here)
+        lacks, round_ = Cells(), self._node.peer.round
+        if round_ is not None:
+            pairs = zip(export.versions, round_.plan.homes.version, strict=True)
+            lacks = tuple(own < newest for own, newest in pairs)
+        self._node.handle(ExportRequested(export.number, lacks))
 
     def _received_bytes(self) -> int:
         return self._node.transport.traffic.received_bytes()

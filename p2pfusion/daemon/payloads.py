@@ -90,11 +90,11 @@ class Payloads:
         """Nobody will ask for this round any more."""
         self._rounds.pop(round_index, None)
 
-    def lacking(self, plan: ExchangePlan) -> FoundLacking:
-        """What the table of homes says that is here newest, and that is not."""
-        count = len(plan.layout.signatures)
-        versions = tuple(self.store.versions(index) for index in range(count))
-        cells = lacking_cells(plan, self.me, versions)
+    def lacking(self, plan: ExchangePlan, among: Cells = ()) -> FoundLacking:
+        """What the table of homes says that is here newest, or ``among`` these, and is
+        older here."""
+        versions = self.store.all_versions()
+        cells = lacking_cells(plan, self.me, versions, among)
         return FoundLacking(plan.round_index, cells, versions)
 
     def keep_old(self, round_index: int, cells: Cells) -> None:

@@ -29,6 +29,7 @@ class Streams:
             events.OpenReduction: self._open_reduction,
             events.AddOwn: self._add_own,
             events.CloseReduction: self._close_reduction,
+            events.FindLacking: self._find_lacking,
             events.KeepOld: self._keep_old,
             events.OpenSink: self._open_sink,
             events.Absorb: self._absorb,
@@ -55,6 +56,16 @@ class Streams:
         found = self._payloads.lacking(effect.plan)
         if any(mask.any() for mask in found.cells):
             self._node.handle(found)
+
+    def _find_lacking(self, effect: events.FindLacking) -> None:
+        """Says it when it can be kept: what comes is refused before."""
+
+        def say() -> None:
+            round_ = self._node.peer.round
+            assert round_ is not None
+            self._node.handle(self._payloads.lacking(round_.plan, effect.cells))
+
+        self._node.disk.when_there_is_room(say)
 
     def _offer_late(self, effect: events.OfferLate) -> None:
         self._payloads.offer_late(effect.round_index, effect.base_round)

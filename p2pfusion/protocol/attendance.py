@@ -7,8 +7,6 @@ others are ready; ``lateness.py`` says how long it is.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.transfer import Pull
@@ -29,6 +27,8 @@ class Attendance:
         self.offered_at: float | None = None
         self.expected = expected
         self.lost: set[str] = set()
+        self.otherwise: set[str] = set()
+        """Who has said that it has made another plan of this round."""
         self.elsewhere: set[str] = set()
         self._pace = pace
         self._trains = trains
@@ -79,12 +79,30 @@ class Attendance:
         self.offers = {p: (at + seconds, o) for p, (at, o) in self.offers.items()}
         self._base = None
 
-    def is_minority(self, digest: bytes) -> bool:
-        """Whether more of those who have offered made another plan than the one of this
-        digest, which is ours; ties go to one side."""
-        digests = Counter(offer.digest for _, offer in self.offers.values())
-        digests[digest] += 1
-        return digest != max(digests, key=lambda each: (digests[each], each))
+    def plans_otherwise(self, peer: str) -> None:
+        """A peer that trains in this round has refused something for another plan."""
+        if peer in self.expected:
+            self.otherwise.add(peer)
+
+    def is_minority(self, digest: bytes, me: str) -> bool:
+        """Whether more peers are known to have made one other plan of this round than
+        the plan of this digest, which is ours; of equal halves the one with the first
+        name counts.
+
+        Offers say which plan. Whoever has only refused ours counts for one other: it
+        may not have trained yet, and those who are ahead of it do not wait.
+        """
+        planned: dict[bytes, set[str]] = {digest: {me}}
+        for peer, (_, offer) in self.offers.items():
+            planned.setdefault(offer.digest, set()).add(peer)
+        unknown = self.otherwise - self.offers.keys()
+        if unknown:
+            others = [each for each in planned if each != digest]
+            most = max(others, key=lambda each: len(planned[each]), default=b"")
+            planned.setdefault(most, set()).update(unknown)
+        largest = max(map(len, planned.values()))
+        halves = [each for each in planned if len(planned[each]) == largest]
+        return digest != min(halves, key=lambda each: min(planned[each]))
 
     # --- Instants --------------------------------------------------------------------
 

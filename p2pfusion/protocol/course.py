@@ -387,7 +387,7 @@ class Course:
             Seal(round_.number + 1, homes),
             Report("round-sealed", round_details(round_, now)),
         ]
-        if round_.attendance.is_minority(round_.plan.digest):
+        if round_.attendance.is_minority(round_.plan.digest, round_.me):
             # The others need so long, at most, to be in the next round as well.
             alone_at = now + self.pace.lateness.maximum_s + TABLE_PATIENCE_S
             self._own = Own(round_.number + 1, homes, round_.number, alone_at)

@@ -30,6 +30,9 @@ from p2pfusion.protocol.beginning import KeepCheckpoint as KeepCheckpoint
 from p2pfusion.protocol.beginning import LacksCheckpoint as LacksCheckpoint
 from p2pfusion.protocol.beginning import NoCheckpoint as NoCheckpoint
 from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.lacking import FindLacking as FindLacking
+from p2pfusion.protocol.lacking import FoundLacking as FoundLacking
+from p2pfusion.protocol.lacking import KeepOld as KeepOld
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import NEVER, Facts, Hello, Message, PeerRecord
 from p2pfusion.protocol.results import Announced as Announced
@@ -40,7 +43,6 @@ from p2pfusion.protocol.stream import StreamKey as StreamKey
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan
-from p2pfusion.split.restoring import Versions
 from p2pfusion.split.segment import Split
 
 # --- Events --------------------------------------------------------------------------
@@ -93,19 +95,11 @@ class Resume:
 
 @dataclass(frozen=True)
 class ExportRequested:
-    """Somebody wants the whole model; ``lacks_own``: not all that should be is here."""
+    """Somebody wants the whole model; ``lacks``: what is older here than the table of
+    homes says, of all cells."""
 
     number: int
-    lacks_own: bool = False
-
-
-@dataclass(frozen=True)
-class FoundLacking:
-    """As this round began, these cells were older here than the table of homes says."""
-
-    round_index: int
-    cells: Cells = field(compare=False, repr=False)
-    versions: Versions = field(compare=False, repr=False)
+    lacks: Cells = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -270,14 +264,6 @@ class CloseReduction:
 
 
 @dataclass(frozen=True)
-class KeepOld:
-    """These cells count as newest here, as they are."""
-
-    round_index: int
-    cells: Cells = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True)
 class OpenSink:
     """A stream begins to arrive: prepare its destination."""
 
@@ -382,6 +368,7 @@ Effect = (
     | OpenReduction
     | AddOwn
     | CloseReduction
+    | FindLacking
     | KeepOld
     | OpenSink
     | Absorb

@@ -40,8 +40,11 @@ from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.table_pull import TablePull
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
+from p2pfusion.protocol.upkeep import Upkeep
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import Hop
+from p2pfusion.split.restoring import Said
 
 BESIDE = frozenset({Hop.EXPORT, Hop.RESTORE})
 """Hops that no round waits for."""
@@ -71,6 +74,7 @@ class Exchange:
         self._early: dict[str, tuple[float, Offer]] = {}
         self.exports = Exports(self.pulls)
         self.restoring = Restoring(self.pulls)
+        self.upkeep = Upkeep(gossip, self.restoring)
         self.pause = Pause(gossip)
         self.steps = Steps()
         self.fetching = Fetching(gossip, self.pulls)
@@ -308,6 +312,9 @@ class Exchange:
         pull = self.pulls.find(refusal.pull, peer)
         if pull is None:
             return []
+        round_ = self.rounds.get(pull.stream.round_index)
+        if refusal.reason == "plan" and round_ is not None:
+            round_.attendance.plans_otherwise(peer)
         return self._fail(pull, REFUSAL_TEXTS[refusal.reason], now)
 
     def lose(self, peer: str, reason: str, now: float) -> list[Effect]:
@@ -339,21 +346,29 @@ class Exchange:
 
     def found_lacking(self, found: FoundLacking, now: float) -> list[Effect]:
         """Something is not here that is said to be: others are asked for it."""
-        before, online = self.rounds.get(found.round_index - 1), self.online(now)
-        return self.restoring.begin(self.round, before, found, online=online, now=now)
+        round_, before = self.round, self.rounds.get(found.round_index - 1)
+        if round_ is None or round_.number != found.round_index:
+            return []
+        said = Said.by(round_.plan)
+        if self.upkeep.is_asked:
+            if not self.upkeep.found(found, now):
+                return []
+            said = self.upkeep.said(round_.plan)
+        online = self.online(now)
+        return self.restoring.begin(round_, before, found, said, online=online, now=now)
 
-    def export(self, number: int, now: float, *, lacks_own: bool) -> list[Effect]:
+    def export(self, number: int, lacks: Cells, now: float) -> list[Effect]:
         """Pulls from every home what lives there."""
+        round_, online = self.round, self.online(now)
+        said = None if round_ is None else self.upkeep.said(round_.plan)
         return self.exports.begin(
-            number,
-            self.round,
-            me=self.gossip.me,
-            online=self.online(now),
-            now=now,
-            lacks_own=lacks_own,
+            number, round_, said, lacks=lacks, online=online, now=now
         )
 
     def _ended_beside(self, pull: Pull, now: float) -> list[Effect]:
         round_ = self.rounds.get(pull.stream.round_index)
-        owner = self.exports if pull.stream.hop == Hop.EXPORT else self.restoring
-        return owner.ended(pull, round_, online=self.online(now), now=now)
+        online = self.online(now)
+        if pull.stream.hop == Hop.RESTORE:
+            return self.restoring.ended(pull, round_, online=online, now=now)
+        said = None if round_ is None else self.upkeep.said(round_.plan)
+        return self.exports.ended(pull, round_, said, online=online, now=now)

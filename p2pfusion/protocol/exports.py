@@ -1,7 +1,7 @@
 """Exports: the whole model, pulled from every home.
 
-What a home does not answer for, or lacks, is asked of others that have the newest
-values by the plans. What nobody has is named as missing.
+What a home does not answer for, or lacks, is asked cell by cell of others that shall
+have the newest values. What nobody has is named as missing.
 """
 
 from __future__ import annotations
@@ -11,16 +11,29 @@ from dataclasses import dataclass, field
 from p2pfusion.protocol.events import Assembled, Effect, StreamKey
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pull, Pulls
-from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.segment import Segment
+from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells, count_cells, minus
+from p2pfusion.split.plan import Hop
+from p2pfusion.split.restoring import (
+    Said,
+    absent_cells,
+    pack_cells,
+    plus,
+    shared_out,
+    unpack_cells,
+)
 
 
 @dataclass
 class Export:
     """The whole model on its way here: streams to come, homes that gave nothing."""
 
+    lacks: Cells
+    """What the exporting peer has not got itself."""
     wanted: set[StreamKey] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
+    asked: dict[str, Cells] = field(default_factory=dict)
+    """Who was asked in place of homes, and for what."""
 
 
 class Exports:
@@ -40,76 +53,110 @@ class Exports:
         self,
         number: int,
         round_: Round | None,
+        said: Said | None,
         *,
-        me: str,
+        lacks: Cells,
         online: set[str],
         now: float,
-        lacks_own: bool,
     ) -> list[Effect]:
         """Pulls from every home what lives there as this round begins.
 
-        ``lacks_own``: of what lives here by the table of homes something is not here,
-        because this peer was away, or the table says how rounds were planned.
+        ``lacks``: what is older here than the table says, also of what lives here by a
+        table that says how rounds were planned. Nothing at all where there was no table
+        yet: then everything counts as lacking.
         """
-        export = self._exports[number] = Export()
-        if round_ is None:
+        export = self._exports[number] = Export(lacks)
+        if round_ is None or said is None:
             return self._finished()
-        plan = round_.plan
-        if me not in plan.peers:
-            # Not a member yet: the plan has no streams for it.
-            export.missing.update(plan.peers)
-        effects: list[Effect] = []
-        for source in plan.sources(Hop.EXPORT, me):
-            stream = StreamKey(Hop.EXPORT.value, round_.number, source, me)
-            effects += self._want(export, stream, round_, online, now)
-        if lacks_own:
-            own = StreamKey(Hop.EXPORT.value, round_.number, me, me)
-            effects += self._want(export, own, round_, online - {me}, now)
+        lacks = lacks or tuple(version > 0 for version in round_.plan.homes.version)
+        export.lacks, effects = lacks, list[Effect]()
+        homes, sources = round_.plan.homes, round_.plan.sources(Hop.EXPORT, round_.me)
+        for source in sources:
+            stream = StreamKey(Hop.EXPORT.value, round_.number, source, round_.me)
+            if source in online:
+                effects += self._want(export, stream, round_, now)
+                continue
+            cells = _living_at(homes, source, lacks)
+            effects += self._elsewhere(
+                export, source, cells, round_, said, online=online, now=now
+            )
+        # This peer itself, whoever is gone, and everybody for whom no plan counts it.
+        for home in sorted(set(homes.peers) - set(sources)):
+            cells = _living_at(homes, home, lacks)
+            effects += self._elsewhere(
+                export, home, cells, round_, said, online=online, now=now
+            )
         return effects + self._finished()
 
     def _want(
+        self, export: Export, stream: StreamKey, round_: Round, now: float
+    ) -> list[Effect]:
+        export.wanted.add(stream)
+        size = round_.stream_bytes(stream)
+        return self._pulls.open(stream, round_.plan.digest, size, now)
+
+    def _elsewhere(
         self,
         export: Export,
-        stream: StreamKey,
+        home: str,
+        cells: Cells,
         round_: Round,
+        said: Said,
+        *,
         online: set[str],
         now: float,
     ) -> list[Effect]:
-        """Asks for a stream; if its source is silent, for what others have of it."""
-        if stream.source in online:
-            export.wanted.add(stream)
-            size = round_.stream_bytes(stream)
-            return self._pulls.open(stream, round_.plan.digest, size, now)
-        home, me = stream.instead_of or stream.source, stream.target
-        if stream.instead_of or not _has_copies(round_.plan, home, me):
-            export.missing.add(home)
-        if stream.instead_of:
-            return []
+        """Asks others for cells that do not come from their home."""
         effects: list[Effect] = []
-        for other in round_.plan.substitutes(Hop.EXPORT, source=home, target=me):
-            second = StreamKey(stream.hop, stream.round_index, other, me, home)
-            effects += self._want(export, second, round_, online, now)
+        me, among = round_.me, (said.among & online) - {round_.me, home}
+        layout = round_.plan.layout
+        chosen = shared_out(layout, said.homes, cells, among, but=export.asked)
+        for source, part in chosen.items():
+            export.asked[source] = plus(part, export.asked.get(source, ()))
+            cells = minus(cells, part)
+            stream = StreamKey(
+                Hop.EXPORT.value, round_.number, source, me, home, pack_cells(part)
+            )
+            effects += self._want(export, stream, round_, now)
+        if count_cells(cells):
+            export.missing.add(home)
         return effects
 
     def ended(
-        self, pull: Pull, round_: Round | None, *, online: set[str], now: float
+        self,
+        pull: Pull,
+        round_: Round | None,
+        said: Said | None,
+        *,
+        online: set[str],
+        now: float,
     ) -> list[Effect]:
         """A stream has ended: what it lacks is asked for elsewhere.
 
         One that was given up lacks everything; ``round_`` is gone for one of the past.
         """
         effects: list[Effect] = []
-        stream, others = pull.stream, online - {pull.stream.source}
+        stream = pull.stream
+        home = stream.instead_of or stream.source
         for export in list(self._exports.values()):
             if stream not in export.wanted:
                 continue
             export.wanted.discard(stream)
             if not pull.absent_count:
                 continue
-            if round_ is None:
-                export.missing.add(stream.instead_of or stream.source)
-            else:
-                effects += self._want(export, stream, round_, others, now)
+            if round_ is None or said is None:
+                export.missing.add(home)
+                continue
+            cells = _not_here(pull, round_, export.lacks)
+            effects += self._elsewhere(
+                export,
+                home,
+                cells,
+                round_,
+                said,
+                online=online - {stream.source},
+                now=now,
+            )
         return effects + self._finished()
 
     def _finished(self) -> list[Effect]:
@@ -121,15 +168,20 @@ class Exports:
         return effects
 
 
-def _has_copies(plan: ExchangePlan, home: str, me: str) -> bool:
-    """Whether others, or we, have the newest of all that lives at a silent home."""
-    lacking = plan.homes.segments(plan.layout, home=home, lacking=me)
-    second: dict[int, list[Segment]] = {}
-    for other in plan.substitutes(Hop.EXPORT, source=home, target=me):
-        for part in plan.stream(Hop.EXPORT, source=other, target=me, instead_of=home):
-            second.setdefault(part.parameter, []).append(part)
-    return all(
-        segment.size
-        == sum((segment & part).size for part in second.get(segment.parameter, ()))
-        for segment in lacking
+def _living_at(homes: Homes, home: str, cells: Cells) -> Cells:
+    """Those of the cells that live at a home."""
+    position = homes.position(home)
+    return tuple(
+        mask & (table == position)
+        for mask, table in zip(cells, homes.home, strict=True)
     )
+
+
+def _not_here(pull: Pull, round_: Round, lacks: Cells) -> Cells:
+    """What an ended stream has not brought of what is lacking."""
+    stream, layout = pull.stream, round_.plan.layout
+    if not stream.asked:
+        return _living_at(round_.plan.homes, stream.source, lacks)
+    cells = unpack_cells(layout, stream.asked)
+    is_whole = pull.received == pull.total_bytes
+    return absent_cells(layout, cells, pull.absent) if is_whole else cells

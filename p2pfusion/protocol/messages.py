@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -305,8 +305,9 @@ class SignedClosing:
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
 
-    ``asked``: on the hop ``restore``, the cells that the sender lacks, as bits, and
-    ``least`` the version that is good enough; 0: the newest by the table.
+    ``asked``: on the hops ``restore`` and ``export``, the cells that the sender lacks,
+    as bits; on the former ``least`` is the version that is good enough, 0 the newest by
+    the table.
     """
 
     pull: int

@@ -163,14 +163,17 @@ class Peer:
         """Closes and takes up what can be, and goes on to a next round."""
         before, effects = self.round, self.lists.look(now)
         effects += self.course.progress(now)
-        return effects + (self.lists.look(now) if self.round is not before else [])
+        effects += self.lists.look(now) if self.round is not before else []
+        return effects + self.exchange.upkeep.look(self.round, now)
 
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
         soon = min(self.gossip.deadline(), self.lists.deadline())
         soon = min(soon, self.exchange.fetching.deadline())
-        course = None if self._stands_still else self.course.deadline()
-        for instant in (self.exchange.deadline(soon), course):
+        instants = [self.exchange.deadline(soon)]
+        if not self._stands_still:
+            instants += [self.course.deadline(), self.exchange.upkeep.deadline()]
+        for instant in instants:
             if instant is not None and instant < soon:
                 soon = instant
         return soon
@@ -208,8 +211,8 @@ class Peer:
                 return self.gossip.tick(now)
             case KnockFailed():
                 return self._knock_failed(event)
-            case ExportRequested(number, lacks_own):
-                return self.exchange.export(number, now, lacks_own=lacks_own)
+            case ExportRequested(number, lacks):
+                return self.exchange.export(number, lacks, now)
             case LacksCheckpoint() | HasCheckpoint() | BadCheckpoint():
                 return self.exchange.fetching.told(event, now)
             case FoundLacking():

@@ -2,7 +2,8 @@
 
 As every round begins the daemon says what it finds lacking. Few others that have it by
 the table are asked; what one lacks as well is asked of the next. No round waits for
-that, and what has not come by its end is asked for in the following one.
+that, and what has not come by its end is asked for in the following one. After the last
+round ``upkeep.py`` says when to ask again, and by which table.
 
 What all that are said to have it lack was planned to be new, and nobody made it so.
 Then the values from before are the newest: whoever had them by the table of that round
@@ -20,6 +21,7 @@ from p2pfusion.split.keeping import Cells, count_cells, minus
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import (
     Former,
+    Said,
     Versions,
     absent_cells,
     at_least,
@@ -42,6 +44,9 @@ class Restoring:
 
     def __init__(self, pulls: Pulls) -> None:
         self._pulls = pulls
+        self._said: Said | None = None
+        self._remembered = -1
+        """The last round of which it was noted who had what before it."""
         self._lacking: Cells = ()
         self._coming: dict[StreamKey, Cells] = {}
         self._asked: dict[str, Cells] = {}
@@ -60,6 +65,11 @@ class Restoring:
         """In this order."""
         return self._former + self._last
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody was asked and has not answered yet."""
+        return bool(self._coming)
+
     def end(self) -> list[Effect]:
         """The round is over: its plan says no longer who has what."""
         self._lacking = ()
@@ -70,36 +80,35 @@ class Restoring:
 
     def begin(
         self,
-        round_: Round | None,
+        round_: Round,
         before: Round | None,
         found: FoundLacking,
+        said: Said,
         *,
         online: set[str],
         now: float,
     ) -> list[Effect]:
-        """Asks for what was found lacking, unless the round is over already.
+        """Asks for what was found lacking, for the first time in a round or once more.
 
         ``before``: the previous round, if this peer was in it.
         """
-        if round_ is None or round_.number != found.round_index:
-            return []
-        plan, cells = round_.plan, found.cells
+        plan, cells, effects = round_.plan, found.cells, self.end()
         self._remember(plan, before, cells)
-        if round_.catches_up:
+        if round_.catches_up and round_.needs:
             cells = without_pulled(plan, round_.me, cells)
-        self._lacking, self._versions = cells, found.versions
+        self._said, self._lacking, self._versions = said, cells, found.versions
         # Who was away remembers nothing, nor does who has restarted.
-        self._last = last_resort(plan, round_.me, cells, found.versions)
-        return self._ask(round_, cells, online, now) + self._ask_late(
-            round_, online, now
-        )
+        self._last = last_resort(said.peers, round_.me, cells, found.versions)
+        effects += self._ask(round_, cells, online, now)
+        return effects + self._ask_late(round_, online, now)
 
     def _remember(self, plan: ExchangePlan, before: Round | None, cells: Cells) -> None:
         """Who had what is lacking before the round that should have made it new."""
-        if before is not None:
+        if before is not None and plan.round_index > self._remembered:
+            self._remembered = plan.round_index
             versions = zip(cells, plan.homes.version, strict=True)
             fresh = tuple(mask & (v == plan.round_index) for mask, v in versions)
-            self._former += formerly(before.plan, fresh)
+            self._former += formerly(before.plan.homes, fresh)
         known = (former.among(cells) for former in self._former)
         there = [former for former in known if count_cells(former.cells)]
         there.sort(key=lambda each: -each.version)
@@ -117,9 +126,11 @@ class Restoring:
     def _ask(
         self, round_: Round, cells: Cells, online: set[str], now: float
     ) -> list[Effect]:
+        assert self._said is not None
         effects: list[Effect] = []
-        among = online.intersection(round_.plan.peers) - {round_.me}
-        chosen = shared_out(round_.plan, cells, among, but=self._asked)
+        homes, among = self._said.homes, (self._said.among & online) - {round_.me}
+        layout = round_.plan.layout
+        chosen = shared_out(layout, homes, cells, among, but=self._asked)
         for source, comes in chosen.items():
             self._asked[source] = plus(comes, self._asked.get(source, ()))
             effects += self._open(round_, source, comes, now)
@@ -127,11 +138,12 @@ class Restoring:
 
     def _ask_late(self, round_: Round, online: set[str], now: float) -> list[Effect]:
         """Asks for older values, once nobody is left to be asked for the newest."""
+        assert self._said is not None
         effects: list[Effect] = []
         if self._coming:
             return effects
-        others = set(round_.plan.peers) - {round_.me}
-        never = nowhere(round_.plan, self._lacking, others, self._denied)
+        others, among = self._said.peers - {round_.me}, self._said.among & online
+        never = nowhere(self._said.homes, self._lacking, others, self._denied)
         for number, former in enumerate(self._tried):
             cells = former.among(never).cells
             own = at_least(cells, self._versions, former.version)
@@ -143,11 +155,16 @@ class Restoring:
                 # Older values count only when nobody can have these any more.
                 lacked = self._late.get((number, peer), ())
                 never = minus(never, minus(cells, lacked) if lacked else cells)
-            effects += self._ask_holders(round_, number, cells, online & others, now)
+            effects += self._ask_holders(round_, number, cells, among & others, now)
         return effects
 
     def _ask_holders(
-        self, round_: Round, number: int, cells: Cells, among: set[str], now: float
+        self,
+        round_: Round,
+        number: int,
+        cells: Cells,
+        among: frozenset[str],
+        now: float,
     ) -> list[Effect]:
         """Asks the next one that had these cells before."""
         former = self._tried[number]
@@ -172,6 +189,20 @@ class Restoring:
             self._note(stream, lacks)
         effects = [] if stream.least else self._ask(round_, lacks, online, now)
         return effects + self._ask_late(round_, online, now)
+
+    @property
+    def received(self) -> tuple[tuple[int, int], ...]:
+        """How far each stream is that was asked for and is not here, by its number."""
+        pulls = self._pulls.of_hop(Hop.RESTORE)
+        return tuple((pull.number, pull.received) for pull in pulls)
+
+    def give_up(self, round_: Round, *, online: set[str], now: float) -> list[Effect]:
+        """Whoever was asked does not answer, or does not go on: others are asked."""
+        effects: list[Effect] = []
+        for pull in self._pulls.of_hop(Hop.RESTORE):
+            effects += self._pulls.cancel(pull)
+            effects += self.ended(pull, round_, online=online, now=now)
+        return effects
 
     def _note(self, stream: StreamKey, lacks: Cells) -> None:
         """A source has said what it lacks of what it was asked for."""

@@ -371,7 +371,7 @@ class Round:
         among = self.online & there.offers.keys() - there.lost
         among -= reduction.asked | reduction.keeping.keys()
         for source in keepers(self.plan, cells, among):
-            reduction.keeping[source] = held_by(self.plan, cells, source)
+            reduction.keeping[source] = held_by(self.plan.homes, cells, source)
             key = self._key(Hop.KEEP, source, reduction.instead_of)
             effects += self._pull(key, now)
         return effects

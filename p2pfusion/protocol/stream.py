@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.restoring import asked_cells, asked_segments
+from p2pfusion.split.restoring import asked_cells, asked_segments, unpack_cells
 from p2pfusion.split.segment import Segment
 
 
@@ -16,8 +16,9 @@ class StreamKey:
     """Names one payload: ``source`` sends it to ``target`` in a hop of a round.
 
     ``instead_of`` names the silent reducer or home whose work ``source`` does, or "".
-    ``asked``: on the hop ``restore``, the cells that the target lacks, as bits, and
-    ``least`` the version that is good enough; 0: the newest by the table.
+    ``asked``: the cells that the target lacks, as bits; always on the hop ``restore``,
+    and on the hop ``export`` where ``instead_of`` is their home. ``least``, on the
+    former, is the version that is good enough; 0: the newest by the table.
     """
 
     hop: str
@@ -29,11 +30,19 @@ class StreamKey:
     least: int = 0
 
 
+def is_by_cells(stream: StreamKey) -> bool:
+    """Whether the target names the cells that it gets."""
+    return stream.hop == Hop.RESTORE or (
+        stream.hop == Hop.EXPORT and stream.asked != b""
+    )
+
+
 def stream_cells(plan: ExchangePlan, stream: StreamKey) -> Cells:
     """Per signature, over the grid, what a stream from a home consists of."""
     if stream.hop == Hop.RESTORE:
-        ends = () if stream.least else (stream.source, stream.target)
-        return asked_cells(plan, *ends, asked=stream.asked)
+        return asked_cells(plan, stream.asked)
+    if is_by_cells(stream):
+        return unpack_cells(plan.layout, stream.asked)
     return plan.cells(
         Hop(stream.hop),
         source=stream.source,
@@ -44,7 +53,7 @@ def stream_cells(plan: ExchangePlan, stream: StreamKey) -> Cells:
 
 def stream_segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...]:
     """What a stream of the plan consists of, in the order of the payload."""
-    if stream.hop == Hop.RESTORE:
+    if is_by_cells(stream):
         return tuple(asked_segments(plan.layout, stream_cells(plan, stream)))
     return plan.stream(
         Hop(stream.hop),
@@ -56,7 +65,7 @@ def stream_segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...
 
 def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
     """Number of elements in a stream of the plan."""
-    if stream.hop == Hop.RESTORE:
+    if is_by_cells(stream):
         layout, cells = plan.layout, stream_cells(plan, stream)
         pairs = zip(layout.signatures, cells, strict=True)
         return sum(int(cell_elements(layout, s)[mask].sum()) for s, mask in pairs)

@@ -77,14 +77,9 @@ class Ending:
         return heard_at < self._epochs.get(last - EPOCHS_TO_RETURN + 1, 0.0)
 
     def _copies(self, done: list[Life]) -> None:
-        """What anybody has of the newest values is not at that one only.
-
-        Not looked at while somebody is planned with who is dead, and not known to be.
-        """
+        """What anybody has of the newest values is not at that one only."""
         world, life = self._world, done[0]
         plan = life.plans[max(life.plans)]
-        if not {x.name for x in done}.issuperset(plan.peers):
-            return
         planned = world.geometry.flat(plan.homes.version)
         copies = np.zeros(len(planned), np.int64)
         for other in done:

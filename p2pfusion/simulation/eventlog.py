@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from p2pfusion.protocol import access as a
 from p2pfusion.protocol import events as e
+from p2pfusion.split.keeping import count_cells
 
 HASHED_AT_ONCE = 1024
 """Lines: encoding and hashing each event's few by themselves would cost more."""
@@ -123,6 +124,7 @@ FORMATS: dict[type, Callable[..., str]] = {
     e.OpenReduction: lambda x: f"reduce {x.round_index} {x.instead_of}",
     e.AddOwn: lambda x: f"own {x.round_index} {x.instead_of} x {x.weight}",
     e.CloseReduction: lambda x: f"fused {x.round_index} {x.instead_of}",
+    e.FindLacking: lambda x: f"lacks {x.round_index} {count_cells(x.cells)}",
     e.KeepOld: lambda x: f"keep {x.round_index} {sum(int(m.sum()) for m in x.cells)}",
     e.OpenSink: _open,
     e.Absorb: lambda x: f"absorb {x.pull} {x.offset}+{x.payload.nbytes}",

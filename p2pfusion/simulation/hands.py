@@ -55,6 +55,7 @@ class Hands:
             e.OpenReduction: self._open_reduction,
             e.AddOwn: self._add_own,
             e.CloseReduction: self._close_reduction,
+            e.FindLacking: self._find_lacking,
             e.KeepOld: self._keep_old,
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
@@ -228,6 +229,10 @@ class Hands:
         life, event = what
         if life.is_current:
             self._world.give(life, event)
+
+    def _find_lacking(self, life: Life, effect: e.FindLacking) -> None:
+        found = life.holdings.lacking(life.plans[effect.round_index], effect.cells)
+        self._world.at(life.clock, self._lacks, (life, found))
 
     def _keep_old(self, life: Life, effect: e.KeepOld) -> None:
         plan = life.plans[effect.round_index]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.protocol.events import FoundLacking
-from p2pfusion.protocol.stream import StreamKey, stream_cells
+from p2pfusion.protocol.stream import StreamKey, is_by_cells, stream_cells
 from p2pfusion.simulation.disk import Cells, Versions
 from p2pfusion.simulation.planner import Memory
 from p2pfusion.split.grid import Counts, Mask, grid_shape, rectangles
@@ -66,7 +66,7 @@ class Geometry:
         """
         cells = stream_cells(plan, stream)
         cut = map(rectangles, cells)
-        products = asked_products(cells) if stream.hop == Hop.RESTORE else cut
+        products = asked_products(cells) if is_by_cells(stream) else cut
         for index, each in enumerate(products):
             for sets in each:
                 at = np.ix_(*(np.fromiter(each, np.int64) for each in sets))
@@ -268,10 +268,11 @@ class Holdings:
         ids = self._geometry.view(plan).fused_ranges(plan, stream)
         self._ranges(plan, ids if parcel.present is None else ids[parcel.present])
 
-    def lacking(self, plan: ExchangePlan) -> FoundLacking:
-        """What the table of homes says that is here newest, and that is not."""
+    def lacking(self, plan: ExchangePlan, among: SplitCells = ()) -> FoundLacking:
+        """What the table of homes says that is here newest, or ``among`` these, and is
+        older here."""
         versions = tuple(self._geometry.grids(self.cells().claimed))
-        cells = lacking_cells(plan, self._me, versions)
+        cells = lacking_cells(plan, self._me, versions, among)
         return FoundLacking(plan.round_index, cells, versions)
 
     def keep_old(self, plan: ExchangePlan, cells: SplitCells) -> None:

@@ -41,6 +41,13 @@ EXPORT_S = 30.0
 """So long an export may take."""
 
 
+def _is_over(life: Life, now: float) -> bool:
+    """Whether a peer is done, and lacks nothing, or knows nobody whom it could ask."""
+    if life.peer.standing is Standing.DONE:
+        return life.peer.exchange.upkeep.is_at_rest(now)
+    return life.peer.standing in OVER
+
+
 class Recovery:
     """Watches a world from outside."""
 
@@ -71,7 +78,7 @@ class Recovery:
     def is_done(self) -> bool:
         """Whether nothing more will happen that is worth waiting for."""
         lives = self._expected()
-        over = all(life.peer.standing in OVER for life in lives)
+        over = all(_is_over(life, self._world.now) for life in lives)
         if not lives and not self._world.is_idle:
             return False  # somebody may come back
         quiet = self._world.now >= self.quiet_at
@@ -126,7 +133,11 @@ class Recovery:
         if not lives or self._is_stuck():
             return False
         for life in lives:
-            if life.peer.standing not in OVER:
+            if life.peer.standing in OVER and not _is_over(life, world.now):
+                lacking = life.peer.exchange.upkeep.lacking
+                text = f"is done, but not at rest; lacks {lacking} cells"
+                world.checks.violated("stall", life.name, text)
+            elif life.peer.standing not in OVER:
                 at = f"round {life.peer.gossip.round_index}, {life.peer.standing}"
                 text = f"nothing happens for {self._stall_s:.0f} s: {at}, waits for "
                 text += str(waiting_for(life.peer, world.now))
@@ -144,11 +155,10 @@ class Recovery:
         life = done[0]
         if life.numbers is not None:
             life.numbers.begin_export()
-        homes = life.plans[max(life.plans)].homes
-        me = homes.position(life.name)
-        here = world.geometry.flat(homes.home) == (-2 if me is None else me)
-        lacks = life.holdings.cells().claimed < world.geometry.flat(homes.version)
-        world.give(life, ExportRequested(1, bool((here & lacks).any())))
+        plan = life.plans[max(life.plans)]
+        here = world.geometry.grids(life.holdings.cells().claimed)
+        pairs = zip(here, plan.homes.version, strict=True)
+        world.give(life, ExportRequested(1, tuple(a < b for a, b in pairs)))
         ends_at = world.now + EXPORT_S
         while 1 not in life.assembled and world.now < ends_at:
             world.run(min(world.now + LOOK_EVERY_S, ends_at))
@@ -163,7 +173,6 @@ class Recovery:
                     found[places] = content
         if missing:
             return  # it has said so
-        plan = life.plans[max(life.plans)]
         planned = world.geometry.flat(plan.homes.version)
         newest, there = np.zeros_like(found), np.zeros(len(found), np.bool_)
         for other in world.alive():

@@ -4,14 +4,15 @@ A range that a round fuses is afterwards at its reducer and at its next holders.
 these are fewer than the swarm wants copies, further peers become next holders, too.
 What nobody trains keeps its copies where they are; where too few of their owners stay,
 further peers pull one from its home. Whoever leaves with this round does not count.
+After the last round others take the place of those who are gone, in the same way.
 
 Who makes a copy is drawn by lot, so every peer finds the same without asking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Copies:
             rank = self.lots.of(block) >> np.uint64(2)
             others = np.where(holders[:, block].T, 0, 1).astype(np.uint64)
             rank |= others << np.uint64(62)
-            found[:, block] |= self._drawn(rank, there[start : start + LOTS_BLOCK]).T
+            found[:, block] |= self.drawn(rank, there[start : start + LOTS_BLOCK]).T
         return found
 
     def restored(
@@ -76,12 +77,12 @@ class Copies:
             more.append(np.zeros_like(lacked))
             if few.any():
                 rank = self.lots.of(ranges[index][few])
-                more[-1][:, few] = self._drawn(rank, has[:, few].T).T
+                more[-1][:, few] = self.drawn(rank, has[:, few].T).T
         if not any(mask.any() for mask in more):
             return pulls
         return pulls.with_more(layout, more)
 
-    def _drawn(self, rank: Lot, has: Mask) -> Mask:
+    def drawn(self, rank: Lot, has: Mask) -> Mask:
         """Who makes a copy, per row: the lowest ranks, until there are enough."""
         rank = np.where(has | ~self.stays, BARRED, rank)
         missing = self.replication - has.sum(axis=1)
@@ -93,3 +94,37 @@ class Copies:
             chosen[rows[good], best[good]] = True
             rank[rows, best] = BARRED
         return chosen
+
+
+def upkept(
+    homes: Homes,
+    *,
+    living: Collection[str],
+    ranges: Sequence[Counts],
+    seed: int,
+    round_index: int,
+    replication: int,
+) -> Homes:
+    """The table when nobody trains any more, and in it who makes up for the gone.
+
+    ``living``: who of those in the table is not gone; ``ranges`` as above. Whoever was
+    drawn once is drawn again as long as it is there, whoever goes or comes back, and in
+    which order: the lots are those of one round, and depend on names alone.
+    """
+    names = sorted(living)
+    rows, lots = homes.rows(names), Lots.draw(seed, round_index, names)
+    copies = Copies(np.ones(len(names), np.bool_), lots, min(replication, len(names)))
+    newest: list[Mask] = []
+    for table, version, numbers in zip(
+        homes.newest, homes.version, ranges, strict=True
+    ):
+        said = table.reshape(len(homes.peers), version.size).copy()
+        has = said[rows]
+        few = (version.reshape(-1) > 0) & (has.sum(axis=0) < copies.replication)
+        places = np.flatnonzero(few)
+        for start in range(0, len(places), LOTS_BLOCK):
+            block = places[start : start + LOTS_BLOCK]
+            rank = lots.of(numbers.reshape(-1)[block])
+            said[np.ix_(rows, block)] |= copies.drawn(rank, has[:, block].T).T
+        newest.append(said.reshape(table.shape))
+    return replace(homes, newest=tuple(newest))

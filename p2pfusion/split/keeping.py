@@ -12,6 +12,7 @@ from collections.abc import Collection
 import numpy as np
 
 from p2pfusion.split.grid import Mask
+from p2pfusion.split.homes import Homes
 from p2pfusion.split.streams import ExchangePlan, Hop
 
 Cells = tuple[Mask, ...]
@@ -49,7 +50,8 @@ def keepers(plan: ExchangePlan, cells: Cells, among: Collection[str]) -> list[st
     chosen: list[str] = []
     if not any(mask.any() for mask in cells):
         return chosen  # as in nearly every round
-    rest = {peer: held_by(plan, cells, peer) for peer in plan.peers if peer in among}
+    there = [peer for peer in plan.peers if peer in among]
+    rest = {peer: held_by(plan.homes, cells, peer) for peer in there}
     while rest:
         sizes = {peer: count_cells(held) for peer, held in rest.items()}
         best = max(sorted(sizes), key=lambda peer: sizes[peer])
@@ -61,10 +63,10 @@ def keepers(plan: ExchangePlan, cells: Cells, among: Collection[str]) -> list[st
     return chosen
 
 
-def held_by(plan: ExchangePlan, cells: Cells, peer: str) -> Cells:
+def held_by(homes: Homes, cells: Cells, peer: str) -> Cells:
     """Those of the cells of which the peer has the newest values, by the table."""
     return tuple(
-        mask & plan.homes.copies(index, [peer])[0] for index, mask in enumerate(cells)
+        mask & homes.copies(index, [peer])[0] for index, mask in enumerate(cells)
     )
 
 

@@ -2,8 +2,9 @@
 
 The table says how the rounds were planned. Whoever was away in one, or gave something
 up, lacks cells that it is said to have newest. It knows which, and names them to others
-that have them: one bit for each cell of the model. The plan says which cells may be
-asked for, so both ends still agree about every coordinate.
+that have them: one bit for each cell of the model. Whatever was named and is trained by
+nobody is in the stream, so both ends agree about every coordinate, and the source marks
+what it has not got.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.split.grid import (
-    Mask,
     grid_shape,
     product_segments,
     rectangles,
     single_cells,
 )
+from p2pfusion.split.homes import Homes
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.keeping import Cells, count_cells, held_by, minus
 from p2pfusion.split.layout import Layout
@@ -50,15 +51,21 @@ ONE_BY_ONE = 1_024
 """So few cells travel one by one: one that the source lacks then hides no other."""
 
 
-def lacking_cells(plan: ExchangePlan, peer: str, versions: Versions) -> Cells:
-    """Cells that the peer has newest by the table, and not by these versions.
+def lacking_cells(
+    plan: ExchangePlan, peer: str, versions: Versions, among: Cells = ()
+) -> Cells:
+    """Cells that the peer has newest by the table, or that are ``among`` these, and are
+    older by these versions.
 
     ``versions``: of the peer's own store, per signature over the grid. What is trained
     in this round is left out: it gets a new version.
     """
-    may = _restorable(plan, peer)
-    pairs = zip(may, versions, plan.homes.version, strict=True)
-    return tuple(mask & (own < newest) for mask, own, newest in pairs)
+    may = _untrained(plan)
+    if plan.homes.position(peer) is None and not among:
+        return tuple(np.zeros_like(mask) for mask in may)
+    shall = among or held_by(plan.homes, may, peer)
+    found = zip(may, shall, versions, plan.homes.version, strict=True)
+    return tuple(mask & has & (own < newest) for mask, has, own, newest in found)
 
 
 def without_pulled(plan: ExchangePlan, peer: str, cells: Cells) -> Cells:
@@ -73,16 +80,30 @@ def without_pulled(plan: ExchangePlan, peer: str, cells: Cells) -> Cells:
     )
 
 
-def asked_cells(plan: ExchangePlan, *said_to_have: str, asked: bytes) -> Cells:
-    """Of the cells that were named those that nobody trains, and all of these have
-    newest by the table."""
-    named = unpack_cells(plan.layout, asked)
-    may = _restorable(plan, *said_to_have)
-    return tuple(mask & cells for mask, cells in zip(may, named, strict=True))
+def asked_cells(plan: ExchangePlan, asked: bytes) -> Cells:
+    """Of the cells that were named those that nobody trains."""
+    pairs = zip(_untrained(plan), unpack_cells(plan.layout, asked), strict=True)
+    return tuple(mask & named for mask, named in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """Whom a peer goes by that looks for what it lacks: who has the newest of what by
+    which table, who may have something at all, and who of them can be asked."""
+
+    homes: Homes
+    peers: frozenset[str]
+    among: frozenset[str]
+
+    @classmethod
+    def by(cls, plan: ExchangePlan) -> Said:
+        """As a plan says."""
+        return cls(plan.homes, frozenset(plan.peers), frozenset(plan.peers))
 
 
 def shared_out(
-    plan: ExchangePlan,
+    layout: Layout,
+    homes: Homes,
     cells: Cells,
     among: Collection[str],
     *,
@@ -93,27 +114,27 @@ def shared_out(
     ``but``: what each was asked for before.
     """
     chosen: dict[str, Cells] = {}
-    rest = {peer: held_by(plan, cells, peer) for peer in sorted(among)}
+    rest = {peer: held_by(homes, cells, peer) for peer in sorted(among)}
     rest = {peer: minus(held, but.get(peer, ())) for peer, held in rest.items()}
     while rest:
         sizes = {peer: count_cells(held) for peer, held in rest.items()}
         best = max(sizes, key=lambda peer: sizes[peer])
         if not sizes[best]:
             break
-        chosen[best] = unpack_cells(plan.layout, pack_cells(rest.pop(best)))
+        chosen[best] = unpack_cells(layout, pack_cells(rest.pop(best)))
         rest = {peer: minus(held, chosen[best]) for peer, held in rest.items()}
     return chosen
 
 
 def nowhere(
-    plan: ExchangePlan,
+    homes: Homes,
     cells: Cells,
     peers: Collection[str],
     denied: Mapping[str, Cells],
 ) -> Cells:
     """Those of the cells that each of these peers lacks that is said to have them."""
     for peer in peers:
-        said = held_by(plan, cells, peer)
+        said = held_by(homes, cells, peer)
         cells = minus(cells, minus(said, denied.get(peer, ())))
     return cells
 
@@ -125,16 +146,9 @@ def plus(cells: Cells, others: Cells) -> Cells:
     return tuple(a | b for a, b in zip(cells, others, strict=True))
 
 
-def _restorable(plan: ExchangePlan, *peers: str) -> Cells:
-    """Cells that all of these have newest by the table, and that nobody trains."""
-    found: list[Mask] = []
-    for index, grid in enumerate(plan.grids):
-        mask = plan.reducer[grid.cells] < 0
-        for peer in peers:
-            known = plan.homes.position(peer) is not None
-            mask &= plan.homes.copies(index, [peer])[0] if known else np.False_
-        found.append(mask)
-    return tuple(found)
+def _untrained(plan: ExchangePlan) -> Cells:
+    """Cells that nobody trains in this round."""
+    return tuple(plan.reducer[grid.cells] < 0 for grid in plan.grids)
 
 
 def wanted_versions(plan: ExchangePlan, least: int) -> Versions:
@@ -179,13 +193,13 @@ def at_least(cells: Cells, versions: Versions, least: int) -> Cells:
     return tuple(mask & (v >= least) for mask, v in zip(cells, versions, strict=True))
 
 
-def formerly(before: ExchangePlan, cells: Cells) -> list[Former]:
+def formerly(homes: Homes, cells: Cells) -> list[Former]:
     """Who had the newest values of cells before a round, by its table: in groups.
 
     Of the first ``MAX_FORMER_CELLS``. What nobody had trained, version 0, all have.
     """
     groups: dict[tuple[int, frozenset[str]], Cells] = {}
-    homes, left = before.homes, MAX_FORMER_CELLS
+    left = MAX_FORMER_CELLS
     for index, mask in enumerate(cells):
         rows = homes.newest[index].reshape(len(homes.peers), mask.size)
         places = np.flatnonzero(mask).tolist()[:left]
@@ -202,11 +216,11 @@ def formerly(before: ExchangePlan, cells: Cells) -> list[Former]:
 
 
 def last_resort(
-    plan: ExchangePlan, me: str, cells: Cells, versions: Versions
+    peers: Collection[str], me: str, cells: Cells, versions: Versions
 ) -> list[Former]:
     """Of cells about which nothing is remembered: whatever anybody else has that is
     newer than what is here, and then what is here, by these versions."""
-    others = frozenset(plan.peers) - {me}
+    others = frozenset(peers) - {me}
     pairs = list(zip(cells, versions, strict=True))
     here = sorted({int(u) for mask, own in pairs for u in np.unique(own[mask])})
     found = []

@@ -46,8 +46,8 @@ class Hop(StrEnum):
     """The newest values from before of what the target reduces and has not got, where
     nobody contributes; ``instead_of`` names the silent reducer whose work it does."""
     RESTORE = "restore"
-    """What the table says that the target has newest, and it lacks: cells that it names
-    itself, of those that the source has newest and nobody trains."""
+    """What the target shall have newest, and lacks: cells that it names itself. They
+    come, but for what somebody trains in this round."""
     EXPORT = "export"
     """Everything that lives at the source as the round begins."""
 

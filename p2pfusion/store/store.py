@@ -216,6 +216,10 @@ class Store:
         """The version of every grid cell of a signature: a copy."""
         return self._current(signature_index).copy()
 
+    def all_versions(self) -> tuple[Versions, ...]:
+        """Those of all signatures: copies."""
+        return tuple(map(self.versions, range(len(self.layout.signatures))))
+
     def holds(self, segment: Segment, wanted: Sequence[Versions]) -> bool:
         """Whether every cell of a segment has at least the wanted version.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.state import SwarmState
 from p2pfusion.errors import ConflictError, ResourceError
-from p2pfusion.store import read_checkpoint
-from tests.end_to_end.swarm import PATIENCE_S, QUICK, Swarm, exported
+from p2pfusion.store import Store, read_checkpoint
+from tests.end_to_end.swarm import PATIENCE_S, QUICK, Daemon, Swarm, exported
 
 pytestmark = pytest.mark.slow
 
@@ -152,5 +154,40 @@ def test_a_second_copy_makes_up_for_a_peer_that_is_gone_for_good(
     before = exported(daemons[0], tmp_path / "before")
     daemons[1].kill()
     after = exported(daemons[2], tmp_path / "after")
+    for name, values in before.items():
+        np.testing.assert_array_equal(values, after[name])
+
+
+def versions_of(daemons: Sequence[Daemon]) -> np.ndarray:
+    """(daemons, cells): what is in each store, as a reader finds it."""
+    found = []
+    for daemon in daemons:
+        state = SwarmState(Home(daemon.home).swarm)
+        manifest = state.load_manifest()
+        assert manifest is not None
+        store = Store.open(state.store, manifest.layout, manifest.seed)
+        found.append(np.concatenate([v.ravel() for v in store.all_versions()]))
+    return np.stack(found)
+
+
+@pytest.mark.soak
+def test_a_swarm_that_is_done_loses_one_peer_after_the_other(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    daemons = swarm.start(4, rounds=3)
+    for daemon in daemons:
+        daemon.wait("done")
+    before = exported(daemons[0], tmp_path / "before")
+    newest = versions_of(daemons).max(axis=0)
+    for gone in (3, 2):
+        left = daemons[:gone]
+        assert (versions_of(left) == newest).sum(axis=0)[newest > 0].min() < 2
+        daemons[gone].kill()
+        left[0].until(
+            lambda left=left: bool(
+                ((versions_of(left) == newest).sum(axis=0) >= 2)[newest > 0].all()
+            )
+        )
+    after = exported(daemons[1], tmp_path / "after")
     for name, values in before.items():
         np.testing.assert_array_equal(values, after[name])

@@ -226,6 +226,27 @@ def done() -> Stage:
     return Stage(swarm, "p0")
 
 
+def done_and_lacking() -> Stage:
+    """One that has lost its values as it was done."""
+    swarm = started(3, rounds=2)
+    swarm.run_until_done()
+    host = swarm.hosts["p0"]
+    host.versions = tuple(v * 0 for v in host.plans[2].homes.version)
+    swarm.run(lambda: host.peer.exchange.upkeep.lacking > 0)
+    return Stage(swarm, "p0")
+
+
+def done_for_good() -> Stage:
+    """The same, where nobody else has any of them either."""
+    stage = done_and_lacking()
+    swarm = stage.swarm
+    for host in swarm.hosts.values():
+        host.absent_here = b"\xff"
+    upkeep = swarm.hosts["p0"].peer.exchange.upkeep
+    swarm.run(lambda: upkeep.is_at_rest(swarm.now))
+    return stage
+
+
 def put_out() -> Stage:
     swarm = started(3)
     swarm.run(lambda: _round(swarm, "p0") == 1)
@@ -401,6 +422,8 @@ BUILDERS: dict[str, Callable[[], Stage]] = {
     "catching-up": catching_up,
     "returning": returning,
     "done": done,
+    "done-and-lacking": done_and_lacking,
+    "done-for-good": done_for_good,
     "put-out": put_out,
     "cloned": cloned,
     "clock": clock,

@@ -14,8 +14,10 @@ from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Facts, Signed
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.restoring import Versions
 from p2pfusion.split.segment import Split
 from tests.protocol.names import founder
 
@@ -191,6 +193,10 @@ class Host:
     offered_late: dict[int, int] = field(default_factory=dict)
     absent_here: bytes = b"\0"
     """Eight bits of the heads of streams of what others lack: set where it has none."""
+    versions: Versions = ()
+    """What its store says to have; nothing for the newest of everything."""
+    looked_for: list[Cells] = field(default_factory=list)
+    """What it was asked to look for in its store."""
     checkpoint: bytes | None = None
     """What its store began with, and what it gives to others as the checkpoint."""
     arrived: bytearray = field(default_factory=bytearray)

@@ -31,12 +31,13 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.planning import Planner
-from p2pfusion.protocol.stream import stream_segments
+from p2pfusion.protocol.stream import is_by_cells, stream_segments
 from p2pfusion.protocol.transfer import window_bytes
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.security import Scheme, Signer
 from p2pfusion.simulation.planner import SharedPlanner
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import Hop
 from tests.protocol.names import NAMES, NamedKey, record
 from tests.protocol.stage import (
@@ -219,6 +220,14 @@ class Swarm:
 
         self.at(due, tick)
 
+    def lacked_by(self, name: str) -> Cells:
+        """What a peer has not got by the plan of its round."""
+        plans = self.hosts[name].plans
+        if not plans:
+            return ()
+        homes = plans[max(plans)].homes
+        return tuple(homes.lacking(name, index) for index in range(len(homes.version)))
+
     # --- Effects ---------------------------------------------------------------------
 
     def _perform(self, host: Host, effect: e.Effect) -> None:
@@ -318,6 +327,8 @@ class Swarm:
                 assert not self.manifest.pretrained or host.checkpoint is not None
                 host.plans[plan.round_index] = plan
                 host.homes[plan.round_index] = homes
+            case e.FindLacking(number, cells):
+                self.at(self.now, lambda: self._find_lacking(host, number, cells))
             case e.CloseReduction(number, instead_of):
                 host.closed[number, instead_of] += 1
                 assert host.closed[number, instead_of] == 1, "fused twice"
@@ -351,6 +362,16 @@ class Swarm:
                 if kind == "round-sealed":
                     host.sealed.append(dict(details))
 
+    def _find_lacking(self, host: Host, number: int, cells: Cells) -> None:
+        """What the host's store says, where a test has given it one."""
+        host.looked_for.append(cells)
+        newest = host.plans[number].homes.version
+        versions = host.versions or tuple(newest)
+        triples = zip(cells, versions, newest, strict=True)
+        lacking = tuple(mask & (own < new) for mask, own, new in triples)
+        if self.hosts[host.name] is host:
+            self.event(host.name, e.FoundLacking(number, lacking, versions))
+
     def _size(self, host: Host, stream: e.StreamKey) -> tuple[int, bytes]:
         if stream.hop == CHECKPOINT:
             return host.peer.exchange.fetching.held_bytes, b""
@@ -359,7 +380,7 @@ class Swarm:
         plan = host.plans[stream.round_index]
         segments = stream_segments(plan, stream)
         size = sum(segment.size for segment in segments) * 4
-        if stream.hop == Hop.RESTORE:
+        if is_by_cells(stream):
             return size, host.absent_here * -(-len(segments) // 8)
         if stream.hop != Hop.FUSED:
             return size, b""

@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from p2pfusion.protocol import access, beginning, results
+from p2pfusion.protocol import access, beginning, lacking, results
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
@@ -21,7 +21,7 @@ from tests.protocol.swarm import described, small_manifest, started
 def declared() -> set[type]:
     return {
         kind
-        for part in (e, access, beginning, results)
+        for part in (e, access, beginning, lacking, results)
         for _, kind in inspect.getmembers(part, inspect.isclass)
         if kind.__module__ == part.__name__ and dataclasses.is_dataclass(kind)
     }
@@ -84,13 +84,13 @@ def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     swarm.at(1.6, lambda: swarm.event("p0", e.Misbehaved("p2", "noise")))
     swarm.at(2.5, lambda: swarm.kill("p2"))
     swarm.run(lambda: swarm.hosts["p1"].peer.standing is Standing.DONE)
-    lacking = tuple(
+    everything = tuple(
         version > 0 for version in swarm.hosts["p1"].plans[12].homes.version
     )
     for name in ("p0", "p1"):
         swarm.hosts[name].absent_here = b"\xff"
-    nothing = tuple(mask.astype("int32") for mask in lacking)
-    swarm.event("p1", e.FoundLacking(12, lacking, nothing))
+    nothing = tuple(mask.astype("int32") for mask in everything)
+    swarm.event("p1", e.FoundLacking(12, everything, nothing))
     swarm.run_to(swarm.now + 3.0)
     seen = {kind for log in (swarm.log, _beginnings()) for kind in _kinds(log)}
     effects = {kind.__name__ for kind in typing.get_args(e.Effect)}

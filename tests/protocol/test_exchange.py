@@ -12,6 +12,7 @@ from p2pfusion.protocol.messages import (
     Request,
     StreamStart,
 )
+from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.plan import Hop
 from tests.protocol.swarm import Swarm, described, started
 
@@ -135,7 +136,7 @@ def export(swarm: Swarm, name: str) -> tuple[str, ...]:
     """Which homes were missing in an export by this peer."""
     host = swarm.hosts[name]
     before = len(host.assembled)
-    swarm.event(name, e.ExportRequested(before))
+    swarm.event(name, e.ExportRequested(before, swarm.lacked_by(name)))
     swarm.run(lambda: len(host.assembled) > before)
     return host.assembled[-1].missing
 
@@ -199,12 +200,16 @@ def test_what_lived_at_a_silent_home_comes_from_copies(
     assert export(swarm, "p1") == expected
     got = exported(swarm, "p1")
     assert (silent, "") not in got
-    plan = swarm.hosts["p1"].plans[6]
-    others = plan.substitutes(Hop.EXPORT, source=silent, target="p1")
-    for other in others:
-        assert got[other, silent] == 4 * plan.stream_elements(
-            Hop.EXPORT, source=other, target="p1", instead_of=silent
+    homes, layout = swarm.hosts["p1"].plans[6].homes, swarm.manifest.layout
+    elsewhere = 0
+    for index, lacked in enumerate(swarm.lacked_by("p1")):
+        copied = homes.copies(index, [p for p in swarm.hosts if p != silent]).any(
+            axis=0
         )
+        mask = lacked & copied & (homes.home[index] == homes.position(silent))
+        elsewhere += int(cell_elements(layout, layout.signatures[index])[mask].sum())
+    came = (size for (_, home), size in got.items() if home == silent)
+    assert sum(came) == 4 * elsewhere
 
 
 @pytest.mark.parametrize("fraction", ["1/2", "1"])
@@ -214,7 +219,9 @@ def test_a_home_that_dies_during_an_export_is_replaced_by_copies(fraction: str) 
     host = swarm.hosts["p1"]
     swarm.cut = lambda a, b, m: a == "p0" and isinstance(m, StreamStart)
     assert host.plans[6].sources(Hop.EXPORT, "p1")[0] == "p0"
-    swarm.event("p1", e.ExportRequested(5))
+    homes = host.plans[6].homes
+    everything = tuple(home != homes.position("p1") for home in homes.home)
+    swarm.event("p1", e.ExportRequested(5, everything))
     swarm.kill("p0")
     swarm.run(lambda: bool(host.assembled))
     expected = () if fraction == "1" else ("p0",)
@@ -246,20 +253,24 @@ def test_copies_that_only_the_reader_has_are_not_missing() -> None:
 def test_an_export_ends_although_the_rounds_go_on() -> None:
     swarm = running(3, rounds=12)
     swarm.cut = lambda a, b, m: a == "p0" and isinstance(m, StreamStart) and b == "p1"
-    swarm.event("p1", e.ExportRequested(1))
+    swarm.event("p1", e.ExportRequested(1, swarm.lacked_by("p1")))
     host = swarm.hosts["p1"]
     swarm.run(lambda: bool(host.assembled))
     assert "p0" in host.assembled[0].missing
     assert not host.peer.exchange.exports._exports
 
 
-def test_one_that_is_no_member_misses_everything() -> None:
+def test_one_that_no_plan_counts_gets_everything_from_others() -> None:
     swarm = started(2, rounds=4)
     swarm.run_until_done()
     swarm.add("p7")
     swarm.join("p7", by="p0")
     swarm.run(lambda: swarm.hosts["p7"].peer.standing.value == "done")
-    assert export(swarm, "p7") == ("p0", "p1")
+    homes, layout = swarm.hosts["p7"].plans[4].homes, swarm.manifest.layout
+    assert homes.position("p7") is None
+    assert export(swarm, "p7") == ()
+    trained = homes.ever_trained_fraction(layout) * layout.size
+    assert sum(exported(swarm, "p7").values()) == 4 * round(trained) > 0
 
 
 def test_effects_are_described_in_one_line() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import Refusal, Request, StreamStart
+from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import (
@@ -93,7 +94,7 @@ def test_what_one_lacks_as_well_the_next_is_asked_for() -> None:
 def test_what_one_lacks_is_asked_of_another_that_was_asked_for_something_else() -> None:
     swarm, plan = at_the_end(4, fraction="3/4")
     cells = everything(plan, "p1")
-    first = shared_out(plan, cells, {"p0", "p2", "p3"}, but={})
+    first = shared_out(plan.layout, plan.homes, cells, {"p0", "p2", "p3"}, but={})
     assert len(first) > 1, "one has everything"
     best = next(iter(first))
     swarm.hosts[best].absent_here = b"\xff"
@@ -269,19 +270,20 @@ def test_who_names_nothing_that_there_is_gets_nothing(asked: bytes) -> None:
     assert refused == [Refusal(900, "plan")]
 
 
-def test_only_what_both_are_said_to_have_is_sent() -> None:
+def test_what_was_named_is_sent_and_no_more() -> None:
     swarm, plan = at_the_end()
     all_cells = tuple(version > 0 for version in plan.homes.version)
     effects = []
     swarm.watch = lambda name, what, mark: effects.append((name, what))
-    asked = pack_cells(all_cells)
+    odd = tuple(
+        mask & (np.indices(mask.shape).sum(axis=0) % 2 == 1) for mask in all_cells
+    )
+    asked = pack_cells(odd)
     request = Request(900, "restore", LAST, plan.digest, "", 0, 1 << 20, asked)
     swarm.event("p0", e.Received("p2", request))
     (start,) = [w for n, w in effects if n == "p0" and isinstance(w, e.SendStart)]
     sent = sum(w.size for _, w in effects if isinstance(w, e.SendChunk))
-    both = sum(
-        int((plan.homes.copies(index, ["p0", "p2"]).all(axis=0)).sum())
-        for index in range(len(all_cells))
-    )
-    assert start.stream.asked == asked and both > 0 and sent > 0
+    sizes = (cell_elements(plan.layout, each) for each in plan.layout.signatures)
+    named = sum(int(s[mask].sum()) for s, mask in zip(sizes, odd, strict=True))
+    assert start.stream.asked == asked and sent == 4 * named > 0
     assert sent == swarm._size(swarm.hosts["p0"], start.stream)[0]

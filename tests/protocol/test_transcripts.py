@@ -204,7 +204,7 @@ class Played:
             case "revoke", [name, "at", other]:
                 swarm.event(other, access.Revoke(name, "sold"))
             case "export", [name]:
-                swarm.event(name, e.ExportRequested(1))
+                swarm.event(name, e.ExportRequested(1, swarm.lacked_by(name)))
             case "fail", [name]:
                 number = swarm.hosts[name].trained[-1]
                 swarm.event(name, e.TrainingFailed(number, "out of memory"))

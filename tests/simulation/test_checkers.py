@@ -311,14 +311,17 @@ def test_what_is_not_promised_is_observed_and_hides_nothing(
 
 
 def test_what_is_lacking_and_never_asked_for_is_found() -> None:
-    """Whoever was away counts as a copy for ever, if it does not look what it has."""
+    """Whoever was away counts as a copy for ever, if it does not look what it has; and
+    who is done does not come to rest."""
     setting = seeds.random_setting(207)
     assert not simulate(setting).violations
 
     def make(record: PeerRecord, *rest: object) -> Peer:
         return broken(record.peer, before=deaf(e.FoundLacking))(record, *rest)  # type: ignore[arg-type]
 
-    assert checks(simulate(setting, make=make).violations) == {"replication"}
+    violations = simulate(setting, make=make).violations
+    assert checks(violations) == {"replication", "stall"}
+    assert all("not at rest" in v.text for v in violations if v.check == "stall")
 
 
 def test_a_dead_member_in_the_roster_is_found() -> None:

@@ -10,9 +10,19 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfusion.split.copies import upkept
+from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.reducers import Lots
 from tests.layouts import evenly, independently, resnet18
-from tests.split.histories import Coordinate, History, coordinates, histories, streamed
+from tests.split.histories import (
+    NAMES,
+    Coordinate,
+    History,
+    coordinates,
+    histories,
+    streamed,
+)
 
 Holdings = dict[str, dict[Coordinate, int]]
 slow = settings(max_examples=30)
@@ -110,3 +120,73 @@ def test_after_a_loss_there_are_two_copies_again() -> None:
         lost += int((before.copies(index, names).sum(axis=0) < 2)[version > 0].sum())
         assert (living[version > 0] >= 2).all()
     assert lost, "nothing had to be copied"
+
+
+# --- When nobody trains any more -----------------------------------------------------
+
+
+def said_of(homes: Homes, index: int, place: tuple[int, ...]) -> set[str]:
+    """Who has the newest values of a cell, by a table."""
+    rows = homes.newest[index][(slice(None), *place)]
+    return {homes.peers[at] for at in np.flatnonzero(rows).tolist()}
+
+
+def drawn_one_by_one(
+    said: set[str], living: set[str], number: int, round_index: int, wanted: int
+) -> set[str]:
+    """Who makes up for the gone: one cell at a time, one peer after the other."""
+    names = sorted(living)
+    (lots,) = Lots.draw(3, round_index, names).of(np.array([number]))
+    order = sorted(range(len(names)), key=lambda at: int(lots[at]))
+    found = set(said)
+    for name in (names[at] for at in order):
+        if len(found & living) < min(wanted, len(living)):
+            found.add(name)
+    return found
+
+
+@slow
+@given(histories(round_count=3), st.sets(st.sampled_from(NAMES)), st.integers(1, 3))
+def test_who_is_gone_is_replaced_by_lot(
+    history: History, living: set[str], wanted: int
+) -> None:
+    plan = history.plans(replication=wanted)[-1]
+    homes = plan.homes_after().with_peers(living)
+    ranges = [grid.cells for grid in plan.grids]
+    number = plan.round_index
+    settings = {"seed": 3, "round_index": number, "replication": wanted}
+    found = upkept(homes, living=living, ranges=ranges, **settings)
+    for index, version in enumerate(homes.version):
+        for place in itertools.product(*map(range, version.shape)):
+            before, after = said_of(homes, index, place), said_of(found, index, place)
+            if not version[place]:
+                assert not after
+                continue
+            of = int(ranges[index][place])
+            assert after == drawn_one_by_one(before, living, of, number, wanted)
+
+
+@slow
+@given(histories(round_count=3), st.data())
+def test_who_was_drawn_is_drawn_again_when_more_are_gone(
+    history: History, data: st.DataObject
+) -> None:
+    plan = history.plans()[-1]
+    many = data.draw(st.sets(st.sampled_from(NAMES), min_size=1))
+    few = data.draw(st.sets(st.sampled_from(sorted(many))))
+    homes, ranges = plan.homes_after().with_peers(many), [g.cells for g in plan.grids]
+    tables = [
+        upkept(
+            homes,
+            living=living,
+            ranges=ranges,
+            seed=5,
+            round_index=plan.round_index,
+            replication=2,
+        )
+        for living in (many, few)
+    ]
+    for index, version in enumerate(homes.version):
+        for place in itertools.product(*map(range, version.shape)):
+            first, then = (said_of(table, index, place) for table in tables)
+            assert first & few <= then

@@ -67,7 +67,7 @@ def test_what_nobody_contributed_is_asked_of_those_who_have_it(
     anywhere = set().union(*(newest_at(plan, peer) for peer in among))
     given_by = set()
     for source in chosen:
-        part = in_cells(plan, held_by(plan, cells, source))
+        part = in_cells(plan, held_by(plan.homes, cells, source))
         ends = {"source": source, "target": reducer}
         stream = plan.stream(Hop.KEEP, **ends, instead_of=instead_of or None)
         assert part and part <= coordinates(stream)
