@@ -20,7 +20,6 @@ from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
-from p2pfusion.split.grid import Counts, Mask
 from p2pfusion.split.plan import ExchangePlan, Hop
 
 if TYPE_CHECKING:
@@ -207,10 +206,10 @@ class Hands:
         self._world.checks.fusing(life, *key)
         plan = life.plans[effect.round_index]
         reduction = life.reductions[key]
-        present = fused_ranges(plan, life.name, key[1], reduction)
+        present = reduction.fused_ranges(plan, life.name, key[1])
         now = effect.round_index == max(life.plans)
         if self._world.manifest.sends_changes:
-            own = own_ranges(plan, life.name, key[1], reduction)
+            own = reduction.own_ranges(plan, life.name, key[1])
             present = life.holdings.changeable(plan, key[1], present, own, now=now)
         if present is not None and now:
             present = life.holdings.carried_over(plan, effect.instead_of, present)
@@ -365,40 +364,3 @@ class Hands:
         if effect.kind == "drained":
             self._world.at(life.clock, self._world.drained, life)
         self._world.checks.reported(life, effect)
-
-
-def own_ranges(
-    plan: ExchangePlan, me: str, instead_of: str, reduction: Reduction
-) -> Counts:
-    """The ranges of a reduction to which the own offer was added."""
-    own = plan.own_ranges(me, instead_of=instead_of or None)
-    if not reduction.own:
-        return own[:0]
-    inside = reduction.own_inside
-    return own if inside is None else own[inside[own]]
-
-
-def fused_ranges(
-    plan: ExchangePlan, me: str, instead_of: str, reduction: Reduction
-) -> Mask | None:
-    """Which ranges of a reduction have any contribution; None for all of them."""
-    failed = instead_of or None
-    sources = plan.sources(Hop.CONTRIBUTION, me, instead_of=failed)
-    own = plan.own_ranges(me, instead_of=failed)
-    whole = not reduction.present and reduction.own_inside is None
-    all_came = reduction.complete.issuperset(sources) and whole
-    if all_came and (reduction.own or not own.size):
-        return None
-    reduced = plan.reduced_by(me, instead_of=failed)
-    present = np.zeros(len(reduced), np.bool_)
-    present |= np.isin(reduced, own_ranges(plan, me, instead_of, reduction))
-    for source in sources:
-        ids = plan.ranges(Hop.CONTRIBUTION, source=source, target=me, instead_of=failed)
-        has = reduction.present.get(source, np.ones(len(ids), np.bool_))
-        if source not in reduction.complete:
-            # Of one that broke off, the ranges that had come count.
-            ends = np.cumsum(plan.range_sizes[ids])
-            has = has & (ends <= reduction.partial.get(source, 0))
-        ids = ids[has]
-        present |= np.isin(reduced, ids)
-    return None if bool(present.all()) else present

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.messages import BEFORE_START, Offer, PeerRecord, Signed
@@ -22,9 +24,9 @@ from p2pfusion.protocol.statements import read_offer
 from p2pfusion.simulation.disk import Disk
 from p2pfusion.simulation.holdings import Holdings, Parcel
 from p2pfusion.simulation.keys import NAMES, NamedKey
-from p2pfusion.split.grid import Mask
+from p2pfusion.split.grid import Counts, Mask
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
 
 if TYPE_CHECKING:
@@ -90,6 +92,37 @@ class Reduction:
     """Which ranges of the plan a late own offer has; None for all."""
     present: dict[str, Mask] = field(default_factory=dict)
     """Of contributions that lack something: which of their ranges they have."""
+
+    def own_ranges(self, plan: ExchangePlan, me: str, instead_of: str) -> Counts:
+        """The ranges to which the own offer was added."""
+        own = plan.own_ranges(me, instead_of=instead_of or None)
+        if not self.own:
+            return own[:0]
+        inside = self.own_inside
+        return own if inside is None else own[inside[own]]
+
+    def fused_ranges(self, plan: ExchangePlan, me: str, instead_of: str) -> Mask | None:
+        """Which ranges have any contribution; None for all of them."""
+        failed = instead_of or None
+        sources = plan.sources(Hop.CONTRIBUTION, me, instead_of=failed)
+        own = plan.own_ranges(me, instead_of=failed)
+        whole = not self.present and self.own_inside is None
+        all_came = self.complete.issuperset(sources) and whole
+        if all_came and (self.own or not own.size):
+            return None
+        reduced = plan.reduced_by(me, instead_of=failed)
+        present = np.isin(reduced, self.own_ranges(plan, me, instead_of))
+        for source in sources:
+            ids = plan.ranges(
+                Hop.CONTRIBUTION, source=source, target=me, instead_of=failed
+            )
+            has = self.present.get(source, np.ones(len(ids), np.bool_))
+            if source not in self.complete:
+                # Of one that broke off, the ranges that had come count.
+                ends = np.cumsum(plan.range_sizes[ids])
+                has = has & (ends <= self.partial.get(source, 0))
+            present |= np.isin(reduced, ids[has])
+        return None if bool(present.all()) else present
 
 
 @dataclass(eq=False)
