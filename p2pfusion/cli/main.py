@@ -43,6 +43,7 @@ COMMANDS = {
     "checkpoint": "p2pfusion.cli.checkpoint:checkpoint_group",
     "pool": "p2pfusion.cli.pool:pool_group",
     "sim": "p2pfusion.cli.experiment:sim",
+    "completion": "p2pfusion.cli.completion:completion",
     "version": "p2pfusion.cli.lifecycle:version",
 }
 
