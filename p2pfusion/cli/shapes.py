@@ -207,7 +207,14 @@ SHAPES: dict[str, Shape] = {
     "init": record({"id": TEXT, "name": TEXT, "home": TEXT, "created": FLAG}),
     "id": record({"id": TEXT, "name": TEXT, "home": TEXT}),
     "start": record(
-        {"pid": COUNT, "id": TEXT, "name": TEXT, "address": TEXT, "home": TEXT}
+        {
+            "pid": COUNT,
+            "id": TEXT,
+            "name": TEXT,
+            "address": TEXT,
+            "metrics": maybe(TEXT),
+            "home": TEXT,
+        }
     ),
     "stop": record({"pid": COUNT}),
     "join": JOINED,

@@ -23,7 +23,7 @@ OPTIONS = {
     "--keep --insecure-loopback",
     "init": "--name",
     "id": "",
-    "start": "PROFILE --swarm --join --listen --advertise --name --detach "
+    "start": "PROFILE --swarm --join --listen --advertise --name --metrics --detach "
     "--insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
@@ -182,6 +182,7 @@ def run(
         (["evaluate", "none.safetensors", "--data", "digits"], 4, "no such file"),
         (["start", "none.toml"], 8, "none.toml: there is no such file"),
         (["start", "--join", "nowhere"], 8, "--join is 'nowhere'"),
+        (["start", "--metrics", "here"], 8, "--metrics is 'here'"),
         (["join", ""], 8, "the way in is ''"),
         (["join", "p2fp1abcdefg"], 8, "neither an address nor a ticket"),
         (["join", "p2pf1abcdefg"], 5, "mistyped or cut off"),
