@@ -42,6 +42,7 @@ COMMANDS = {
     "evaluate": "p2pfusion.cli.model:evaluate",
     "checkpoint": "p2pfusion.cli.checkpoint:checkpoint_group",
     "pool": "p2pfusion.cli.pool:pool_group",
+    "profiles": "p2pfusion.cli.profiles:profiles_group",
     "sim": "p2pfusion.cli.experiment:sim",
     "completion": "p2pfusion.cli.completion:completion",
     "version": "p2pfusion.cli.lifecycle:version",
@@ -56,6 +57,7 @@ SUBCOMMANDS = {
     "split": ("show",),
     "checkpoint": ("ls", "create"),
     "pool": ("add", "ls", "choose"),
+    "profiles": ("ls", "show", "check"),
 }
 """The commands that are groups, for lines that could not be run: those import none."""
 

@@ -17,7 +17,9 @@ from p2pfusion.cli.daemon_shapes import (
 from p2pfusion.cli.experiment_shapes import DEMO, EVALUATION, SIMULATION
 from p2pfusion.cli.schema import (
     COUNT,
+    ERROR,
     FLAG,
+    FREE,
     PART,
     REAL,
     SECONDS,
@@ -200,6 +202,38 @@ CHOICE = record(
     }
 )
 
+# --- Profiles ------------------------------------------------------------------------
+
+PROFILE = record(
+    {
+        "name": TEXT,
+        "path": TEXT,
+        "text": TEXT,
+        "device": TEXT,
+        "split_fraction": TEXT,
+        "memory": maybe(TEXT),
+        "founds": FLAG,
+    }
+)
+CHECKED = record(
+    {
+        "path": TEXT,
+        "ok": FLAG,
+        "problem": maybe(ERROR),
+        "model": maybe(
+            record(
+                {
+                    "name": TEXT,
+                    "parameters": COUNT,
+                    "split_fraction": TEXT,
+                    "trainer_bytes": COUNT,
+                    "memory_bytes": COUNT,
+                }
+            )
+        ),
+    }
+)
+
 # --- The tables ----------------------------------------------------------------------
 
 SHAPES: dict[str, Shape] = {
@@ -247,6 +281,11 @@ SHAPES: dict[str, Shape] = {
     "pool-add": record({"hash": TEXT, "path": TEXT}),
     "pool-ls": record({"pool": rows(POOLED)}),
     "pool-choose": CHOICE,
+    "profiles-ls": record({"directory": TEXT, "profiles": rows(PROFILE)}),
+    "profiles-show": record(
+        {"path": TEXT, "peer": FREE, "data": FREE, "swarm": maybe(FREE)}
+    ),
+    "profiles-check": record({"profiles": rows(CHECKED)}),
     "sim": SIMULATION,
     "completion": record({"shell": words("bash", "zsh", "fish"), "script": TEXT}),
     "version": record({"version": TEXT, "python": TEXT}),

@@ -68,6 +68,9 @@ OPTIONS = {
     "--shares --participants --ensemble --full-forward --slowness --quorum "
     "--max-staleness "
     "--probe-labels --fine-tune-labels --pretrained --save",
+    "profiles ls": "DIRECTORY",
+    "profiles show": "PROFILE",
+    "profiles check": "PROFILES --model --model-arguments",
     "completion": "SHELL",
     "version": "",
 }

@@ -21,6 +21,7 @@ from p2pfusion.cli.shapes import LINES, SHAPES
 from tests.documents import check_document, differences
 from tests.end_to_end.programs import (
     PATIENCE_S,
+    ROOT,
     Program,
     end_marked,
     profile,
@@ -161,6 +162,9 @@ def _without_daemon(found: Asked, homes: Path) -> None:
     program = _program(homes, "nobody")
     found.run(program, "version")
     found.run(program, "completion", "bash")
+    found.run(program, "profiles", "ls")
+    found.run(program, "profiles", "show", str(ROOT / "peers" / "founder.toml"))
+    found.run(program, "profiles", "check", str(ROOT / "peers" / "founder.toml"))
     file = homes / "pretrained.safetensors"
     found.run(program, *TINY, "--save", str(file))
     assert "curve" in found.seen["sim"]
