@@ -37,6 +37,7 @@ COMMANDS = {
     "ping": "p2pfusion.cli.doctor:ping",
     "doctor": "p2pfusion.cli.doctor:doctor",
     "logs": "p2pfusion.cli.stories:logs",
+    "support-bundle": "p2pfusion.cli.bundle:support_bundle",
     "split": "p2pfusion.cli.model:split_group",
     "export": "p2pfusion.cli.model:export",
     "evaluate": "p2pfusion.cli.model:evaluate",

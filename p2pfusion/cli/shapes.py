@@ -273,6 +273,9 @@ SHAPES: dict[str, Shape] = {
     "ping": PINGED,
     "doctor": record({"findings": rows(FINDING)}),
     "logs": record({"path": TEXT, "lines": rows(TEXT)}),
+    "support-bundle": record(
+        {"path": TEXT, "bytes": COUNT, "redacted": FLAG, "files": rows(TEXT)}
+    ),
     "split-show": SPLIT,
     "export": EXPORTED,
     "evaluate": EVALUATION,

@@ -48,6 +48,7 @@ OPTIONS = {
     "ping": "PEER -c",
     "doctor": "PROFILE",
     "logs": "--follow -n --trainer",
+    "support-bundle": "FILE --redact --profile",
     "split show": "--method --model --model-arguments --peers --split-fraction "
     "--rounds --seed --round --peer --plot",
     "export": "FILE",

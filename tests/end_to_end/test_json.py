@@ -117,6 +117,7 @@ def _look(found: Asked, ann: Program) -> None:
     found.run(ann, "logs")
     found.run(ann, "ping", "bob", "-c", "1")
     found.run(ann, "doctor")
+    found.run(ann, "support-bundle", str(ann.home.parent / "ann.tar.gz"), "--redact")
     found.run(ann, "invite", "ls")
     found.run(ann, "invite", "revoke", str(found.seen["invite-create"]["id"]))
     found.run(ann, "trust", "ls")
