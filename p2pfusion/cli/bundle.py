@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import importlib.metadata
 import io
 import json
 import os
 import platform
 import socket
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -138,19 +138,21 @@ def _places(home: Home) -> dict[str, str]:
 
 
 def _versions() -> Data:
-    packages: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            packages[name] = None
     return {
         "p2pfusion": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpus": os.cpu_count(),
-        "packages": packages,
+        "packages": {name: _installed(name) for name in PACKAGES},
     }
+
+
+def _installed(name: str) -> str | None:
+    """The version of a package, by the directory that its installer has left."""
+    for path in sys.path:
+        for found in Path(path).glob(f"{name}-*.dist-info"):
+            return found.name.removesuffix(".dist-info").partition("-")[2]
+    return None
 
 
 def _files(home: Home) -> Data:

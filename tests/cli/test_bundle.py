@@ -6,6 +6,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy
 import pytest
 
 from p2pfusion.cli.main import main
@@ -60,6 +61,8 @@ def test_no_key_no_secret_and_no_ticket(
     assert file.stat().st_mode & 0o077 == 0
     assert {"versions.json", "status.json", "events.jsonl", "daemon.log"} <= set(texts)
     assert json.loads(texts["status.json"])["round"]["number"] == 12
+    versions = json.loads(texts["versions.json"])["packages"]
+    assert versions["numpy"] == numpy.__version__ and all(versions.values())
     assert json.loads(texts["files.json"])["device.key"] > 0, "its size is told"
 
 
