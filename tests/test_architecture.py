@@ -102,6 +102,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (ownership, "simulation/experiment.py", "import torch"),
     (ownership, "transport/memory.py", "import zmq.asyncio"),
     (ownership, "daemon/node.py", "import click"),
+    (ownership, "daemon/node.py", "import prometheus_client"),
     (ownership, "training/loop.py", "import logging"),
     (imports_by_name, "daemon/node.py", "import importlib"),
     (imports_by_name, "daemon/node.py", "from importlib import import_module"),

@@ -9,6 +9,7 @@ import click
 
 from p2pfusion.cli import access_screens as screens
 from p2pfusion.cli.command import LazyGroup, command
+from p2pfusion.cli.completion import peer_names
 from p2pfusion.cli.connection import FOUND_TIMEOUT_S, ask
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, note, settings, show
@@ -206,7 +207,7 @@ def trust_ls() -> None:
 
 
 @command("revoke", example='p2pfusion trust revoke lab-c --reason "stolen laptop"')
-@click.argument("peer", metavar="PEER")
+@click.argument("peer", metavar="PEER", shell_complete=peer_names)
 @click.option("--reason", metavar="TEXT", help="What every member is told.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 def trust_revoke(peer: str, reason: str | None, yes: bool) -> None:

@@ -1,20 +1,22 @@
 """How commands are declared: loaded when called, with the options that all have.
 
-``--home`` and ``--json`` may stand before the command or after it. The help of every
-command ends with an example. A group's table names the function of each command, and
-its module is imported when the command runs: ``status`` never pays for ``demo``.
+``--home`` and ``--json`` may stand before the command or after it; ``--schema`` stands
+after it, and nothing else is done then. The help of every command ends with an example.
+A group's table names the function of each command, and its module is imported when the
+command runs: ``status`` never pays for ``demo``.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import click
 
-from p2pfusion.cli.output import Settings
+from p2pfusion.cli.output import Settings, command_name
 
 Function = Callable[..., None]
 Declared = TypeVar("Declared", bound=Function | click.Command)
@@ -24,8 +26,8 @@ def command(name: str, *, example: str) -> Callable[[Function], click.Command]:
     """Declares a command; its docstring is the help, ``example`` stands at the end."""
 
     def declare(function: Function) -> click.Command:
-        made = click.command(name, epilog=_epilog(example))(_common(function))
-        return made
+        made = click.command(name, epilog=_epilog(example))
+        return made(_common(_schema_option(function)))
 
     return declare
 
@@ -66,6 +68,26 @@ class LazyGroup(click.Group):
 
 def _epilog(example: str) -> str:
     return f"\b\nExample:\n  {example}"
+
+
+def _schema_option(function: Function) -> Function:
+    return click.option(
+        "--schema",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_schema,
+        help="Print the JSON Schema of what --json prints, and do nothing else.",
+    )(function)
+
+
+def _print_schema(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:  # not while a shell completes
+        from p2pfusion.cli.schema import schema_of
+
+        shape = schema_of(command_name(context))
+        print(json.dumps(shape, indent=2, ensure_ascii=False), flush=True)
+        context.exit()
 
 
 def _common(declared: Declared) -> Declared:

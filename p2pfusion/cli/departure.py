@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import click
 
 from p2pfusion.cli.command import command
+from p2pfusion.cli.completion import peer_names
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import Table, real, rows, word
 from p2pfusion.cli.output import Data, note, settings, show
@@ -63,7 +64,7 @@ def _progress() -> Callable[[Mapping[str, object]], None]:
 
 
 @command("recover", example='p2pfusion recover --reason "two machines burnt"')
-@click.argument("peers", nargs=-1, metavar="[PEER]...")
+@click.argument("peers", nargs=-1, metavar="[PEER]...", shell_complete=peer_names)
 @click.option("--reason", metavar="TEXT", help="What every member is told.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 def recover(peers: Sequence[str], reason: str | None, yes: bool) -> None:

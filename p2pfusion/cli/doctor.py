@@ -23,6 +23,7 @@ from p2pfusion.cli.checkup import (
     reached,
 )
 from p2pfusion.cli.command import command
+from p2pfusion.cli.completion import peer_names
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import Table, part, real, rows, word
 from p2pfusion.cli.output import Data, Failure, settings, show
@@ -41,7 +42,7 @@ PING_MARGIN_S = 10.0
 
 
 @command("ping", example="p2pfusion ping lab-c -c 10")
-@click.argument("peer", metavar="PEER")
+@click.argument("peer", metavar="PEER", shell_complete=peer_names)
 @click.option(
     "-c",
     "count",

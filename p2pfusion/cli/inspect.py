@@ -11,6 +11,7 @@ import click
 
 from p2pfusion.cli import screens
 from p2pfusion.cli.command import LazyGroup, command
+from p2pfusion.cli.completion import peer_names
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, Failure, settings, show
@@ -104,7 +105,7 @@ def peers() -> None:
 
 
 @command("show", example="p2pfusion peer show lab-c")
-@click.argument("peer", metavar="PEER")
+@click.argument("peer", metavar="PEER", shell_complete=peer_names)
 def peer_show(peer: str) -> None:
     """Everything about one peer: its name, or the beginning of its id."""
     data = ask(settings().chosen_home, "peer", {"peer": peer})

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import select
 import subprocess
@@ -35,15 +34,21 @@ PROGRAM = (sys.executable, "-m", "p2pfusion.cli.main")
 
 
 def run_in_foreground(
-    home: Home, profile: Profile, join: Sequence[str], *, as_json: bool
+    home: Home,
+    profile: Profile,
+    join: Sequence[str],
+    *,
+    metrics: tuple[str, int] | None,
+    as_json: bool,
 ) -> None:
     """Runs the daemon until it is stopped; tells the parent or the terminal READY."""
     signals = EndingSignals()  # before the import, which takes a moment
     from p2pfusion.daemon.assemble import run_daemon
+    from p2pfusion.daemon.logs import log_to_stderr
 
     parent = waiting_parent()
     if parent is None:
-        logging.getLogger("p2pfusion").addHandler(logging.StreamHandler())
+        log_to_stderr(profile.peer.log_format)
 
     def ready(told: Mapping[str, object]) -> None:
         data = {**told, "home": str(home.root)}
@@ -54,7 +59,7 @@ def run_in_foreground(
         else:
             print(ready_line(data), flush=True)
 
-    run_daemon(home, profile, join, ready, signals)
+    run_daemon(home, profile, join, ready, signals, metrics)
 
 
 def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:
@@ -145,9 +150,10 @@ def last_line(path: Path) -> str:
 
 def ready_line(data: Data) -> str:
     """What a daemon that can be asked says of itself."""
+    metrics = f"  metrics {data['metrics']}" if data.get("metrics") else ""
     return (
         f"READY  pid {data['pid']}  peer {data['id']}  "
-        f"address {data['address'] or 'unknown'}"
+        f"address {data['address'] or 'unknown'}{metrics}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import platform
 import time
 from pathlib import Path
@@ -31,6 +32,14 @@ STOP_TIMEOUT_S = 30.0
 JOIN_MARGIN_S = 5.0
 """The daemon itself answers when the time is over; the socket waits a little longer."""
 
+LOOPBACK = "127.0.0.1"
+"""Where metrics are served unless a host is named: to nobody else."""
+
+OPEN_METRICS = (
+    "p2pfusion: warning: --metrics: whoever reaches that address reads how this peer "
+    "does; nothing there asks who it is"
+)
+
 TICKET_MARK = "p2pf"
 """What begins so is perhaps a ticket: only then the ciphers are imported."""
 
@@ -41,6 +50,24 @@ INSECURE = (
     "p2pfusion: warning: --insecure-loopback: NOTHING between the peers is encrypted; "
     "for measuring on this machine alone"
 )
+
+
+class MetricsAddress(click.ParamType):
+    """``HOST:PORT``, or a port of this machine alone."""
+
+    name = "address"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, int]:
+        """Host and port; ``ConfigError`` for what is neither."""
+        text = str(value)
+        return parse_address(
+            f"{LOOPBACK}:{text}" if text.isdigit() else text, "--metrics"
+        )
 
 
 @command("init", example="p2pfusion init --name lab-a")
@@ -100,6 +127,12 @@ def identify() -> None:
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen (port 0: any).")
 @click.option("--advertise", metavar="HOST:PORT", help="Where others reach this peer.")
 @click.option("--name", metavar="NAME", help="What people call this peer.")
+@click.option(
+    "--metrics",
+    type=MetricsAddress(),
+    metavar="[HOST:]PORT",
+    help="Serve metrics for Prometheus there; on loopback without a host.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background.")
 @click.option(
     "--insecure-loopback",
@@ -113,6 +146,7 @@ def start(
     listen: str | None,
     advertise: str | None,
     name: str | None,
+    metrics: tuple[str, int] | None,
     detach: bool,
     insecure_loopback: bool,
 ) -> None:
@@ -138,13 +172,24 @@ def start(
     )
     if chosen.peer.insecure_loopback:
         note(INSECURE)
+    if metrics is not None and not _is_loopback(metrics[0]):
+        note(OPEN_METRICS)
     home.create()
     if detach:
         arguments = _start_arguments(profile, swarm, ways, listen, advertise, name)
         arguments += ["--insecure-loopback"] if insecure_loopback else []
+        arguments += [] if metrics is None else ["--metrics", _written(*metrics)]
         _detached(home, arguments)
         return
-    launch.run_in_foreground(home, chosen, ways, as_json=settings().as_json)
+    as_json = settings().as_json
+    launch.run_in_foreground(home, chosen, ways, metrics=metrics, as_json=as_json)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @command("stop", example="p2pfusion stop --drain 30")
@@ -233,6 +278,10 @@ def _start_arguments(
         if value is not None:
             arguments += [option, str(value)]
     return arguments
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_way(typed: str, where: str) -> None:

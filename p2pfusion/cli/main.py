@@ -37,12 +37,15 @@ COMMANDS = {
     "ping": "p2pfusion.cli.doctor:ping",
     "doctor": "p2pfusion.cli.doctor:doctor",
     "logs": "p2pfusion.cli.stories:logs",
+    "support-bundle": "p2pfusion.cli.bundle:support_bundle",
     "split": "p2pfusion.cli.model:split_group",
     "export": "p2pfusion.cli.model:export",
     "evaluate": "p2pfusion.cli.model:evaluate",
     "checkpoint": "p2pfusion.cli.checkpoint:checkpoint_group",
     "pool": "p2pfusion.cli.pool:pool_group",
+    "profiles": "p2pfusion.cli.profiles:profiles_group",
     "sim": "p2pfusion.cli.experiment:sim",
+    "completion": "p2pfusion.cli.completion:completion",
     "version": "p2pfusion.cli.lifecycle:version",
 }
 
@@ -55,6 +58,7 @@ SUBCOMMANDS = {
     "split": ("show",),
     "checkpoint": ("ls", "create"),
     "pool": ("add", "ls", "choose"),
+    "profiles": ("ls", "show", "check"),
 }
 """The commands that are groups, for lines that could not be run: those import none."""
 

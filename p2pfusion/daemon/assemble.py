@@ -5,30 +5,32 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import os
 import resource
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2pfusion.daemon import answers
 from p2pfusion.daemon.address import LARGEST_PORT, parse_address
 from p2pfusion.daemon.apprentice import Apprentice
+from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.entrance import Entrance
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
+from p2pfusion.daemon.logs import log_to_file
 from p2pfusion.daemon.node import Node
+from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.training import first_fraction
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.errors import ConfigError, ConflictError, StartInterruptedError
-from p2pfusion.limits import KEPT_LOGS, MAX_DESCRIPTORS, MAX_LOG_BYTES
+from p2pfusion.limits import MAX_DESCRIPTORS
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.events import Found, Resume
 from p2pfusion.protocol.joining import Way
@@ -37,6 +39,9 @@ from p2pfusion.protocol.messages import BEFORE_START, PeerRecord
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.security import ExchangeKey, preferred_cipher
 from p2pfusion.transport import Address, Keys, NetworkTransport, Plane, Transport
+
+if TYPE_CHECKING:
+    from p2pfusion.daemon.metrics import MetricsServer
 
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
 """An address that is nobody's: asking for the way there sends nothing."""
@@ -52,24 +57,47 @@ def run_daemon(
     join: Sequence[str],
     on_ready: OnReady,
     signals: EndingSignals,
+    metrics: tuple[str, int] | None = None,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 
     ``on_ready`` is told who and where this peer is, once the local socket answers; if
     a signal comes before that, it is told nothing and ``StartInterruptedError`` raised.
+    ``metrics``: host and port at which Prometheus may ask.
     """
     _raise_descriptor_limit()
+    service = Service.of(os.environ)
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
+    server = None
     try:
-        _log_to(home.log)
-        _run(home, identity, profile, join, control, on_ready, signals)
+        log_to_file(home.log, profile.peer.log_format)
+        server = None if metrics is None else _serve_metrics(metrics, home)
+        url = None if server is None else server.url
+
+        def ready(told: answers.Data) -> None:
+            on_ready({**told, "metrics": url})
+
+        _run(home, identity, profile, join, control, ready, signals, service)
     except Exception as error:
         log.error("the daemon ends: %s", error)
         raise
     finally:
-        control.close()
+        control.close()  # first: a scrape that waits for an answer ends with it
+        if server is not None:
+            server.close()
+
+
+def _serve_metrics(where: tuple[str, int], home: Home) -> MetricsServer:
+    from p2pfusion.daemon.metrics import ANSWER_TIMEOUT_S, MetricsServer
+
+    def status() -> answers.Data:
+        answer = LocalClient(home.root).call("status", timeout_s=ANSWER_TIMEOUT_S)
+        assert isinstance(answer, dict), "it is this daemon's own"
+        return answer
+
+    return MetricsServer(*where, status)
 
 
 def _run(
@@ -80,6 +108,7 @@ def _run(
     control: ControlServer,
     on_ready: OnReady,
     signals: EndingSignals,
+    service: Service,
 ) -> None:
     state = SwarmState(home.swarm)
     manifest = _own_swarm(state, identity)
@@ -89,13 +118,22 @@ def _run(
     apprentice = Apprentice(home.trainer_log, profile.peer, profile.data)
     try:
         node = make_node(
-            home, identity, profile, transport, control, apprentice, state, joins
+            home,
+            identity,
+            profile,
+            transport,
+            control,
+            apprentice,
+            state,
+            joins,
+            service,
         )
         node.obey(signals)
         _begin(node, manifest)
         if signals.have_come:
             raise StartInterruptedError
         on_ready(answers.identity(node))
+        service.ready(node.now())
         node.run()
         node.farewell()
     finally:
@@ -112,6 +150,7 @@ def make_node(
     apprentice: Apprentice,
     state: SwarmState,
     joins: Sequence[JoinBy] = (),
+    service: Service | None = None,
 ) -> Node:
     """A peer of this home, with a new exchange key, around what was made for it."""
     exchange_key = ExchangeKey.generate()
@@ -128,6 +167,7 @@ def make_node(
         apprentice=apprentice,
         state=state,
         joins=joins,
+        service=service,
     )
 
 
@@ -269,19 +309,3 @@ def _reachable(host: str) -> str:
             return found
         except OSError:
             return socket.gethostname()
-
-
-class _LogFile(RotatingFileHandler):
-    """A log that a full disk does not disturb: what cannot be written is lost."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
-
-
-def _log_to(path: Path) -> None:
-    handler = _LogFile(path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_LOGS)
-    text = "%(asctime)s %(levelname)s %(message)s"
-    handler.setFormatter(logging.Formatter(text))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)

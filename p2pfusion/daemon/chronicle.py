@@ -94,7 +94,7 @@ class Chronicle:
             event["details"] = {}
         self._events.append(event)
         self._write(_line(event))
-        log.info("%s: %s", kind, text)
+        log.info("%s: %s", kind, text, extra={"event": event})
 
     def _says_nothing_new(self, kind: str, text: str) -> bool:
         """Whether it is what was said last, or the next word within a moment."""

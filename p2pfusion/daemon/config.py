@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from p2pfusion.daemon.address import parse_address
+from p2pfusion.daemon.logs import LOG_FORMATS
 from p2pfusion.daemon.memory import parse_size
 from p2pfusion.daemon.sections import Place, Table, read_section, suggestion
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
@@ -54,6 +55,9 @@ class PeerSettings:
     """How many of them are kept: the newest may be of a model that has gone wrong."""
     cpu_threads: int = 1
     """Threads of the trainer; one leaves the machine usable for its owner."""
+    log_format: str = "text"
+    """Of the log and of standard error: ``text`` for people, ``json`` for programs that
+    collect logs, with each event's kind and details beside its words."""
     insecure_loopback: bool = False
     """Neither encryption nor authentication, for measuring what they cost; refused
     anywhere but on loopback."""
@@ -219,6 +223,12 @@ def _peer(table: Table, source: str) -> PeerSettings:
     parse_address(peer.listen, where("listen"))
     if peer.advertise is not None:
         parse_address(peer.advertise, where("advertise"))
+    if peer.log_format not in LOG_FORMATS:
+        raise ConfigError(
+            f"{where('log_format')} is {peer.log_format!r}: it must be one of "
+            + ", ".join(LOG_FORMATS),
+            hint=suggestion(peer.log_format, LOG_FORMATS),
+        )
     _check_range(peer.checkpoint_every, 0, MAX_EVERY, where("checkpoint_every"))
     _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))

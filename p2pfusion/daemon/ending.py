@@ -56,6 +56,7 @@ class Ending:
             if node.peer.standing in NOTHING_BEGUN:
                 self.stop()
                 return
+            node.service.stopping()
             node.chronicle.note("draining", {"limit_s": f"{self._asked_s:g}"})
             node.handle(Drain())
         if self.drains_until is not None and node.now() >= self.drains_until:

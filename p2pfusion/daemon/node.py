@@ -31,6 +31,7 @@ from p2pfusion.daemon.chronicle import Chronicle
 from p2pfusion.daemon.commands import Commands, refusal
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.control import ControlServer
+from p2pfusion.daemon.diagnosis import state_of
 from p2pfusion.daemon.disk import Disk
 from p2pfusion.daemon.ending import Ending
 from p2pfusion.daemon.entrance import Entrance
@@ -40,6 +41,7 @@ from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.daemon.streams import Streams
@@ -80,6 +82,7 @@ class Node:
         apprentice: Apprentice,
         state: SwarmState,
         joins: Sequence[JoinBy] = (),
+        service: Service | None = None,
     ) -> None:
         """``joins``: ways in that the start named; their swarm, or none, is ours."""
         self.home = home
@@ -92,6 +95,7 @@ class Node:
         self.apprentice = apprentice
         self.state = state
         self.joins = tuple(joins)
+        self.service = service or Service()
         self.payloads: Payloads | None = None
         self.history = History(self.name_of)
         self.chronicle = Chronicle(home.root, self.name_of)
@@ -155,6 +159,7 @@ class Node:
 
     def farewell(self) -> None:
         """After the loop: nothing is left half done, and the others are told."""
+        self.service.stopping()
         self.commands.exports.abandon()
         self._handle(events.Stopping())
         self.disk.settle()
@@ -169,7 +174,7 @@ class Node:
     def _turn(self, wake: int | None) -> None:
         """One turn: wait, take what came, let the protocol answer."""
         now = time.monotonic()
-        parts = (self.peer, self.commands, self.disk, self.apprentice)
+        parts = (self.peer, self.commands, self.disk, self.apprentice, self.service)
         due = min(part.deadline() for part in parts)
         descriptors = {
             **({} if wake is None else {wake: selectors.EVENT_READ}),
@@ -193,6 +198,7 @@ class Node:
         self.ending.check()
         self.chronicle.compare(self.troubles)
         self.commands.check()
+        self.service.check(time.monotonic(), lambda: state_of(self).text)
 
     def _drain(self) -> None:
         while self._events:

@@ -21,8 +21,10 @@ class EndingSignals:
     """SIGINT and SIGTERM of this process, from now on."""
 
     def __init__(self) -> None:
-        self.descriptor, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.descriptor, writer = os.pipe()
         """Readable when a signal has come: it wakes a poller."""
+        for end in (self.descriptor, writer):
+            os.set_blocking(end, False)
         self.have_come = False
         self._wanted: dict[int, Callable[[], None]] = {}
         for number in ENDING:

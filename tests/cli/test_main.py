@@ -23,7 +23,7 @@ OPTIONS = {
     "--keep --insecure-loopback",
     "init": "--name",
     "id": "",
-    "start": "PROFILE --swarm --join --listen --advertise --name --detach "
+    "start": "PROFILE --swarm --join --listen --advertise --name --metrics --detach "
     "--insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
@@ -48,6 +48,7 @@ OPTIONS = {
     "ping": "PEER -c",
     "doctor": "PROFILE",
     "logs": "--follow -n --trainer",
+    "support-bundle": "FILE --redact --profile",
     "split show": "--method --model --model-arguments --peers --split-fraction "
     "--rounds --seed --round --peer --plot",
     "export": "FILE",
@@ -68,10 +69,17 @@ OPTIONS = {
     "--shares --participants --ensemble --full-forward --slowness --quorum "
     "--max-staleness "
     "--probe-labels --fine-tune-labels --pretrained --save",
+    "profiles ls": "DIRECTORY",
+    "profiles show": "PROFILE",
+    "profiles check": "PROFILES --model --model-arguments",
+    "completion": "SHELL",
     "version": "",
 }
-"""Every option there is, besides --home, --json and --help. What does not change from
+"""Every option there is, besides those of COMMON and --help. What does not change from
 one launch to the next belongs in a profile: think twice before you add a line."""
+
+COMMON = {"--home", "--json", "--schema"}
+"""What every command has."""
 
 HEAVY = {"torch", "numpy", "zmq", "msgpack", "rich", "cryptography", "matplotlib"}
 HEAVY |= {"segno"}
@@ -98,8 +106,8 @@ def test_the_list_of_options_is_frozen() -> None:
             p.opts[0] if isinstance(p, click.Option) else p.name.upper()  # type: ignore[union-attr]
             for p in command.params
         ]
-        assert {"--home", "--json"} <= set(names)
-        found[path] = sorted(set(names) - {"--home", "--json"})
+        assert set(names) >= COMMON
+        found[path] = sorted(set(names) - COMMON)
     assert found == {path: sorted(text.split()) for path, text in OPTIONS.items()}
 
 
@@ -178,6 +186,7 @@ def run(
         (["evaluate", "none.safetensors", "--data", "digits"], 4, "no such file"),
         (["start", "none.toml"], 8, "none.toml: there is no such file"),
         (["start", "--join", "nowhere"], 8, "--join is 'nowhere'"),
+        (["start", "--metrics", "here"], 8, "--metrics is 'here'"),
         (["join", ""], 8, "the way in is ''"),
         (["join", "p2fp1abcdefg"], 8, "neither an address nor a ticket"),
         (["join", "p2pf1abcdefg"], 5, "mistyped or cut off"),

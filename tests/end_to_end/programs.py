@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.documents import check_document
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "cli.py")]
 PATIENCE_S = 300.0
@@ -45,7 +47,11 @@ class Program:
         self.environment = {**os.environ, "P2PFUSION_HOME": str(home), MARK: mark}
 
     def run(self, *arguments: str) -> Done:
-        """Runs a command to its end."""
+        """Runs a command to its end.
+
+        What it prints with --json must fit its schema, and into a pipe nothing goes
+        that is for a terminal.
+        """
         done = subprocess.run(
             [*PROGRAM, *arguments],
             env=self.environment,
@@ -53,6 +59,10 @@ class Program:
             text=True,
             timeout=PATIENCE_S,
         )
+        if "--json" in arguments and done.stdout:
+            check_document(done.stdout)
+        if "--qr" not in arguments:
+            assert "\x1b" not in done.stdout + done.stderr, done
         return Done(done.returncode, done.stdout, done.stderr)
 
     def open(self, *arguments: str) -> subprocess.Popen[str]:
