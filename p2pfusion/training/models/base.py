@@ -101,11 +101,21 @@ class Width(nn.Module):
         """Which of the axis' indices these are; nothing to most, who read them all."""
 
 
+class Located(nn.Module):
+    """A module that needs to know all indices of its split at once."""
+
+    def locate(self, split: Split) -> None:
+        """Which indices it has."""
+        raise NotImplementedError
+
+
 def place(module: nn.Module, split: Split) -> None:
     """Tells the parts of a sub-model where in the whole model they stand.
 
     A width that is no axis of the layout is whole in every sub-model.
     """
+    if isinstance(module, Located):
+        module.locate(split)
     indices = dict(split.sets)
     for part in module.modules():
         if isinstance(part, Width) and part.axis in indices:
