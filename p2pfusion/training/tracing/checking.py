@@ -1,7 +1,7 @@
 """A trace is compared with its module before anybody uses it.
 
 Two comparisons on the example's records, both outside training, where nothing is drawn:
-the whole model, with one record less than it was traced with; and the sub-model of
+the whole model, with more records than it was traced with; and the sub-model of
 every second part of every axis, without factors, with the module itself in which all
 other values are zero. A rule that is wrong for this module is found here, and so is a
 module that computes with the number of records.
@@ -85,7 +85,7 @@ def check_trace(
     was_training = module.training
     module.eval()
     try:
-        _check_whole(module, example[1:], layout, values, build)
+        _check_whole(module, torch.cat([example, example[1:]]), layout, values, build)
         _check_half(module, example, layout, values, build, constants)
     finally:
         module.train(was_training)
@@ -98,14 +98,15 @@ def _check_whole(
     try:
         found = network(records)
     except (RuntimeError, IndexError, ValueError) as error:
-        raise _counts_records() from error
+        raise _counts_records(str(error)) from error
     if not _alike(found, _logits(module(records))):
-        raise _counts_records()
+        raise _counts_records("the logits differ")
 
 
-def _counts_records() -> ConfigError:
+def _counts_records(why: str) -> ConfigError:
     return ConfigError(
-        "the model computes something else for a batch of another size",
+        "what was traced of the model fails for a batch of another size: "
+        + why.splitlines()[0],
         hint="its shapes must not be made of the number of records",
     )
 

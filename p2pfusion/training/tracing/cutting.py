@@ -229,6 +229,14 @@ def _multiplied(cutter: Cutter, call: Call) -> fx.Node:
     return cutter.again(call, **{keys[0]: scaled})
 
 
+def _counted(cutter: Cutter, call: Call) -> fx.Node:
+    """arange: if it counts the records, as many as there are."""
+    (factors,) = cutter.spread.shape(call.node)
+    if not any(factor.is_batch for factor in factors):
+        return cutter.again(call)
+    return cutter.again(call, end=cutter.length(factors))
+
+
 def _normed(cutter: Cutter, call: Call) -> fx.Node:
     values, weight = call.tensor("input"), call.tensor("weight")
     last = cutter.spread.shape(values)[-1]
@@ -282,6 +290,7 @@ REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), _weighted),
     **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _multiplied),
     **dict.fromkeys(("layer_norm", "rms_norm"), _normed),
+    "arange": _counted,
     "group_norm": _grouped,
     **dict.fromkeys(("mean", "sum"), _reduced),
 }

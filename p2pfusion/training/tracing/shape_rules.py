@@ -219,6 +219,17 @@ def joined(spread: Spread, call: Call) -> Shapes:
     return tuple(out)
 
 
+def differences(spread: Spread, call: Call) -> Shapes:
+    """diff: neighbours in one dimension."""
+    shapes = [spread.shape(node) for node in call.node.all_input_nodes]
+    dim = place(call.whole("dim"), len(shapes[0]))
+    for shape in shapes:
+        hold(shape[dim], ORDER)
+    out = _alongside(shapes, dim)
+    out[dim] = fresh(call.result[dim], POSITIONS)
+    return tuple(out)
+
+
 def stacked(spread: Spread, call: Call) -> Shapes:
     """stack."""
     shapes = [spread.shape(node) for node in _several(call)]
@@ -287,7 +298,10 @@ def indexed(spread: Spread, call: Call) -> Shapes:
     assert isinstance(given, (list, tuple))
     used = [dim for dim, index in enumerate(given) if index is not None]
     for dim in used:
-        hold(shape[dim], LOOKED_UP)
+        if _counts_all(given[dim], size(shape[dim])):
+            counted = spread.shape(given[dim])
+            unify(tuple(f for factors in counted for f in factors), shape[dim])
+        hold(leaves(shape[dim]), LOOKED_UP)
     if used != list(range(used[0], used[-1] + 1)):
         spread.hold_all(call.node.all_input_nodes, LOOKED_UP)
         return new_shape(call.node.meta["val"], LOOKED_UP)
@@ -295,6 +309,20 @@ def indexed(spread: Spread, call: Call) -> Shapes:
     found = spread.broadcast([index for index in given if index is not None], count)
     return (*shape[: used[0]], *found, *shape[used[-1] + 1 :])
 
+
+def _counts_all(index: fx.Node, length: int) -> bool:
+    """Whether an index is every number below ``length``, in order."""
+    while getattr(index.target, "__name__", "").split(".")[0] in _THROUGH:
+        index = index.all_input_nodes[0]
+    if not str(index.target).startswith("aten.arange"):
+        return False
+    call = Call.of(index)
+    starts = call.arguments.get("start", 0), call.arguments.get("step", 1)
+    return starts == (0, 1) and call.result == (length,)
+
+
+_THROUGH = ("unsqueeze", "view", "reshape", "alias", "to")
+"""Operators that leave an index what it is."""
 
 LOOKED_UP = "its rows are looked up by number"
 
@@ -327,6 +355,7 @@ SHAPE_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("slice", "narrow"), sliced),
     **dict.fromkeys(("cat", "concat"), joined),
     "stack": stacked,
+    "diff": differences,
     **dict.fromkeys(("pad", "constant_pad_nd"), padded),
     **dict.fromkeys(("roll", "flip"), rolled),
     **dict.fromkeys(

@@ -300,6 +300,7 @@ ELEMENTWISE = frozenset(
         *("feature_dropout", "bernoulli", "masked_fill", "fill", "zero", "copy"),
         *("eq", "ne", "lt", "gt", "le", "ge", "logical_not", "logical_and"),
         *("logical_or", "bitwise_not", "bitwise_and", "bitwise_or", "isnan", "isinf"),
+        *("__and__", "__or__", "__xor__", "logical_xor", "ne", "bitwise_xor"),
         *("_to_copy", "contiguous", "clone", "detach", "alias"),
         *("lift_fresh", "lift_fresh_copy", "zeros_like", "ones_like", "full_like"),
         *("empty_like", "rand_like", "randn_like", "nan_to_num"),
