@@ -158,6 +158,7 @@ class Apprentice:
             "arguments": dict(arguments),
             "vocabulary": dict(vocabulary),
             "data": data,
+            "models": list(self._peer.models),
         }
         self._link.send(self._describe)
 
@@ -188,6 +189,7 @@ class Apprentice:
             "store": str(store),
             "offers": str(offers),
             "changes": changes,
+            "models": list(self._peer.models),
             "device": self._peer.device,
             "threads": self._peer.cpu_threads,
         }

@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from p2pfusion.errors import ConfigError, DataError, IncompatibleError
+from p2pfusion.split.comparison import first_difference
 from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -42,6 +43,7 @@ from p2pfusion.training.loop import (
 )
 from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import check_fit, find_model, is_deep, settle
+from p2pfusion.training.models.own import Own
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum
@@ -82,6 +84,8 @@ class Description:
     vocabulary: dict[str, object]
     is_deep: bool
     """Whether methods can leave out layers of the model."""
+    held: list[str]
+    """What of a traced model is whole in every sub-model, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,11 @@ class Trainer:
         self._setup = setup
         self._model = find_model(setup.model)
         described = self._model.layout(setup.arguments)
-        if not described.has_structure_of(without_gates(setup.layout)):
+        difference = first_difference(without_gates(setup.layout), described)
+        if difference is not None:
             raise IncompatibleError(
-                f"model {setup.model!r} has another layout here than in the manifest",
+                f"model {setup.model!r} has another layout here than in the manifest: "
+                f"{difference}",
                 hint="all peers need the same version of the model's code",
             )
         check_depth(setup.layout, is_deep=is_deep(self._model))
@@ -305,7 +311,9 @@ def describe(
         if records.vocabulary is not None:
             completed |= records.vocabulary.to_data()
     settled = settle(model, {**suited, **arguments})
-    return Description(settled, model.layout(settled), completed, is_deep(model))
+    held = model.held(settled) if isinstance(model, Own) else []
+    layout = model.layout(settled)
+    return Description(settled, layout, completed, is_deep(model), held)
 
 
 def coding_of(

@@ -251,6 +251,15 @@ def _normed(cutter: Cutter, call: Call) -> fx.Node:
     return cutter.put(parts.layer_norm, values, *rest)
 
 
+def _standing(cutter: Cutter, call: Call) -> fx.Node:
+    """batch_norm: an average that was extrapolated can be a little below zero, and no
+    variance is."""
+    if call.arguments.get("training") or call.tensor("running_var") is None:
+        return cutter.again(call)
+    variance = cutter.put(torch.clamp_min, call.tensor("running_var"), 0.0)
+    return cutter.again(call, running_var=variance)
+
+
 def _grouped(cutter: Cutter, call: Call) -> fx.Node:
     channels = cutter.spread.shape(call.tensor("input"))[1]
     width, groups = cutter.length(channels), call.whole("num_groups")
@@ -291,6 +300,7 @@ REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _multiplied),
     **dict.fromkeys(("layer_norm", "rms_norm"), _normed),
     "arange": _counted,
+    "batch_norm": _standing,
     "group_norm": _grouped,
     **dict.fromkeys(("mean", "sum"), _reduced),
 }
