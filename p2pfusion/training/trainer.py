@@ -42,8 +42,7 @@ from p2pfusion.training.loop import (
     view_generator,
 )
 from p2pfusion.training.masks import Question, learn_mask
-from p2pfusion.training.models import check_fit, find_model, is_deep, settle
-from p2pfusion.training.models.own import Own
+from p2pfusion.training.models import check_fit, find_model, held, is_deep, settle
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum
@@ -311,9 +310,13 @@ def describe(
         if records.vocabulary is not None:
             completed |= records.vocabulary.to_data()
     settled = settle(model, {**suited, **arguments})
-    held = model.held(settled) if isinstance(model, Own) else []
-    layout = model.layout(settled)
-    return Description(settled, layout, completed, is_deep(model), held)
+    return Description(
+        settled,
+        model.layout(settled),
+        completed,
+        is_deep(model),
+        held(model, settled),
+    )
 
 
 def coding_of(

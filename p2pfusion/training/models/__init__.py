@@ -8,23 +8,33 @@ names come in manifests and checkpoints, which others write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from torch import nn
+
 from p2pfusion.errors import ConfigError
-from p2pfusion.training.models.base import Model, check_fit, is_deep, settle
+from p2pfusion.training.models.base import Model, check_fit, held, is_deep, settle
 from p2pfusion.training.models.cnn import Cnn
 from p2pfusion.training.models.mlp import Mlp
-from p2pfusion.training.models.own import Own
 from p2pfusion.training.models.resnet import ResNet
 from p2pfusion.training.models.text_classifier import TextClassifier
 from p2pfusion.training.models.transformer import Transformer
 from p2pfusion.training.models.vit import Vit
 from p2pfusion.training.models.vit_units import UnitVit
 
-__all__ = ["MODELS", "Model", "allow", "check_fit", "find_model", "is_deep", "settle"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "allow",
+    "check_fit",
+    "find_model",
+    "held",
+    "is_deep",
+    "settle",
+]
 
 ENTRY_POINTS = "p2pfusion.models"
 
@@ -79,7 +89,14 @@ def _own(name: str) -> Model:
             f"model {name!r} cannot be imported: {type(error).__name__}: {error}",
             hint="its package must be installed, or its directory be in PYTHONPATH",
         ) from error
-    return Own(name, found)
+    return _traced(name, found)
+
+
+def _traced(name: str, function: Callable[..., nn.Module]) -> Model:
+    # What traces is loaded where something is traced: it builds on the files here.
+    from p2pfusion.training.models.own import Own
+
+    return Own(name, function)
 
 
 @cache
@@ -90,4 +107,4 @@ def _of_package(name: str) -> Model:
         found = entry.load()
     except Exception as error:
         raise ConfigError(f"model {name!r} cannot be loaded: {error}") from error
-    return found if hasattr(found, "layout") else Own(name, found)
+    return found if hasattr(found, "layout") else _traced(name, found)

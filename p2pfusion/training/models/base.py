@@ -64,6 +64,12 @@ def is_deep(model: Model) -> bool:
     return bool(getattr(model, "is_deep", False))
 
 
+def held(model: Model, arguments: Mapping[str, object]) -> list[str]:
+    """What of a traced model is whole in every sub-model, each with the reason."""
+    found = getattr(model, "held", None)
+    return [] if found is None else list(found(arguments))
+
+
 class Width(nn.Module):
     """Marks the activations of one axis, and keeps their sum's scale when it is cut.
 

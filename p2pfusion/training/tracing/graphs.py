@@ -113,7 +113,23 @@ def write_down(module: nn.Module, example: Tensor, *, training: bool) -> Program
         ) from error
     finally:
         module.train(was_training)
+    if not all(map(_is_settled, found.graph.nodes)):
+        raise ConfigError(
+            "the model cannot be traced: it has shapes that follow from values",
+            hint="every record must take the same way through it",
+        )
     return _Flat(module, found, "training" if training else "evaluation").program()
+
+
+def _is_settled(node: fx.Node) -> bool:
+    """Whether all that is known of a node are plain numbers."""
+    values = node.meta.get("val", ())
+    for value in values if isinstance(values, (list, tuple)) else [values]:
+        if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return False
+        if isinstance(value, Tensor) and not all(type(n) is int for n in value.shape):
+            return False
+    return True
 
 
 def _line(error: Exception) -> str:

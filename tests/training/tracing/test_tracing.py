@@ -16,9 +16,11 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.models.base import place
 from p2pfusion.training.tracing import Trace, trace
+from p2pfusion.training.tracing.checking import filled
 from tests.training.tracing.modules import CASES, CLASSES, Attention, images, tokens
 from tests.training.tracing.silence import (
     assert_silenced,
+    cut,
     factors,
     randomise,
     values_of,
@@ -104,17 +106,12 @@ def test_sums_of_a_part_keep_their_scale(name: str) -> None:
             twice = values[name_].double()
             for dim, d in enumerate(spec.dimensions):
                 if d.axis is not None:
-                    half = torch.tensor(list(split.segment(layout, index).sets[dim]))
                     size = layout.axis(d.axis).size * d.inner
                     at = torch.arange(d.size)
                     first = at // size * size + at % size % (size // 2)
                     twice = twice.index_select(dim, first)
-                    assert set(half.tolist()) <= set(first.tolist())
             whole.copy_(twice.reshape(whole.shape))
-            small_one = twice
-            for dim, places in enumerate(split.segment(layout, index).sets):
-                small_one = small_one.index_select(dim, torch.tensor(list(places)))
-            parts[name_].copy_(small_one)
+            parts[name_].copy_(cut(twice, layout, split, name_))
     exact = records.double() if records.is_floating_point() else records
     torch.testing.assert_close(small(exact), full(exact))
 
@@ -122,8 +119,9 @@ def test_sums_of_a_part_keep_their_scale(name: str) -> None:
 def test_running_statistics_travel_and_are_updated() -> None:
     module, records, found = traced("residual")
     assert found.statistics == {"norm.running_mean", "norm.running_var"}
-    split = Split.full(found.layout)
-    network = found.build(split.sizes()).train()
+    whole = Split.full(found.layout)
+    values = values_of(module, found.layout)
+    network = filled(found.build, found.layout, whole, values).train()
     before = network.get_parameter("norm.running_mean").clone()
     network(records)
     assert not torch.equal(network.get_parameter("norm.running_mean"), before)
