@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from p2pfusion.split.layout import Layout, ParameterSpec
+from p2pfusion.split.layout import Axis, Layout, ParameterSpec
 
 
 def first_difference(expected: Layout, found: Layout) -> str | None:
@@ -18,13 +18,18 @@ def first_difference(expected: Layout, found: Layout) -> str | None:
             return f"{_words(mine)} there, {_words(theirs)} here"
     for one, other in zip_longest(expected.axes, found.axes):
         if one != other:
-            name = (one or other).name  # type: ignore[union-attr]
-            return f"axis {name!r} of size {one and one.size} there, {other and other.size} here"
+            return f"{_axis_words(one)} there, {_axis_words(other)} here"
     return None
 
 
 def _structure(parameter: ParameterSpec | None) -> object:
     return parameter and (parameter.name, parameter.dimensions, parameter.layer)
+
+
+def _axis_words(axis: Axis | None) -> str:
+    if axis is None:
+        return "no further axis"
+    return f"axis {axis.name!r} of {axis.size} by {axis.unit}"
 
 
 def _words(parameter: ParameterSpec | None) -> str:

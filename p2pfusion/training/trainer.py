@@ -38,6 +38,7 @@ from p2pfusion.training.loop import (
     depth_generator,
     evaluate,
     mask_generator,
+    seed_draws,
     train_round,
     view_generator,
 )
@@ -212,6 +213,7 @@ class Trainer:
         module.to(self.device)
         share = setup.data.partition
         drawn = setup.seed, round_index, share.index if share else 0
+        seed_draws(*drawn)
         if isinstance(self._objective, Dated):
             self._objective.at(round_index)
         # First, because copies that the objective makes leave out the same blocks.

@@ -23,9 +23,8 @@ def test_equal_structures_do_not_differ_however_values_begin() -> None:
 def test_the_first_differing_parameter_is_named() -> None:
     wide = replace(ONE, dimensions=(Dimension(8, "a"), Dimension(4)))
     other = replace(LAYOUT, parameters=(wide, replace(TWO, name="three.bias")))
-    assert first_difference(LAYOUT, other) == (
-        "parameter one.weight of 8 (a) x 3 there, parameter one.weight of 8 (a) x 4 here"
-    )
+    mine, theirs = (f"parameter one.weight of 8 (a) x {n}" for n in (3, 4))
+    assert first_difference(LAYOUT, other) == f"{mine} there, {theirs} here"
 
 
 def test_a_parameter_that_lacks_is_named() -> None:

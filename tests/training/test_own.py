@@ -1,4 +1,4 @@
-"""Models of one's own: who may be imported, what a function is told, what is refused."""
+"""Models of one's own: what may be imported, what a function is told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError
@@ -81,15 +82,16 @@ def test_arguments_that_no_data_has_are_refused(key: str, value: object) -> None
         Own("perceptron", perceptron).layout({key: value})
 
 
-MODULE = '''
+MODULE = """
 from torch import nn
 
 with open(__file__ + ".ran", "a") as ran:
     ran.write("imported")
 
 def build(classes=10):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, classes))
-'''
+    layers = nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, classes)
+    return nn.Sequential(nn.Flatten(), *layers)
+"""
 
 
 @pytest.fixture
@@ -125,7 +127,5 @@ def test_a_tensor_comes_out(stranger: Path) -> None:
     allow(["strangers_code:build"])
     model = find_model("strangers_code:build")
     sizes = {axis.name: 4 for axis in model.layout({}).axes}
-    from torch import zeros
-
-    found: Tensor = model.build({}, sizes)(zeros(2, 1, 8, 8))
+    found: Tensor = model.build({}, sizes)(torch.zeros(2, 1, 8, 8))
     assert found.shape == (2, 10)

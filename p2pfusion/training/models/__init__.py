@@ -60,18 +60,18 @@ def allow(names: Iterable[str]) -> None:
 
 
 def find_model(name: str) -> Model:
-    """The model of that name; ``ConfigError`` if there is none, or it is not allowed."""
+    """The model of that name; ``ConfigError`` if it is unknown or not allowed."""
     if name in MODELS:
         return MODELS[name]
     if ":" in name:
         if name not in _ALLOWED:
             raise ConfigError(
                 f"model {name!r} is code that nobody has named on this machine",
-                hint=f'if you trust it, write models = ["{name}"] in the section [peer] '
-                "of the profile, or name it with --model",
+                hint=f'if you trust it, write models = ["{name}"] in [peer] of the '
+                "profile, or name it with --model",
             )
         return _own(name)
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
+    if entry_points(group=ENTRY_POINTS, name=name):
         return _of_package(name)
     raise ConfigError(
         f"model {name!r} is unknown",
@@ -102,7 +102,7 @@ def _traced(name: str, function: Callable[..., nn.Module]) -> Model:
 @cache
 def _of_package(name: str) -> Model:
     """A model of an installed package, or the function that builds one."""
-    (entry,) = list(entry_points(group=ENTRY_POINTS, name=name))[:1]
+    entry = next(iter(entry_points(group=ENTRY_POINTS, name=name)))
     try:
         found = entry.load()
     except Exception as error:

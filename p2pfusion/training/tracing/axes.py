@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
-from p2pfusion.training.tracing.factors import Factor, Factors, Shape, hold, leaves, size
+from p2pfusion.training.tracing.factors import (
+    Factor,
+    Factors,
+    Shape,
+    hold,
+    leaves,
+    size,
+)
 
 FEWEST = 4
 """Positions of an axis: fewer could not be cut to the usual quarter."""
@@ -23,7 +30,7 @@ SECOND = "another width of the same dimension is cut"
 FEW = f"it has fewer than {FEWEST} parts that can be told apart"
 
 DIGITS = 3
-"""Of the bound of initial values: what two machines measure differs in the last ones."""
+"""Of the bound of initial values: the last ones depend on the machine."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def _new_name(parameter: str, dim: int, taken: Iterable[str]) -> str:
 
 
 def dimension_of(factors: Factors, names: Mapping[Factor, str]) -> Dimension:
-    """A dimension as a layout has it: copies, the axis, and how often it is repeated."""
+    """A dimension as a layout has it: copies of the axis, and its repetitions."""
     found = leaves(factors)
     whole = size(found)
     for place, factor in enumerate(found):

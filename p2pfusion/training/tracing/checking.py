@@ -33,9 +33,7 @@ def every_second(layout: Layout) -> Split:
     """Every second cell of every axis."""
     return Split.of(
         {
-            axis.name: axis.cells(
-                IndexSet.from_indices(range(0, axis.cell_count, 2))
-            )
+            axis.name: axis.cells(IndexSet.from_indices(range(0, axis.cell_count, 2)))
             for axis in layout.axes
         }
     )
@@ -63,7 +61,9 @@ def silenced(
     sizes = {axis.name: axis.size for axis in layout.axes}
     for constant in constants:
         sets = tuple(
-            d.expand(split[d.axis], sizes[d.axis]) if d.axis else IndexSet.span(0, d.size)
+            d.expand(split[d.axis], sizes[d.axis])
+            if d.axis
+            else IndexSet.span(0, d.size)
             for d in constant.dimensions
         )
         if any(d.axis for d in constant.dimensions):
@@ -123,7 +123,9 @@ def _check_half(
     network = filled(build, layout, split, values)
     without_factors(network)
     zeroed = silenced(layout, split, values, constants)
-    if not _alike(network(records), _logits(functional_call(module, zeroed, (records,)))):
+    if not _alike(
+        network(records), _logits(functional_call(module, zeroed, (records,)))
+    ):
         raise ConfigError(
             "a part of the model does not compute what the model computes where the "
             "rest is zero",

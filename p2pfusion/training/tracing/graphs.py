@@ -21,7 +21,7 @@ from p2pfusion.errors import ConfigError
 PARAMETER, CONSTANT, RECORDS = "parameter", "constant", "records"
 
 ANSWER = "logits"
-"""Of outputs that are no tensor this one counts: so libraries name what a loss reads."""
+"""Of outputs that are no tensor this one counts, by the name that libraries use."""
 
 _PREFIX = "model."
 _SWITCHES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}

@@ -65,7 +65,8 @@ class Network(Located):
         runs: Mapping[bool, Run],
     ) -> None:
         """``shapes``: of every parameter, in order. ``statistics``: those that no
-        gradient trains. ``scalars``: those without a dimension. ``places``: any indices of the widths that are wanted."""
+        gradient trains. ``scalars``: those without a dimension. ``places``: any
+        indices of the widths that are wanted."""
         super().__init__()
         for name, shape in shapes:
             is_trained = name not in statistics

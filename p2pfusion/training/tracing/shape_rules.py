@@ -7,6 +7,7 @@ could follow, it is held.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import gcd
 
 from torch import fx
@@ -149,7 +150,7 @@ def pieces(factors: Factors, borders: list[int]) -> list[Factors]:
     part = gcd(*borders)
     copies, inner = regroup(factors, (borders[-1] // part, part))
     hold(copies, PIECES)
-    lengths = (b - a for a, b in zip(borders, borders[1:], strict=False))
+    lengths = (b - a for a, b in pairwise(borders))
     return [(*fresh(length // part, PIECES), *leaves(inner)) for length in lengths]
 
 

@@ -136,7 +136,9 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     values = _values(module, statistics)
     programs = {mode: _naming(each, statistics) for mode, each in written.items()}
     constants = {
-        name: value for each in programs.values() for name, value in each.constants.items()
+        name: value
+        for each in programs.values()
+        for name, value in each.constants.items()
     }
     shapes = {name: new_shape(value) for name, value in (values | constants).items()}
     spreads = {mode: _spread(each, shapes) for mode, each in programs.items()}

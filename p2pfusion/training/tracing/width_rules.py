@@ -162,7 +162,9 @@ def embedding(spread: Spread, call: Call) -> Shapes:
 
 def attention(spread: Spread, call: Call) -> Shapes:
     """scaled_dot_product_attention: (..., heads, T, channels). Heads are cut."""
-    query, key, value = (spread.shape(call.tensor(k)) for k in ("query", "key", "value"))
+    query, key, value = (
+        spread.shape(call.tensor(k)) for k in ("query", "key", "value")
+    )
     unify(query[-1], key[-1])
     unify(key[-2], value[-2])
     for factors, reason in (
@@ -207,9 +209,7 @@ def layer_norm(spread: Spread, call: Call) -> Shapes:
     for key in ("weight", "bias"):
         node = call.tensor(key)
         if node is not None:
-            for mine, theirs in zip(
-                shape[-count:], spread.shape(node), strict=True
-            ):
+            for mine, theirs in zip(shape[-count:], spread.shape(node), strict=True):
                 unify(leaves(mine), leaves(theirs))
     if count > 1:
         for factors in shape[-count:]:
@@ -332,4 +332,3 @@ def rule_of(name: str) -> Rule:
     found = {**SHAPE_RULES, **WIDTH_RULES}
     plain = name if name in found else name.removesuffix("_")
     return found.get(plain, unknown)
-

@@ -84,9 +84,7 @@ class Both(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(TOKENS, 16)
-        self.inside = nn.Transformer(
-            16, 4, 1, 1, 24, dropout=0.0, batch_first=True
-        )
+        self.inside = nn.Transformer(16, 4, 1, 1, 24, dropout=0.0, batch_first=True)
         self.head = nn.Linear(16, CLASSES)
 
     def forward(self, tokens: Tensor) -> Tensor:

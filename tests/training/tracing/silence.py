@@ -64,9 +64,7 @@ def assert_silenced(
         for name, value in values.items()
     }
     zeroed = silenced(layout, split, whole, traced.constants)
-    zeroed = {
-        n: v.to(dtype) if v.is_floating_point() else v for n, v in zeroed.items()
-    }
+    zeroed = {n: v.to(dtype) if v.is_floating_point() else v for n, v in zeroed.items()}
     expected = logits(functional_call(module, zeroed, (exact,)))
     found = small(exact)
     close = {"rtol": 1e-9, "atol": 1e-9} if double else {"rtol": 2e-3, "atol": 2e-4}

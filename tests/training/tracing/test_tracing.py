@@ -92,9 +92,7 @@ def test_sums_of_a_part_keep_their_scale(name: str) -> None:
     the whole one does: each sum lacks one of two equal parts."""
     module, records, found = traced(name)
     layout = found.layout
-    split = Split.of(
-        {a.name: IndexSet.span(0, a.size // 2) for a in layout.axes}
-    )
+    split = Split.of({a.name: IndexSet.span(0, a.size // 2) for a in layout.axes})
     values = values_of(module, layout)
     small = found.build(split.sizes()).double().eval()
     place(small, split)
