@@ -33,8 +33,8 @@ EVALUATION_LOGITS = 1 << 24
 BATCH_STREAM, VIEW_STREAM, MASK_STREAM, DEPTH_STREAM = 4, 5, 6, 7
 DRAW_STREAM = 8
 """Keys of the random streams that order batches, that objectives draw from, that masks
-are learned with, that leave out blocks, and that modules draw from; data/partition.py has the
-others."""
+are learned with, that leave out blocks, and that modules draw from;
+data/partition.py has the others."""
 
 Progress = Callable[[int, int, float], None]
 

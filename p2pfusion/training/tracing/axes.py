@@ -61,8 +61,7 @@ def settle_axes(shapes: Mapping[str, Shape]) -> None:
             for factor in leaves(factors):
                 if factor.size < FEWEST:
                     factor.hold(FEW)
-            _, *others = [f for f in leaves(factors) if not f.reason] or [None]
-            hold([f for f in others if f is not None], SECOND)
+            hold([f for f in leaves(factors) if not f.reason][1:], SECOND)
 
 
 def find_layout(

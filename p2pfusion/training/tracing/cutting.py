@@ -88,8 +88,11 @@ class Cutter:
         self, target: Callable[..., object], *args: object, **kwargs: object
     ) -> fx.Node:
         """A new operator; nodes of the old graph among its arguments are translated."""
-        mine = fx.map_arg((args, kwargs), lambda n: self._env.get(n, n))
-        return self.graph.call_function(target, mine[0], mine[1])
+        known, named = fx.map_arg(
+            (args, kwargs),  # type: ignore[type-var]
+            lambda node: self._env.get(node, node),
+        )
+        return self.graph.call_function(target, known, named)  # type: ignore[arg-type]
 
     def records(self) -> fx.Node:
         """The input that has the records."""
@@ -181,9 +184,9 @@ def _sliced(cutter: Cutter, call: Call) -> fx.Node:
     if stop - start == length:
         return cutter.put(aten.alias.default, call.first)
     part = gcd(start, stop, length)
-    piece = cutter.spread.shapes[call.node][dim]
-    inner = piece[1:] if stop - start > part else piece
-    assert isinstance(inner, tuple)
+    shape = cutter.spread.shapes[call.node]
+    assert isinstance(shape, tuple)
+    inner = shape[dim][1:] if stop - start > part else shape[dim]
     width = cutter.length(inner)
     assert isinstance(width, int), "a slice of records would have split the batch"
     borders = (start // part * width, stop // part * width)

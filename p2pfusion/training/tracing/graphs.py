@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.fx.node import Argument
 
 from p2pfusion.errors import ConfigError
 
@@ -149,7 +150,7 @@ class _Flat:
 
     def program(self) -> Program:
         """Inputs, operators, the logits."""
-        env: dict[fx.Node, object] = {}
+        env: dict[fx.Node, Argument] = {}
         inputs = []
         specs = iter(self._exported.graph_signature.input_specs)
         for node in self._exported.graph.nodes:
@@ -176,21 +177,23 @@ class _Flat:
         return Input(CONSTANT, name)
 
     def _copy(
-        self, owner: fx.GraphModule, env: dict[fx.Node, object]
-    ) -> tuple[object, ...]:
+        self, owner: fx.GraphModule, env: dict[fx.Node, Argument]
+    ) -> tuple[Argument, ...]:
         """Copies the operators of one graph; what it gives."""
         for node in owner.graph.nodes:
             if node.op == "output":
-                return tuple(fx.map_arg(node.args[0], lambda n: env[n]))
+                found = fx.map_arg(node.args[0], lambda n: env[n])
+                assert isinstance(found, (list, tuple)), "a graph gives several values"
+                return tuple(found)
             if node.op != "call_function" or _is_check(node):
                 continue
             name = getattr(node.target, "__name__", "")
             if name in _SWITCHES:
                 env[node] = self._region(owner, node, name, env)
-            elif name == "getitem" and isinstance(env[node.args[0]], tuple):
-                env[node] = env[node.args[0]][node.args[1]]
+            elif name == "getitem" and isinstance(env[_node(node, 0)], tuple):
+                env[node] = _member(env[_node(node, 0)], node.args[1])
             else:
-                env[node] = self._graph.node_copy(node, lambda n: env[n])
+                env[node] = self._graph.node_copy(node, lambda n: _the_node(env[n]))
         raise AssertionError("a graph has an output")
 
     def _region(
@@ -198,22 +201,39 @@ class _Flat:
         owner: fx.GraphModule,
         node: fx.Node,
         name: str,
-        env: dict[fx.Node, object],
-    ) -> tuple[object, ...]:
+        env: dict[fx.Node, Argument],
+    ) -> tuple[Argument, ...]:
         """A region in which gradients or precision are switched, as plain operators."""
         place = _SWITCHES[name]
-        region = getattr(owner, node.args[place].target)
+        region = getattr(owner, str(_node(node, place).target))
         inner = [n for n in region.graph.nodes if n.op == "placeholder"]
-        given = [env[argument] for argument in node.args[place + 1 :]]
+        count = len(node.args)
+        given = [env[_node(node, at)] for at in range(place + 1, count)]
         found = self._copy(region, dict(zip(inner, given, strict=True)))
         if name == "wrap_with_autocast" or node.args[0]:
             return found
-        return tuple(self._detached(each) for each in found)
+        return tuple(self._detached(_the_node(each)) for each in found)
 
     def _detached(self, value: fx.Node) -> fx.Node:
         stopped = self._graph.call_function(torch.ops.aten.detach.default, (value,))
         stopped.meta = dict(value.meta)
         return stopped
+
+
+def _member(several: Argument, place: Argument) -> Argument:
+    assert isinstance(several, tuple) and isinstance(place, int)
+    found: Argument = several[place]
+    return found
+
+
+def _node(node: fx.Node, place: int) -> fx.Node:
+    """An argument of an operator that is the value of another."""
+    return _the_node(node.args[place])
+
+
+def _the_node(value: Argument) -> fx.Node:
+    assert isinstance(value, fx.Node)
+    return value
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:

@@ -261,8 +261,9 @@ def _records(node: fx.Node) -> Shape:
 
 def _follow(spread: Spread, node: fx.Node) -> None:
     if node.target is operator.getitem:
-        several = spread.shapes[node.args[0]]
-        spread.shapes[node] = several[node.args[1]]
+        several, place = spread.shapes[node.all_input_nodes[0]], node.args[1]
+        assert isinstance(several, list) and isinstance(place, int)
+        spread.shapes[node] = several[place]
     elif isinstance(node.target, OpOverload):
         call = Call.of(node)
         spread.shapes[node] = rule_of(call.name)(spread, call)

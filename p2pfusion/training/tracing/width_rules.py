@@ -108,9 +108,9 @@ def products(spread: Spread, call: Call) -> Shapes:
 
 def factors_of_product(call: Call) -> tuple[fx.Node, fx.Node]:
     """The two tensors that are multiplied."""
-    names = (("self", "mat1", "batch1"), ("other", "mat2", "batch2"))
+    names = [["self", "mat1", "batch1"], ["other", "mat2", "batch2"]]
     if call.name in ("addmm", "baddbmm"):
-        names = (names[0][1:], names[1][1:])
+        del names[0][0]  # what is added
     found = [next(filter(None, map(call.tensor, keys))) for keys in names]
     return found[0], found[1]
 
