@@ -228,6 +228,8 @@ def evaluate_file(
             "seed": json.loads(metadata.get("seed", "0")),
             "file": str(file.absolute()),
             "data": named_data(data_name).to_data(),
+            # What the file itself names may be anybody's.
+            "models": [] if model is None else [model],
         }
     )
     answer.pop("done")
@@ -253,7 +255,8 @@ def _planned_swarm(
     check_fraction(layout, fraction, "--split-fraction")
     roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
     context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
-    return Swarm(context, method, {member.peer: member.peer for member in roster})
+    names = {member.peer: member.peer for member in roster}
+    return Swarm(context, method, names, held=described.held)
 
 
 def _live_swarm() -> tuple[Swarm, dict[str, str], int]:

@@ -36,6 +36,8 @@ class Swarm:
     """What values travel as."""
     is_pretrained: bool = False
     """Whether the model begins with the values of a checkpoint, as far as is known."""
+    held: tuple[str, ...] = ()
+    """What of a traced model is whole in every split, and why."""
 
     def splits(self, round_index: int) -> Splits:
         """Every peer's split in a round, by its id, in order of rank."""
@@ -98,6 +100,7 @@ def report(swarm: Swarm, round_index: int) -> Data:
         "ever_trained_fraction": _ever_trained(swarm, round_index + 1),
         "ever_trained_fraction_at_end": at_end,
         "warnings": [*_uncovered(swarm, splits), *_never(swarm, at_end)],
+        "held": list(swarm.held),
     }
 
 

@@ -30,6 +30,8 @@ class Description:
     arguments: Data
     is_deep: bool
     """Whether methods can leave out layers of it."""
+    held: tuple[str, ...]
+    """What of it is whole in every sub-model, each with the reason."""
 
 
 def describe(
@@ -39,12 +41,15 @@ def describe(
     question: Data = {"do": "describe", "model": model, "arguments": dict(arguments)}
     if data is not None:
         question["data"] = dict(data)
+    question["models"] = [model]  # who asks has named it
     answer = ask_trainer(question)
+    held = answer.get("held")
     found = answer.get("arguments")
     return Description(
         layout=Layout.from_data(answer.get("layout")),
         arguments=found if isinstance(found, dict) else dict(arguments),
         is_deep=answer.get("deep") is True,
+        held=tuple(map(str, held)) if isinstance(held, list) else (),
     )
 
 

@@ -31,6 +31,8 @@ def split_screen(data: Mapping[str, object], width: int) -> str:
     assert isinstance(warnings, list)
     if warnings:
         parts.append("\n".join(f"{coloured('warn', 'warn')}  {w}" for w in warnings))
+    if data.get("held"):
+        parts.append("\n".join(f"whole  {each}" for each in data["held"]))  # type: ignore[attr-defined]
     if "plot" in data:
         parts.append(f"Wrote {data['plot']}")
     return "\n\n".join(parts)

@@ -158,6 +158,7 @@ class Apprentice:
             "arguments": dict(arguments),
             "vocabulary": dict(vocabulary),
             "data": data,
+            "models": list(self._peer.models),
         }
         self._link.send(self._describe)
 
@@ -190,6 +191,7 @@ class Apprentice:
             "changes": manifest.sends_changes,
             "summed": manifest.adds_changes,
             "owed": str(owed) if owed else None,
+            "models": list(self._peer.models),
             "device": self._peer.device,
             "threads": self._peer.cpu_threads,
         }

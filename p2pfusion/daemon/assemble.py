@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import logging
 import os
@@ -115,7 +116,8 @@ def _run(
     _check_founder(profile, manifest)
     joins = [JoinBy(way) for each in join for way in _ways(each)]
     transport = _listen(identity, profile)
-    apprentice = Apprentice(home.trainer_log, profile.peer, profile.data)
+    peer = dataclasses.replace(profile.peer, models=profile.models)
+    apprentice = Apprentice(home.trainer_log, peer, profile.data)
     try:
         node = make_node(
             home,

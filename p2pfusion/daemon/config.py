@@ -58,6 +58,10 @@ class PeerSettings:
     log_format: str = "text"
     """Of the log and of standard error: ``text`` for people, ``json`` for programs that
     collect logs, with each event's kind and details beside its words."""
+    models: tuple[str, ...] = ()
+    """Functions, as ``package.module:function``, that this machine may import as models
+    because a swarm trains them; by default none: a name from a peer is no reason to run
+    code. A founder's own ``[swarm] model`` is among them."""
     insecure_loopback: bool = False
     """Neither encryption nor authentication, for measuring what they cost; refused
     anywhere but on loopback."""
@@ -113,6 +117,12 @@ class Profile:
     """Where it comes from, for errors."""
     auto_fraction: bool = False
     """Whether the split fraction follows from the memory, once there is a model."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Functions that the trainer may import: those that this profile names."""
+        founded = (self.swarm.model,) if self.swarm is not None else ()
+        return (*self.peer.models, *(name for name in founded if ":" in name))
 
     def with_overrides(
         self,
@@ -220,6 +230,13 @@ def _peer(table: Table, source: str) -> PeerSettings:
         )
     if peer.name is not None:
         _check_text(peer.name, where("name"))
+    for model in peer.models:
+        _check_text(model, where("models"))
+        if ":" not in model:
+            raise ConfigError(
+                f"{where('models')} has {model!r}: it must be package.module:function",
+                hint="models of the table and of entry points need not be named",
+            )
     parse_address(peer.listen, where("listen"))
     if peer.advertise is not None:
         parse_address(peer.advertise, where("advertise"))

@@ -48,6 +48,13 @@ def typed(hint: object, value: object, place: Place, key: str) -> object:
     """A value of the file as the type that a field wants, or ``ConfigError``."""
     if isinstance(hint, types.UnionType):  # ``X | None``: TOML has no null
         hint = get_args(hint)[0]
+    if hint == tuple[str, ...]:
+        if isinstance(value, list) and all(type(each) is str for each in value):
+            return tuple(value)
+        raise ConfigError(
+            f"{place(key)} is {value!r}: it must be a list of texts",
+            hint='lists look like ["a", "b"]',
+        )
     if hint is Fraction:
         return split_fraction(value, place(key))
     if isinstance(value, dict) and isinstance(hint, type) and is_dataclass(hint):

@@ -296,12 +296,6 @@ class Layout:
         """How many blocks begin without a connection between them; 1 if all is one."""
         return max((p.initial.blocks for p in self.parameters), default=1)
 
-    def has_structure_of(self, other: Layout) -> bool:
-        """Whether both are the same model, however its values begin."""
-        return self.axes == other.axes and [
-            (p.name, p.dimensions, p.layer) for p in self.parameters
-        ] == [(p.name, p.dimensions, p.layer) for p in other.parameters]
-
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical data."""

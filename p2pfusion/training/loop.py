@@ -31,8 +31,10 @@ EVALUATION_LOGITS = 1 << 24
 """Logits of such a pass, at most: a vocabulary makes many of them for every token."""
 
 BATCH_STREAM, VIEW_STREAM, MASK_STREAM, DEPTH_STREAM = 4, 5, 6, 7
+DRAW_STREAM = 8
 """Keys of the random streams that order batches, that objectives draw from, that masks
-are learned with, and that leave out blocks; data/partition.py has the others."""
+are learned with, that leave out blocks, and that modules draw from;
+data/partition.py has the others."""
 
 Progress = Callable[[int, int, float], None]
 
@@ -90,6 +92,16 @@ def view_generator(seed: int, round_index: int, share_index: int) -> torch.Gener
 def depth_generator(seed: int, round_index: int, share_index: int) -> torch.Generator:
     """What leaves out one peer's blocks in one round, the same in every run."""
     return _torchs(random_stream(seed, DEPTH_STREAM, round_index, share_index))
+
+
+def seed_draws(seed: int, round_index: int, share_index: int) -> None:
+    """What a module of somebody's own draws from torch's generator in one round, as
+    dropout does, is the same in every run, too."""
+    torch.manual_seed(
+        _torchs(
+            random_stream(seed, DRAW_STREAM, round_index, share_index)
+        ).initial_seed()
+    )
 
 
 def mask_generator(seed: int, share_index: int) -> torch.Generator:

@@ -43,6 +43,13 @@ class Request:
             raise ConfigError(f"trainer request: {key} is {value!r}, not a text")
         return value
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts; a missing one is empty."""
+        value = self.fields.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"trainer request: {key} is {value!r}, not texts")
+        return value
+
     def whole(self, key: str, least: int = 0) -> int:
         """A whole number."""
         value = self.fields.get(key)

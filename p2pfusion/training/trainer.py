@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from p2pfusion.errors import ConfigError, DataError, IncompatibleError
+from p2pfusion.split.comparison import first_difference
 from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -38,11 +39,12 @@ from p2pfusion.training.loop import (
     depth_generator,
     evaluate,
     mask_generator,
+    seed_draws,
     train_round,
     view_generator,
 )
 from p2pfusion.training.masks import Question, learn_mask
-from p2pfusion.training.models import check_fit, find_model, is_deep, settle
+from p2pfusion.training.models import check_fit, find_model, held, is_deep, settle
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum
@@ -87,6 +89,8 @@ class Description:
     vocabulary: dict[str, object]
     is_deep: bool
     """Whether methods can leave out layers of the model."""
+    held: list[str]
+    """What of a traced model is whole in every sub-model, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,11 @@ class Trainer:
         self._setup = setup
         self._model = find_model(setup.model)
         described = self._model.layout(setup.arguments)
-        if not described.has_structure_of(without_gates(setup.layout)):
+        difference = first_difference(without_gates(setup.layout), described)
+        if difference is not None:
             raise IncompatibleError(
-                f"model {setup.model!r} has another layout here than in the manifest",
+                f"model {setup.model!r} has another layout here than in the manifest: "
+                f"{difference}",
                 hint="all peers need the same version of the model's code",
             )
         check_depth(setup.layout, is_deep=is_deep(self._model))
@@ -214,6 +220,7 @@ class Trainer:
         module.to(self.device)
         share = setup.data.partition
         drawn = setup.seed, round_index, share.index if share else 0
+        seed_draws(*drawn)
         if isinstance(self._objective, Dated):
             self._objective.at(round_index)
         # First, because copies that the objective makes leave out the same blocks.
@@ -331,7 +338,13 @@ def describe(
         if records.vocabulary is not None:
             completed |= records.vocabulary.to_data()
     settled = settle(model, {**suited, **arguments})
-    return Description(settled, model.layout(settled), completed, is_deep(model))
+    return Description(
+        settled,
+        model.layout(settled),
+        completed,
+        is_deep(model),
+        held(model, settled),
+    )
 
 
 def coding_of(

@@ -2,7 +2,8 @@
 
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
-    describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep"}
+    describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep",
+                  "held"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
     announce   -> the same, then {"done": "announce", "announced": base64}
@@ -10,6 +11,7 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
+Every request may name ``models`` of its owner's own, which it may import from then on.
 Values never pass through the channel: they are read from the store, which is opened
 read-only in every round, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
@@ -40,6 +42,7 @@ from p2pfusion.store import Store, read_checkpoint, write_offer
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
+from p2pfusion.training.models import allow
 from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
@@ -89,6 +92,7 @@ class Worker:
             "arguments": found.arguments,
             "vocabulary": found.vocabulary,
             "deep": found.is_deep,
+            "held": found.held,
         }
 
     def setup(self, request: Request) -> Fields:
@@ -253,7 +257,9 @@ def answer(worker: Worker, line: bytes) -> Fields:
         }
         if do not in actions:
             raise ConfigError(f"trainer request: cannot do {do!r}")
-        return {"done": do, **actions[do](Request(fields))}
+        request = Request(fields)
+        allow(request.texts("models"))
+        return {"done": do, **actions[do](request)}
     except ConnectionError:
         raise
     except Exception as error:

@@ -227,3 +227,17 @@ def test_there_are_shipped_profiles() -> None:
         "jetson-8gb",
         "gpu-workstation",
     }
+
+
+def test_models_of_ones_own_are_those_that_the_profile_names() -> None:
+    named = parse_profile('[peer]\nmodels = ["a.b:c"]', "file")
+    assert named.models == ("a.b:c",)
+    text = '[swarm]\nname = "x"\nmodel = "d:e"'
+    assert parse_profile(text, "file").models == ("d:e",)
+    assert parse_profile(text.replace("d:e", "mlp"), "file").models == ()
+
+
+@pytest.mark.parametrize("value", ['"a:b"', "[1]", '["mlp"]', '[""]'])
+def test_models_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="'models'"):
+        parse_profile(f"[peer]\nmodels = {value}", "file")

@@ -24,6 +24,7 @@ from p2pfusion.training.loop import (
     Schedule,
     batch_generator,
     evaluate,
+    seed_draws,
     train_round,
 )
 from p2pfusion.training.objectives.task import TaskObjective
@@ -228,3 +229,12 @@ def test_augmentation_sees_the_batches_of_the_round() -> None:
     assert [len(images) for images in seen] == [25, 25]
     # Black images leave the weights of the first layer where they are.
     assert torch.equal(before, module[1].weight)  # type: ignore[index]
+
+
+def test_what_a_module_draws_follows_from_seed_round_and_share() -> None:
+    def drawn(*numbers: int) -> list[float]:
+        seed_draws(*numbers)
+        return torch.rand(4).tolist()
+
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
+    assert len({tuple(drawn(*n)) for n in ((1, 2, 3), (2, 2, 3), (1, 3, 3))}) == 3

@@ -64,6 +64,12 @@ def is_deep(model: Model) -> bool:
     return bool(getattr(model, "is_deep", False))
 
 
+def held(model: Model, arguments: Mapping[str, object]) -> list[str]:
+    """What of a traced model is whole in every sub-model, each with the reason."""
+    found = getattr(model, "held", None)
+    return [] if found is None else list(found(arguments))
+
+
 class Width(nn.Module):
     """Marks the activations of one axis, and keeps their sum's scale when it is cut.
 
@@ -101,11 +107,21 @@ class Width(nn.Module):
         """Which of the axis' indices these are; nothing to most, who read them all."""
 
 
+class Located(nn.Module):
+    """A module that needs to know all indices of its split at once."""
+
+    def locate(self, split: Split) -> None:
+        """Which indices it has."""
+        raise NotImplementedError
+
+
 def place(module: nn.Module, split: Split) -> None:
     """Tells the parts of a sub-model where in the whole model they stand.
 
     A width that is no axis of the layout is whole in every sub-model.
     """
+    if isinstance(module, Located):
+        module.locate(split)
     indices = dict(split.sets)
     for part in module.modules():
         if isinstance(part, Width) and part.axis in indices:
