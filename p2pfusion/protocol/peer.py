@@ -29,6 +29,7 @@ from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
     Announced,
+    Arriving,
     Bar,
     ChangeFraction,
     Drain,
@@ -185,6 +186,8 @@ class Peer:
                 effects += self.suspicion.tick(now) + self.door.remind(now)
                 asked = self.exchange.tick(now)
                 return [*effects, *asked, *self.lists.repeated(asked)]
+            case Arriving(peer):
+                self.exchange.pulls.sign(peer, now)
             case TrainingFinished():
                 return self.course.work.trained(event, now)
             case TrainingFailed():
