@@ -36,7 +36,7 @@ from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import BEFORE_START, PeerRecord
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.security import ExchangeKey, preferred_cipher
-from p2pfusion.transport import Address, Keys, NetworkTransport, Plane, Transport
+from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Transport
 
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
 """An address that is nobody's: asking for the way there sends nothing."""
@@ -200,6 +200,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
         identity.peer,
         Address(host, port),
         None if profile.peer.insecure_loopback else keys,
+        caps=Caps(profile.peer.up_limit, profile.peer.down_limit),
     )
 
 

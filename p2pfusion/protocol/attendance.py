@@ -152,8 +152,7 @@ class Attendance:
             return base + (lateness.maximum_s if offered else wait)
         # A reducer waits for the others, counted from its own offer, before it divides.
         start = self._reduces_from(stream.source, base)
-        if self._trains:  # else it knows nothing of the pace, and has nobody wait
-            wait = max(wait, self._pace.fusing.wait_s())
+        wait = max(wait, self._pace.fusing.wait_s())
         if not stream.instead_of:
             return start + wait + GRACE_S
         # A backup waits for the silent one, too, until it acts on its silence.

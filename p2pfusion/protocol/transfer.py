@@ -82,7 +82,10 @@ class Pull:
     is_broken: bool = False
     """Whether a part of it is lost: no patience makes it come."""
     asked_again: bool = False
-    """Whether what comes was sent before the last repetition: its head is not here."""
+    """Whether what comes was sent before the last repetition: nothing of that is here.
+    """
+    last_offset: int = -1
+    """Of the last piece that came: within one copy of a stream they only grow."""
 
     def grant(self) -> None:
         """Lets the sender go on by a window from what is here."""
@@ -173,6 +176,9 @@ class Pulls:
 
     def arrived(self, pull: Pull, chunk: Chunk, now: float) -> list[Effect]:
         """Bytes came. Those already here are passed over; a gap is asked for again."""
+        if chunk.offset <= pull.last_offset:
+            pull.asked_again = False
+        pull.last_offset = chunk.offset
         if not pull.opened or pull.total_bytes is None:
             return self._miss(pull, now)
         size = chunk.payload.nbytes
