@@ -123,12 +123,14 @@ class Carrier:
             session,
             parcel,
         )
-        instants = link.arrivals(life.clock, size)
-        for instant in instants:
+        for instant in link.arrivals(life.clock, size):
             world.at(instant, self._arriving, envelope)
-        if on_data and instants and link.takes_s(size) > SIGN_S:
-            begins_at = instants[0] - link.takes_s(size)
-            world.at(begins_at + SIGN_S, self._moving, (envelope, instants[0]))
+        takes_s = link.takes_s(size)
+        if on_data and takes_s > SIGN_S:
+            # Also one that will not count has its bytes on the line.
+            whole_at = link.free_at + link.conditions.latency_s
+            first = whole_at - takes_s + SIGN_S
+            world.at(first, self._moving, (envelope, whole_at))
         return f"> {peer} #{number} {head}"
 
     # --- Arriving --------------------------------------------------------------------
