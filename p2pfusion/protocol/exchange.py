@@ -176,7 +176,7 @@ class Exchange:
 
     def asked(self, peer: str, request: Request, now: float) -> list[Effect]:
         """Another peer wants a stream: now, or when it is ready; or no more of it."""
-        if request.limit <= request.offset:
+        if request.limit == request.offset:
             return self.serves.withdrawn(peer, request)
         me = self.gossip.me
         hop, number, more = request.hop, request.round_index, request.instead_of

@@ -41,7 +41,9 @@ class Bucket:
         """Until there is a quantum, but for less than a byte; 0 if there is one."""
         self._fill(now)
         lacking = self.quantum_bytes - self._level
-        return max(lacking / self._bytes_per_s, SHORTEST_WAIT_S) if lacking >= 1 else 0.0
+        return (
+            max(lacking / self._bytes_per_s, SHORTEST_WAIT_S) if lacking >= 1 else 0.0
+        )
 
     def take(self, count: int, now: float) -> None:
         """So many bytes have moved."""

@@ -212,9 +212,7 @@ class SendQueue:
         self._messages.append([memoryview(prefix), *(part for part in parts if part)])
         self._waiting_bytes += len(prefix) + sum(sizes)
 
-    def write(
-        self, channel: socket.socket, most: int = limits.DATA_WRITE_BYTES
-    ) -> int:
+    def write(self, channel: socket.socket, most: int = limits.DATA_WRITE_BYTES) -> int:
         """Hands to the kernel what it takes now, up to so many bytes; how many.
 
         ``OSError`` if the connection is broken.

@@ -47,9 +47,7 @@ class NetworkTransport:
         cannot be listened on."""
         check_peer_id(peer)
         self.traffic = Traffic()
-        self._control, self._data = _listen(
-            peer, listen, keys, self.traffic, caps
-        )
+        self._control, self._data = _listen(peer, listen, keys, self.traffic, caps)
 
     @property
     def addresses(self) -> Mapping[Plane, Address]:

@@ -39,9 +39,7 @@ class Bench:
         self.sockets: list[socket.socket] = []
         self.arrived: dict[DataPlane, list[Arrival]] = {}
 
-    def plane(
-        self, listen: Address = ANY_PORT, *, caps: Caps = NO_CAPS
-    ) -> DataPlane:
+    def plane(self, listen: Address = ANY_PORT, *, caps: Caps = NO_CAPS) -> DataPlane:
         traffic = Traffic()
         plane = DataPlane(listen, traffic, caps=caps, clock=self.clock)
         self.planes.append(plane)
