@@ -57,8 +57,8 @@ class PeerSettings:
     cpu_threads: int = 1
     """Threads of the trainer; one leaves the machine usable for its owner."""
     up_limit: float | None = None
-    """Bulk that this peer sends at most, in bytes per second or as ``"2 MB/s"`` or
-    ``"10 Mbit/s"``; default: as much as the line takes. Probes and news are not counted,
+    """Bulk that this peer sends at most: bytes per second, or ``"2 MB/s"``, or
+    ``"10 Mbit/s"``; default: as much as the line takes. Probes and news do not count,
     and never wait for it."""
     down_limit: float | None = None
     """The same for what it receives."""

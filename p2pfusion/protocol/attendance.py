@@ -151,16 +151,14 @@ class Attendance:
         if stream.hop == Hop.CONTRIBUTION:
             return base + (lateness.maximum_s if offered else wait)
         # A reducer waits for the others, counted from its own offer, before it divides.
-        start = self._reduces_from(stream.source, base)
-        wait = max(wait, self._pace.fusing.wait_s())
+        start = base
+        if offered:  # else it has nothing to fuse yet, and is waited for like any other
+            start = max(base, offered[0])
+            wait = max(wait, self._pace.fusing.wait_s())
         if not stream.instead_of:
             return start + wait + GRACE_S
         # A backup waits for the silent one, too, until it acts on its silence.
         return start + 2 * (wait + GRACE_S) + self._pace.settling_s
-
-    def _reduces_from(self, source: str, base: float) -> float:
-        offered = self.offers.get(source)
-        return base if offered is None else max(base, offered[0])
 
     # --- What fused values took ------------------------------------------------------
 
@@ -174,7 +172,6 @@ class Attendance:
             self._note_fusing(pull.stream, now)
 
     def _note_fusing(self, stream: StreamKey, now: float) -> None:
-        base = self.base()
-        if base is not None and not stream.instead_of:
-            took_s = now - self._reduces_from(stream.source, base)
-            self._pace.fusing.note(AMPLE * took_s)
+        base, offered = self.base(), self.offers.get(stream.source)
+        if base is not None and offered is not None and not stream.instead_of:
+            self._pace.fusing.note(AMPLE * (now - max(base, offered[0])))

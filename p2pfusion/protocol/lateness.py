@@ -2,7 +2,8 @@
 
 A round's deadline is the median of how late other peers' offers came after the own one
 in recent rounds, plus some median absolute deviations, between a minimum and a maximum.
-For fused values it is the same of how long they took to come. Nothing but the monotonic clock enters.
+For fused values it is the same of how long they took to come. Nothing but the monotonic
+clock enters.
 """
 
 from __future__ import annotations

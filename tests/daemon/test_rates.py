@@ -37,7 +37,7 @@ def test_what_can_be_written(value: object, rate: float) -> None:
     ["", "fast", "2 MB", "2 MB/h", "10 Mbps", "-1 MB/s", "1e6", "/s", True, None, [1]],
 )
 def test_what_is_no_rate(value: object) -> None:
-    with pytest.raises(ConfigError, match="^here is .*bytes per second"):
+    with pytest.raises(ConfigError, match=r"^here is .*bytes per second"):
         parse_rate(value, "here")
 
 

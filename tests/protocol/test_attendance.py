@@ -78,6 +78,16 @@ def test_of_backups_and_of_what_has_begun_nothing_is_noted() -> None:
     assert known.fusing.measured() is None
 
 
+def test_a_reducer_that_has_not_offered_is_waited_for_like_anybody_else() -> None:
+    known = pace()
+    attendance = Attendance(known, {"b", "c"}, True, 0.0)
+    attendance.own(10.0, trained=False)
+    attendance.offered("c", Offer(0, bytes(16), 5, 1.0, 1.0, 1.0), 10.0)
+    assert attendance.due(pull()) == 10.0 + MINIMUM_S + GRACE_S
+    attendance.given_up(pull(), 14.0)
+    assert known.fusing.measured() is None
+
+
 def test_who_has_not_offered_yet_measures_nothing() -> None:
     known = pace()
     Attendance(known, {"b"}, True, 0.0).fused(pull().stream, 50.0)
