@@ -114,6 +114,10 @@ per second and 64 ms, and bounds what a slow receiver must buffer."""
 MAX_PARKED_REQUESTS_PER_PEER = 64
 """Requests of one peer that wait for data: two rounds of every kind, generously."""
 
+MAX_HELD_PIECES = 2 * CREDIT_CHUNKS * MAX_PARKED_REQUESTS_PER_PEER
+"""Pieces for one peer whose turn to leave has not come: all that it may have asked for,
+twice. What a peer claims credit for beyond is lost, and may be asked for again."""
+
 CHECKPOINT_PIECE_BYTES = 256 * 1024
 """Of a checkpoint that a newcomer gets from a member, so much travels at once: the
 member reads it from its disk between two turns of its loop, for each newcomer."""
@@ -210,7 +214,17 @@ DATA_BUFFERS = 64
 finds none waits, and TCP holds its sender back."""
 
 DATA_FRAME_TIMEOUT_S = 30.0
-"""A message on the data plane that began must be over by then: 1 MiB at 35 KiB/s."""
+"""So often a message on the data plane that began must have grown ..."""
+
+DATA_FRAME_GROWTH_BYTES = 4 * 1024
+"""... by so much: what the slowest line brings for each of several streams. Whoever
+holds a buffer has to send for it, or has sent what we have not read yet."""
+
+MIN_CAP_BYTES_PER_S = 16 * 1024
+"""The lowest cap on bulk: slower, a round would not end in a day."""
+
+MAX_CAP_BYTES_PER_S = 1 << 40
+"""Beyond, a cap is a slip of the pen."""
 
 DATA_SEND_BYTES = 16 << 20
 """Bytes that wait for one peer's data connection: two streams' credits."""

@@ -70,7 +70,7 @@ def _swarm_lines(status: Table) -> str:
         ),
         *_round_lines(round_now),
         _store_line(part(status, "store")),
-        _net_line(part(status, "traffic")),
+        *_net_lines(part(status, "traffic")),
         *_access_lines(part(status, "security")),
         labelled(
             "Metrics",
@@ -143,13 +143,19 @@ def _store_line(store: Table) -> str:
     )
 
 
-def _net_line(counts: Table) -> str:
-    return labelled(
+def _net_lines(counts: Table) -> list[str]:
+    line = labelled(
         "Net",
         f"{traffic(counts, 'sent_bytes', 'received_bytes')}   this round "
         f"{traffic(counts, 'round_sent_bytes', 'round_received_bytes')}   "
         f"(full model: {size(real(counts, 'full_model_bytes'))})",
     )
+    caps = [
+        f"{what} at most {size(rate)}/s"
+        for what, key in (("sends", "up"), ("receives", "down"))
+        if (rate := real(counts, f"{key}_limit_bytes_per_s")) is not None
+    ]
+    return [line, labelled("", ", ".join(caps))] if caps else [line]
 
 
 def _access_lines(security: Table) -> list[str]:

@@ -126,6 +126,8 @@ def _traffic(node: Node) -> Data:
         "round_received_bytes": round_received,
         "full_model_bytes": manifest.layout.size * FLOAT_BYTES if manifest else None,
         "sub_model_bytes": _sub_model_bytes(node),
+        "up_limit_bytes_per_s": node.profile.peer.up_limit,
+        "down_limit_bytes_per_s": node.profile.peer.down_limit,
     }
 
 

@@ -39,7 +39,7 @@ from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import BEFORE_START, PeerRecord
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.security import ExchangeKey, preferred_cipher
-from p2pfusion.transport import Address, Keys, NetworkTransport, Plane, Transport
+from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Transport
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.metrics import MetricsServer
@@ -242,6 +242,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
         identity.peer,
         Address(host, port),
         None if profile.peer.insecure_loopback else keys,
+        caps=Caps(profile.peer.up_limit, profile.peer.down_limit),
     )
 
 

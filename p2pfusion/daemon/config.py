@@ -17,12 +17,14 @@ from pathlib import Path
 from p2pfusion.daemon.address import parse_address
 from p2pfusion.daemon.logs import LOG_FORMATS
 from p2pfusion.daemon.memory import parse_size
+from p2pfusion.daemon.rates import parse_rate
 from p2pfusion.daemon.sections import Place, Table, read_section, suggestion
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_NAME_CHARACTERS, MAX_ROSTER
 
 SECTIONS = ("peer", "data", "swarm")
+CAPS = ("up_limit", "down_limit")
 PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
 MAX_EVERY = 1_000_000
@@ -62,6 +64,12 @@ class PeerSettings:
     """Functions, as ``package.module:function``, that this machine may import as models
     because a swarm trains them; by default none: a name from a peer is no reason to run
     code. A founder's own ``[swarm] model`` is among them."""
+    up_limit: float | None = None
+    """Bulk that this peer sends at most: bytes per second, or ``"2 MB/s"``, or
+    ``"10 Mbit/s"``; default: as much as the line takes. Probes and news do not count,
+    and never wait for it."""
+    down_limit: float | None = None
+    """The same for what it receives."""
     insecure_loopback: bool = False
     """Neither encryption nor authentication, for measuring what they cost; refused
     anywhere but on loopback."""
@@ -221,7 +229,8 @@ def parse_share(text: str, where: str) -> tuple[int, int]:
 
 def _peer(table: Table, source: str) -> PeerSettings:
     where = Place(source, "peer")
-    peer = read_section(PeerSettings, table, where)
+    rates = {key: parse_rate(table[key], where(key)) for key in CAPS if key in table}
+    peer = read_section(PeerSettings, {**table, **rates}, where)
     _check_text(peer.device, where("device"))
     if peer.memory is not None and parse_size(peer.memory) is None:
         raise ConfigError(

@@ -31,6 +31,7 @@ class Ending:
         self.drains_until: float | None = None
         """While it drains: when it stops at the latest."""
         self._asked_s: float | None = None
+        self._is_drained = False
 
     def stop(self) -> None:
         """Ends the loop after this turn."""
@@ -59,13 +60,16 @@ class Ending:
             node.service.stopping()
             node.chronicle.note("draining", {"limit_s": f"{self._asked_s:g}"})
             node.handle(Drain())
-        if self.drains_until is not None and node.now() >= self.drains_until:
+        if self.drains_until is None:
+            return
+        has_left = self._is_drained and node.streams.outbox.is_empty
+        if has_left or node.now() >= self.drains_until:
             self.stop()
 
     def reported(self, kind: str) -> None:
         """The protocol reported something: perhaps that nothing is left to do."""
-        if kind == "drained" and self.drains_until is not None:
-            self.stop()
+        if kind == "drained":
+            self._is_drained = True
 
     def deadline(self) -> float:
         """When ``check`` has something to do."""

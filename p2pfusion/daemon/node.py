@@ -62,7 +62,7 @@ from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
 from p2pfusion.store import Owed
-from p2pfusion.transport import Arrival, Incoming
+from p2pfusion.transport import Arrival, Incoming, Moving
 
 log = logging.getLogger("p2pfusion")
 
@@ -110,6 +110,7 @@ class Node:
         self._wake: int | None = None
         self.ending = Ending(self)
         self.fetch = Fetch(self)
+        self.streams = Streams(self)
         self._perform: dict[type, Callable[..., object]] = {
             events.Dial: lambda effect: links.dial(effect.record),
             events.Bar: lambda effect: links.bar(effect.peer),
@@ -125,7 +126,7 @@ class Node:
             events.Assembled: self._assembled,
             events.Report: self._report,
             **self.fetch.effects,
-            **Streams(self).effects,
+            **self.streams.effects,
         }
 
     @staticmethod
@@ -195,6 +196,7 @@ class Node:
         self.performed(self.apprentice.check())
         self.training.check()
         self._drain()
+        self.streams.outbox.flush()
         self.ending.check()
         self.chronicle.compare(self.troubles)
         self.commands.check()
@@ -217,6 +219,9 @@ class Node:
                 self.commands.take(request)
 
     def _take(self, arrival: Arrival) -> None:
+        if isinstance(arrival, Moving):
+            self._handle(events.Arriving(arrival.sender))
+            return
         if not isinstance(arrival, Incoming):
             for event in self.entrance.arrived(arrival):
                 self._handle(event)

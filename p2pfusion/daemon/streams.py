@@ -7,8 +7,10 @@ Between the protocol's effects and ``payloads.py``, which has the numbers, and
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.outbox import HEAD, Outbox, Piece
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol import events
@@ -23,6 +25,8 @@ class Streams:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.outbox = Outbox(node.transport.waiting)
+        """What has to leave, and waits for room on its line."""
         self.effects: dict[type, Callable[..., object]] = {
             events.EnterRound: self._enter_round,
             events.OfferLate: self._offer_late,
@@ -105,18 +109,26 @@ class Streams:
         peer, pull = effect.peer, effect.pull
         size, absent = self._payloads.start(peer, pull, effect.stream)
         start = StreamStart(pull, size, effect.samples, absent, effect.base_round)
-        self._node.links.send(peer, start)
+        send = partial(self._node.links.send, peer, start)
+        self.outbox.add(Piece(peer, pull, HEAD, send))
 
     def _send_chunk(self, effect: events.SendChunk) -> None:
+        send = partial(self._give, effect)
+        self.outbox.add(Piece(effect.peer, effect.pull, effect.offset, send))
+
+    def _give(self, effect: events.SendChunk) -> bool:
         peer, pull = effect.peer, effect.pull
         payload = self._payloads.chunk(peer, pull, effect.offset, effect.size)
         if payload is None:
-            return
-        if self._node.links.send(peer, Chunk(pull, effect.offset, payload)):
+            return False
+        sent = self._node.links.send(peer, Chunk(pull, effect.offset, payload))
+        if sent:
             number = effect.stream.round_index
             self._node.history.count_sent(number, payload.nbytes)
+        return sent
 
     def _stop_serving(self, effect: events.StopServing) -> None:
+        self.outbox.drop(effect.peer, effect.pull)
         if self._node.payloads is not None:
             self._node.payloads.stop_serving(effect.peer, effect.pull)
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.stream import StreamKey
 from p2pfusion.protocol.transfer import Pull
 from p2pfusion.split.plan import Hop
 
 GRACE_S = 2.0
 """A reducer may need so long after its own deadline to divide and to begin to send."""
+
+AMPLE = 2.0
+"""Fused values are waited for twice as long as such have taken: streams differ in
+length, and who was given up has taken longer than anybody knows."""
 
 
 class Attendance:
@@ -164,8 +169,27 @@ class Attendance:
         if stream.hop == Hop.CONTRIBUTION:
             return base + (lateness.maximum_s if offered else wait)
         # A reducer waits for the others, counted from its own offer, before it divides.
-        start = base if offered is None else max(base, offered[0])
+        start = base
+        if offered:  # else it has nothing to fuse yet, and is waited for like any other
+            start = max(base, offered[0])
+            wait = max(wait, self._pace.fusing.wait_s())
         if not stream.instead_of:
             return start + wait + GRACE_S
         # A backup waits for the silent one, too, until it acts on its silence.
         return start + 2 * (wait + GRACE_S) + self._pace.settling_s
+
+    # --- What fused values took ------------------------------------------------------
+
+    def fused(self, stream: StreamKey, now: float) -> None:
+        """All that this reducer has fused for us is here."""
+        self._note_fusing(stream, now)
+
+    def given_up(self, pull: Pull, now: float) -> None:
+        """It was waited for in vain: not even the first byte has come."""
+        if pull.stream.hop == Hop.FUSED and not pull.opened:
+            self._note_fusing(pull.stream, now)
+
+    def _note_fusing(self, stream: StreamKey, now: float) -> None:
+        base, offered = self.base(), self.offers.get(stream.source)
+        if base is not None and offered is not None and not stream.instead_of:
+            self._pace.fusing.note(AMPLE * (now - max(base, offered[0])))

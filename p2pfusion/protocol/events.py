@@ -29,12 +29,16 @@ from p2pfusion.protocol.beginning import HasCheckpoint as HasCheckpoint
 from p2pfusion.protocol.beginning import KeepCheckpoint as KeepCheckpoint
 from p2pfusion.protocol.beginning import LacksCheckpoint as LacksCheckpoint
 from p2pfusion.protocol.beginning import NoCheckpoint as NoCheckpoint
+from p2pfusion.protocol.flow import Arriving as Arriving
+from p2pfusion.protocol.flow import SendChunk as SendChunk
+from p2pfusion.protocol.flow import SendStart as SendStart
+from p2pfusion.protocol.flow import StopServing as StopServing
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.lacking import FindLacking as FindLacking
 from p2pfusion.protocol.lacking import FoundLacking as FoundLacking
 from p2pfusion.protocol.lacking import KeepOld as KeepOld
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.messages import NEVER, Facts, Hello, Message, PeerRecord
+from p2pfusion.protocol.messages import Facts, Hello, Message, PeerRecord
 from p2pfusion.protocol.results import Announced as Announced
 from p2pfusion.protocol.results import Moved as Moved
 from p2pfusion.protocol.results import TrainingFailed as TrainingFailed
@@ -114,6 +118,7 @@ class Stopping:
 
 Event = (
     Received
+    | Arriving
     | Misbehaved
     | Tick
     | Found
@@ -289,36 +294,6 @@ class CloseSink:
 
     pull: int
     complete: bool
-
-
-@dataclass(frozen=True)
-class SendStart:
-    """Send the head of a stream that this peer serves."""
-
-    peer: str
-    pull: int
-    stream: StreamKey
-    samples: int
-    base_round: int = NEVER
-
-
-@dataclass(frozen=True)
-class SendChunk:
-    """Send bytes ``offset`` to ``offset + size`` of a stream that this peer serves."""
-
-    peer: str
-    pull: int
-    stream: StreamKey
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class StopServing:
-    """Free what was held ready for this stream."""
-
-    peer: str
-    pull: int
 
 
 @dataclass(frozen=True)

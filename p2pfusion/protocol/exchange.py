@@ -179,7 +179,9 @@ class Exchange:
     # --- Serving ---------------------------------------------------------------------
 
     def asked(self, peer: str, request: Request, now: float) -> list[Effect]:
-        """Another peer wants a stream: now, or when it is ready."""
+        """Another peer wants a stream: now, or when it is ready; or no more of it."""
+        if request.limit == request.offset:
+            return self.serves.withdrawn(peer, request)
         me = self.gossip.me
         hop, number, more = request.hop, request.round_index, request.instead_of
         stream = StreamKey(hop, number, me, peer, more, request.asked, request.least)
@@ -266,6 +268,7 @@ class Exchange:
 
     def data(self, peer: str, message: StreamStart | Chunk, now: float) -> list[Effect]:
         """A part of a stream arrived."""
+        self.pulls.sign(peer, now)
         pull = self.pulls.find(message.pull, peer)
         if pull is None:
             return []

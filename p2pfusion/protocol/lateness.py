@@ -2,7 +2,8 @@
 
 A round's deadline is the median of how late other peers' offers came after the own one
 in recent rounds, plus some median absolute deviations, between a minimum and a maximum.
-Nothing but the monotonic clock enters.
+For fused values it is the same of how long they took to come. Nothing but the monotonic
+clock enters.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 
 from p2pfusion.split.forms import Wire
 
@@ -26,6 +28,12 @@ class Lateness:
         self._mads = mads
         self._recent: deque[float] = deque(maxlen=HISTORY)
         self._wait_s: float | None = maximum_s
+
+    def alike(self) -> Lateness:
+        """Another one of the same bounds, which remembers nothing yet."""
+        return Lateness(
+            minimum_s=self.minimum_s, maximum_s=self.maximum_s, mads=self._mads
+        )
 
     def note(self, delay_s: float) -> None:
         """One offer came so long after the own one; earlier ones count as 0."""
@@ -58,6 +66,12 @@ class Pace:
     weigh_by_samples: bool
     settling_s: float
     """How long after a silence it is acted upon."""
+
+    @cached_property
+    def fusing(self) -> Lateness:
+        """How long after its offer all that a reducer has fused was here: on a slow
+        line, transfers take longer than offers differ."""
+        return self.lateness.alike()
 
     def weight(self, samples: int, rounds_late: int = 0) -> float:
         """Weight of a contribution in the mean; the older its base, the less."""

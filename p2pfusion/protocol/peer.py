@@ -29,6 +29,7 @@ from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
     Announced,
+    Arriving,
     Bar,
     ChangeFraction,
     Drain,
@@ -173,10 +174,7 @@ class Peer:
         instants = [self.exchange.deadline(soon)]
         if not self._stands_still:
             instants += [self.course.deadline(), self.exchange.upkeep.deadline()]
-        for instant in instants:
-            if instant is not None and instant < soon:
-                soon = instant
-        return soon
+        return min([soon, *(each for each in instants if each is not None)])
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
         """What to do about anything but a message."""
@@ -188,6 +186,8 @@ class Peer:
                 effects += self.suspicion.tick(now) + self.door.remind(now)
                 asked = self.exchange.tick(now)
                 return [*effects, *asked, *self.lists.repeated(asked)]
+            case Arriving(peer):
+                self.exchange.pulls.sign(peer, now)
             case TrainingFinished():
                 return self.course.work.trained(event, now)
             case TrainingFailed():

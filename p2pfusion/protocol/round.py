@@ -19,18 +19,12 @@ from dataclasses import dataclass, field
 
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.protocol.attendance import Attendance
-from p2pfusion.protocol.events import (
-    AddOwn,
-    CloseReduction,
-    Effect,
-    OpenReduction,
-    StreamKey,
-)
+from p2pfusion.protocol.events import AddOwn, CloseReduction, Effect, OpenReduction
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.phases import TRANSITIONS, Phase, Signal
 from p2pfusion.protocol.reduction import Reduction
-from p2pfusion.protocol.stream import stream_elements
+from p2pfusion.protocol.stream import StreamKey, stream_elements, stream_segments
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.keeping import Cells, cells_to_keep, held_by, keepers
 from p2pfusion.split.plan import ExchangePlan, Hop
@@ -167,6 +161,7 @@ class Round:
         self.online = online or self.online
         if stream.hop == Hop.FUSED:
             self.needs.discard(stream)  # nobody has trained what is absent
+            self.attendance.fused(stream, now)
             return []
         if stream.hop == Hop.KEEP:
             return self._kept(stream, now, whole=not absent_count)
@@ -220,6 +215,8 @@ class Round:
         for pull in self._awaited():
             due = self.attendance.due(pull)
             if due is not None and now >= due:
+                self.attendance.given_up(pull, now)
+                effects += self.pulls.withdraw(pull)
                 effects += self.gave_up(pull, self._why(pull), online, now)
         return effects
 
@@ -299,9 +296,7 @@ class Round:
         return effects
 
     def _count_stale(self, stream: StreamKey) -> None:
-        hop, failed = Hop(stream.hop), stream.instead_of or None
-        ends = {"source": stream.source, "target": self.me}
-        self.stale_ranges += len(self.plan.stream(hop, **ends, instead_of=failed))
+        self.stale_ranges += len(stream_segments(self.plan, stream))
 
     def reduce(self, instead_of: str, online: set[str], now: float) -> list[Effect]:
         """Begins to average own ranges, or a silent reducer's as its backup; once."""

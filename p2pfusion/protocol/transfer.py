@@ -4,6 +4,10 @@ A ``Pull`` is the needing side, a ``Serve`` the giving side. A request is idempo
 names the stream, the offset to go on from and the byte up to which the sender may go,
 so it can be repeated whenever something seems lost, and the sender just continues from
 there. A request may come long before the data: it waits at the serving side.
+
+What a peer sends comes in order, over one connection. So while anything comes from it,
+what it was asked for is still on its way, however slow the line is, and asking again
+would only put a copy behind it. A gap, in turn, says at once that something is lost.
 """
 
 from __future__ import annotations
@@ -45,7 +49,8 @@ WAITING_RETRY_S = 5.0
 costs so much, and a repeated one costs a hundred bytes."""
 
 STALLED_RETRY_S = 2.0
-"""A stream that has begun and stands still for so long is asked for again."""
+"""A stream that has begun is asked for again when it stands still for so long and
+nothing else comes from its sender, or when a part of it is certainly lost."""
 
 
 def piece_bytes(hop: str) -> int:
@@ -74,6 +79,13 @@ class Pull:
     """Parts that the sender has no values for, as the stream's head said."""
     absent: bytes = b""
     """Which parts those are."""
+    is_broken: bool = False
+    """Whether a part of it is lost: no patience makes it come."""
+    asked_again: bool = False
+    """Whether what comes was sent before the last repetition: nothing of that is here.
+    """
+    last_offset: int = -1
+    """Of the last piece that came: within one copy of a stream they only grow."""
 
     def grant(self) -> None:
         """Lets the sender go on by a window from what is here."""
@@ -106,6 +118,7 @@ class Pulls:
         self._by_round: dict[int, dict[int, Pull]] = {}
         self._next_number = first_number
         self._next_retry_at = float("inf")
+        self._signs: dict[str, float] = {}
 
     def open(
         self,
@@ -134,6 +147,11 @@ class Pulls:
         pull = self._pulls.get(number)
         return pull if pull is not None and pull.stream.source == peer else None
 
+    def sign(self, peer: str, now: float) -> None:
+        """Something of this peer's came on the data plane, perhaps of no open pull."""
+        if self._pulls:
+            self._signs[peer] = now
+
     def started(
         self, pull: Pull, start: StreamStart, weight: float, now: float
     ) -> list[Effect]:
@@ -144,6 +162,7 @@ class Pulls:
                 f"plan says {pull.total_bytes}"
             )
         pull.retry_at = now + STALLED_RETRY_S
+        pull.is_broken = pull.asked_again = False
         self._next_retry_at = min(self._next_retry_at, pull.retry_at)
         if pull.opened:
             return []
@@ -157,18 +176,18 @@ class Pulls:
 
     def arrived(self, pull: Pull, chunk: Chunk, now: float) -> list[Effect]:
         """Bytes came. Those already here are passed over; a gap is asked for again."""
+        if chunk.offset <= pull.last_offset:
+            pull.asked_again = False
+        pull.last_offset = chunk.offset
         if not pull.opened or pull.total_bytes is None:
-            # The head is lost, or on its way.
-            pull.retry_at = min(pull.retry_at, now + STALLED_RETRY_S)
-            self._next_retry_at = min(self._next_retry_at, pull.retry_at)
-            return []
+            return self._miss(pull, now)
         size = chunk.payload.nbytes
         if chunk.offset + size > pull.total_bytes:
             raise RemoteProtocolError("a stream is longer than announced")
         if chunk.offset != pull.received:
-            return []
+            return self._miss(pull, now) if chunk.offset > pull.received else []
         pull.received += size
-        pull.retry_at = now + STALLED_RETRY_S
+        pull.retry_at, pull.is_broken = now + STALLED_RETRY_S, False
         effects: list[Effect] = [Absorb(pull.number, chunk.offset, chunk.payload)]
         if pull.received == pull.total_bytes:
             return [*effects, *self._close(pull, complete=True)]
@@ -176,6 +195,20 @@ class Pulls:
             pull.grant()
             effects.append(Send(pull.stream.source, Credit(pull.number, pull.granted)))
         return effects
+
+    def _miss(self, pull: Pull, now: float) -> list[Effect]:
+        """What comes before this is lost, unless it is asked for anew already."""
+        if not pull.asked_again:
+            pull.is_broken = True
+            pull.retry_at = min(pull.retry_at, now + STALLED_RETRY_S)
+            self._next_retry_at = min(self._next_retry_at, pull.retry_at)
+        return []
+
+    def withdraw(self, pull: Pull) -> list[Effect]:
+        """Asks for no more of a stream, before it is given up: what has not left yet
+        would only be in the way of what comes next."""
+        pull.granted = pull.received
+        return [pull.request()]
 
     def cancel(self, pull: Pull) -> list[Effect]:
         """Gives a stream up."""
@@ -187,6 +220,8 @@ class Pulls:
         del self._by_round[round_index][pull.number]
         if not self._by_round[round_index]:
             del self._by_round[round_index]
+        if not self._pulls:
+            self._signs.clear()
         return [CloseSink(pull.number, complete)] if pull.opened else []
 
     def of_source(self, peer: str) -> list[Pull]:
@@ -209,10 +244,16 @@ class Pulls:
         """Asks again for what waits or stands still too long."""
         effects: list[Effect] = []
         for pull in self._pulls.values():
-            if pull.retry_at <= now:
-                pull.retry_at = now + WAITING_RETRY_S
-                pull.grant()
-                effects.append(pull.request())
+            if pull.retry_at > now:
+                continue
+            sign = self._signs.get(pull.stream.source, float("-inf"))
+            if not pull.is_broken and sign + STALLED_RETRY_S > now:
+                pull.retry_at = sign + STALLED_RETRY_S
+                continue
+            pull.retry_at = now + WAITING_RETRY_S
+            pull.is_broken, pull.asked_again = False, True
+            pull.grant()
+            effects.append(pull.request())
         instants = (pull.retry_at for pull in self._pulls.values())
         self._next_retry_at = min(instants, default=float("inf"))
         return effects
@@ -331,6 +372,11 @@ class Serves:
     def waiting(self, round_index: int) -> list[Serve]:
         """Requests of one round whose data was not ready so far."""
         return list(self._waiting.get(round_index, {}).values())
+
+    def withdrawn(self, peer: str, request: Request) -> list[Effect]:
+        """Nobody wants this stream any more."""
+        serve = self._serves.get((peer, request.pull))
+        return [] if serve is None else self.drop(serve)
 
     def drop(self, serve: Serve) -> list[Effect]:
         """Forgets a request."""

@@ -28,6 +28,7 @@ from p2pfusion.simulation.network import Link
 from p2pfusion.transport.bounds import (
     CONTROL_SEND_QUEUE_MESSAGES,
     DATA_SEND_QUEUE_MESSAGES,
+    DATA_SIGN_MS,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ GUEST = "guest "
 
 ANSWER_S = 0.005
 """How long it takes to hear that a knock leads nowhere."""
+
+SIGN_S = DATA_SIGN_MS / 1_000
+"""How often a peer hears that bytes of a message come that is not whole yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +125,12 @@ class Carrier:
         )
         for instant in link.arrivals(life.clock, size):
             world.at(instant, self._arriving, envelope)
+        takes_s = link.takes_s(size)
+        if on_data and takes_s > SIGN_S:
+            # Also one that will not count has its bytes on the line.
+            whole_at = link.free_at + link.conditions.latency_s
+            first = whole_at - takes_s + SIGN_S
+            world.at(first, self._moving, (envelope, whole_at))
         return f"> {peer} #{number} {head}"
 
     # --- Arriving --------------------------------------------------------------------
@@ -144,6 +154,23 @@ class Carrier:
             self.lost += 1
             return
         link.held.append(envelope)
+
+    def _moving(self, what: tuple[Envelope, float]) -> None:
+        """A part of a message has come; the whole is there at an instant."""
+        envelope, whole_at = what
+        link, life = envelope.link, envelope.target.life
+        is_cut = link.cut or envelope.generation != link.generation
+        if is_cut or life is None or envelope.target.state is not State.ALIVE:
+            return
+        if not link.clogged and self._is_sealed_for(life, envelope):
+            self._world.give(life, e.Arriving(envelope.sender))
+        if self._world.now + SIGN_S < whole_at:
+            self._world.at(self._world.now + SIGN_S, self._moving, what)
+
+    def _is_sealed_for(self, life: Life, envelope: Envelope) -> bool:
+        """Of bulk: whether both ends have the session that it was sealed in."""
+        keys = (envelope.session, life.sessions.get(envelope.sender))
+        return keys == (life.exchange_key, envelope.source.exchange_key)
 
     def release(self, machine: Machine, delay_s: float) -> None:
         """What waits for this machine arrives, soon: it is there again."""
@@ -172,9 +199,7 @@ class Carrier:
             self.lost += 1
             return
         if envelope.session is not None:
-            theirs = life.sessions.get(sender)
-            keys = (envelope.session, theirs)
-            if keys != (life.exchange_key, envelope.source.exchange_key):
+            if not self._is_sealed_for(life, envelope):
                 self.lost += 1
                 return
         elif sender not in life.admitted:

@@ -82,7 +82,7 @@ class Link(Generic[Content]):
         conditions = self.conditions
         if conditions.bytes_per_s:
             begin = max(sent_at, self.free_at)
-            self.free_at = begin + size_bytes / conditions.bytes_per_s
+            self.free_at = begin + self.takes_s(size_bytes)
             arrival += self.free_at - sent_at
         for _ in range(1 + (self._random() < conditions.duplicates)):
             if self._random() < conditions.loss:
@@ -93,6 +93,11 @@ class Link(Generic[Content]):
             else:
                 yield arrival
             arrival += conditions.jitter_s * self._random()
+
+    def takes_s(self, size_bytes: int) -> float:
+        """How long so many bytes take to pass, by themselves."""
+        rate = self.conditions.bytes_per_s
+        return size_bytes / rate if rate else 0.0
 
     def release(self) -> list[Content]:
         """Takes out what was held."""

@@ -143,6 +143,14 @@ class Remote:
 
 
 @dataclass(frozen=True)
+class Caps:
+    """Bytes per second that the data plane sends and receives at most; None: any."""
+
+    up: float | None = None
+    down: float | None = None
+
+
+@dataclass(frozen=True)
 class Incoming:
     """A message that arrived; frames of the data plane are views without a copy, valid
     until the next poll."""
@@ -150,6 +158,14 @@ class Incoming:
     sender: str
     plane: Plane
     frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A message on the data plane whose token is this peer's has begun to come and is
+    not whole. Said now and then while more of it comes, or waits to be read."""
+
+    sender: str
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,7 @@ class KnockFailed:
     reason: str
 
 
-Arrival = Incoming | Banner | KnockFailed
+Arrival = Incoming | Moving | Banner | KnockFailed
 """What a poll hands over."""
 
 
@@ -302,6 +318,11 @@ class Transport(Protocol):
         Never blocks. Large frames leave from the caller's memory: do not change it
         afterwards. ``LocalProtocolError`` if the message breaks the plane's bounds.
         """
+        ...
+
+    def waiting(self, peer: str) -> int:
+        """How many messages to ``peer`` wait on the data plane, those included of which
+        a part has left."""
         ...
 
     def poll(

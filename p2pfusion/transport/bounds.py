@@ -24,6 +24,24 @@ DATA_SEND_QUEUE_MESSAGES = 64
 """Chunks that wait for one peer: twice the credits of four streams, because ZeroMQ
 gives room back by halves. A full queue means a peer that does not read."""
 
+DATA_SIGN_MS = 500
+"""While a message arrives that takes longer, the layers above hear so often that its
+bytes come: a quarter of the silence after which they would ask for it again."""
+
+CAP_QUANTA_PER_S = 50
+"""Under a cap whoever waits in line moves this part of a second's bytes at once."""
+
+CAP_QUANTUM_BYTES = 1_024
+"""... but no less: a packet's worth. At the lowest cap each of thirty peers then still
+hears every two seconds that bytes come."""
+
+CAP_QUANTUM_CEILING_BYTES = 1 << 20
+"""... and no more than a chunk."""
+
+CAP_BURST_MS = 250
+"""What a cap lets through at once after a pause: so long the loop may be busy with
+something else, and the line is still used to the full."""
+
 KNOCK_QUEUE_MESSAGES = 4
 """Knocks that wait for an address where nobody answers; more say nothing new."""
 

@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from p2pfusion import limits
 from p2pfusion.errors import RemoteProtocolError
@@ -106,6 +106,8 @@ class Receiver:
         self._prefix = memoryview(bytearray(PREFIX.size))
         self._sizes: tuple[int, int] | None = None
         self._filled = 0
+        self.come_bytes = 0
+        """All that has ever come."""
 
     @property
     def begun(self) -> bool:
@@ -154,11 +156,13 @@ class Receiver:
         return head_bytes, payload_bytes
 
     def _fill(self, view: memoryview, filled: int, budget: Budget) -> int:
-        """Reads until ``view`` is full or nothing is there; how much it now has."""
+        """Reads until ``view`` is full, nothing is there, or the budget's bytes are
+        spent; how much it now has."""
         size = len(view)
-        while filled < size:
+        while filled < size and budget.bytes_left > 0:
             try:
-                count = self._channel.recv_into(view[filled:])
+                end = filled + budget.bytes_left
+                count = self._channel.recv_into(view[filled:end])
             except BlockingIOError:
                 break
             except OSError:
@@ -167,8 +171,17 @@ class Receiver:
                 self.ended = True
                 break
             filled += count
+            self.come_bytes += count
             budget.bytes_left -= count
         return filled
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes lie in the kernel that nobody here has read."""
+        try:
+            return bool(self._channel.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
 
 class SendQueue:
@@ -199,24 +212,27 @@ class SendQueue:
         self._messages.append([memoryview(prefix), *(part for part in parts if part)])
         self._waiting_bytes += len(prefix) + sum(sizes)
 
-    def write(self, channel: socket.socket) -> int:
-        """Hands to the kernel what it takes now; how many bytes.
+    def write(self, channel: socket.socket, most: int = limits.DATA_WRITE_BYTES) -> int:
+        """Hands to the kernel what it takes now, up to so many bytes; how many.
 
         ``OSError`` if the connection is broken.
         """
-        parts: list[memoryview] = []
-        size = 0
-        for message in self._messages:
-            parts += message
-            size += sum(map(len, message))
-            if size >= limits.DATA_WRITE_BYTES:
-                break
+        parts = list(self._first(most))
         try:
             count = channel.sendmsg(parts)
         except BlockingIOError:
             return 0
         self._leave(count)
         return count
+
+    def _first(self, most: int) -> Iterator[memoryview]:
+        """The first bytes that wait, from where they lie."""
+        for message in self._messages:
+            for part in message:
+                yield part[:most]
+                most -= min(most, len(part))
+                if not most:
+                    return
 
     def cut(self) -> bool:
         """Drops the first message if a part of it has left: its connection is gone, and

@@ -13,9 +13,11 @@ import random
 import socket
 from collections.abc import Sequence
 
+from p2pfusion import limits
 from p2pfusion.transport import bounds
 from p2pfusion.transport.asking import BANNER_LIMIT_BYTES
 from p2pfusion.transport.base import Address, Frame, Traffic
+from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.connection import SendQueue, abort
 from p2pfusion.transport.dialing import Dial, Resolver
 from p2pfusion.transport.watch import READ, WRITE, Budget, Watch
@@ -25,9 +27,17 @@ class Link:
     """Sends to one peer at one address."""
 
     def __init__(
-        self, address: Address, *, watch: Watch, resolver: Resolver, traffic: Traffic
+        self,
+        address: Address,
+        *,
+        watch: Watch,
+        resolver: Resolver,
+        traffic: Traffic,
+        cap: Cap,
     ) -> None:
+        """``cap``: what all links together may send."""
         self.address = address
+        self._cap = cap
         self._watch = watch
         self._resolver = resolver
         self._traffic = traffic
@@ -43,6 +53,11 @@ class Link:
     def is_leaving(self) -> bool:
         """Whether something waits that may leave soon."""
         return bool(self._queue) and not self._resting
+
+    @property
+    def waiting(self) -> int:
+        """How many messages have not left for the kernel, or not whole."""
+        return len(self._queue)
 
     def post(self, token: bytes, frames: Sequence[Frame]) -> bool:
         """Queues a message and sends what can leave at once; False if full."""
@@ -63,6 +78,11 @@ class Link:
         if events & WRITE and self._channel is not None:
             budget.bytes_left -= self._write(self._channel)
         return False
+
+    def go(self, most: int) -> None:
+        """Its turn has come, under the cap."""
+        if self._channel is not None and self._queue:
+            self._hand_over(self._channel, most)
 
     def overdue(self) -> None:
         """Rested enough."""
@@ -121,11 +141,22 @@ class Link:
             self._lose()
 
     def _write(self, channel: socket.socket) -> int:
+        """Sends what may leave now; how many bytes."""
+        most = self._cap.ask(self) if self._queue else 0
+        if not most:
+            # Nothing waits, or it waits for its turn: that the kernel has room is no
+            # news then.
+            self._watch.set(self, channel, READ)
+            return 0
+        return self._hand_over(channel, most)
+
+    def _hand_over(self, channel: socket.socket, most: int) -> int:
         try:
-            count = self._queue.write(channel)
+            count = self._queue.write(channel, min(most, limits.DATA_WRITE_BYTES))
         except OSError:
             self._lose()
             return 0
+        self._cap.spend(count)
         self._watch.set(self, channel, READ | WRITE if self._queue else READ)
         return count
 
@@ -144,6 +175,7 @@ class Link:
         self._rest_ms = min(2 * self._rest_ms, bounds.RECONNECT_CEILING_MS)
 
     def _hang_up(self, *, at_once: bool = False) -> None:
+        self._cap.leave(self)
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None

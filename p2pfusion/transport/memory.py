@@ -276,6 +276,11 @@ class MemoryTransport:
         token, _ = self._sessions[peer]
         return self._post(links[plane], peer, plane, frames, token)
 
+    def waiting(self, peer: str) -> int:
+        """Messages that wait on the data plane; see ``Transport``."""
+        links = self._links.get(peer)
+        return 0 if links is None else len(links[Plane.DATA].waiting)
+
     def poll(
         self, timeout_s: float | None, descriptors: Mapping[int, int]
     ) -> tuple[list[Arrival], list[int]]:

@@ -16,6 +16,7 @@ from p2pfusion.transport import bounds
 from p2pfusion.transport.base import (
     Address,
     Arrival,
+    Caps,
     Frame,
     Keys,
     Plane,
@@ -25,13 +26,20 @@ from p2pfusion.transport.base import (
     check_peer_id,
 )
 from p2pfusion.transport.control import ControlPlane
-from p2pfusion.transport.tcp import DataPlane
+from p2pfusion.transport.tcp import NO_CAPS, DataPlane
 
 
 class NetworkTransport:
     """A ``Transport`` over TCP."""
 
-    def __init__(self, peer: str, listen: Address, keys: Keys | None) -> None:
+    def __init__(
+        self,
+        peer: str,
+        listen: Address,
+        keys: Keys | None,
+        *,
+        caps: Caps = NO_CAPS,
+    ) -> None:
         """Listens at once, for port 0 on any pair of free ports.
 
         ``keys``: who this peer is to the others; None for plain mode, without proof or
@@ -39,7 +47,7 @@ class NetworkTransport:
         cannot be listened on."""
         check_peer_id(peer)
         self.traffic = Traffic()
-        self._control, self._data = _listen(peer, listen, keys, self.traffic)
+        self._control, self._data = _listen(peer, listen, keys, self.traffic, caps)
 
     @property
     def addresses(self) -> Mapping[Plane, Address]:
@@ -103,6 +111,10 @@ class NetworkTransport:
             return self._control.send(peer, frames)
         return self._data.send(peer, frames)
 
+    def waiting(self, peer: str) -> int:
+        """Messages that wait on the data plane; see ``Transport``."""
+        return self._data.waiting(peer)
+
     def poll(
         self, timeout_s: float | None, descriptors: Mapping[int, int]
     ) -> tuple[list[Arrival], list[int]]:
@@ -123,7 +135,7 @@ class NetworkTransport:
 
 
 def _listen(
-    peer: str, listen: Address, keys: Keys | None, traffic: Traffic
+    peer: str, listen: Address, keys: Keys | None, traffic: Traffic, caps: Caps
 ) -> tuple[ControlPlane, DataPlane]:
     if listen.port == 65_535:
         raise ConfigError(
@@ -136,7 +148,7 @@ def _listen(
         control = ControlPlane(peer, listen, keys, traffic)
         try:
             above = Address(listen.host, control.address.port + 1)
-            return control, DataPlane(above, traffic)
+            return control, DataPlane(above, traffic, caps=caps)
         except (ConfigError, ConflictError):
             # A free port may be the last one, which has none above it.
             control.close()

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from p2pfusion import limits
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.transport import bounds
-from p2pfusion.transport.base import Incoming, Plane, Traffic, size_bytes
+from p2pfusion.transport.base import Incoming, Moving, Plane, Traffic, size_bytes
+from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.connection import BufferPool, Frames, Receiver, prepare
 from p2pfusion.transport.watch import READ, Budget, Watch
 
@@ -45,17 +46,24 @@ class _Accepted:
         self.receiver = Receiver(channel, reception.knows)
         self.half_open = True
         self.timed = False
-        """Whether the end of the message at hand has a deadline."""
+        """Whether the message at hand has to have grown by some instant."""
+        self.timed_from = 0
+        """How many bytes had come when that was looked at last."""
+        self.told_at = 0.0
+        """When the message at hand began, or somebody was last told that it comes."""
         self._reception = reception
 
     def ready(self, events: int, budget: Budget) -> bool:
         """Reads one message at most."""
         return self._reception.read(self, budget)
 
+    def go(self, most: int) -> None:
+        """Its turn has come, under the cap."""
+        self._reception.go_on(self, most)
+
     def overdue(self) -> None:
-        """Too slow, or silent."""
-        reason = "a silent connection" if self.half_open else "a message too slow"
-        self._reception.drop(self, reason)
+        """Perhaps too slow, or silent."""
+        self._reception.judge(self)
 
 
 class Reception:
@@ -68,21 +76,24 @@ class Reception:
         watch: Watch,
         traffic: Traffic,
         peer_of: Callable[[bytes], str | None],
+        cap: Cap,
     ) -> None:
-        """``peer_of``: the peer whose messages begin with a token."""
+        """``peer_of``: the peer whose messages begin with a token. ``cap``: what all
+        connections together may bring."""
         self.banner = b""
         """What everybody who connects is told, in the form of ``asking``."""
         self._listener = listener
         self._watch = watch
         self._traffic = traffic
         self._peer_of = peer_of
+        self._cap = cap
         self._pool = BufferPool()
         self._origins: dict[str, _Origin] = {}
         self._connections: set[_Accepted] = set()
         self._half_open: dict[_Accepted, None] = {}  # the oldest first
         self._sessions: dict[bytes, _Accepted] = {}
         self._hungry: deque[_Accepted] = deque()
-        self._messages: list[Incoming] = []
+        self._messages: list[Incoming | Moving] = []
         self._has_warned = False
         self._listen(True)
 
@@ -100,8 +111,11 @@ class Reception:
         self._pool.reclaim()
         self._feed()
 
-    def take(self) -> list[Incoming]:
+    def take(self) -> list[Incoming | Moving]:
         """What has arrived since; the frames are valid until ``begin``."""
+        for accepted in self._cap.line:
+            assert isinstance(accepted, _Accepted)
+            self._tell(accepted)
         messages, self._messages = self._messages, []
         return messages
 
@@ -188,20 +202,39 @@ class Reception:
 
     def read(self, accepted: _Accepted, budget: Budget) -> bool:
         """One message of a connection, if it is there; whether there may be another."""
+        most = self._cap.ask(accepted)
+        if not most:
+            # Not read before its turn: meanwhile TCP holds the sender back.
+            self._watch.set(accepted, accepted.channel, 0)
+            return False
+        return self._read(accepted, budget, most)
+
+    def go_on(self, accepted: _Accepted, most: int) -> None:
+        """Up to so many bytes of a connection that had to wait for its turn."""
+        self._watch.set(accepted, accepted.channel, READ)
+        self._read(accepted, Budget(most, messages_left=1), most)
+
+    def _read(self, accepted: _Accepted, budget: Budget, most: int) -> bool:
         receiver = accepted.receiver
+        came, step = receiver.come_bytes, Budget(min(most, budget.bytes_left), 1)
         try:
-            frames = receiver.receive(budget)
+            frames = receiver.receive(step)
             if receiver.hungry and not self._hungry:
                 receiver.buffer = self._pool.take()
-                frames = receiver.receive(budget)
+                frames = receiver.receive(step)
         except RemoteProtocolError as error:
             self.drop(accepted, str(error))
             return False
+        came = receiver.come_bytes - came
+        self._cap.spend(came)
+        budget.bytes_left -= came
         if accepted.half_open and receiver.token is not None:
             self._know(accepted, receiver.token)
         if frames is not None:
             self._hand_over(accepted, frames)
             budget.messages_left -= 1
+        elif came and accepted.timed:
+            self._tell(accepted)
         if receiver.ended:
             self._close(accepted)
         elif receiver.hungry:
@@ -209,6 +242,30 @@ class Reception:
         else:
             self._time(accepted)
         return frames is not None
+
+    def _tell(self, accepted: _Accepted) -> None:
+        """Bytes come, or lie here unread: now and then somebody should know."""
+        now, token = self._watch.clock(), accepted.receiver.token
+        if token is None or now - accepted.told_at < bounds.DATA_SIGN_MS / 1_000:
+            return
+        accepted.told_at = now
+        peer = self._peer_of(token)
+        if peer is not None:
+            self._messages.append(Moving(peer))
+
+    def judge(self, accepted: _Accepted) -> None:
+        """A connection had its time. It may go on if enough has come in it, or if what
+        has come is only not read yet."""
+        receiver = accepted.receiver
+        if accepted.half_open:
+            self.drop(accepted, "a silent connection")
+            return
+        grown = receiver.come_bytes - accepted.timed_from
+        if grown < limits.DATA_FRAME_GROWTH_BYTES and not receiver.is_behind:
+            self.drop(accepted, "a message too slow")
+            return
+        accepted.timed_from = receiver.come_bytes
+        self._watch.remind(accepted, limits.DATA_FRAME_TIMEOUT_S)
 
     def drop(self, accepted: _Accepted, reason: str) -> None:
         """Ends a connection that must not go on, and counts it."""
@@ -234,11 +291,12 @@ class Reception:
         self._messages.append(Incoming(peer, Plane.DATA, frames))
 
     def _time(self, accepted: _Accepted) -> None:
-        """A message that has begun must end in time."""
+        """A message that has begun must grow in time."""
         begun = accepted.receiver.begun
         if accepted.half_open or begun == accepted.timed:
             return
-        accepted.timed = begun
+        accepted.timed, accepted.timed_from = begun, accepted.receiver.come_bytes
+        accepted.told_at = self._watch.clock()
         delay_s = limits.DATA_FRAME_TIMEOUT_S if begun else None
         self._watch.remind(accepted, delay_s)
 
@@ -277,6 +335,7 @@ class Reception:
             del self._origins[accepted.origin]
         self._half_open.pop(accepted, None)
         self._connections.remove(accepted)
+        self._cap.leave(accepted)
         self._watch.set(accepted, accepted.channel, 0)
         self._watch.remind(accepted, None)
         accepted.channel.close()

@@ -7,7 +7,8 @@ Against libzmq, on which the control plane rests, this bounds what an unfinished
 and a stranger may cost, and receives into buffers that are reused.
 
 ``DataPlane`` puts the parts together: ``reception`` listens, a ``link`` for each peer
-sends, ``asking`` reads banners, and ``watch`` lets each of them work in turn.
+sends, ``asking`` reads banners, ``cap`` says how much may move, and ``watch`` lets each
+of them work in turn.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from p2pfusion.transport.base import (
     TOKEN_BYTES,
     Address,
     Arrival,
+    Caps,
     Frame,
     Plane,
     Traffic,
@@ -37,10 +39,13 @@ from p2pfusion.transport.base import (
     check_peer_id,
     size_bytes,
 )
+from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.dialing import Resolver, targets
 from p2pfusion.transport.link import Link
 from p2pfusion.transport.reception import Reception
 from p2pfusion.transport.watch import Budget, Watch
+
+NO_CAPS = Caps()
 
 
 class DataPlane:
@@ -51,6 +56,7 @@ class DataPlane:
         listen: Address,
         traffic: Traffic,
         *,
+        caps: Caps = NO_CAPS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Listens at once. ``ConflictError`` if the port is taken, ``ConfigError`` if
@@ -68,11 +74,13 @@ class DataPlane:
             listener.close()
             raise _no_sockets(error) from error
         self._asks = Asks(self._watch, self._resolver)
+        self._up = Cap(self._watch, caps.up)
         self._reception = Reception(
             listener,
             watch=self._watch,
             traffic=traffic,
             peer_of=self._senders.get,
+            cap=Cap(self._watch, caps.down),
         )
 
     @property
@@ -108,6 +116,7 @@ class DataPlane:
             watch=self._watch,
             resolver=self._resolver,
             traffic=self._traffic,
+            cap=self._up,
         )
 
     def disconnect(self, peer: str) -> None:
@@ -155,6 +164,11 @@ class DataPlane:
         self._traffic.count_sent(Plane.DATA, peer, size_bytes(frames))
         return True
 
+    def waiting(self, peer: str) -> int:
+        """How many messages to ``peer`` have not left, or not whole."""
+        link = self._links.get(peer)
+        return 0 if link is None else link.waiting
+
     def ask(self, address: Address) -> None:
         """Fetches the banner of whoever has this *control* address: ``take`` hands over
         a ``Banner`` or a ``KnockFailed``."""
@@ -176,7 +190,9 @@ class DataPlane:
             left_s = end - time.monotonic()
             if left_s <= 0:
                 break
-            self._watch.turn(_budget(), left_s)
+            due = self._watch.deadline()
+            due_s = left_s if due is None else max(0.0, due - self._watch.clock())
+            self._watch.turn(_budget(), min(left_s, due_s))
         for link in self._links.values():
             link.close(deliver=True)
         self._links.clear()

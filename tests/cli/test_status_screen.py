@@ -45,6 +45,15 @@ def test_status_of_a_member() -> None:
     assert status_screen(JOINED, rows(PEERS, "peers"), 120) == STATUS
 
 
+def test_status_shows_the_caps_that_there_are() -> None:
+    counts = {**JOINED["traffic"], "up_limit_bytes_per_s": 2e6}  # type: ignore[dict-item]
+    screen = status_screen({**JOINED, "traffic": counts}, [], 120)
+    assert "\n        sends at most 2.0 MB/s\n" in screen
+    both = {**counts, "down_limit_bytes_per_s": 50_000.0}
+    screen = status_screen({**JOINED, "traffic": both}, [], 120)
+    assert "\n        sends at most 2.0 MB/s, receives at most 50 kB/s\n" in screen
+
+
 def test_status_of_a_peer_without_a_swarm() -> None:
     assert status_screen(ALONE, [], 120) == STATUS_ALONE
 

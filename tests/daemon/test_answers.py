@@ -20,7 +20,7 @@ FIELDS = {
     "round": {"number", "phase", "started_s_ago", "deadline_in_s", "waiting_for"},
     "traffic": {
         "sent_bytes", "received_bytes", "round_sent_bytes", "round_received_bytes",
-        "full_model_bytes",
+        "full_model_bytes", "up_limit_bytes_per_s", "down_limit_bytes_per_s",
     },
     "store": {
         "version_min", "version_max", "ever_trained_fraction", "replication_min",

@@ -69,6 +69,12 @@ def test_a_full_profile_is_read_exactly() -> None:
     assert profile.source == "x.toml"
 
 
+def test_caps_are_bytes_per_second_however_they_are_written() -> None:
+    text = "[peer]\nup_limit = '2 MB/s'\ndown_limit = 50_000"
+    peer = parse_profile(text, "x").peer
+    assert (peer.up_limit, peer.down_limit) == (2 * 2**20, 50_000.0)
+
+
 def test_an_empty_profile_is_all_defaults() -> None:
     assert parse_profile("", "x") == Profile(source="x")
 
@@ -102,6 +108,8 @@ MISTAKES = [
     ("[peer]\ncpu_threads = 'two'", "key 'cpu_threads' in [peer] is 'two'"),
     ("[peer]\ncpu_threads = true", "key 'cpu_threads' in [peer] is True"),
     ("[peer]\ncpu_threads = 0", "key 'cpu_threads' in [peer] is 0"),
+    ("[peer]\nup_limit = 'fast'", "key 'up_limit' in [peer] is 'fast'"),
+    ("[peer]\ndown_limit = 12", "key 'down_limit' in [peer] is 12"),
     ("[peer]\nname = 3", "key 'name' in [peer] is 3"),
     ("[peer]\nname = ''", "key 'name' in [peer] is ''"),
     ("[peer]\nlisten = '7788'", "key 'listen' in [peer] is '7788'"),

@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from p2pfusion.protocol import access, beginning, lacking, results
+from p2pfusion.protocol import access, beginning, flow, lacking, results
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
@@ -21,7 +21,7 @@ from tests.protocol.swarm import described, small_manifest, started
 def declared() -> set[type]:
     return {
         kind
-        for part in (e, access, beginning, lacking, results)
+        for part in (e, access, beginning, flow, lacking, results)
         for _, kind in inspect.getmembers(part, inspect.isclass)
         if kind.__module__ == part.__name__ and dataclasses.is_dataclass(kind)
     }
@@ -41,6 +41,7 @@ EVENTS: list[e.Event] = [
     e.Received("p1", Goodbye()),
     e.Misbehaved("p1", "noise"),
     e.Tick(),
+    flow.Arriving("p1"),
     e.Expect(small_manifest()),
     access.JoinBy(Way("127.0.0.1", 9)),
     access.JoinBy(Way("127.0.0.1", 9, "p1", bytes(32), "", "one", bytes(16))),

@@ -228,7 +228,7 @@ def test_only_the_source_of_a_stream_can_send_it() -> None:
 
 def test_a_parked_request_behind_the_end_does_no_harm_when_its_time_comes() -> None:
     swarm = running(2)
-    tell(swarm, "p0", "p1", request(swarm, offset=FAR, limit=FAR))
+    tell(swarm, "p0", "p1", request(swarm, offset=FAR, limit=FAR + 1))
     start = len(swarm.log)
     swarm.run_until_done()
     assert any("Refusal(pull=9999" in line for line in swarm.log[start:])

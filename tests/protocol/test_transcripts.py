@@ -73,9 +73,10 @@ def said(message: m.Message) -> str:
             rows = [f"{x.position} of {x.l1:g}" for x in listed.entries]
             text = f"{'; '.join(rows) or 'nothing'}; moved {listed.distances}"
             return f"ClosingList by {by} of round {listed.round_index}: {text}"
-        case m.Request(_, hop, number, _, instead_of, offset, _):
+        case m.Request(_, hop, number, _, instead_of, offset, limit):
             instead = f" instead of {instead_of}" if instead_of else ""
-            return f"{name} {hop} of round {number}{instead} from byte {offset}"
+            what = "no further than" if limit == offset else "from"
+            return f"{name} {hop} of round {number}{instead} {what} byte {offset}"
         case m.Refusal(_, reason):
             return f"{name}: {reason}"
         case m.StreamStart(_, total, samples, _, _):

@@ -138,6 +138,70 @@ def test_a_stream_goes_on_at_its_offset() -> None:
     ]
 
 
+def begun(total: int) -> tuple[Pulls, Pull]:
+    """A stream whose head has just come, at instant 0."""
+    pulls, pull = opened(total)
+    pulls.started(pull, StreamStart(1, total, 1, b""), 1.0, 0.0)
+    return pulls, pull
+
+
+def piece(offset: int, size: int = CHUNK_BYTES) -> Chunk:
+    return Chunk(1, offset, memoryview(bytes(size)))
+
+
+@pytest.mark.parametrize("has_head", [False, True])
+def test_while_anything_comes_from_its_sender_nothing_is_asked_again(
+    has_head: bool,
+) -> None:
+    pulls, _ = (begun if has_head else opened)(3 * CHUNK_BYTES)
+    now = 0.0
+    while now < 100.0:
+        now += STALLED_RETRY_S / 2
+        pulls.sign("b", now)
+        pulls.sign("c", now + STALLED_RETRY_S)  # says nothing about b
+        assert pulls.retry(now) == []
+    assert pulls.deadline() == now + STALLED_RETRY_S or not has_head
+    assert pulls.retry(now + STALLED_RETRY_S - 0.01) == []
+    assert len(pulls.retry(now + STALLED_RETRY_S)) == 1
+
+
+def test_what_is_lost_is_asked_again_though_bytes_come() -> None:
+    pulls, pull = begun(9 * CHUNK_BYTES)
+    pulls.arrived(pull, piece(CHUNK_BYTES), 1.0)
+    pulls.sign("b", STALLED_RETRY_S)
+    assert pulls.retry(STALLED_RETRY_S) == [pull.request()]
+
+
+def test_of_an_old_copy_no_gap_counts_and_of_the_new_one_each_does() -> None:
+    pulls, pull = begun(9 * CHUNK_BYTES)
+    pulls.arrived(pull, piece(CHUNK_BYTES), 1.0)
+    assert len(pulls.retry(2.0)) == 1
+    now = 2.0
+    for number in range(2, 6):  # the rest of the old copy, slowly
+        now += STALLED_RETRY_S
+        pulls.sign("b", now)
+        pulls.arrived(pull, piece(number * CHUNK_BYTES), now)
+        assert pulls.retry(now) == []
+    pulls.sign("b", now)
+    # The new copy's head and first piece are lost, too: offsets go back.
+    pulls.arrived(pull, piece(CHUNK_BYTES), now)
+    now += STALLED_RETRY_S
+    pulls.sign("b", now)
+    assert len(pulls.retry(now)) == 1
+
+
+def test_a_withdrawn_stream_is_served_no_more() -> None:
+    pulls, pull = begun(20 * CHUNK_BYTES)
+    pulls.arrived(pull, piece(0), 1.0)
+    (sent,) = pulls.withdraw(pull)
+    assert isinstance(sent, e.Send) and isinstance(sent.message, Request)
+    assert sent.message.limit == sent.message.offset == CHUNK_BYTES
+    serves = Serves()
+    serves.begin(asked(serves, limit=WINDOW_BYTES), 20 * CHUNK_BYTES, 1)
+    assert serves.withdrawn("a", sent.message) == [e.StopServing("a", 1)]
+    assert not list(serves) and serves.withdrawn("a", sent.message) == []
+
+
 def test_a_request_that_waits_is_repeated() -> None:
     pulls, pull = opened(10)
     assert pulls.deadline() == WAITING_RETRY_S

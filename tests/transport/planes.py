@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from p2pfusion.transport.base import Address, Arrival, Incoming, Traffic
+from p2pfusion.transport.base import Address, Arrival, Caps, Incoming, Traffic
 from p2pfusion.transport.connection import PREFIX
-from p2pfusion.transport.tcp import DataPlane
+from p2pfusion.transport.tcp import NO_CAPS, DataPlane
 
 PATIENCE_S = 20.0
 ANY_PORT = Address("127.0.0.1", 0)
@@ -39,9 +39,9 @@ class Bench:
         self.sockets: list[socket.socket] = []
         self.arrived: dict[DataPlane, list[Arrival]] = {}
 
-    def plane(self, listen: Address = ANY_PORT) -> DataPlane:
+    def plane(self, listen: Address = ANY_PORT, *, caps: Caps = NO_CAPS) -> DataPlane:
         traffic = Traffic()
-        plane = DataPlane(listen, traffic, clock=self.clock)
+        plane = DataPlane(listen, traffic, caps=caps, clock=self.clock)
         self.planes.append(plane)
         self.traffic[plane] = traffic
         self.arrived[plane] = []

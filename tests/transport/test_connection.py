@@ -244,17 +244,17 @@ def test_queue_is_bounded_in_messages_and_in_bytes() -> None:
     assert not queue.is_full and len(queue) == 0 and not queue.cut()
 
 
-def test_one_write_takes_what_is_worth_a_call_and_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_write_takes_no_more_than_it_may() -> None:
     queue = SendQueue()
     for _ in range(6):
         queue.add(TOKEN, [b"head"])
     size = len(message(TOKEN, b"head"))
-    with channels() as (_, far):
-        for bound, messages in ((1, 1), (2 * size, 2), (2 * size + 1, 3)):
-            monkeypatch.setattr(limits, "DATA_WRITE_BYTES", bound)
-            assert queue.write(far) == messages * size
+    with channels() as (near, far):
+        for most in (1, 2 * size, 2 * size + 1):
+            assert queue.write(far, most) == most
+        assert queue.write(far) == 2 * size - 2
+        whole = near.recv(10 * size)
+    assert whole == 6 * message(TOKEN, b"head") and not queue
 
 
 def test_frames_leave_from_the_callers_memory() -> None:

@@ -105,7 +105,28 @@ def test_silence_and_drops_of_a_prefix_end_with_the_handshake(bench: Bench) -> N
     bench.until(lambda: count(bench, plane) == 2)
 
 
-def test_message_must_end_in_time_and_leaves_its_buffer(
+def test_message_that_grows_may_take_as_long_as_it_likes(bench: Bench) -> None:
+    plane = listening(bench, "slow")
+    slow = bench.visitor(plane)
+    step = limits.DATA_FRAME_GROWTH_BYTES
+    whole = message(token("slow"), b"head", bytes(20 * step))
+    for begin in range(0, len(whole), step):
+        slow.send(whole[begin : begin + step])
+        bench.settle()
+        bench.clock.advance(0.9 * limits.DATA_FRAME_TIMEOUT_S)
+        bench.settle()
+    assert bench.words(plane) == [b"head"] and not bench.dropped(plane)
+    slow.send(whole[:step])
+    bench.settle()
+    for _ in range(3):  # from now on it grows by too little
+        bench.clock.advance(0.9 * limits.DATA_FRAME_TIMEOUT_S)
+        slow.send(whole[: step // 4])
+        bench.settle()
+    bench.until(lambda: bench.hung_up(slow))
+    assert bench.dropped(plane) == {"a message too slow": 1}
+
+
+def test_message_must_grow_in_time_and_leaves_its_buffer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "DATA_BUFFERS", 1)

@@ -1,0 +1,96 @@
+"""What waits to leave on the data plane: pieces of streams, until their line has room.
+
+A piece is read and sealed only when it can leave soon. So a slow peer costs no memory,
+and who asks for a stream again, from some place on, gets no second copy of what has not
+left yet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from p2pfusion.limits import MAX_HELD_PIECES
+
+ROOM_MESSAGES = 2
+"""So many wait at the transport: one that leaves and the one after it."""
+
+HEAD = -1
+"""In place of an offset, of a stream's head."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a stream that a peer has asked for under a number."""
+
+    peer: str
+    pull: int
+    offset: int
+    send: Callable[[], bool]
+    """Gives it to the transport; False: it is lost, as on the wire."""
+
+    @property
+    def label(self) -> tuple[int, int]:
+        """What it is among those for one peer."""
+        return self.pull, self.offset
+
+
+@dataclass
+class _Line:
+    """To one peer."""
+
+    held: deque[Piece] = field(default_factory=deque)
+    given: deque[tuple[int, int]] = field(
+        default_factory=lambda: deque(maxlen=ROOM_MESSAGES)
+    )
+    """Labels of what the transport was given last."""
+
+
+class Outbox:
+    """Pieces for all peers, each in the order in which the protocol wants it sent."""
+
+    def __init__(self, waiting: Callable[[str], int]) -> None:
+        """``waiting``: how many messages to a peer wait at the transport."""
+        self._waiting = waiting
+        self._lines: dict[str, _Line] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all has been given to the transport."""
+        return not any(line.held for line in self._lines.values())
+
+    def add(self, piece: Piece) -> None:
+        """Sends it, now or later. A stream's head begins it anew: what is held of it is
+        held no more. What waits at the transport already is not sent twice."""
+        line = self._lines.setdefault(piece.peer, _Line())
+        if piece.offset == HEAD:
+            self._forget(line, piece.pull)
+        waiting = min(self._waiting(piece.peer), len(line.given))
+        if piece.label in list(line.given)[len(line.given) - waiting :]:
+            return
+        if len(line.held) < MAX_HELD_PIECES:
+            line.held.append(piece)
+        self._flush(piece.peer, line)
+
+    def drop(self, peer: str, pull: int) -> None:
+        """Nobody wants this stream any more."""
+        line = self._lines.get(peer)
+        if line is not None:
+            self._forget(line, pull)
+
+    def flush(self) -> None:
+        """Lets go what has room by now."""
+        for peer, line in list(self._lines.items()):
+            self._flush(peer, line)
+            if not line.held and not self._waiting(peer):
+                del self._lines[peer]
+
+    def _forget(self, line: _Line, pull: int) -> None:
+        line.held = deque(piece for piece in line.held if piece.pull != pull)
+
+    def _flush(self, peer: str, line: _Line) -> None:
+        while line.held and self._waiting(peer) < ROOM_MESSAGES:
+            piece = line.held.popleft()
+            if piece.send():
+                line.given.append(piece.label)

@@ -1,0 +1,54 @@
+"""How streams flow: what a peer is told of bytes that come, and which it lets go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfusion.protocol.messages import NEVER
+from p2pfusion.protocol.stream import StreamKey
+
+# --- Events --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """Bytes come from this peer on the data plane, of a message that is not whole.
+
+    Nobody has checked yet that they are its own: no sign of life, only of a line that
+    moves.
+    """
+
+    peer: str
+
+
+# --- Effects -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SendStart:
+    """Send the head of a stream that this peer serves."""
+
+    peer: str
+    pull: int
+    stream: StreamKey
+    samples: int
+    base_round: int = NEVER
+
+
+@dataclass(frozen=True)
+class SendChunk:
+    """Send bytes ``offset`` to ``offset + size`` of a stream that this peer serves."""
+
+    peer: str
+    pull: int
+    stream: StreamKey
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class StopServing:
+    """Free what was held ready for this stream."""
+
+    peer: str
+    pull: int

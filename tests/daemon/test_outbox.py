@@ -1,0 +1,168 @@
+"""What waits to leave: against a slow second version, and what is never sent twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfusion.daemon.outbox import HEAD, ROOM_MESSAGES, Outbox, Piece
+from p2pfusion.limits import MAX_HELD_PIECES
+
+
+class Lines:
+    """A transport whose messages leave when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, list[tuple[int, int]]] = {}
+        self.left: list[tuple[str, int, int]] = []
+        self.broken: set[str] = set()
+        self.outbox = Outbox(lambda peer: len(self.waiting.get(peer, [])))
+
+    def add(self, pull: int, offset: int, peer: str = "b") -> None:
+        self.outbox.add(Piece(peer, pull, offset, self._sender(peer, pull, offset)))
+
+    def _sender(self, peer: str, pull: int, offset: int) -> Callable[[], bool]:
+        def send() -> bool:
+            if peer in self.broken:
+                return False
+            self.waiting.setdefault(peer, []).append((pull, offset))
+            return True
+
+        return send
+
+    def leave(self, peer: str = "b") -> None:
+        """One message leaves."""
+        if self.waiting.get(peer):
+            self.left.append((peer, *self.waiting[peer].pop(0)))
+        self.outbox.flush()
+
+    def drain(self) -> list[tuple[str, int, int]]:
+        """All that can leave leaves."""
+        while any(self.waiting.values()):
+            for peer in list(self.waiting):
+                self.leave(peer)
+        return self.left
+
+
+def test_pieces_leave_in_order_and_few_wait_at_the_transport() -> None:
+    lines = Lines()
+    for offset in (HEAD, *range(20)):
+        lines.add(1, offset)
+        assert len(lines.waiting["b"]) <= ROOM_MESSAGES
+    assert not lines.outbox.is_empty
+    assert lines.drain() == [("b", 1, offset) for offset in (HEAD, *range(20))]
+    assert lines.outbox.is_empty
+
+
+def test_a_slow_peer_holds_up_no_other() -> None:
+    lines = Lines()
+    for offset in range(5):
+        lines.add(1, offset, "slow")
+    lines.add(2, 0, "quick")
+    lines.leave("quick")
+    assert lines.left == [("quick", 2, 0)]
+
+
+def test_what_has_not_left_is_not_sent_twice() -> None:
+    lines = Lines()
+    for offset in (HEAD, *range(6)):
+        lines.add(1, offset)
+    lines.leave()  # the head; 0 and 1 wait at the transport, the rest here
+    for _ in range(3):
+        for offset in (HEAD, *range(6)):
+            lines.add(1, offset)
+    left = lines.drain()
+    assert [offset for _, _, offset in left if offset != HEAD] == list(range(6))
+
+
+def test_what_has_left_is_sent_again_when_asked_for() -> None:
+    lines = Lines()
+    for _ in range(2):
+        for offset in (HEAD, 0, 1):
+            lines.add(1, offset)
+        lines.drain()
+    assert lines.left == 2 * [("b", 1, HEAD), ("b", 1, 0), ("b", 1, 1)]
+
+
+def test_of_a_stream_that_nobody_wants_nothing_more_is_held() -> None:
+    lines = Lines()
+    for offset in range(5):
+        lines.add(1, offset)
+        lines.add(2, offset)
+    lines.outbox.drop("b", 1)
+    lines.outbox.drop("c", 1)
+    assert [pull for _, pull, _ in lines.drain()] == [1, *5 * [2]]
+
+
+def test_what_finds_no_way_is_lost_and_holds_up_nothing() -> None:
+    lines = Lines()
+    lines.broken.add("b")
+    lines.add(1, 0)
+    assert lines.outbox.is_empty
+    lines.broken.clear()
+    lines.add(1, 0)
+    assert lines.drain() == [("b", 1, 0)]
+
+
+def test_a_peer_that_claims_endless_credit_costs_a_bounded_number_of_pieces() -> None:
+    lines = Lines()
+    for offset in range(2 * MAX_HELD_PIECES):
+        lines.add(1, offset)
+    assert len(lines.drain()) == MAX_HELD_PIECES + ROOM_MESSAGES
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.sampled_from("bc"), st.integers(1, 3)),
+        st.tuples(st.just("leave"), st.sampled_from("bc"), st.just(0)),
+        st.tuples(st.just("drop"), st.sampled_from("bc"), st.integers(1, 3)),
+    ),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_streams_leave_as_a_slow_version_lets_them(
+    script: list[tuple[str, str, int]],
+) -> None:
+    """The slow one keeps plain lists, and looks through all of them each time."""
+    lines = Lines()
+    held: dict[str, list[tuple[int, int]]] = {"b": [], "c": []}
+    given: dict[str, list[tuple[int, int]]] = {"b": [], "c": []}
+    left: list[tuple[str, int, int]] = []
+
+    def move(peer: str) -> None:
+        while held[peer] and len(given[peer]) < ROOM_MESSAGES:
+            given[peer].append(held[peer].pop(0))
+
+    for what, peer, pull in script:
+        if what == "ask":
+            for offset in (HEAD, 0, 1, 2):
+                lines.add(pull, offset, peer)
+                if offset == HEAD:
+                    held[peer] = [each for each in held[peer] if each[0] != pull]
+                if (pull, offset) not in given[peer]:
+                    held[peer].append((pull, offset))
+                move(peer)
+        elif what == "drop":
+            lines.outbox.drop(peer, pull)
+            held[peer] = [each for each in held[peer] if each[0] != pull]
+        else:
+            lines.leave(peer)
+            if given[peer]:
+                left.append((peer, *given[peer].pop(0)))
+            move(peer)
+        assert lines.left == left
+        assert lines.outbox.is_empty == (not any(held.values()))
+
+
+@pytest.mark.parametrize("count", [1, ROOM_MESSAGES])
+def test_a_line_that_is_idle_is_forgotten(count: int) -> None:
+    lines = Lines()
+    for offset in range(count):
+        lines.add(1, offset)
+    lines.drain()
+    assert lines.outbox._lines == {}
