@@ -3,6 +3,7 @@ apart for a while: namespaces of the kernel, lines with delay, loss and a limit.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfusion.split.plan import Hop
 from p2pfusion.store import read_checkpoint
 from tests.end_to_end.absences import contributors, missing, number_of
 from tests.end_to_end.hosts import start_all
 from tests.end_to_end.inspection import number_of_round
 from tests.end_to_end.namespaces import Line, Network, network, why_not
-from tests.end_to_end.swarm import QUICK, Daemon, Swarm, swarms
+from tests.end_to_end.swarm import QUICK, Daemon, Swarm, planned, swarms
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.soak]
 
@@ -23,6 +25,7 @@ BAD = Line(delay_s=0.08, loss=0.02, bits_per_s=20e6)
 """A home far away: 160 ms there and back, and a packet in fifty is lost."""
 
 PATIENCE_S = 300.0
+FLOAT_BYTES = 4
 
 
 @pytest.fixture
@@ -68,6 +71,49 @@ def test_a_bad_line_makes_a_swarm_slower_and_nothing_else(
     assert isinstance(peers, list)
     assert max(row["rtt_s"] or 0.0 for row in peers) > 2 * BAD.delay_s
     assert_one_model(daemons, tmp_path)
+
+
+SLOW = Line(delay_s=0.02, loss=0.0, bits_per_s=4e5)
+"""50 kB/s: a chunk takes twenty seconds."""
+
+
+def planned_bytes(daemons: list[Daemon]) -> int:
+    """What all send each other in all rounds, by the plans."""
+    hops = (Hop.CONTRIBUTION, Hop.FUSED, Hop.HOME)
+    names = [daemon.peer for daemon in daemons]
+    elements = (
+        plan.elements(hop.value, source, target, "")
+        for plan, _ in planned(daemons[0])
+        for hop in hops
+        for source, target in itertools.permutations(names, 2)
+    )
+    return FLOAT_BYTES * sum(elements)
+
+
+def test_a_slow_line_carries_what_was_planned_and_little_else(
+    net: Network, swarm: Swarm, tmp_path: Path
+) -> None:
+    settings = {
+        **QUICK,
+        "model_arguments": {"hidden": [1_000, 1_000]},
+        "rounds": 2,
+        "deadline_min_s": 120.0,
+        "deadline_max_s": 2_000.0,
+    }
+    hosts = [net.host(line=SLOW) for _ in range(3)]
+    daemons = start_all(swarm, hosts, settings)
+    sent = 0
+    for daemon in daemons:
+        daemon.wait("done", PATIENCE_S)
+        for row in daemon.rounds():
+            assert not missing(row) and row["stale_ranges"] == 0, row
+        counted = daemon.ask("status")["traffic"]
+        assert isinstance(counted, dict)
+        sent += int(counted["sent_bytes"])
+    planned_sum = planned_bytes(daemons)
+    assert planned_sum > 8e6
+    # Probes and news, which are counted with it, are the rest.
+    assert planned_sum < sent < 1.05 * planned_sum
 
 
 # --- A network that falls apart ------------------------------------------------------
