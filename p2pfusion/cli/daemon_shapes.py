@@ -77,6 +77,8 @@ TRAFFIC = record(
         "round_received_bytes": COUNT,
         "full_model_bytes": maybe(COUNT),
         "sub_model_bytes": maybe(COUNT),
+        "up_limit_bytes_per_s": maybe(REAL),
+        "down_limit_bytes_per_s": maybe(REAL),
     }
 )
 STORE = record(

@@ -144,6 +144,7 @@ SPLIT = record(
         "holders_mean": REAL,
         "ever_trained_fraction": PART,
         "ever_trained_fraction_at_end": PART,
+        "held": rows(TEXT),
         "warnings": rows(TEXT),
     },
     optional={"plot": TEXT},

@@ -57,14 +57,12 @@ def test_the_model_of_which_most_blocks_are_trained(
     found = choose(home, capsys, "--split-fraction", "1/3")
     assert found["chosen"] == shallow
     assert "as many blocks of 2 models" in found["warnings"][0]  # type: ignore[index]
-    # Frozen blocks cost a third of their FLOPs, and all of 2 blocks is a third of 6.
-    found = choose(home, capsys, "--split-fraction", "0.4", "--limit", "flops")
-    assert found["chosen"] == shallow
-    options = ["--split-fraction", "1/6,1", "--home", str(home.root)]
-    assert main(["pool", "choose", *options]) == 0
+    # Frozen blocks cost a third of their FLOPs, so 0.4 of 6 blocks is none of them.
+    options = ["--split-fraction", "0.4,1", "--limit", "flops"]
+    assert main(["pool", "choose", *options, "--home", str(home.root)]) == 0
     screen = capsys.readouterr().out
-    assert f'pretrained = "{deep}"' in screen and "1 to 6" in screen
-    assert 'split_fraction = "1/6", "1"' in screen
+    assert f'pretrained = "{deep}"' in screen and "0 to 6" in screen
+    assert 'split_fraction = "2/5", "1"' in screen
 
 
 def test_what_cannot_be_finetuned_is_skipped_with_the_reason(

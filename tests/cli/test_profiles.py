@@ -89,7 +89,7 @@ def test_a_profile_that_is_not_in_order_is_named_with_the_others(
 def layered(model: str, arguments: object, data: object) -> Description:
     """A model of 11 million parameters, as a trainer would describe it."""
     assert model == "mlp"
-    return Description(resnet18(), {}, is_deep=False)
+    return Description(resnet18(), {}, is_deep=False, held=())
 
 
 def needs(

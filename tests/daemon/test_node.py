@@ -147,10 +147,8 @@ def assert_an_impossible_address_is_only_out_of_reach(
         bad = replace(record, name=f"bad-{number}", peer=peer, **change)  # type: ignore[arg-type]
         for _ in range(2):  # said once
             node.links.dial(bad)
-    assert [m.split(":")[0] for m in caplog.messages] == [
-        "cannot reach 'bad-0'",
-        "cannot reach 'bad-1'",
-    ]
+    said = [m.split(":")[0] for m in caplog.messages if "cannot reach" in m]
+    assert said == ["cannot reach 'bad-0'", "cannot reach 'bad-1'"]
 
 
 @pytest.mark.parametrize(

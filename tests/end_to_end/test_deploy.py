@@ -36,6 +36,7 @@ def mark(tmp_path: Path) -> Iterator[str]:
         yield found
 
 
+@pytest.mark.soak
 def test_the_commands_of_the_compose_file_make_a_swarm_of_four(
     mark: str, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_the_commands_of_the_compose_file_make_a_swarm_of_four(
     assert status["roster"]["members"] == 4  # type: ignore[index]
 
 
+@pytest.mark.soak
 def test_two_tasks_of_a_job_train_and_leave_the_model(
     mark: str, tmp_path: Path
 ) -> None:

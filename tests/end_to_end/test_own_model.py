@@ -82,6 +82,7 @@ def test_a_module_of_ones_own_trains_in_a_swarm_of_three(
     assert isinstance(told.data["accuracy"], float)
 
 
+@pytest.mark.soak
 def test_who_has_not_named_it_or_has_another_one_does_not_train(
     swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
