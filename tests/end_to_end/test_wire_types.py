@@ -31,10 +31,13 @@ ROUNDS = 3
 LEAST_STEP = 2.0**-11
 """Of float16 between 1/2 and 1, where the largest of these models' values are."""
 
-STEPS_APART = {"bfloat16": 32, "int8": 32, "top-k": 128}
-"""Sums of another order may round to the other side, or another value be the largest,
-and training goes on from there: so far from the runner's is far less than what three
-rounds change."""
+STEPS_APART = {"bfloat16": 32, "int8": 32}
+"""Sums of another order may round to the other side, and training goes on from there:
+so far from the runner's is far less than what three rounds change."""
+
+MEAN_STEPS_APART = 48
+"""The same of ``top-k``, on average: which values are the largest of their block depends
+on the streams, and these on the ids that are drawn for daemons."""
 
 
 def assert_bytes_as_planned(daemons: list[Daemon], wire_dtype: str) -> None:
@@ -106,8 +109,11 @@ def test_all_end_with_the_same_model_for_the_bytes_that_were_planned(
     expected = runners_model(wire_dtype, tmp_path / "runner")
     for name, values in first.items():
         np.testing.assert_array_equal(values, other[name])
-        apart = np.abs(values - expected[name]).max()
-        assert apart <= STEPS_APART[wire_dtype] * LEAST_STEP, name
+        apart = np.abs(values - expected[name])
+        if wire_dtype == "top-k":
+            assert apart.mean() <= MEAN_STEPS_APART * LEAST_STEP, name
+        else:
+            assert apart.max() <= STEPS_APART[wire_dtype] * LEAST_STEP, name
 
 
 @pytest.mark.soak
