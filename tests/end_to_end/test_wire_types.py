@@ -36,8 +36,8 @@ STEPS_APART = {"bfloat16": 32, "int8": 32}
 so far from the runner's is far less than what three rounds change."""
 
 MEAN_STEPS_APART = 48
-"""The same of ``top-k``, on average: which values are the largest of their block depends
-on the streams, and these on the ids that are drawn for daemons."""
+"""The same of ``top-k``, on average: which values are the largest of their block
+depends on the streams, and these on the ids that are drawn for daemons."""
 
 
 def assert_bytes_as_planned(daemons: list[Daemon], wire_dtype: str) -> None:
