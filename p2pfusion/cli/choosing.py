@@ -97,10 +97,10 @@ def _look(directory: Path) -> Iterator[Candidate | Skipped]:
 
 
 def _candidate(name: str, path: Path) -> Candidate | Skipped:
+    from p2pfusion.cli.checkpoint import read_metadata
     from p2pfusion.cli.trainer import describe
-    from p2pfusion.store.checksum import read_header
 
-    header = read_header(path)
+    header = read_metadata(path)
     if "model" not in header:
         return Skipped(name, "it does not say which model it is")
     try:

@@ -202,6 +202,12 @@ class Holdings:
             gains = self._gains[plan.round_index] = Gains(plan, has)
         return gains
 
+    def _older(self, plan: ExchangePlan) -> Counts:
+        """The ranges of which something sealed here is older than planned."""
+        wanted = self._geometry.flat(plan.homes.version)
+        old = self._sealed.claimed < wanted
+        return np.unique(self._geometry.view(plan).ranges[old])
+
     def changeable(
         self,
         plan: ExchangePlan,
@@ -214,9 +220,7 @@ class Holdings:
         """Of fused ranges those to which changes could be added: whose old values are
         here, or which this peer has trained; none of a round that is not ``now``."""
         ids = plan.reduced_by(self._me, instead_of=instead_of or None)
-        wanted = self._geometry.flat(plan.homes.version)
-        old = self._sealed.claimed < wanted
-        lacked = np.unique(self._geometry.view(plan).ranges[old])
+        lacked = self._older(plan)
         known = ~np.isin(ids, lacked) | np.isin(ids, own)
         found = known & now if present is None else present & known & now
         return None if bool(found.all()) else found
@@ -225,9 +229,7 @@ class Holdings:
         self, plan: ExchangePlan, instead_of: str, present: Mask
     ) -> Mask | None:
         """Fused ranges and those whose newest values are here; None for all of them."""
-        wanted = self._geometry.flat(plan.homes.version)
-        old = self._sealed.claimed < wanted
-        lacked = np.unique(self._geometry.view(plan).ranges[old])
+        lacked = self._older(plan)
         ids = plan.reduced_by(self._me, instead_of=instead_of or None)
         found = present | ~np.isin(ids, lacked)
         return None if bool(found.all()) else found

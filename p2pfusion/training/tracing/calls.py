@@ -7,7 +7,7 @@ unified and held what it must.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, fx
@@ -98,17 +98,7 @@ class Spread:
 
     def broadcast(self, nodes: Sequence[fx.Node], length: int) -> list[Factors]:
         """Unifies tensors from the last dimension on; ``length`` dimensions."""
-        out: list[Factors] = [()] * length
-        for node in nodes:
-            shape = self.shape(node)
-            for back in range(1, len(shape) + 1):
-                if size(leaves(shape[-back])) == 1:
-                    continue
-                if out[-back]:
-                    unify(out[-back], shape[-back])
-                else:
-                    out[-back] = shape[-back]
-        return out
+        return aligned([self.shape(node) for node in nodes], length)
 
     def hold_all(self, nodes: Sequence[fx.Node], reason: str) -> None:
         """Nothing of these tensors can be cut."""
@@ -127,3 +117,18 @@ def new_shape(value: Tensor, reason: str = "") -> Shape:
 def place(dim: int, length: int) -> int:
     """A dimension counted from the front."""
     return dim % length if length else 0
+
+
+def aligned(shapes: Iterable[Shape], length: int) -> list[Factors]:
+    """Unifies shapes from the last dimension on, as operators broadcast them; the last
+    ``length`` dimensions of what comes of it."""
+    out: list[Factors] = [()] * length
+    for shape in shapes:
+        for back in range(1, len(shape) + 1):
+            if size(leaves(shape[-back])) == 1:
+                continue
+            if out[-back]:
+                unify(out[-back], shape[-back])
+            else:
+                out[-back] = shape[-back]
+    return out

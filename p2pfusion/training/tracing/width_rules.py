@@ -1,7 +1,7 @@
 """Rules of operators that compute: which dimensions they sum over, and which they keep.
 
 A sum over a width with weights that follow it, too, can be cut: what is outside has no
-part in it. Sums of that kind are *readings* (``readings.py``). What compares all
+part in it. Sums of that kind are *readings* (``cutting.py``). What compares all
 positions of a dimension with each other, as softmax does, holds it.
 """
 
@@ -17,6 +17,7 @@ from p2pfusion.training.tracing.calls import (
     Rule,
     Shapes,
     Spread,
+    aligned,
     new_shape,
     place,
 )
@@ -131,16 +132,7 @@ def _product(spread: Spread, call: Call, one: fx.Node, other: fx.Node) -> Shapes
 
 
 def _leading(left: Shape, right: Shape, count: int) -> list[Factors]:
-    out: list[Factors] = [()] * count
-    for shape in (left, right):
-        for back in range(1, len(shape) + 1):
-            if size(leaves(shape[-back])) == 1:
-                continue
-            if out[-back]:
-                unify(out[-back], shape[-back])
-            else:
-                out[-back] = shape[-back]
-    return [leaves(factors) for factors in out]
+    return [leaves(factors) for factors in aligned((left, right), count)]
 
 
 def added_product(spread: Spread, call: Call) -> Shapes:
