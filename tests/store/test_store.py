@@ -252,7 +252,9 @@ def test_what_a_journal_loses_is_synced_in_its_place_before(
         before = len(calls)
         stored(store, SEGMENTS, round_index)
         journal = "journal" + ("-2.redo", ".redo")[round_index % 2]
-        assert calls[before] == ("pwrite", journal), "the two take turns"
+        # The round before may still be syncing what is in its place.
+        first = next(name for call, name in calls[before:] if call == "pwrite")
+        assert first == journal, "the two take turns"
         if round_index < 3:
             continue
         # What this one had before is of the round before the last.
