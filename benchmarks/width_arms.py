@@ -145,7 +145,21 @@ ARMS = {
     "heterofl": plainly("heterofl", "heterofl"),
     "fedrolex": plainly("fedrolex", "fedrolex"),
     "federated-dropout": plainly("federated-dropout", "federated-dropout"),
+    "heterofl-momentum": plainly(
+        "heterofl, outer momentum", "heterofl", outer_momentum=OUTER
+    ),
+    "fedrolex-momentum": plainly(
+        "fedrolex, outer momentum", "fedrolex", outer_momentum=OUTER
+    ),
+    "dropout-momentum": plainly(
+        "federated-dropout, outer momentum",
+        "federated-dropout",
+        outer_momentum=OUTER,
+    ),
     "tied": msfusion("msfusion, tied windows (published idea)", **TIED),
+    "tied-momentum": msfusion(
+        "msfusion, tied windows, outer momentum", outer_momentum=OUTER, **TIED
+    ),
     "blocks-1": msfusion("msfusion, silent blocks, dwell 1", **BLOCKS, dwell=1),
     "blocks-4": msfusion("msfusion, silent blocks, dwell 4", **BLOCKS, dwell=4),
     "blocks-8": msfusion("msfusion, silent blocks, dwell 8", **BLOCKS, dwell=8),
