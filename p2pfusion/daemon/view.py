@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Data = dict[str, object]
 
 AT_ONCE = 50
-"""Rounds and windows in one answer; a hundredth of a second in a swarm of a hundred."""
+"""Rounds and windows in one answer, so that no answer takes the loop long."""
 
 EVENTS_AT_ONCE = 200
 """The newest events: an answer that leaves out older ones leaves them out for good."""

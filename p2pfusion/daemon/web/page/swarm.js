@@ -5,6 +5,7 @@ import { duration, percent, size, UNKNOWN } from "./words.js";
 
 const NAMED = 16;
 const HEIGHT = 320;
+const HEIGHT_ALONE = 120;
 const GONE = /^(left|leaves|out |put out|declared)/;
 
 /** What a state is like, as a class and a sign: colour alone says nothing. */
@@ -52,26 +53,27 @@ export function swatch(story, peer) {
 
 function picture(story, width) {
   const { peers } = story.view;
-  const places = peers.map((_, index) => place(index, peers.length, width));
+  const height = peers.length > 1 ? HEIGHT : HEIGHT_ALONE;
+  const places = peers.map((_, index) => place(index, peers.length, width, height));
   const named = peers.length <= NAMED;
   const radius = named ? 17 : 7;
   const words = peers.map((peer) => `${peer.name}: ${peer.state}`).join("; ");
-  return svg("svg", { width, height: HEIGHT, role: "img", "aria-label": words },
+  return svg("svg", { width, height, role: "img", "aria-label": words },
     ...peers.slice(1).map((peer, index) => link(peer, places[0], places[index + 1])),
     ...peers.map((peer, index) => node(story, peer, places[index], radius, named)));
 }
 
 /** This peer is in the middle, the others in an ellipse around it. */
-function place(index, count, width) {
-  const middle = { x: width / 2, y: HEIGHT / 2 };
+function place(index, count, width, height) {
+  const middle = { x: width / 2, y: height / 2 };
   if (index === 0) return middle;
   const others = count - 1;
   // Nobody straight below, where the name of this peer is.
-  const first = others % 2 ? 0 : Math.PI / others;
+  const first = others === 1 ? Math.PI / 2 : others % 2 ? 0 : Math.PI / others;
   const turn = (2 * Math.PI * (index - 1)) / others - Math.PI / 2 + first;
   return {
     x: middle.x + (width / 2 - 60) * Math.cos(turn),
-    y: middle.y + (HEIGHT / 2 - 64) * Math.sin(turn),
+    y: middle.y + (height / 2 - 64) * Math.sin(turn),
   };
 }
 

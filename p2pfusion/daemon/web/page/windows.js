@@ -9,8 +9,8 @@ import { plural } from "./words.js";
 const STRIPS = 12;
 const COLUMN = 6;
 const COLUMNS = 200;
-const CELL = 2;
-const LOWEST = 14;
+const CELL = 10;
+const HIGHEST = 64;
 
 export class Windows {
   constructor(story) {
@@ -26,9 +26,12 @@ export class Windows {
   draw() {
     const { story } = this;
     const pictures = story.pictures();
-    show(by("axis"), ...pictures.map((each, index) =>
-      html("option", { value: index }, each.name)));
-    this.picture = pictures[Number(by("axis").value) || 0];
+    const axis = by("axis");
+    const chosen = Number(axis.value) || 0;
+    show(axis, ...pictures.map((each, index) => html("option", { value: index }, each.name)));
+    axis.value = String(chosen);
+    axis.parentElement.hidden = !pictures.length;
+    this.picture = pictures[chosen] ?? pictures[0];
     if (!this.picture) {
       this.empty();
       return;
@@ -81,7 +84,7 @@ export class Windows {
 
   paint(strip, width, peers) {
     const { cells } = this.picture;
-    const height = Math.max(LOWEST, cells.length * CELL);
+    const height = Math.min(HIGHEST, cells.length * CELL);
     const scale = devicePixelRatio || 1;
     Object.assign(strip.canvas, { width: width * scale, height: height * scale });
     Object.assign(strip.canvas.style, { width: `${width}px`, height: `${height}px` });
