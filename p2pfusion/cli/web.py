@@ -11,7 +11,7 @@ from p2pfusion.errors import NotFoundError, NotRunningError
 @command("web", example="p2pfusion web")
 def web() -> None:
     """Print the link to the running daemon's page; it is good for reading only."""
-    from p2pfusion.daemon.web.access import read_access
+    from p2pfusion.daemon.web.token import read_access
 
     home = settings().chosen_home
     pid = daemon_pid(home)

@@ -10,7 +10,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from p2pfusion.daemon import answers
 from p2pfusion.daemon.address import LARGEST_PORT, parse_address
@@ -98,25 +98,28 @@ def run_daemon(
 def _serve_metrics(where: At, home: Home, servers: contextlib.ExitStack) -> str:
     from p2pfusion.daemon.metrics import MetricsServer
 
-    server = MetricsServer(*where, lambda: _told(home, "status"))
+    server = MetricsServer(*where, lambda: _told(home, "status", {}))
     servers.callback(server.close)
     return server.url
 
 
 def _serve_web(where: At, home: Home, servers: contextlib.ExitStack) -> str:
-    from p2pfusion.daemon.web.access import chosen_token, save_access
     from p2pfusion.daemon.web.server import WebServer
+    from p2pfusion.daemon.web.token import chosen_token, save_access
 
     token = chosen_token(home)
-    server = WebServer(*where, token, lambda after: _told(home, "view", **after))
+    server = WebServer(*where, token, lambda after: _told(home, "view", after))
     servers.callback(server.close)
     save_access(home, token, server.url)
     return server.url
 
 
-def _told(home: Home, command: str, **arguments: int) -> answers.Data:
-    client = LocalClient(home.root)
-    answer = client.call(command, timeout_s=SERVED_TIMEOUT_S, **arguments)
+def _told(home: Home, command: str, arguments: Mapping[str, int]) -> answers.Data:
+    answer = LocalClient(home.root).call(
+        command,
+        timeout_s=SERVED_TIMEOUT_S,
+        **arguments,  # type: ignore[arg-type]
+    )
     assert isinstance(answer, dict), "it is this daemon's own"
     return answer
 

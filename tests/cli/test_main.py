@@ -23,8 +23,8 @@ OPTIONS = {
     "--keep --insecure-loopback",
     "init": "--name",
     "id": "",
-    "start": "PROFILE --swarm --join --listen --advertise --name --metrics --web --detach "
-    "--insecure-loopback",
+    "start": "PROFILE --swarm --join --listen --advertise --name --metrics --web "
+    "--detach --insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
     "join": "ADDRESS --timeout",
@@ -188,6 +188,7 @@ def run(
         (["start", "none.toml"], 8, "none.toml: there is no such file"),
         (["start", "--join", "nowhere"], 8, "--join is 'nowhere'"),
         (["start", "--metrics", "here"], 8, "--metrics is 'here'"),
+        (["start", "--web", "here"], 8, "--web is 'here'"),
         (["join", ""], 8, "the way in is ''"),
         (["join", "p2fp1abcdefg"], 8, "neither an address nor a ticket"),
         (["join", "p2pf1abcdefg"], 5, "mistyped or cut off"),
@@ -305,6 +306,7 @@ def modules_after(arguments: list[str]) -> set[str]:
             ["stop"],
             ["events"],
             ["wait", "--for", "done"],
+            ["web"],
         ),
         *(["invite", "create"], ["invite", "ls"], ["pending", "ls"], ["trust", "ls"]),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from p2pfusion.cli.main import main
 from p2pfusion.daemon.home import Home
-from p2pfusion.daemon.web.access import save_access
+from p2pfusion.daemon.web.token import save_access
 from tests.cli.stub import answering
 
 Capture = pytest.CaptureFixture[str]

@@ -32,7 +32,9 @@ def test_the_whole_model_is_all_cells_and_a_frozen_gate_is_none(layout: Layout) 
     assert row["number"] == 3 and isinstance(masks, dict)
     whole = [(1 << axis.cell_count) - 1 for axis in layout.axes]
     assert masks["a"] == whole
-    held = [0 if axis.is_gate else m for axis, m in zip(layout.axes, whole, strict=True)]
+    held = [
+        0 if axis.is_gate else m for axis, m in zip(layout.axes, whole, strict=True)
+    ]
     assert masks["b"] == held
     assert [row["name"] for row in axes_told(layout)] == [a.name for a in layout.axes]
 

@@ -1,4 +1,4 @@
-"""The page of a running swarm: for programs, for a real browser, and for nobody else."""
+"""The page of a running swarm: for programs, a real browser, and nobody else."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ def test_the_view_is_read_with_the_token_and_not_without(swarm: Swarm) -> None:
         code, text = swarm.get("/api/view", **refused)
         assert code == 401 and "p2pfusion web" in text and swarm.token not in text
     for name, value in (("Origin", "https://evil.example"), ("Host", "evil.example")):
-        assert swarm.get("/api/view", **{"Authorization": bearer, name: value})[0] == 403
+        assert (
+            swarm.get("/api/view", **{"Authorization": bearer, name: value})[0] == 403
+        )
 
 
 def test_the_token_is_where_only_its_owner_reads(swarm: Swarm) -> None:
@@ -300,7 +302,9 @@ def test_without_the_token_it_shows_nothing_and_says_what_to_do(
     chromium.go(f"http://127.0.0.1:{swarm.port}/")
     chromium.read("sessionStorage.clear()")
     chromium.go(f"http://127.0.0.1:{swarm.port}/#token=wrong")
-    chromium.until("document.querySelector('#notice').innerText.includes('p2pfusion web')")
+    chromium.until(
+        "document.querySelector('#notice').innerText.includes('p2pfusion web')"
+    )
     assert chromium.read("document.querySelector('#main').hidden") is True
     assert "workshop" not in str(chromium.read("document.body.innerText"))
 
@@ -334,10 +338,10 @@ def test_another_page_learns_nothing(swarm: Swarm, chromium: Chromium) -> None:
             tried = f"fetch({url + path!r}, {{ headers: {json.dumps(headers)} }})"
             asked = f"{tried}.then(() => 'told', () => 'refused')"
             assert chromium.read(asked) == "refused", path
-        framed = """new Promise((done) => {
+        framed = f"""new Promise((done) => {{
             const frame = document.createElement('iframe');
             frame.onload = () => done(frame.contentDocument === null);
-            frame.src = %r; document.body.append(frame); })""" % url
+            frame.src = {url!r}; document.body.append(frame); }})"""
         assert chromium.read(framed) is True  # an error page of the browser's own
     refused = [e for e in chromium.told("Log.entryAdded") if "frame" in json.dumps(e)]
     assert refused

@@ -1,4 +1,4 @@
-"""The page's files: complete, from here alone, and nothing that makes markup of text."""
+"""The page's files: complete, from here alone, and none makes markup of text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
 
 def test_every_element_that_a_script_asks_for_is_there() -> None:
     ids = set(re.findall(r'\bid="([\w-]+)"', MARKUP))
-    asked = {name for t in SCRIPTS.values() for name in re.findall(r'\bby\("(.+?)"\)', t)}
+    asked = {
+        name for t in SCRIPTS.values() for name in re.findall(r'\bby\("(.+?)"\)', t)
+    }
     assert asked and asked <= ids
     labels = set(re.findall(r'aria-(?:labelledby|describedby)="([\w-]+)"', MARKUP))
     assert labels <= ids

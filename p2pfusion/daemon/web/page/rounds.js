@@ -6,6 +6,7 @@ import { duration, number, plural, size, UNKNOWN } from "./words.js";
 
 const HEIGHT = 220;
 const ROWS = 12;
+const LABEL_COLUMNS = 6;
 const PHASES = [
   ["train", "training"],
   ["offers", "waiting for the others\u2019 training"],
@@ -44,6 +45,7 @@ function timeline(rounds, width) {
   const words = `Durations of rounds ${rounds[0].number} to ${rounds.at(-1).number}`;
   const top = highest(rounds.map((round) => round.seconds));
   const chart = frame({ width, height: HEIGHT, rounds, words, format: duration, top });
+  let labelled = -1;
   for (const round of rounds) {
     let below = 0;
     const parts = [svg("title", {}, told(round))];
@@ -56,7 +58,14 @@ function timeline(rounds, width) {
     const mark = (y, style, words) => parts.push(
       svg("text", { x: chart.x(round.number), y: chart.y(below) + y, class: style }, words));
     if (round.missing.length) mark(-3, "mark bad", "\u2715");
-    if (round.seconds > 1.01 * top) mark(12, "mark cut", `\u2191 ${duration(round.seconds)}`);
+    if (round.seconds > 1.01 * top) {
+      // The words reach over the next few columns.
+      const words = `\u2191 ${duration(round.seconds)}`;
+      if (round.number > labelled + LABEL_COLUMNS) {
+        mark(12, "mark cut", words);
+        labelled = round.number;
+      }
+    }
     chart.add(svg("g", {}, ...parts));
   }
   return chart.svg;

@@ -31,7 +31,7 @@ export function duration(seconds) {
 
 /** `91.8%`. */
 export function percent(part) {
-  return known(part) ? `${(100 * part).toFixed(part === 1 ? 0 : 1)}%` : UNKNOWN;
+  return known(part) ? `${Number((100 * part).toFixed(1))}%` : UNKNOWN;
 }
 
 /** Three digits; `3.3e-6` where they would begin far behind the point. */

@@ -13,7 +13,6 @@ import secrets
 from dataclasses import asdict, dataclass
 
 from p2pfusion.daemon.home import Home
-from p2pfusion.daemon.identity import write_private
 from p2pfusion.errors import VerificationError
 
 TOKEN_BYTES = 32
@@ -60,5 +59,8 @@ def chosen_token(home: Home) -> str:
 
 def save_access(home: Home, token: str, url: str) -> None:
     """This process serves the page there."""
+    # Imported here: who only reads the file needs no ciphers.
+    from p2pfusion.daemon.identity import write_private
+
     access = WebAccess(token, url, os.getpid())
     write_private(home.web, json.dumps(asdict(access)).encode() + b"\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfusion.daemon.home import Home
-from p2pfusion.daemon.web.access import chosen_token, read_access, save_access
+from p2pfusion.daemon.web.token import chosen_token, read_access, save_access
 from p2pfusion.errors import VerificationError
 
 
