@@ -243,6 +243,72 @@ def test_windows_are_painted_and_can_be_read(swarm: Swarm, chromium: Chromium) -
     assert told.startswith("Round ") and "indices 2\u20133: " in told, told
 
 
+STORY = """import('/story.js').then(({ Story }) => {
+    const view = (changes) => ({
+        status: { self: { id: 'a' }, swarm: { id: 's' } }, at_once: 2, events: [],
+        peers: [{ id: 'b', name: 'bob' }, { id: 'a', name: 'ann' }], rounds: [],
+        windows: [], ...changes,
+        axes: [{ name: 'h', size: 5, cell_size: 2 },
+            ...[0, 1].map((n) => ({ name: `layer ${n}`, size: 1, cell_size: 1 }))] });
+    const masks = { a: [7, 1, 0] };
+    const rows = (...numbers) => numbers.map((number) => ({ number, masks }));
+    const seen = [], story = new Story();
+    seen.push(story.take(view({ rounds: rows(0, 1), windows: rows(0) })));
+    seen.push(story.take(view({ rounds: rows(2), events: rows(4, 5) })));
+    story.take(view({ events: rows(5, 6) }));  // an answer that crossed another
+    seen.push(story.cursors());
+    seen.push(story.lastRounds(2).map(({ number }) => number));
+    seen.push(story.events.length, story.colourOf('a'), story.colourOf('b'));
+    const told = ({ name, cells }) => [name, ...cells.map((cell) => cell.label)];
+    seen.push(story.pictures().map(told));
+    story.take(view({}));  // the same peer after a restart has forgotten its rounds
+    seen.push(story.rounds.size);
+    story.take(view({ status: { self: { id: 'a' }, swarm: { id: 'other' } } }));
+    seen.push(story.rounds.size);
+    return seen; })"""
+
+
+@needs_browser
+def test_what_was_told_is_kept_and_each_part_once(
+    swarm: Swarm, chromium: Chromium
+) -> None:
+    watched(chromium, swarm)
+    assert chromium.read(STORY) == [
+        *(True, False),  # whether there may be more to ask for at once
+        {"round": 2, "window": 0, "event": 6},
+        *([1, 2], 3, "--peer-0", "--peer-1"),
+        [
+            ["h (5)", "indices 0\u20131", "indices 2\u20133", "index 4"],
+            ["layers", "layer 0", "layer 1"],
+        ],
+        *(3, 0),
+    ]
+
+
+@needs_browser
+def test_numbers_are_told_as_people_read_them(swarm: Swarm, chromium: Chromium) -> None:
+    watched(chromium, swarm)
+    for called, told in (
+        ("size(999)", "999 B"),
+        ("size(1000)", "1.0 kB"),
+        ("size(99960)", "100 kB"),
+        ("size(999600)", "1.0 MB"),
+        ("size(null)", "\u2013"),
+        ("duration(0)", "0 s"),
+        ("duration(0.0321)", "32 ms"),
+        ("duration(0.5)", "0.5 s"),
+        ("duration(75)", "75 s"),
+        ("duration(3600)", "60 min"),
+        ("percent(0.5)", "50%"),
+        ("percent(0.9178)", "91.8%"),
+        ("number(0.000331)", "3.3e-4"),
+        ("number(0.12345)", "0.123"),
+        ("number(1234.5)", "1235"),
+        ("plural(1, 'peer')", "1 peer"),
+    ):
+        assert chromium.read(f"import('/words.js').then((w) => w.{called})") == told
+
+
 @needs_browser
 def test_words_of_others_are_text(swarm: Swarm, chromium: Chromium) -> None:
     watched(chromium, swarm)

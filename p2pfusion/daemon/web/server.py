@@ -60,9 +60,13 @@ LIMITS = {
     "cleanup_interval": 2,
     "max_request_header_size": 16 << 10,
     "max_request_body_size": 1 << 10,  # nothing here is asked with a body
+    # In memory and not in a file: of one reading come so many questions that their
+    # answers stay far below it, and no more are read before these have left.
+    "outbuf_overflow": 16 << 20,
 }
 
-log = logging.getLogger("p2pfusion")
+# It warns when two tabs ask at the same moment, which is nothing.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class _Site:
         environ: Mapping[str, object],
         start: Callable[[str, list[tuple[str, str]]], object],
     ) -> Iterable[bytes]:
-        answer = self._answer(_question(environ), str(environ.get("QUERY_STRING")))
+        answer = self._answer(_question(environ), str(environ["QUERY_STRING"]))
         headers = {**HEADERS, "Content-Type": answer.kind}
         headers["Content-Length"] = str(len(answer.body))
         if answer.status.startswith("405"):

@@ -148,6 +148,20 @@ def test_who_says_nothing_or_half_is_hung_up_on_and_keeps_nobody_waiting(
             assert channel.recv(1) == b""
 
 
+def test_who_asks_and_never_reads_keeps_nobody_waiting() -> None:
+    site = Site()
+    ask = b"GET /windows.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            channel = stack.enter_context(site.open())
+            channel.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    channel.send(ask)
+        assert site.get("/api/view").status == 200
+        site.server.close()
+
+
 def test_closing_waits_for_nobody_and_frees_the_port() -> None:
     asked, answer = threading.Event(), threading.Event()
 

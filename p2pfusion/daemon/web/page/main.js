@@ -24,20 +24,32 @@ async function turn() {
   clearTimeout(timer);
   let more = false;
   try {
-    const before = story.view?.status.daemon.version;
+    const view = await answer();
+    if (view) {
+      const before = story.view?.status.daemon.version;
+      if (before && before !== view.status.daemon.version) location.reload();
+      more = story.take(view);
+      draw();
+    }
+  } finally {
+    clearTimeout(timer);
+    // A tab that nobody sees asks again when it is seen.
+    if (!document.hidden) timer = setTimeout(turn, more ? 0 : wait);
+  }
+}
+
+/** What is new; null, and said, if nobody tells. */
+async function answer() {
+  try {
     const view = await ask(story.cursors());
-    if (before && before !== view.status.daemon.version) location.reload();
-    more = story.take(view);
     wait = EVERY_MS;
     say("");
-    draw();
+    return view;
   } catch (error) {
     wait = Math.min(2 * wait, SLOWEST_MS);
     say(trouble(error));
+    return null;
   }
-  clearTimeout(timer);
-  // A tab that nobody sees asks again when it is seen.
-  if (!document.hidden) timer = setTimeout(turn, more ? 0 : wait);
 }
 
 function trouble(error) {

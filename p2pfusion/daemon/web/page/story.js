@@ -37,8 +37,10 @@ export class Story {
     this.view = view;
     for (const row of view.rounds) this.rounds.set(row.number, row);
     for (const row of view.windows) this.windows.set(row.number, row.masks);
-    this.events = [...this.events, ...view.events].slice(-EVENTS_KEPT);
-    for (const { kind, details } of view.events) {
+    const after = this.cursors().event;
+    const events = view.events.filter((event) => event.number > after);
+    this.events = [...this.events, ...events].slice(-EVENTS_KEPT);
+    for (const { kind, details } of events) {
       if (kind === "round-sealed" && "round" in details) {
         this.losses.set(details.round, details.loss);
       }

@@ -69,12 +69,12 @@ export class Windows {
 
   /** The strips' elements, made anew only when there are other peers. */
   build(peers) {
-    const key = peers.map((peer) => peer && this.story.name(peer)).join("\n");
+    const key = peers.map((peer) => peer && `${peer} ${this.story.name(peer)}`).join("\n");
     if (key === this.peerKey) return;
     this.peerKey = key;
     this.strips = peers.map((peer) => ({ peer, canvas: html("canvas", {}) }));
     this.axis = html("p", { class: "quiet rounds-axis" });
-    show(by("windows"), ...this.strips.map(({ peer, canvas }) =>
+    by("windows").replaceChildren(...this.strips.map(({ peer, canvas }) =>
       html("div", { class: "strip" },
         html("span", { class: "name" },
           peer ? html("span", { class: `swatch of${this.story.colourOf(peer)}` }) : null,
