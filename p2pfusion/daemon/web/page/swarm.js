@@ -3,7 +3,8 @@
 import { by, html, show, svg, table } from "./dom.js";
 import { duration, percent, size, UNKNOWN } from "./words.js";
 
-const NAMED = 16;
+const NAME_WIDTH = 55;
+const MANY = 40;
 const HEIGHT = 320;
 const HEIGHT_ALONE = 120;
 const GONE = /^(left|leaves|out |put out|declared)/;
@@ -55,8 +56,8 @@ function picture(story, width) {
   const { peers } = story.view;
   const height = peers.length > 1 ? HEIGHT : HEIGHT_ALONE;
   const places = peers.map((_, index) => place(index, peers.length, width, height));
-  const named = peers.length <= NAMED;
-  const radius = named ? 17 : 7;
+  const named = peers.length <= width / NAME_WIDTH;
+  const radius = named ? 17 : peers.length <= MANY ? 7 : 3;
   const words = peers.map((peer) => `${peer.name}: ${peer.state}`).join("; ");
   return svg("svg", { width, height, role: "img", "aria-label": words },
     ...peers.slice(1).map((peer, index) => link(peer, places[0], places[index + 1])),

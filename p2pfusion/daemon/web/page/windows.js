@@ -1,7 +1,7 @@
 // The heat map: which part of an axis was trained in which round, and by whom.
 //
 // The first strip counts the peers that trained a place; then each peer has a strip of
-// its own, in its colour. Who was to train and was missing is drawn faintly.
+// its own, in its colour, this one first. Who was to train and was missing is faint.
 
 import { by, colour, html, show } from "./dom.js";
 import { plural } from "./words.js";
@@ -11,6 +11,9 @@ const COLUMN = 6;
 const COLUMNS = 200;
 const CELL = 10;
 const HIGHEST = 64;
+const LOW = 32;
+const FEW = 6;
+const FAINT = 0.3;
 
 export class Windows {
   constructor(story) {
@@ -43,10 +46,21 @@ export class Windows {
     this.count = Math.min(room, Math.max(20, last - Math.min(...known) + 1));
     this.first = Math.max(Math.min(...known), last - this.count + 1);
     const peers = this.peers();
+    const totals = this.totals();
+    const most = Math.max(1, ...totals.flat());
     this.build(["", ...peers.slice(0, STRIPS)]);
-    this.strips.forEach((strip) => this.paint(strip, width, peers));
-    this.axis.textContent = `round ${this.first} to ${this.first + this.count - 1}` +
-      (peers.length > STRIPS ? ` \u00b7 ${plural(peers.length - STRIPS, "more peer")} count in the first strip` : "");
+    const height = Math.min(this.picture.cells.length * CELL,
+      peers.length > FEW ? LOW : HIGHEST);
+    for (const { peer, canvas } of this.strips) {
+      this.paint(canvas, width, height, peer ? this.story.colourOf(peer) : "--heat",
+        peer ? this.strengths(peer) : totals.map((cells) => cells.map((n) => n / most)));
+    }
+    const rest = peers.length - STRIPS;
+    this.axis.textContent = [
+      `rounds ${this.first} to ${this.first + this.count - 1}`,
+      `darkest in the first strip: ${plural(most, "peer")}`,
+      ...(rest > 0 ? [`${plural(rest, "more peer")} count there and have no strip`] : []),
+    ].join(" \u00b7 ");
     this.read();
   }
 
@@ -58,13 +72,41 @@ export class Windows {
     show(by("windows-readout"));
   }
 
-  /** Who trains in the rounds that are shown, in the order in which they were met. */
+  /** Who trains in the rounds that are shown, this peer first. */
   peers() {
     const found = new Set();
     for (let number = this.first; number < this.first + this.count; number += 1) {
       Object.keys(this.story.windows.get(number) ?? {}).forEach((peer) => found.add(peer));
     }
-    return this.story.order.filter((peer) => found.has(peer));
+    const { id } = this.story.view.status.self;
+    return [id, ...this.story.order.filter((peer) => peer !== id)]
+      .filter((peer) => found.has(peer));
+  }
+
+  /** For each round that is shown, how many peers trained each cell. */
+  totals() {
+    return this.eachRound((masks, missing) => {
+      const there = Object.entries(masks).filter(([peer]) => !missing.has(peer));
+      return this.picture.cells.map((cell) =>
+        there.reduce((count, [, mask]) => count + has(mask, cell), 0));
+    });
+  }
+
+  /** The same for one peer: how strongly each cell is drawn. */
+  strengths(peer) {
+    return this.eachRound((masks, missing) => {
+      const strength = missing.has(peer) ? FAINT : 1;
+      return this.picture.cells.map((cell) =>
+        peer in masks ? strength * has(masks[peer], cell) : 0);
+    });
+  }
+
+  eachRound(told) {
+    return Array.from({ length: this.count }, (_, column) => {
+      const number = this.first + column;
+      const missing = this.story.rounds.get(number)?.missing ?? [];
+      return told(this.story.windows.get(number) ?? {}, new Set(missing.map((row) => row.peer)));
+    });
   }
 
   /** The strips' elements, made anew only when there are other peers. */
@@ -82,43 +124,29 @@ export class Windows {
         canvas)), this.axis);
   }
 
-  paint(strip, width, peers) {
+  paint(canvas, width, height, name, strengths) {
     const { cells } = this.picture;
-    const height = Math.min(HIGHEST, cells.length * CELL);
     const scale = devicePixelRatio || 1;
-    Object.assign(strip.canvas, { width: width * scale, height: height * scale });
-    Object.assign(strip.canvas.style, { width: `${width}px`, height: `${height}px` });
-    const pen = strip.canvas.getContext("2d");
+    Object.assign(canvas, { width: width * scale, height: height * scale });
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+    const pen = canvas.getContext("2d");
     // Whole pixels, so that faint cells neither overlap nor leave a gap.
     const x = (column) => Math.round((column * width * scale) / this.count);
     const y = (row) => Math.round((row * height * scale) / cells.length);
+    const box = (column, row) =>
+      [x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row)];
     pen.fillStyle = colour("--untrained");
     pen.fillRect(0, 0, x(this.count), y(cells.length));
-    pen.fillStyle = colour(strip.peer ? this.story.colourOf(strip.peer) : "--heat");
-    for (let column = 0; column < this.count; column += 1) {
-      const number = this.first + column;
-      if (!this.story.windows.has(number)) continue;
-      cells.forEach((cell, row) => {
-        pen.globalAlpha = this.strength(strip.peer, cell, number, peers.length);
-        pen.fillRect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
-      });
-    }
+    pen.fillStyle = colour(name);
+    strengths.forEach((each, column) => each.forEach((strength, row) => {
+      pen.globalAlpha = strength;
+      pen.fillRect(...box(column, row));
+    }));
     if (!this.at) return;
-    const [column, row] = [this.at.number - this.first, this.at.row];
     pen.globalAlpha = 1;
     pen.strokeStyle = colour("--ink");
     pen.lineWidth = 2 * scale;
-    pen.strokeRect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
-  }
-
-  strength(peer, cell, number, count) {
-    const who = this.trained(cell, number);
-    if (!peer) {
-      const there = who.filter(({ missing }) => !missing).length;
-      return there / Math.max(1, count);
-    }
-    const own = who.find((each) => each.peer === peer);
-    return own ? (own.missing ? 0.3 : 1) : 0;
+    pen.strokeRect(...box(this.at.number - this.first, this.at.row));
   }
 
   /** Who was to train this cell in this round, and whether it is known to be missing. */
@@ -126,7 +154,7 @@ export class Windows {
     const masks = this.story.windows.get(number) ?? {};
     const missing = this.story.rounds.get(number)?.missing ?? [];
     return Object.entries(masks)
-      .filter(([, mask]) => (mask[cell.axis] >>> cell.bit) & 1)
+      .filter(([, mask]) => has(mask, cell))
       .map(([peer]) => ({ peer, missing: missing.some((row) => row.peer === peer) }));
   }
 
@@ -168,4 +196,9 @@ export class Windows {
       : who.length ? who.join(", ") : "nobody";
     show(by("windows-readout"), `Round ${number}, ${cell.label}: ${words}`);
   }
+}
+
+/** 1 if the mask has the cell, else 0. */
+function has(mask, cell) {
+  return (mask[cell.axis] >>> cell.bit) & 1;
 }
