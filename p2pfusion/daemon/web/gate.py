@@ -56,7 +56,7 @@ def _is_ours(host: str, name: str) -> bool:
     The port is left open: a tunnel to this page may begin at another one.
     """
     bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    if bare in ("localhost", name):
+    if bare.lower() in ("localhost", name.lower()):
         return True
     try:
         ipaddress.ip_address(bare.removeprefix("[").removesuffix("]"))

@@ -1,4 +1,4 @@
-"""Serves the web page of a daemon: three threads that only read.
+"""Serves the web page of a daemon: a few threads that only read.
 
 The page asks once a second for what is new; this server asks the daemon over the local
 socket, as the command line does, one question at a time. So it shares nothing with the
@@ -54,7 +54,7 @@ HEADERS = {
 }
 
 LIMITS = {
-    "threads": 2,
+    "threads": 4,
     "connection_limit": 64,
     "channel_timeout": 10,  # seconds: who says nothing for so long is hung up on
     "cleanup_interval": 2,
