@@ -2,20 +2,23 @@
 
 import { columns, frame } from "./charts.js";
 import { by, html, show, svg } from "./dom.js";
-import { number, percent, size } from "./words.js";
+import { number, percent, plural, size } from "./words.js";
 
 const HEIGHT = 200;
+const OTHERS = 7;
 
 export function drawCurves(story) {
   const { self } = story.view.status;
   const rounds = story.lastRounds(Infinity);
   const own = new Map([...story.losses, ...rounds.map((r) => [r.number, r.loss])]);
   const lines = [{ peer: self.id, points: points(own), own: true }];
-  for (const peer of story.order.filter((id) => id !== self.id)) {
+  const others = story.order.filter((id) => id !== self.id);
+  for (const peer of others.slice(0, OTHERS)) {
     const losses = rounds.map((r) => [r.number, r.offers[peer]?.loss]);
     lines.unshift({ peer, points: points(new Map(losses)), own: false });
   }
-  curve(story, "loss", lines, number, "The first loss is known when this peer has trained.");
+  curve(story, "loss", lines, number, "The first loss is known when this peer has trained.",
+    others.length - OTHERS);
   const accuracies = points(new Map(rounds.map((r) => [r.number, r.accuracy])));
   curve(story, "accuracy", [{ peer: self.id, points: accuracies, own: true }], percent,
     "Not measured here. A profile with [data] validation keeps some of its data for that.");
@@ -26,7 +29,7 @@ function points(values) {
     .sort(([a], [b]) => a - b);
 }
 
-function curve(story, id, lines, format, otherwise) {
+function curve(story, id, lines, format, otherwise, leftOut = 0) {
   const place = by(id);
   const drawn = lines.filter((line) => line.points.length);
   if (!drawn.length) {
@@ -40,7 +43,7 @@ function curve(story, id, lines, format, otherwise) {
   const latest = drawn.at(-1).points.at(-1);
   const chart = frame({ width: place.clientWidth, height: HEIGHT, format,
     rounds: ends.map((at) => ({ number: at })), top: Math.max(...values),
-    bottom: id === "loss" ? 0 : Math.min(...values),
+    bottom: Math.min(id === "loss" ? 0 : Infinity, ...values),
     words: `${id} from round ${ends[0]} to ${ends[1]}, ${format(latest[1])} at the end` });
   for (const line of drawn) {
     chart.add(svg("path", { d: path(line.points, chart),
@@ -53,7 +56,8 @@ function curve(story, id, lines, format, otherwise) {
   show(place, chart.svg, html("ul", { class: "legend" },
     ...[...drawn].reverse().map((line) => html("li", {},
       html("span", { class: `swatch of${story.colourOf(line.peer)}`, "aria-hidden": "true" }),
-      `${story.name(line.peer)}: ${format(line.points.at(-1)[1])}`))));
+      `${story.name(line.peer)}: ${format(line.points.at(-1)[1])}`)),
+    leftOut > 0 ? html("li", {}, `and ${plural(leftOut, "peer")} not drawn`) : ""));
 }
 
 /** A line with a gap where rounds are not known; a single one is a dot. */

@@ -45,7 +45,7 @@ function timeline(rounds, width) {
   const words = `Durations of rounds ${rounds[0].number} to ${rounds.at(-1).number}`;
   const top = highest(rounds.map((round) => round.seconds));
   const chart = frame({ width, height: HEIGHT, rounds, words, format: duration, top });
-  let labelled = -1;
+  let labelled = -Infinity;
   for (const round of rounds) {
     let below = 0;
     const parts = [svg("title", {}, told(round))];

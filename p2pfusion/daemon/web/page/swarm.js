@@ -4,7 +4,8 @@ import { by, html, show, svg, table } from "./dom.js";
 import { duration, percent, size, UNKNOWN } from "./words.js";
 
 const NAME_WIDTH = 55;
-const MANY = 40;
+const MANY = 60;
+const DOT = 14;
 const HEIGHT = 320;
 const HEIGHT_ALONE = 120;
 const GONE = /^(left|leaves|out |put out|declared)/;
@@ -25,7 +26,8 @@ export function drawSwarm(story) {
     show(by("members"), none.cloneNode(true));
     return;
   }
-  show(by("map"), picture(story, by("map").clientWidth),
+  const drawn = peers.length > MANY ? crowd : picture;
+  show(by("map"), drawn(story, by("map").clientWidth),
     peers.length > 1 ? null
       : html("p", { class: "empty" }, "Alone so far: invite others with ",
         html("code", {}, "p2pfusion invite create"), "."));
@@ -57,11 +59,25 @@ function picture(story, width) {
   const height = peers.length > 1 ? HEIGHT : HEIGHT_ALONE;
   const places = peers.map((_, index) => place(index, peers.length, width, height));
   const named = peers.length <= width / NAME_WIDTH;
-  const radius = named ? 17 : peers.length <= MANY ? 7 : 3;
+  const radius = named ? 17 : 7;
   const words = peers.map((peer) => `${peer.name}: ${peer.state}`).join("; ");
   return svg("svg", { width, height, role: "img", "aria-label": words },
     ...peers.slice(1).map((peer, index) => link(peer, places[0], places[index + 1])),
     ...peers.map((peer, index) => node(story, peer, places[index], radius, named)));
+}
+
+/** Too many for links: one dot each, in the order of the table. */
+function crowd(story, width) {
+  const { peers } = story.view;
+  const across = Math.max(1, Math.floor(width / DOT));
+  const height = Math.ceil(peers.length / across) * DOT;
+  const online = peers.filter((peer) => peer.online).length;
+  return svg("svg", { width, height, role: "img",
+    "aria-label": `${online} of ${peers.length} members are online` },
+  ...peers.map((peer, index) => svg("circle", {
+    cx: (index % across) * DOT + DOT / 2, cy: Math.floor(index / across) * DOT + DOT / 2,
+    r: kind(peer).name === "good" ? 4 : 6, class: `node ${kind(peer).name}` },
+  svg("title", {}, `${peer.name}: ${peer.state}`))));
 }
 
 /** This peer is in the middle, the others in an ellipse around it. */
