@@ -39,6 +39,7 @@ def run_in_foreground(
     join: Sequence[str],
     *,
     metrics: tuple[str, int] | None,
+    web: tuple[str, int] | None,
     as_json: bool,
 ) -> None:
     """Runs the daemon until it is stopped; tells the parent or the terminal READY."""
@@ -59,7 +60,7 @@ def run_in_foreground(
         else:
             print(ready_line(data), flush=True)
 
-    run_daemon(home, profile, join, ready, signals, metrics)
+    run_daemon(home, profile, join, ready, signals, metrics, web)
 
 
 def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:
@@ -150,10 +151,12 @@ def last_line(path: Path) -> str:
 
 def ready_line(data: Data) -> str:
     """What a daemon that can be asked says of itself."""
-    metrics = f"  metrics {data['metrics']}" if data.get("metrics") else ""
+    served = "".join(
+        f"  {key} {data[key]}" for key in ("metrics", "web") if data.get(key)
+    )
     return (
         f"READY  pid {data['pid']}  peer {data['id']}  "
-        f"address {data['address'] or 'unknown'}{metrics}"
+        f"address {data['address'] or 'unknown'}{served}"
     )
 
 

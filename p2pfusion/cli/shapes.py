@@ -248,6 +248,7 @@ SHAPES: dict[str, Shape] = {
             "name": TEXT,
             "address": TEXT,
             "metrics": maybe(TEXT),
+            "web": maybe(TEXT),
             "home": TEXT,
         }
     ),
@@ -271,6 +272,7 @@ SHAPES: dict[str, Shape] = {
     "wait": record({"reached": TEXT, "round": WHOLE}),
     "events": record({"events": rows(EVENT), "newest": COUNT})
     | {"description": "with --follow: one of the events on each line"},
+    "web": record({"link": TEXT}),
     "ping": PINGED,
     "doctor": record({"findings": rows(FINDING)}),
     "logs": record({"path": TEXT, "lines": rows(TEXT)}),

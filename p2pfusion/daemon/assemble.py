@@ -10,8 +10,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from p2pfusion.daemon import answers
 from p2pfusion.daemon.address import LARGEST_PORT, parse_address
@@ -41,11 +40,15 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.security import ExchangeKey, preferred_cipher
 from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Transport
 
-if TYPE_CHECKING:
-    from p2pfusion.daemon.metrics import MetricsServer
-
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
 """An address that is nobody's: asking for the way there sends nothing."""
+
+SERVED_TIMEOUT_S = 5.0
+"""For the answers of which metrics and the page are made: the loop that gives them does
+nothing that takes long."""
+
+At = tuple[str, int]
+"""Host and port."""
 
 OnReady = Callable[[answers.Data], None]
 
@@ -58,27 +61,30 @@ def run_daemon(
     join: Sequence[str],
     on_ready: OnReady,
     signals: EndingSignals,
-    metrics: tuple[str, int] | None = None,
+    metrics: At | None = None,
+    web: At | None = None,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 
     ``on_ready`` is told who and where this peer is, once the local socket answers; if
     a signal comes before that, it is told nothing and ``StartInterruptedError`` raised.
-    ``metrics``: host and port at which Prometheus may ask.
+    ``metrics``: where Prometheus may ask; ``web``: where browsers may.
     """
     _raise_descriptor_limit()
     service = Service.of(os.environ)
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
-    server = None
+    servers = contextlib.ExitStack()
     try:
         log_to_file(home.log, profile.peer.log_format)
-        server = None if metrics is None else _serve_metrics(metrics, home)
-        url = None if server is None else server.url
+        served = {
+            "metrics": metrics and _serve_metrics(metrics, home, servers),
+            "web": web and _serve_web(web, home, servers),
+        }
 
         def ready(told: answers.Data) -> None:
-            on_ready({**told, "metrics": url})
+            on_ready({**told, **served})
 
         _run(home, identity, profile, join, control, ready, signals, service)
     except Exception as error:
@@ -86,19 +92,36 @@ def run_daemon(
         raise
     finally:
         control.close()  # first: a scrape that waits for an answer ends with it
-        if server is not None:
-            server.close()
+        servers.close()
 
 
-def _serve_metrics(where: tuple[str, int], home: Home) -> MetricsServer:
-    from p2pfusion.daemon.metrics import ANSWER_TIMEOUT_S, MetricsServer
+def _serve_metrics(where: At, home: Home, servers: contextlib.ExitStack) -> str:
+    from p2pfusion.daemon.metrics import MetricsServer
 
-    def status() -> answers.Data:
-        answer = LocalClient(home.root).call("status", timeout_s=ANSWER_TIMEOUT_S)
-        assert isinstance(answer, dict), "it is this daemon's own"
-        return answer
+    server = MetricsServer(*where, lambda: _told(home, "status", {}))
+    servers.callback(server.close)
+    return server.url
 
-    return MetricsServer(*where, status)
+
+def _serve_web(where: At, home: Home, servers: contextlib.ExitStack) -> str:
+    from p2pfusion.daemon.web.server import WebServer
+    from p2pfusion.daemon.web.token import chosen_token, save_access
+
+    token = chosen_token(home)
+    server = WebServer(*where, token, lambda after: _told(home, "view", after))
+    servers.callback(server.close)
+    save_access(home, token, server.url)
+    return server.url
+
+
+def _told(home: Home, command: str, arguments: Mapping[str, int]) -> answers.Data:
+    answer = LocalClient(home.root).call(
+        command,
+        timeout_s=SERVED_TIMEOUT_S,
+        **arguments,  # type: ignore[arg-type]
+    )
+    assert isinstance(answer, dict), "it is this daemon's own"
+    return answer
 
 
 def _run(

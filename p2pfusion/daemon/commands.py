@@ -24,6 +24,7 @@ from p2pfusion.daemon.echo import Echo
 from p2pfusion.daemon.exports import Exports
 from p2pfusion.daemon.followers import Followers
 from p2pfusion.daemon.members import member_details, member_rows
+from p2pfusion.daemon.view import view
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.errors import (
     ConfigError,
@@ -75,6 +76,7 @@ class Commands:
         """Answers a request, or keeps it."""
         handlers = {
             "status": self._status,
+            "view": self._view,
             "peers": self._peers,
             "peer": self._peer,
             "rounds": self._rounds,
@@ -100,7 +102,13 @@ class Commands:
     # --- At once ---------------------------------------------------------------------
 
     def _status(self, request: Request) -> None:
-        request.reply(answers.status(self.node, loss=self.loss, accuracy=self.accuracy))
+        request.reply(self._status_now())
+
+    def _status_now(self) -> answers.Data:
+        return answers.status(self.node, loss=self.loss, accuracy=self.accuracy)
+
+    def _view(self, request: Request) -> None:
+        request.reply(view(self.node, self._status_now(), request.arguments))
 
     def _peers(self, request: Request) -> None:
         request.reply({"peers": member_rows(self.node)})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
+from p2pfusion.daemon.windows import Windows
 from p2pfusion.limits import MAX_COUNTED_REASONS, ROUND_HISTORY
 from p2pfusion.protocol.events import Report
 
@@ -28,6 +29,8 @@ class History:
         self.late_rounds = 0
         """How often in a row the own training came too late, if too often."""
         self.accuracies: dict[int, float | None] = {}
+        self.windows = Windows()
+        """Who trains what in each round that was entered here."""
         self._sent_before = 0
         self._received_before = 0
         self._payload_sent: Counter[int] = Counter()

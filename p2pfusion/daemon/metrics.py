@@ -35,9 +35,6 @@ from p2pfusion.errors import ConfigError, ConflictError, P2PFusionError
 Table = Mapping[str, object]
 Ask = Callable[[], Table]
 
-ANSWER_TIMEOUT_S = 5.0
-"""For the daemon's answer: its loop does nothing that takes long."""
-
 SILENT_TIMEOUT_S = 5.0
 """Who connects and says nothing for so long is hung up on: others wait behind it."""
 

@@ -100,7 +100,8 @@ def _profile(homes: Path, share: int, swarm: str = "") -> str:
 def _begin(found: Asked, homes: Path, ann: Program, bob: Program) -> None:
     found.run(ann, "init", "--name", "ann")
     found.run(ann, "id")
-    found.run(ann, "start", _profile(homes, 0, SWARM), "--detach")
+    found.run(ann, "start", _profile(homes, 0, SWARM), "--web", "0", "--detach")
+    found.run(ann, "web")
     found.run(ann, "invite", "create")
     found.run(bob, "start", _profile(homes, 1), "--name", "bob", "--detach")
     found.run(bob, "join", str(found.seen["invite-create"]["ticket"]))
