@@ -13,7 +13,7 @@ ifneq ($(wildcard ../shared/data),)
 export P2PFUSION_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help .venv demo test soak lint format bench sim clean
+.PHONY: help .venv demo test soak lint format bench sim reference clean
 
 help:
 	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
 	@echo "make sim     a thousand simulated swarms in which things go wrong"
 	@echo "make bench   every script in benchmarks/"
+	@echo "make reference  write docs/reference/ anew, from the code"
 	@echo "make clean   remove .venv and everything that tools left"
 
 .venv: $(STAMP)
@@ -65,6 +66,10 @@ bench: $(STAMP)
 sim: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m p2pfusion.simulation.seeds $(ARGS)
 	@$(ONE_THREAD) $(BIN)/python -m p2pfusion.simulation.storm
+
+# A test fails while a page there is out of date.
+reference: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf .venv build dist p2pfusion.egg-info
