@@ -169,8 +169,8 @@ def _configuration() -> Iterator[str]:
     yield (
         "A profile is a TOML file with these sections. It states only what differs "
         "from the defaults; an unknown key is an error. `p2pfusion profiles check "
-        "FILE` checks one, `profiles show FILE` prints it with all defaults. Ready ones: "
-        "[profiles.md](../profiles.md)."
+        "FILE` checks one, `profiles show FILE` prints it with all defaults. Ready "
+        "ones: [profiles.md](../profiles.md)."
     )
     for title, kind, text in SECTIONS:
         yield ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import platform
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from p2pfusion.cli.command import command
 from p2pfusion.cli.connection import ask, stop_daemon
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.text import shorten
-from p2pfusion.daemon.address import parse_address
+from p2pfusion.daemon.address import is_loopback, parse_address
 from p2pfusion.daemon.home import Home
 from p2pfusion.errors import (
     ConfigError,
@@ -157,6 +156,7 @@ def start(
     home = settings().chosen_home
     ways = [typed for typed in join if _leads_in(typed, home)]
     chosen = Profile() if profile is None else load_profile(profile)
+    chosen.check_data()
     founding = None if swarm is None else load_profile(swarm).swarm
     if swarm is not None and founding is None:
         raise ConfigError(
@@ -172,7 +172,7 @@ def start(
     )
     if chosen.peer.insecure_loopback:
         note(INSECURE)
-    if metrics is not None and not _is_loopback(metrics[0]):
+    if metrics is not None and not is_loopback(metrics[0]):
         note(OPEN_METRICS)
     home.create()
     if detach:
@@ -183,13 +183,6 @@ def start(
         return
     as_json = settings().as_json
     launch.run_in_foreground(home, chosen, ways, metrics=metrics, as_json=as_json)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @command("stop", example="p2pfusion stop --drain 30")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from p2pfusion.daemon import answers
-from p2pfusion.daemon.address import LARGEST_PORT, parse_address
+from p2pfusion.daemon.address import LARGEST_PORT, is_loopback, parse_address
 from p2pfusion.daemon.apprentice import Apprentice
 from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.config import Profile
@@ -248,11 +248,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
 
 def _check_loopback(host: str) -> None:
     """Plain traffic stays on this machine."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
+    if not is_loopback(host):
         raise ConfigError(
             f"--insecure-loopback cannot listen on {host}: nothing would be encrypted",
             hint="listen on 127.0.0.1, or leave the option out",

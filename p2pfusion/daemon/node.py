@@ -39,6 +39,7 @@ from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.last_words import TOLD_TO
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.service import Service
@@ -164,7 +165,7 @@ class Node:
         self.commands.exports.abandon()
         self._handle(events.Stopping())
         self.disk.settle()
-        self.chronicle.end("it was told to")
+        self.chronicle.end(TOLD_TO)
         self.commands.followers.end()
 
     @property
