@@ -73,6 +73,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("cli/",),
     "segno": ("cli/qr.py",),
     "prometheus_client": ("daemon/metrics.py",),
+    "tensorboard": ("daemon/scalars.py",),
     "matplotlib": ("cli/plot.py",),
     "logging": ("transport/", "daemon/", "cli/"),
 }

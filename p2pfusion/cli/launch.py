@@ -39,6 +39,7 @@ def run_in_foreground(
     join: Sequence[str],
     *,
     metrics: tuple[str, int] | None,
+    tensorboard: Path | None,
     as_json: bool,
 ) -> None:
     """Runs the daemon until it is stopped; tells the parent or the terminal READY."""
@@ -59,7 +60,7 @@ def run_in_foreground(
         else:
             print(ready_line(data), flush=True)
 
-    run_daemon(home, profile, join, ready, signals, metrics)
+    run_daemon(home, profile, join, ready, signals, metrics, tensorboard)
 
 
 def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:

@@ -132,6 +132,12 @@ def identify() -> None:
     metavar="[HOST:]PORT",
     help="Serve metrics for Prometheus there; on loopback without a host.",
 )
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write every round's numbers there, for TensorBoard.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background.")
 @click.option(
     "--insecure-loopback",
@@ -146,6 +152,7 @@ def start(
     advertise: str | None,
     name: str | None,
     metrics: tuple[str, int] | None,
+    tensorboard: Path | None,
     detach: bool,
     insecure_loopback: bool,
 ) -> None:
@@ -179,10 +186,13 @@ def start(
         arguments = _start_arguments(profile, swarm, ways, listen, advertise, name)
         arguments += ["--insecure-loopback"] if insecure_loopback else []
         arguments += [] if metrics is None else ["--metrics", _written(*metrics)]
+        arguments += [] if tensorboard is None else ["--tensorboard", str(tensorboard)]
         _detached(home, arguments)
         return
     as_json = settings().as_json
-    launch.run_in_foreground(home, chosen, ways, metrics=metrics, as_json=as_json)
+    launch.run_in_foreground(
+        home, chosen, ways, metrics=metrics, tensorboard=tensorboard, as_json=as_json
+    )
 
 
 @command("stop", example="p2pfusion stop --drain 30")

@@ -11,6 +11,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pfusion.daemon import answers
@@ -20,6 +21,7 @@ from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.entrance import Entrance
+from p2pfusion.daemon.history import Watcher
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
@@ -43,6 +45,7 @@ from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Tr
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.metrics import MetricsServer
+    from p2pfusion.daemon.scalars import ScalarFile
 
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
 """An address that is nobody's: asking for the way there sends nothing."""
@@ -59,28 +62,32 @@ def run_daemon(
     on_ready: OnReady,
     signals: EndingSignals,
     metrics: tuple[str, int] | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 
     ``on_ready`` is told who and where this peer is, once the local socket answers; if
     a signal comes before that, it is told nothing and ``StartInterruptedError`` raised.
-    ``metrics``: host and port at which Prometheus may ask.
+    ``metrics``: host and port at which Prometheus may ask; ``tensorboard``: where the
+    numbers of every round go.
     """
     _raise_descriptor_limit()
     service = Service.of(os.environ)
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
-    server = None
+    server, scalars = None, None
     try:
         log_to_file(home.log, profile.peer.log_format)
         server = None if metrics is None else _serve_metrics(metrics, home)
         url = None if server is None else server.url
+        scalars = None if tensorboard is None else _scalar_file(tensorboard)
 
         def ready(told: answers.Data) -> None:
             on_ready({**told, "metrics": url})
 
-        _run(home, identity, profile, join, control, ready, signals, service)
+        watchers = [] if scalars is None else [scalars.note]
+        _run(home, identity, profile, join, control, ready, signals, service, watchers)
     except Exception as error:
         log.error("the daemon ends: %s", error)
         raise
@@ -88,6 +95,8 @@ def run_daemon(
         control.close()  # first: a scrape that waits for an answer ends with it
         if server is not None:
             server.close()
+        if scalars is not None:
+            scalars.close()
 
 
 def _serve_metrics(where: tuple[str, int], home: Home) -> MetricsServer:
@@ -101,6 +110,12 @@ def _serve_metrics(where: tuple[str, int], home: Home) -> MetricsServer:
     return MetricsServer(*where, status)
 
 
+def _scalar_file(directory: Path) -> ScalarFile:
+    from p2pfusion.daemon.scalars import ScalarFile
+
+    return ScalarFile(directory)
+
+
 def _run(
     home: Home,
     identity: Identity,
@@ -110,6 +125,7 @@ def _run(
     on_ready: OnReady,
     signals: EndingSignals,
     service: Service,
+    watchers: Sequence[Watcher] = (),
 ) -> None:
     state = SwarmState(home.swarm)
     manifest = _own_swarm(state, identity)
@@ -130,6 +146,7 @@ def _run(
             joins,
             service,
         )
+        node.history.watchers += watchers
         node.obey(signals)
         _begin(node, manifest)
         if signals.have_come:

@@ -14,6 +14,9 @@ from tests.end_to_end.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 CONCEPTS = ROOT / "docs" / "concepts.md"
+OTHER_WORDS = {"transport", "data/v1", "closer"}
+"""Names of keys and of hashes begin with the program's name, too."""
+
 NAMED = re.compile(
     r"(?:^|`|\$\()p2pfusion (?:--home \S+ )?([a-z]\S*)(?: ([a-z]+))?", re.M
 )
@@ -42,7 +45,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_command_that_is_named_exists(page: Path) -> None:
     for name, word in NAMED.findall(page.read_text()):
-        if name.strip("`,") in OTHER_WORDS:
+        if name.partition("`")[0] in OTHER_WORDS:
             continue
         assert name.rstrip("`,.;:)") in COMMANDS, name
         if name in SUBCOMMANDS and word:
