@@ -68,7 +68,7 @@ def ping(peer: str, count: int) -> None:
     wanted: Data = {"peer": peer, "count": count}
     limit_s = count + PING_MARGIN_S
     told = ask(home, "ping", wanted, timeout_s=limit_s, on_event=tell)
-    way = {} if told.get("answered") else _way(told)
+    way = {} if told.get("answered") else way_ends(told)
     data = {**told, "way": way or None}
     trouble = None
     if way:
@@ -83,7 +83,7 @@ def ping(peer: str, count: int) -> None:
     raise trouble
 
 
-def _way(told: Data) -> Data:
+def way_ends(told: Data) -> Data:
     """Where the way to a peer ends that has not answered."""
     far = reached(told)
     if not far.is_good:

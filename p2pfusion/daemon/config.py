@@ -304,7 +304,10 @@ def _check_partition(partition: PartitionSettings, where: Place) -> None:
 
 def _check_text(value: str, where: str) -> None:
     if not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
-        raise ConfigError(f"{where} is {value!r}: it must be a short printable text")
+        raise ConfigError(
+            f"{where} is {value!r}: it must be a short printable text",
+            hint=f"up to {MAX_NAME_CHARACTERS} characters, and no line breaks",
+        )
 
 
 def _check_range(value: int, low: int, high: int, where: str) -> None:

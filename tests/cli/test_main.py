@@ -46,6 +46,7 @@ OPTIONS = {
     "wait": "--for --timeout",
     "events": "--follow --since -n",
     "ping": "PEER -c",
+    "bench link": "PEER --seconds",
     "doctor": "PROFILE",
     "logs": "--follow -n --trainer",
     "support-bundle": "FILE --redact --profile",
