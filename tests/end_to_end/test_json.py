@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -51,6 +52,11 @@ TINY = (
 )
 
 
+TORCH = re.compile(r"\| +torch$", re.MULTILINE)
+TRAINS = ("evaluate", "sim", "profiles-check", "pool-choose")
+"""Commands that start a trainer process, whose complaints are theirs."""
+
+
 @dataclass
 class Asked:
     """Commands that were run with ``--json``, and what their data was."""
@@ -70,9 +76,14 @@ class Asked:
 
     def look(self, program: Program, *arguments: str) -> None:
         """Runs one that changes nothing as text, and then with ``--json``."""
-        done = program.run(*arguments)
+        watched = Program(program.home)
+        watched.environment |= program.environment | {"PYTHONPROFILEIMPORTTIME": "1"}
+        done = watched.run(*arguments)
         assert done.code == 0 and done.out.strip(), (arguments, done)
-        self.spoken.add(self.run(program, *arguments))
+        name = self.run(program, *arguments)
+        self.spoken.add(name)
+        if name not in TRAINS:
+            assert not TORCH.search(done.err), f"{name} imports torch"
 
 
 @pytest.fixture(scope="module")
