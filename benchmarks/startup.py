@@ -58,7 +58,7 @@ def main() -> None:
     print("what               median s    min s    max s   median / python")
     for name, row in rows.items():
         print(
-            f"{name:16}  {row['median_s']:9.3f}  {row['min_s']:7.3f}  "
+            f"{name:17}  {row['median_s']:8.3f}  {row['min_s']:7.3f}  "
             f"{row['max_s']:7.3f}   {row['median_s'] / python_s:15.1f}"
         )
 

@@ -70,7 +70,8 @@ class Throughput:
     def take(self, request: Request) -> None:
         """Begins to measure."""
         peer = asked_peer(self._node, request)
-        if self._measurement is not None and not self._measurement.request.closed:
+        self.check()
+        if self._measurement is not None:
             raise ConflictError("a line is being measured already", hint="wait for it")
         seconds = min(max(number(request.arguments, "seconds", 5.0), 0.0), MAX_SECONDS)
         now = self._node.now()
