@@ -74,6 +74,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "segno": ("cli/qr.py",),
     "prometheus_client": ("daemon/metrics.py",),
     "waitress": ("daemon/web/server.py",),
+    "tensorboard": ("daemon/scalars.py",),
     "matplotlib": ("cli/plot.py",),
     "logging": ("transport/", "daemon/", "cli/"),
 }

@@ -22,6 +22,7 @@ from pathlib import Path
 from p2pfusion.cli.output import READY_VARIABLE, Data, Failure, print_envelope
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.home import ENVIRONMENT_KEY, Home
+from p2pfusion.daemon.outlets import Outlets
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.errors import P2PFusionError, WaitTimeoutError
 
@@ -38,8 +39,7 @@ def run_in_foreground(
     profile: Profile,
     join: Sequence[str],
     *,
-    metrics: tuple[str, int] | None,
-    web: tuple[str, int] | None,
+    outlets: Outlets,
     as_json: bool,
 ) -> None:
     """Runs the daemon until it is stopped; tells the parent or the terminal READY."""
@@ -60,7 +60,7 @@ def run_in_foreground(
         else:
             print(ready_line(data), flush=True)
 
-    run_daemon(home, profile, join, ready, signals, metrics, web)
+    run_daemon(home, profile, join, ready, signals, outlets)
 
 
 def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:

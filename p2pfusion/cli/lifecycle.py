@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import platform
 import time
 from pathlib import Path
@@ -16,8 +15,9 @@ from p2pfusion.cli.command import command
 from p2pfusion.cli.connection import ask, stop_daemon
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.text import shorten
-from p2pfusion.daemon.address import parse_address
+from p2pfusion.daemon.address import is_loopback, parse_address
 from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.outlets import Outlets
 from p2pfusion.errors import (
     ConfigError,
     ConflictError,
@@ -147,6 +147,12 @@ def identify() -> None:
     metavar="[HOST:]PORT",
     help="Serve a page for browsers there; `p2pfusion web` prints the link.",
 )
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write every round's numbers there, for TensorBoard.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background.")
 @click.option(
     "--insecure-loopback",
@@ -162,6 +168,7 @@ def start(
     name: str | None,
     metrics: tuple[str, int] | None,
     web: tuple[str, int] | None,
+    tensorboard: Path | None,
     detach: bool,
     insecure_loopback: bool,
 ) -> None:
@@ -172,6 +179,7 @@ def start(
     home = settings().chosen_home
     ways = [typed for typed in join if _leads_in(typed, home)]
     chosen = Profile() if profile is None else load_profile(profile)
+    chosen.check_data()
     founding = None if swarm is None else load_profile(swarm).swarm
     if swarm is not None and founding is None:
         raise ConfigError(
@@ -187,9 +195,9 @@ def start(
     )
     if chosen.peer.insecure_loopback:
         note(INSECURE)
-    if metrics is not None and not _is_loopback(metrics[0]):
+    if metrics is not None and not is_loopback(metrics[0]):
         note(OPEN_METRICS)
-    if web is not None and not _is_loopback(web[0]):
+    if web is not None and not is_loopback(web[0]):
         note(OPEN_WEB)
     home.create()
     if detach:
@@ -197,19 +205,17 @@ def start(
         arguments += ["--insecure-loopback"] if insecure_loopback else []
         arguments += [] if metrics is None else ["--metrics", _written(*metrics)]
         arguments += [] if web is None else ["--web", _written(*web)]
+        arguments += [] if tensorboard is None else ["--tensorboard", str(tensorboard)]
         _detached(home, arguments)
         return
     as_json = settings().as_json
     launch.run_in_foreground(
-        home, chosen, ways, metrics=metrics, web=web, as_json=as_json
+        home,
+        chosen,
+        ways,
+        outlets=Outlets(metrics, web, tensorboard),
+        as_json=as_json,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @command("stop", example="p2pfusion stop --drain 30")

@@ -82,11 +82,41 @@ class JsonTable(click.ParamType):
 @click.option(
     "--model-arguments", type=JsonTable(), default="{}", metavar="JSON", help="Its own."
 )
-@click.option("--peers", type=click.IntRange(1, MAX_ROSTER), default=DEFAULT_PEERS)
-@click.option("--split-fraction", metavar="MU", default="0.5", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=DEFAULT_ROUNDS)
-@click.option("--seed", type=click.IntRange(0), default=0)
-@click.option("--round", "round_index", type=click.IntRange(0), metavar="T")
+@click.option(
+    "--peers",
+    type=click.IntRange(1, MAX_ROSTER),
+    default=DEFAULT_PEERS,
+    show_default=True,
+    help="Without a daemon: so many.",
+)
+@click.option(
+    "--split-fraction",
+    metavar="MU",
+    default="0.5",
+    show_default=True,
+    help="Without a daemon: part of every width, at all.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=DEFAULT_ROUNDS,
+    show_default=True,
+    help="Without a daemon: so many.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Without a daemon: of the swarm.",
+)
+@click.option(
+    "--round",
+    "round_index",
+    type=click.IntRange(0),
+    metavar="T",
+    help="Which one (default: the one that the swarm is in).",
+)
 @click.option("--peer", metavar="P", help="Only this one: its name or its id's start.")
 @click.option(
     "--plot",
@@ -166,7 +196,9 @@ def export(file: Path) -> None:
 
 @command("evaluate", example="p2pfusion evaluate model.safetensors --data digits")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--data", "data_name", required=True, metavar="NAME|PATH")
+@click.option(
+    "--data", "data_name", required=True, metavar="NAME|PATH", help="To measure on."
+)
 @click.option("--model", metavar="NAME", help="For a file that does not say it.")
 @click.option("--model-arguments", type=JsonTable(), metavar="JSON", help="Its own.")
 def evaluate(

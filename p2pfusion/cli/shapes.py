@@ -106,6 +106,20 @@ PINGED = record(
         "way": maybe(record({"step": TEXT, "text": TEXT, "hint": TEXT})),
     }
 )
+MEASURED = record(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "address": TEXT,
+        "sent_bytes": COUNT,
+        "arrived_bytes": COUNT,
+        "seconds": SECONDS,
+        "bytes_per_s": maybe(REAL),
+        "round_trips_s": rows(SECONDS),
+        "encrypted": FLAG,
+        "up_limit_bytes_per_s": maybe(REAL),
+    }
+)
 FINDING = record(
     {
         "level": words("ok", "info", "warn", "error"),
@@ -274,6 +288,7 @@ SHAPES: dict[str, Shape] = {
     | {"description": "with --follow: one of the events on each line"},
     "web": record({"link": TEXT}),
     "ping": PINGED,
+    "bench-link": MEASURED,
     "doctor": record({"findings": rows(FINDING)}),
     "logs": record({"path": TEXT, "lines": rows(TEXT)}),
     "support-bundle": record(

@@ -10,20 +10,21 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from p2pfusion.daemon import answers
-from p2pfusion.daemon.address import LARGEST_PORT, parse_address
+from p2pfusion.daemon.address import LARGEST_PORT, is_loopback, parse_address
 from p2pfusion.daemon.apprentice import Apprentice
-from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.entrance import Entrance
+from p2pfusion.daemon.history import Watcher
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.logs import log_to_file
 from p2pfusion.daemon.node import Node
+from p2pfusion.daemon.outlets import OpenOutlets, Outlets
 from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
@@ -43,13 +44,6 @@ from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Tr
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
 """An address that is nobody's: asking for the way there sends nothing."""
 
-SERVED_TIMEOUT_S = 5.0
-"""For the answers of which metrics and the page are made: the loop that gives them does
-nothing that takes long."""
-
-At = tuple[str, int]
-"""Host and port."""
-
 OnReady = Callable[[answers.Data], None]
 
 log = logging.getLogger("p2pfusion")
@@ -61,67 +55,35 @@ def run_daemon(
     join: Sequence[str],
     on_ready: OnReady,
     signals: EndingSignals,
-    metrics: At | None = None,
-    web: At | None = None,
+    outlets: Outlets,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 
     ``on_ready`` is told who and where this peer is, once the local socket answers; if
     a signal comes before that, it is told nothing and ``StartInterruptedError`` raised.
-    ``metrics``: where Prometheus may ask; ``web``: where browsers may.
     """
     _raise_descriptor_limit()
     service = Service.of(os.environ)
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
-    servers = contextlib.ExitStack()
+    shown: OpenOutlets | None = None
     try:
         log_to_file(home.log, profile.peer.log_format)
-        served = {
-            "metrics": metrics and _serve_metrics(metrics, home, servers),
-            "web": web and _serve_web(web, home, servers),
-        }
+        shown = OpenOutlets(outlets, home)
+        urls, watchers = shown.urls, shown.watchers
 
         def ready(told: answers.Data) -> None:
-            on_ready({**told, **served})
+            on_ready({**told, **urls})
 
-        _run(home, identity, profile, join, control, ready, signals, service)
+        _run(home, identity, profile, join, control, ready, signals, service, watchers)
     except Exception as error:
         log.error("the daemon ends: %s", error)
         raise
     finally:
-        control.close()  # first: a scrape that waits for an answer ends with it
-        servers.close()
-
-
-def _serve_metrics(where: At, home: Home, servers: contextlib.ExitStack) -> str:
-    from p2pfusion.daemon.metrics import MetricsServer
-
-    server = MetricsServer(*where, lambda: _told(home, "status", {}))
-    servers.callback(server.close)
-    return server.url
-
-
-def _serve_web(where: At, home: Home, servers: contextlib.ExitStack) -> str:
-    from p2pfusion.daemon.web.server import WebServer
-    from p2pfusion.daemon.web.token import chosen_token, save_access
-
-    token = chosen_token(home)
-    server = WebServer(*where, token, lambda after: _told(home, "view", after))
-    servers.callback(server.close)
-    save_access(home, token, server.url)
-    return server.url
-
-
-def _told(home: Home, command: str, arguments: Mapping[str, int]) -> answers.Data:
-    answer = LocalClient(home.root).call(
-        command,
-        timeout_s=SERVED_TIMEOUT_S,
-        **arguments,  # type: ignore[arg-type]
-    )
-    assert isinstance(answer, dict), "it is this daemon's own"
-    return answer
+        control.close()
+        if shown is not None:
+            shown.close()
 
 
 def _run(
@@ -133,6 +95,7 @@ def _run(
     on_ready: OnReady,
     signals: EndingSignals,
     service: Service,
+    watchers: Sequence[Watcher],
 ) -> None:
     state = SwarmState(home.swarm)
     manifest = _own_swarm(state, identity)
@@ -153,6 +116,7 @@ def _run(
             joins,
             service,
         )
+        node.history.watchers += watchers
         node.obey(signals)
         _begin(node, manifest)
         if signals.have_come:
@@ -271,11 +235,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
 
 def _check_loopback(host: str) -> None:
     """Plain traffic stays on this machine."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
+    if not is_loopback(host):
         raise ConfigError(
             f"--insecure-loopback cannot listen on {host}: nothing would be encrypted",
             hint="listen on 127.0.0.1, or leave the option out",

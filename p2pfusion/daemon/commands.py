@@ -24,6 +24,7 @@ from p2pfusion.daemon.echo import Echo
 from p2pfusion.daemon.exports import Exports
 from p2pfusion.daemon.followers import Followers
 from p2pfusion.daemon.members import member_details, member_rows
+from p2pfusion.daemon.throughput import Throughput
 from p2pfusion.daemon.view import view
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.errors import (
@@ -38,7 +39,14 @@ from p2pfusion.errors import (
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.events import Report
-from p2pfusion.protocol.messages import BEFORE_START, NEVER
+from p2pfusion.protocol.messages import (
+    BEFORE_START,
+    NEVER,
+    Chunk,
+    Credit,
+    Message,
+    Pong,
+)
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -70,6 +78,7 @@ class Commands:
         self.access = AccessCommands(self.node)
         self.followers = Followers(self.node)
         self.echo = Echo(self.node)
+        self.throughput = Throughput(self.node)
         self.departures = Departures(self.node)
 
     def take(self, request: Request) -> None:
@@ -82,6 +91,7 @@ class Commands:
             "rounds": self._rounds,
             "events": self.followers.take,
             "ping": self.echo.take,
+            "bench-link": self.throughput.take,
             "join": self._join,
             "wait": self._wait,
             "stop": self._stop,
@@ -98,6 +108,16 @@ class Commands:
             handler(request)
         except P2PFusionError as error:
             request.fail(error)
+
+    def heard(self, peer: str, message: Message) -> None:
+        """A peer has said something: perhaps what one of these commands waits for."""
+        match message:
+            case Pong():
+                self.echo.answered(peer, message)
+            case Chunk():
+                self.throughput.came(peer, message)
+            case Credit():
+                self.throughput.credited(peer, message)
 
     # --- At once ---------------------------------------------------------------------
 
@@ -193,6 +213,7 @@ class Commands:
         self.exports.tell_progress(now)
         self.followers.tell()
         self.echo.check()
+        self.throughput.check()
         self.departures.check()
         kept: list[Waiting] = []
         for waiting in self._waiting:
@@ -209,7 +230,7 @@ class Commands:
     def deadline(self) -> float:
         """When the next wait ends."""
         ends = (waiting.until for waiting in self._waiting)
-        return min([self.echo.deadline(), *ends])
+        return min([self.echo.deadline(), self.throughput.deadline(), *ends])
 
     def _is_over(self, waiting: Waiting) -> bool:
         if waiting.request.command != "join":

@@ -132,6 +132,15 @@ class Profile:
         founded = (self.swarm.model,) if self.swarm is not None else ()
         return (*self.peer.models, *(name for name in founded if ":" in name))
 
+    def check_data(self) -> None:
+        """``ConfigError`` if nothing is where the profile says that the data is."""
+        path = self.data.path
+        if path is not None and not Path(path).exists():
+            raise ConfigError(
+                f"{self.source}: key 'path' in [data] is {path!r}: nothing is there",
+                hint="a relative path starts at the profile's directory",
+            )
+
     def with_overrides(
         self,
         *,
@@ -295,7 +304,10 @@ def _check_partition(partition: PartitionSettings, where: Place) -> None:
 
 def _check_text(value: str, where: str) -> None:
     if not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
-        raise ConfigError(f"{where} is {value!r}: it must be a short printable text")
+        raise ConfigError(
+            f"{where} is {value!r}: it must be a short printable text",
+            hint=f"up to {MAX_NAME_CHARACTERS} characters, and no line breaks",
+        )
 
 
 def _check_range(value: int, low: int, high: int, where: str) -> None:

@@ -39,6 +39,7 @@ from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.last_words import TOLD_TO
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.service import Service
@@ -56,7 +57,7 @@ from p2pfusion.methods.base import split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.messages import Chunk, Pong
+from p2pfusion.protocol.messages import Chunk
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
@@ -164,7 +165,7 @@ class Node:
         self.commands.exports.abandon()
         self._handle(events.Stopping())
         self.disk.settle()
-        self.chronicle.end("it was told to")
+        self.chronicle.end(TOLD_TO)
         self.commands.followers.end()
 
     @property
@@ -236,8 +237,7 @@ class Node:
         except RemoteProtocolError as error:
             self.handle(events.Misbehaved(arrival.sender, str(error)))
             return
-        if isinstance(message, Pong):
-            self.commands.echo.answered(arrival.sender, message)
+        self.commands.heard(arrival.sender, message)
         self._handle(events.Received(arrival.sender, message))
 
     def _place(self, sender: str, chunk: Chunk) -> memoryview | None:

@@ -24,7 +24,7 @@ OPTIONS = {
     "init": "--name",
     "id": "",
     "start": "PROFILE --swarm --join --listen --advertise --name --metrics --web "
-    "--detach --insecure-loopback",
+    "--tensorboard --detach --insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
     "join": "ADDRESS --timeout",
@@ -47,6 +47,7 @@ OPTIONS = {
     "events": "--follow --since -n",
     "web": "",
     "ping": "PEER -c",
+    "bench link": "PEER --seconds",
     "doctor": "PROFILE",
     "logs": "--follow -n --trainer",
     "support-bundle": "FILE --redact --profile",
