@@ -18,6 +18,7 @@ from p2pfusion.daemon.health import Trouble
 from p2pfusion.errors import DiskFullError, P2PFusionError, VerificationError
 from p2pfusion.protocol.events import Report
 from p2pfusion.store.checksum import read_header, verify
+from p2pfusion.store.companion import companion_path
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.exports import Asker
@@ -37,6 +38,7 @@ class Checkpoints:
     def __init__(self, node: Node, directory: Path) -> None:
         self._node = node
         self._directory = directory
+        self._is_due = False
 
     def report(self, report: Report) -> None:
         """A round was sealed, or the last one: the time may have come for another."""
@@ -45,12 +47,20 @@ class Checkpoints:
             return
         number = report.details.get("round")
         is_due = isinstance(number, int) and (number + 1) % every == 0
-        if report.kind == "done" or is_due:
-            asker = _Nobody(self._node)
-            try:
-                self.create(asker)
-            except P2PFusionError as error:
-                asker.fail(error)
+        self._is_due |= report.kind == "done" or is_due
+        self.check()
+
+    def check(self) -> None:
+        """Makes one that is due, as soon as no other export is under way; what has
+        become due meanwhile is one of the newest round."""
+        if not self._is_due or self._node.commands.exports.is_busy:
+            return
+        self._is_due = False
+        asker = _Nobody(self._node)
+        try:
+            self.create(asker)
+        except P2PFusionError as error:
+            asker.fail(error)
 
     def create(self, asker: Asker) -> None:
         """Assembles the whole model from the swarm into the next checkpoint."""
@@ -68,6 +78,7 @@ class Checkpoints:
         kept = self._node.profile.peer.checkpoints_kept
         for path in _files(self._directory)[kept:]:
             with contextlib.suppress(OSError):
+                companion_path(path).unlink(missing_ok=True)
                 path.unlink()
 
 

@@ -39,6 +39,7 @@ from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, read_checkpoint, write_offer
+from p2pfusion.store.beside import beside_path
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
@@ -47,7 +48,11 @@ from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.trainer import Setup, Trainer, coding_of, describe
-from p2pfusion.training.whole import evaluate_full, evaluation_records
+from p2pfusion.training.whole import (
+    evaluate_full,
+    evaluation_records,
+    save_beside,
+)
 
 PROGRESS_INTERVAL_S = 0.2
 """Time between two progress lines: no display needs more."""
@@ -126,6 +131,7 @@ class Worker:
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer
         self._store = Path(request.text("store"))
+        save_beside(setup.model, setup.arguments, beside_path(self._store))
         self._offers = Path(request.text("offers"))
         return {
             "samples": trainer.samples,

@@ -63,11 +63,14 @@ def test_a_peer_keeps_the_newest_and_forgets_the_others() -> None:
     with running(swarm=swarm, peer=peer) as alone:
         directory = alone.home.checkpoints
         alone.turn_until(lambda: bool(alone.ask("status")["round"]["phase"] == "done"))  # type: ignore[index]
+        alone.turn_until(lambda: not alone.node.commands.exports.is_busy)
         last = alone.ask("checkpoint-create")
         found = listed(directory, verified=True)
         assert len(found) == 2 and all(row["verified"] for row in found)
         assert found[0]["path"] == last["path"] and found[0]["round"] == 7
-        assert len(list(directory.iterdir())) == 2, "and nothing unfinished"
+        beside = sorted(path.name for path in directory.glob("*.manifest.json"))
+        assert beside == sorted(f"{row['id']}.manifest.json" for row in found)
+        assert len(list(directory.iterdir())) == 4, "and nothing unfinished"
         values, metadata = read_checkpoint(Path(str(last["path"])))
         assert metadata["model"] == "mlp" and values
         assert not alone.node.troubles
@@ -81,5 +84,5 @@ def test_one_that_cannot_be_made_is_a_warning_and_no_end() -> None:
         alone.turn_until(lambda: "checkpoint" in alone.node.troubles)
         alone.home.checkpoints.unlink()
         alone.turn_until(lambda: bool(alone.ask("status")["round"]["phase"] == "done"))  # type: ignore[index]
-        assert "checkpoint" not in alone.node.troubles
+        alone.turn_until(lambda: "checkpoint" not in alone.node.troubles)
         assert len(listed(alone.home.checkpoints, verified=False)) == 1

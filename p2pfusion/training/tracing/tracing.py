@@ -47,6 +47,7 @@ from p2pfusion.training.tracing.graphs import (
     write_down,
 )
 from p2pfusion.training.tracing.network import Constant, Network, Run
+from p2pfusion.training.tracing.rest import Rest, rest_of
 from p2pfusion.training.tracing.width_rules import rule_of
 
 HINTS = "layout_hints"
@@ -78,6 +79,8 @@ class Trace:
     """Parameters that no gradient trains: running means and variances."""
     scalars: frozenset[str]
     """Parameters without a dimension; the layout gives them one of 1."""
+    rest: Rest
+    """What the module's state dictionary has beside the layout."""
     programs: Mapping[bool, tuple[Program, Spread]]
     """What is computed in training, and otherwise."""
 
@@ -159,6 +162,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         ),
         statistics=statistics,
         scalars=frozenset(name for name, value in values.items() if not value.dim()),
+        rest=rest_of(module, values),
         programs={mode: (programs[mode], spreads[mode]) for mode in MODES},
     )
     check_trace(module, example, found.layout, values, traced.build, traced.constants)
