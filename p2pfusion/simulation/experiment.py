@@ -117,7 +117,10 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
         experiment = Experiment.of(fields)
         course = Course.create(experiment, Path(directory))
         course.run(tell)
-        save_model(course.swarms[0].store, experiment.manifest, experiment.files.save)
+        first, path = course.swarms[0], experiment.files.save
+        save_model(
+            first.store, experiment.manifest, first.homes, path, Path(directory)
+        )
         return course.result(time.monotonic() - started)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -37,7 +38,6 @@ from p2pfusion.store.checksum import (
 )
 from p2pfusion.store.files import FLOAT_BYTES, Floats, new_file, write_at
 from p2pfusion.store.rectangles import cut, put, row_blocks
-from p2pfusion.store.store import Store
 
 ALIGNMENT_BYTES = 8
 
@@ -115,7 +115,20 @@ def write_checkpoint(
         seal(file, header)
 
 
-def copy_model(store: Store, writer: CheckpointWriter) -> None:
+class Readable(Protocol):
+    """What has all of a model: a store, or a file."""
+
+    @property
+    def layout(self) -> Layout:
+        """The model's."""
+        ...
+
+    def read(self, segment: Segment) -> Floats:
+        """The values of a segment, shaped like it."""
+        ...
+
+
+def copy_model(store: Readable, writer: CheckpointWriter) -> None:
     """Write what a store has seen of the model into a checkpoint, a block at a time.
 
     Values that nobody trained, as far as this store knows, are the initial ones.

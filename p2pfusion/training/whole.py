@@ -23,6 +23,7 @@ from p2pfusion.training.loop import Evaluation, evaluate
 from p2pfusion.training.models import check_fit, find_model
 from p2pfusion.training.probe import linear_probe
 from p2pfusion.training.tracing import Trace
+from p2pfusion.training.tracing.rest import Rest
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,18 @@ def whole_module(
     return module
 
 
+def names_beside(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    """What the state dictionary of a traced model has beside its layout."""
+    trace = getattr(find_model(name), "trace", None)
+    if trace is None:
+        return {"tied": {}, "buffers": []}
+    rest: Rest = trace(arguments).rest
+    return {"tied": dict(rest.tied), "buffers": sorted(rest.buffers)}
+
+
 def save_beside(name: str, arguments: Mapping[str, object], path: Path) -> None:
-    """Keeps what the state dictionary of a traced model has beside its layout, for
-    whoever writes the whole model (``store/beside.py``)."""
+    """Keeps the same with its values, for whoever writes the whole model
+    (``store/beside.py``)."""
     trace = getattr(find_model(name), "trace", None)
     if trace is None:  # a model of the table has nothing else
         path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep",
-                  "held"}
+                  "held", "tied", "buffers"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
     announce   -> the same, then {"done": "announce", "announced": base64}
@@ -51,6 +51,7 @@ from p2pfusion.training.trainer import Setup, Trainer, coding_of, describe
 from p2pfusion.training.whole import (
     evaluate_full,
     evaluation_records,
+    names_beside,
     save_beside,
 )
 
@@ -98,6 +99,7 @@ class Worker:
             "vocabulary": found.vocabulary,
             "deep": found.is_deep,
             "held": found.held,
+            **names_beside(request.text("model"), found.arguments),
         }
 
     def setup(self, request: Request) -> Fields:

@@ -57,6 +57,7 @@ OPTIONS = {
     "pool add": "FILE",
     "pool ls": "",
     "pool choose": "--split-fraction --limit",
+    "import": "FILE --profile --model --model-arguments --data --ignore",
     "evaluate": "FILE --data --model --model-arguments",
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
     "--policy --method --method-arguments --objective --objective-arguments --preset "
