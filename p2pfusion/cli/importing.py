@@ -144,4 +144,7 @@ def _screen(data: Data) -> str:
         f'In the founder\'s [swarm]: model = "{data["model"]}", '
         f'pretrained = "{data["hash"]}"'
     )
+    lines.append(
+        'With the method msfusion also: method_arguments = { start = "dense" }'
+    )
     return "\n".join(lines)
