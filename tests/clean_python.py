@@ -25,7 +25,15 @@ def run_clean(code: str, directory: Path, *arguments: str, path: Path) -> str:
             link.symlink_to(found)
     done = subprocess.run(
         # Isolated, and without the site module, which would bring all packages back.
-        [sys.executable, "-I", "-S", "-c", _ALONE + code, f"{links}:{path}", *arguments],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _ALONE + code,
+            f"{links}:{path}",
+            *arguments,
+        ],
         cwd=directory,
         capture_output=True,
         text=True,

@@ -98,9 +98,7 @@ def _import(file: Path, purpose: Purpose, ignored: tuple[str, ...]) -> Data:
     from p2pfusion.store.foreign import Wanted, import_model
 
     _check_file(file)
-    found = describe(
-        purpose.model, purpose.arguments, purpose.data, purpose.vocabulary
-    )
+    found = describe(purpose.model, purpose.arguments, purpose.data, purpose.vocabulary)
     wanted = Wanted(found.layout, found.tied, found.buffers)
     metadata = {
         "format": "pt",

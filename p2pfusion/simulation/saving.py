@@ -13,10 +13,9 @@ from p2pfusion.errors import ResourceError
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.homes import Homes
 from p2pfusion.store import Store, copy_model, write_checkpoint
-from p2pfusion.store.beside import beside_path, read_beside
+from p2pfusion.store.beside import Beside
 from p2pfusion.store.checksum import file_hash
 from p2pfusion.store.companion import companion_path, write_companion
-from p2pfusion.training.whole import save_beside
 
 
 def hash_of(pretrained: Path | None) -> str:
@@ -31,20 +30,12 @@ def hash_of(pretrained: Path | None) -> str:
 
 
 def save_model(
-    store: Store, manifest: Manifest, homes: Homes, path: Path | None, scratch: Path
+    store: Store, manifest: Manifest, homes: Homes, path: Path, beside: Beside
 ) -> None:
-    """Writes the assembled model as a checkpoint, if it is to be kept.
-
-    ``scratch``: a directory for small files.
-    """
-    if path is None:
-        return
-    known = beside_path(scratch / "store")
-    save_beside(manifest.model, manifest.model_arguments, known)
+    """Writes the assembled model as a checkpoint."""
     metadata = export_metadata(manifest, manifest.rounds)
     try:
         companion_path(path).unlink(missing_ok=True)
-        beside = read_beside(known)
         with write_checkpoint(path, manifest.layout, metadata, beside) as writer:
             copy_model(store, writer)
         write_companion(path, export_facts(manifest, manifest.rounds, homes))

@@ -231,7 +231,6 @@ class _Foreign:
             )
         return plain
 
-
     def _values(self, tensor: Found, parameter: ParameterSpec) -> np.ndarray:
         if tensor.dtype not in TYPES:
             raise ConfigError(

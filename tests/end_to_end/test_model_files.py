@@ -74,8 +74,8 @@ class Net(nn.Module):
     def __init__(self, width=16):
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(1 if n == 0 else width, width, 3, 2 if n < 2 else 1, 1, bias=False)
-            for n in range(3)
+            nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+            for inputs, stride in ((1, 2), (width, 2), (width, 1))
         )
         self.norms = nn.ModuleList(nn.GroupNorm(width // 4, width) for _ in range(3))
         self.classifier = nn.Linear(width, 10)

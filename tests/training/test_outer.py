@@ -165,8 +165,6 @@ def test_what_is_measured_has_no_momentum() -> None:
             trained = moved(held, random)
             before = [array.copy() for array in trained]
             outer.push(round_index, FULL, held, trained)
-            same = [
-                np.array_equal(a, b) for a, b in zip(before, trained, strict=True)
-            ]
+            same = [np.array_equal(a, b) for a, b in zip(before, trained, strict=True)]
             assert same == [round_index == 0, True, round_index == 0]
             held = trained
