@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
 
 SUFFIX = ".safetensors"
+OURS = "round-"
+"""How the names begin of those that are made here; others are never removed."""
 TROUBLE = "checkpoint"
 
 Data = dict[str, object]
@@ -36,8 +38,10 @@ class Checkpoints:
     """Makes checkpoints of one home, and forgets old ones."""
 
     def __init__(self, node: Node, directory: Path) -> None:
+        """``directory``: where they go unless the profile says something else."""
+        stated = node.profile.peer.checkpoint_directory
         self._node = node
-        self._directory = directory
+        self._directory = Path(stated) if stated else directory
         self._is_due = False
 
     def report(self, report: Report) -> None:
@@ -65,18 +69,18 @@ class Checkpoints:
     def create(self, asker: Asker) -> None:
         """Assembles the whole model from the swarm into the next checkpoint."""
         try:
-            self._directory.mkdir(exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             text = f"cannot write {self._directory}: {error.strerror}"
             raise DiskFullError(text) from None
         number = max(0, self._node.peer.gossip.round_index)
-        path = self._directory / f"round-{number:06}{SUFFIX}"
+        path = self._directory / f"{OURS}{number:06}{SUFFIX}"
         self._node.commands.exports.start(_Keeping(asker, self), path)
 
     def forget_old(self) -> None:
         """Removes all but the newest few."""
         kept = self._node.profile.peer.checkpoints_kept
-        for path in _files(self._directory)[kept:]:
+        for path in _files(self._directory, f"{OURS}*{SUFFIX}")[kept:]:
             with contextlib.suppress(OSError):
                 companion_path(path).unlink(missing_ok=True)
                 path.unlink()
@@ -125,9 +129,9 @@ def listed(directory: Path, *, verified: bool) -> list[Data]:
     return [_row(path, verified) for path in _files(directory)]
 
 
-def _files(directory: Path) -> list[Path]:
+def _files(directory: Path, pattern: str = f"*{SUFFIX}") -> list[Path]:
     """Newest first. What was not finished has another name."""
-    found = [p for p in directory.glob(f"*{SUFFIX}") if not p.name.startswith(".")]
+    found = [p for p in directory.glob(pattern) if not p.name.startswith(".")]
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))[::-1]
 
 

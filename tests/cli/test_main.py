@@ -52,7 +52,7 @@ OPTIONS = {
     "split show": "--method --model --model-arguments --peers --split-fraction "
     "--rounds --seed --round --peer --plot",
     "export": "FILE",
-    "checkpoint ls": "--no-verify",
+    "checkpoint ls": "DIRECTORY --no-verify",
     "checkpoint create": "",
     "pool add": "FILE",
     "pool ls": "",
