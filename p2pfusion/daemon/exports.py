@@ -225,8 +225,8 @@ class Exports:
 def _close(export: Export, facts: Mapping[str, object]) -> None:
     """The file gets its checksum and its name, and the other one is written."""
     with _disk_errors(export.path):
-        companion_path(export.path).unlink(missing_ok=True)
-        export.closing.close()
+        with export.closing:
+            companion_path(export.path).unlink(missing_ok=True)
         write_companion(export.path, facts)
 
 

@@ -171,6 +171,7 @@ def _without_daemon(found: Asked, homes: Path) -> None:
     assert "curve" in found.seen["sim"]
     found.run(program, "sim", "--peers", "3", "--rounds", "2", "--faults", "none")
     found.run(program, "pool", "add", str(file))
+    found.run(program, "import", str(file), "--model", "vit", *TINY[-2:])
     found.run(program, "pool", "ls")
     found.run(program, "pool", "choose", "--split-fraction", "1/2")
 
