@@ -19,7 +19,7 @@ from types import TracebackType
 
 from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.home import Home
-from p2pfusion.errors import ConfigError, P2PFusionError, reported
+from p2pfusion.errors import ConfigError, P2PFusionError, TrainerError, reported
 
 STOP_TIMEOUT_S = 10.0
 """Between the request to stop and a signal; a trainer in mid-step needs a moment."""
@@ -50,6 +50,8 @@ def simulate(*, model: str | Builder, **options: object) -> Data:
         stdout=subprocess.PIPE,
         check=False,
     )
+    if not done.stdout:
+        raise TrainerError(f"the simulation ended without a result ({done.returncode})")
     envelope = json.loads(done.stdout)
     if envelope["error"] is not None:
         raise reported(envelope["error"])

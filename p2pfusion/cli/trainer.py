@@ -9,7 +9,7 @@ from __future__ import annotations
 import selectors
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pfusion.cli.output import Data
@@ -18,8 +18,6 @@ from p2pfusion.errors import TrainerError, reported
 from p2pfusion.split.layout import Layout
 
 STOP_TIMEOUT_S = 2.0
-_NONE: frozenset[str] = frozenset()
-
 TICK_S = 0.1
 """How often ``on_tick`` runs while the trainer works."""
 
@@ -34,9 +32,9 @@ class Description:
     """Whether methods can leave out layers of it."""
     held: tuple[str, ...]
     """What of it is whole in every sub-model, each with the reason."""
-    tied: Mapping[str, str]
+    tied: Mapping[str, str] = field(default_factory=dict)
     """Other names of parameters in the module's state dictionary."""
-    buffers: frozenset[str]
+    buffers: frozenset[str] = frozenset()
     """Names of what is no parameter in it."""
 
 
@@ -61,7 +59,7 @@ def describe(
         is_deep=answer.get("deep") is True,
         held=tuple(map(str, held)) if isinstance(held, list) else (),
         tied=tied if isinstance(tied, dict) else {},
-        buffers=frozenset(map(str, buffers)) if isinstance(buffers, list) else _NONE,
+        buffers=frozenset(map(str, buffers if isinstance(buffers, list) else ())),
     )
 
 

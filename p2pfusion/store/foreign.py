@@ -134,8 +134,9 @@ def _damaged(path: Path, name: str) -> VerificationError:
 
 
 def renamed(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """What the names of a file are called in the model: as they are, or with one prefix
-    put before them or taken away, whichever makes most of them known."""
+    """What the names of a file are called in the model: as they are where they are known,
+    and else with one prefix put before them or taken away, that which makes most known.
+    """
     names, known = list(names), set(known)
     counts = Counter({("", ""): sum(name in known for name in names)})
     for name in names:
@@ -145,7 +146,10 @@ def renamed(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
             elif name.endswith(f".{own}"):
                 counts[name.removesuffix(own), ""] += 1
     ((less, more), _), *_ = counts.most_common(1)
-    return {name: more + name.removeprefix(less) for name in names}
+    return {
+        name: name if name in known else more + name.removeprefix(less)
+        for name in names
+    }
 
 
 def _matched(
