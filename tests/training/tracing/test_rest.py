@@ -53,6 +53,14 @@ def test_ties_and_buffers_are_told_apart() -> None:
     }
     assert set(found.rest.buffers) == {"mask", "norm.num_batches_tracked"}
     assert found.scalars == {"gain"}
+    assert found.rest.buffers["norm.num_batches_tracked"] == 0
+
+
+def test_running_statistics_begin_as_they_were_built() -> None:
+    layout = trace(Everything(), tokens()).layout
+    rules = {p.name: p.initial.kind for p in layout.parameters}
+    assert rules["norm.running_mean"] == "zeros"
+    assert rules["norm.running_var"] == "ones"
 
 
 def test_a_whole_model_is_loaded_strictly_by_the_module(tmp_path: Path) -> None:
