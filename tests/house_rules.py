@@ -38,7 +38,8 @@ LAYERS: dict[str, set[str]] = {
     "daemon": HALL,
     "simulation": HALL | {"daemon"},
     "cli": HALL | {"daemon", "simulation"},
-    "__init__": HALL | {"daemon", "simulation"},
+    "api": HALL | {"daemon", "simulation", "cli"},
+    "__init__": HALL | {"daemon", "simulation", "api"},
 }
 """What each part of the package may import of the others (its own files always).
 

@@ -33,14 +33,21 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 @command("ls", example="p2pfusion checkpoint ls --json")
+@click.argument(
+    "directory", required=False, type=click.Path(path_type=Path, file_okay=False)
+)
 @click.option("--no-verify", is_flag=True, help="Do not read the values.")
-def checkpoint_ls(no_verify: bool) -> None:
-    """List the whole models that this peer keeps, newest first."""
+def checkpoint_ls(directory: Path | None, no_verify: bool) -> None:
+    """List the whole models that this peer keeps, newest first.
+
+    DIRECTORY is for a profile that names another one than the home's.
+    """
     from p2pfusion.daemon.checkpoints import listed
 
     home: Home = settings().chosen_home
-    found = listed(home.checkpoints, verified=not no_verify)
-    show({"checkpoints": found}, lambda: _screen(found, str(home.checkpoints)))
+    place = directory or home.checkpoints
+    found = listed(place, verified=not no_verify)
+    show({"checkpoints": found}, lambda: _screen(found, str(place)))
 
 
 def _screen(found: list[Data], directory: str) -> str:

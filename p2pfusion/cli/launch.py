@@ -63,8 +63,13 @@ def run_in_foreground(
     run_daemon(home, profile, join, ready, signals, outlets)
 
 
-def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:
-    """Runs ``p2pfusion start`` with these arguments in a session of its own."""
+def start_in_background(
+    home: Home, arguments: Sequence[str], path: Sequence[str] = ()
+) -> Launched:
+    """Runs ``p2pfusion start`` with these arguments in a session of its own.
+
+    ``path``: directories to import from, beside those of this process.
+    """
     reading, writing = os.pipe()
     with open(home.log, "ab") as log:
         process = subprocess.Popen(
@@ -75,7 +80,7 @@ def start_in_background(home: Home, arguments: Sequence[str]) -> Launched:
             start_new_session=True,
             pass_fds=(writing,),
             env={
-                **python_environment(),
+                **python_environment(path),
                 ENVIRONMENT_KEY: str(home.root.absolute()),
                 READY_VARIABLE: str(writing),
             },
@@ -128,9 +133,10 @@ class ReportedError(P2PFusionError):
         self.name, self.exit_code = failure.name, failure.code
 
 
-def python_environment() -> dict[str, str]:
-    """This process's environment, with the way to a package that is not installed."""
-    paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
+def python_environment(path: Sequence[str] = ()) -> dict[str, str]:
+    """This process's environment, with the way to a package that is not installed, and
+    to these directories."""
+    paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", ""), *path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 

@@ -43,6 +43,7 @@ COMMANDS = {
     "split": "p2pfusion.cli.model:split_group",
     "export": "p2pfusion.cli.model:export",
     "evaluate": "p2pfusion.cli.model:evaluate",
+    "import": "p2pfusion.cli.importing:import_",
     "checkpoint": "p2pfusion.cli.checkpoint:checkpoint_group",
     "pool": "p2pfusion.cli.pool:pool_group",
     "profiles": "p2pfusion.cli.profiles:profiles_group",

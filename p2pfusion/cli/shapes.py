@@ -166,6 +166,7 @@ SPLIT = record(
 EXPORTED = record(
     {
         "path": TEXT,
+        "manifest": TEXT,
         "bytes": COUNT,
         "round": WHOLE,
         "parameters": COUNT,
@@ -296,6 +297,15 @@ SHAPES: dict[str, Shape] = {
     ),
     "split-show": SPLIT,
     "export": EXPORTED,
+    "import": record(
+        {
+            "hash": TEXT,
+            "path": TEXT,
+            "model": TEXT,
+            "parameters": COUNT,
+            "from_the_seed": rows(TEXT),
+        }
+    ),
     "evaluate": EVALUATION,
     "checkpoint-ls": record({"checkpoints": rows(CHECKPOINT)}),
     "checkpoint-create": EXPORTED,

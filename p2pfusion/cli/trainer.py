@@ -9,7 +9,7 @@ from __future__ import annotations
 import selectors
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pfusion.cli.output import Data
@@ -32,24 +32,34 @@ class Description:
     """Whether methods can leave out layers of it."""
     held: tuple[str, ...]
     """What of it is whole in every sub-model, each with the reason."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Other names of parameters in the module's state dictionary."""
+    buffers: frozenset[str] = frozenset()
+    """Names of what is no parameter in it."""
 
 
 def describe(
-    model: str, arguments: Mapping[str, object], data: Mapping[str, object] | None
+    model: str,
+    arguments: Mapping[str, object],
+    data: Mapping[str, object] | None,
+    vocabulary: Mapping[str, object] | None = None,
 ) -> Description:
     """What a trainer says of a model; with data, arguments that suit it."""
     question: Data = {"do": "describe", "model": model, "arguments": dict(arguments)}
     if data is not None:
         question["data"] = dict(data)
+    question["vocabulary"] = dict(vocabulary or {})
     question["models"] = [model]  # who asks has named it
     answer = ask_trainer(question)
-    held = answer.get("held")
+    held, tied, buffers = (answer.get(key) for key in ("held", "tied", "buffers"))
     found = answer.get("arguments")
     return Description(
         layout=Layout.from_data(answer.get("layout")),
         arguments=found if isinstance(found, dict) else dict(arguments),
         is_deep=answer.get("deep") is True,
         held=tuple(map(str, held)) if isinstance(held, list) else (),
+        tied=tied if isinstance(tied, dict) else {},
+        buffers=frozenset(map(str, buffers if isinstance(buffers, list) else ())),
     )
 
 

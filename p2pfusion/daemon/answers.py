@@ -16,6 +16,7 @@ from p2pfusion.daemon.health import health
 from p2pfusion.daemon.members import address, epoch_of, fraction, own_split
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.homes import Homes
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -183,6 +184,25 @@ def _joining(node: Node) -> list[Data]:
         }
         for knocking in node.peer.gossip.joining.knocking
     ]
+
+
+def export_facts(manifest: Manifest, round_number: int, homes: Homes) -> Data:
+    """The same for the JSON file beside it, and how much of it was trained."""
+    return {
+        "p2pfusion": p2pfusion.__version__,
+        "model": manifest.model,
+        "model_arguments": dict(manifest.model_arguments),
+        "layout_sha256": manifest.layout.digest.hex(),
+        "parameters": manifest.layout.size,
+        "swarm": {"id": manifest.swarm_id, "name": manifest.name},
+        "method": manifest.method,
+        "method_arguments": dict(manifest.method_arguments),
+        "seed": manifest.seed,
+        "pretrained_sha256": manifest.pretrained or None,
+        "round": round_number,
+        "rounds": manifest.rounds,
+        "ever_trained_fraction": homes.ever_trained_fraction(manifest.layout),
+    }
 
 
 def export_metadata(manifest: Manifest, round_number: int) -> dict[str, str]:

@@ -18,12 +18,15 @@ from p2pfusion.daemon.health import Trouble
 from p2pfusion.errors import DiskFullError, P2PFusionError, VerificationError
 from p2pfusion.protocol.events import Report
 from p2pfusion.store.checksum import read_header, verify
+from p2pfusion.store.companion import companion_path
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.exports import Asker
     from p2pfusion.daemon.node import Node
 
 SUFFIX = ".safetensors"
+OURS = "round-"
+"""How the names begin of those that are made here; others are never removed."""
 TROUBLE = "checkpoint"
 
 Data = dict[str, object]
@@ -35,8 +38,11 @@ class Checkpoints:
     """Makes checkpoints of one home, and forgets old ones."""
 
     def __init__(self, node: Node, directory: Path) -> None:
+        """``directory``: where they go unless the profile says something else."""
+        stated = node.profile.peer.checkpoint_directory
         self._node = node
-        self._directory = directory
+        self._directory = Path(stated) if stated else directory
+        self._is_due = False
 
     def report(self, report: Report) -> None:
         """A round was sealed, or the last one: the time may have come for another."""
@@ -45,29 +51,38 @@ class Checkpoints:
             return
         number = report.details.get("round")
         is_due = isinstance(number, int) and (number + 1) % every == 0
-        if report.kind == "done" or is_due:
-            asker = _Nobody(self._node)
-            try:
-                self.create(asker)
-            except P2PFusionError as error:
-                asker.fail(error)
+        self._is_due |= report.kind == "done" or is_due
+        self.check()
+
+    def check(self) -> None:
+        """Makes one that is due, as soon as no other export is under way; what has
+        become due meanwhile is one of the newest round."""
+        if not self._is_due or self._node.commands.exports.is_busy:
+            return
+        self._is_due = False
+        asker = _Nobody(self._node)
+        try:
+            self.create(asker)
+        except P2PFusionError as error:
+            asker.fail(error)
 
     def create(self, asker: Asker) -> None:
         """Assembles the whole model from the swarm into the next checkpoint."""
         try:
-            self._directory.mkdir(exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             text = f"cannot write {self._directory}: {error.strerror}"
             raise DiskFullError(text) from None
         number = max(0, self._node.peer.gossip.round_index)
-        path = self._directory / f"round-{number:06}{SUFFIX}"
+        path = self._directory / f"{OURS}{number:06}{SUFFIX}"
         self._node.commands.exports.start(_Keeping(asker, self), path)
 
     def forget_old(self) -> None:
         """Removes all but the newest few."""
         kept = self._node.profile.peer.checkpoints_kept
-        for path in _files(self._directory)[kept:]:
+        for path in _files(self._directory, f"{OURS}*{SUFFIX}")[kept:]:
             with contextlib.suppress(OSError):
+                companion_path(path).unlink(missing_ok=True)
                 path.unlink()
 
 
@@ -114,9 +129,9 @@ def listed(directory: Path, *, verified: bool) -> list[Data]:
     return [_row(path, verified) for path in _files(directory)]
 
 
-def _files(directory: Path) -> list[Path]:
+def _files(directory: Path, pattern: str = f"*{SUFFIX}") -> list[Path]:
     """Newest first. What was not finished has another name."""
-    found = [p for p in directory.glob(f"*{SUFFIX}") if not p.name.startswith(".")]
+    found = [p for p in directory.glob(pattern) if not p.name.startswith(".")]
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))[::-1]
 
 

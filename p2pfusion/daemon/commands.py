@@ -210,7 +210,8 @@ class Commands:
     def check(self) -> None:
         """Answers what can be answered by now, and ends what took too long."""
         now = time.monotonic()
-        self.exports.tell_progress(now)
+        self.exports.check(now)
+        self.node.checkpoints.check()
         self.followers.tell()
         self.echo.check()
         self.throughput.check()
@@ -230,7 +231,8 @@ class Commands:
     def deadline(self) -> float:
         """When the next wait ends."""
         ends = (waiting.until for waiting in self._waiting)
-        return min([self.echo.deadline(), self.throughput.deadline(), *ends])
+        askers = (self.echo, self.throughput, self.exports)
+        return min([*(each.deadline() for each in askers), *ends])
 
     def _is_over(self, waiting: Waiting) -> bool:
         if waiting.request.command != "join":

@@ -55,6 +55,9 @@ class PeerSettings:
     is never, because each is pulled from the swarm whole."""
     checkpoints_kept: int = 3
     """How many of them are kept: the newest may be of a model that has gone wrong."""
+    checkpoint_directory: str | None = None
+    """Where they go instead of the home, as to a disk that others read, too; a relative
+    one starts at the profile's directory."""
     cpu_threads: int = 1
     """Threads of the trainer; one leaves the machine usable for its owner."""
     log_format: str = "text"
@@ -182,12 +185,17 @@ def load_profile(path: Path) -> Profile:
     if profile.swarm is not None:
         swarm = profile.swarm.beside(path.parent)
         profile = dataclasses.replace(profile, swarm=swarm)
-    if profile.data.path is None:
-        return profile
-    absolute = str(path.parent / Path(profile.data.path).expanduser())
-    return dataclasses.replace(
-        profile, data=dataclasses.replace(profile.data, path=absolute)
-    )
+    data = dataclasses.replace(profile.data, path=_from(path, profile.data.path))
+    directory = _from(path, profile.peer.checkpoint_directory)
+    peer = dataclasses.replace(profile.peer, checkpoint_directory=directory)
+    return dataclasses.replace(profile, data=data, peer=peer)
+
+
+def _from(profile: Path, stated: str | None) -> str | None:
+    """A path that a profile states, as one that is right wherever a process is."""
+    if stated is None:
+        return None
+    return str((profile.parent / Path(stated).expanduser()).absolute())
 
 
 def parse_profile(text: str, source: str) -> Profile:

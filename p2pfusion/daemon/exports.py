@@ -2,12 +2,14 @@
 
 The file begins as what the own store has seen, with initial values where nobody
 trained; the streams of every other home are then written over it. It appears under its
-name when all is there, or not at all. One export at a time.
+name when all is there, or not at all, with a JSON file that says what it is. Checking
+and syncing it is left to a thread: rounds go on. One export at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,12 +25,19 @@ from p2pfusion.errors import (
     ResourceError,
 )
 from p2pfusion.protocol.events import Assembled, ExportRequested
+from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.restoring import Versions
 from p2pfusion.store import CheckpointWriter, copy_model, write_checkpoint
+from p2pfusion.store.behind import Behind
+from p2pfusion.store.beside import beside_path, read_beside
+from p2pfusion.store.companion import companion_path, write_companion
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
+
+LOOK_S = 0.05
+"""How often it is looked whether a finished file is on disk."""
 
 ATTEMPTS = 5
 """A round that ends while its ranges are on their way makes an export start again."""
@@ -72,6 +81,8 @@ class Exports:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._export: Export | None = None
+        self._closing: tuple[Export, dict[str, object]] | None = None
+        self._behind = Behind()
         self._begun = 0
 
     @property
@@ -79,19 +90,25 @@ class Exports:
         """Where the streams of an export go."""
         return self._export.writer if self._export else None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is under way."""
+        return self._export is not None or self._closing is not None
+
     def start(self, request: Asker, path: Path) -> None:
         """Begins with what this peer has, and asks the others for the rest."""
         payloads, manifest = self._node.payloads, self._node.peer.manifest
         if payloads is None or manifest is None:
             raise NotFoundError("this peer has no swarm yet, hence no model")
-        if self._export is not None:
+        if self.is_busy:
             raise ConflictError("an export is under way already", hint="wait for it")
         with _disk_errors(path), ExitStack() as closing:
             _check_place(path)
             round_ = self._node.peer.round
             metadata = answers.export_metadata(manifest, round_.number if round_ else 0)
+            beside = read_beside(beside_path(self._node.state.store))
             writer = closing.enter_context(
-                write_checkpoint(path, manifest.layout, metadata)
+                write_checkpoint(path, manifest.layout, metadata, beside)
             )
             versions = payloads.store.all_versions()
             copy_model(payloads.store, writer)
@@ -112,7 +129,17 @@ class Exports:
     def _received_bytes(self) -> int:
         return self._node.transport.traffic.received_bytes()
 
-    def tell_progress(self, now: float) -> None:
+    def deadline(self) -> float:
+        """When to look again."""
+        return self._node.now() + LOOK_S if self._closing else math.inf
+
+    def check(self, now: float) -> None:
+        """Tells whoever waits how far it is, and that it is done."""
+        if self._closing is not None:
+            self._look()
+        self._tell_progress(now)
+
+    def _tell_progress(self, now: float) -> None:
         """Says now and then how much has come, and how much there is."""
         export = self._export
         if export is None or now < export.told_at + PROGRESS_INTERVAL_S:
@@ -147,27 +174,44 @@ class Exports:
             )
             _drop(export, error)
             raise error
-        with _disk_errors(export.path):
-            export.closing.close()
-            size_bytes = export.path.stat().st_size
         manifest, round_ = node.peer.manifest, node.peer.round
         assert manifest is not None
-        layout = manifest.layout
-        trained = round_.plan.homes.ever_trained_fraction(layout) if round_ else 0.0
-        export.request.reply(
-            {
-                "path": str(export.path),
-                "bytes": size_bytes,
-                "round": node.peer.gossip.round_index,
-                "parameters": layout.size,
-                "ever_trained_fraction": trained,
-                "pulled_bytes": self._received_bytes() - export.received_before,
-                "peers": len(answers.online(node)),
-            }
-        )
+        layout, number = manifest.layout, node.peer.gossip.round_index
+        homes = round_.plan.homes if round_ else Homes.initial(layout)
+        facts = answers.export_facts(manifest, number, homes)
+        told: dict[str, object] = {
+            "path": str(export.path),
+            "manifest": str(companion_path(export.path)),
+            "round": number,
+            "parameters": layout.size,
+            "ever_trained_fraction": facts["ever_trained_fraction"],
+            "pulled_bytes": self._received_bytes() - export.received_before,
+            "peers": len(answers.online(node)),
+        }
+        self._closing = (export, told)
+        self._behind.begin(lambda: _close(export, facts))
+
+    def _look(self) -> None:
+        """Whether the file is there by now."""
+        assert self._closing is not None
+        export, told = self._closing
+        try:
+            self._behind.look()
+        except P2PFusionError as error:
+            self._closing = None
+            export.request.fail(error)
+            return
+        if not self._behind.is_busy:
+            self._closing = None
+            size_bytes = export.path.stat().st_size
+            export.request.reply({**told, "bytes": size_bytes})
 
     def abandon(self) -> None:
-        """The daemon ends: an export that is under way leaves no file behind."""
+        """The daemon ends: an export that is under way leaves no file behind; one that
+        has all it needs is finished."""
+        if self._closing is not None:
+            self._behind.join()
+            self._look()
         export, self._export = self._export, None
         if export is not None:
             error = ResourceError(
@@ -176,6 +220,14 @@ class Exports:
             )
             _drop(export, error)
             export.request.fail(error)
+
+
+def _close(export: Export, facts: Mapping[str, object]) -> None:
+    """The file gets its checksum and its name, and the other one is written."""
+    with _disk_errors(export.path):
+        with export.closing:
+            companion_path(export.path).unlink(missing_ok=True)
+        write_companion(export.path, facts)
 
 
 def _drop(export: Export, error: ResourceError) -> None:

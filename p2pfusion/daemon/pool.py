@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p2pfusion.errors import (
@@ -24,7 +24,13 @@ from p2pfusion.errors import (
 )
 from p2pfusion.protocol.manifest import HEX
 from p2pfusion.store.checksum import KEY, file_hash, read_header, verify
-from p2pfusion.store.files import clear_errors, copy_file, new_file, write_at
+from p2pfusion.store.files import (
+    clear_errors,
+    copy_file,
+    new_file,
+    sync_directory,
+    write_at,
+)
 from p2pfusion.store.pretrained import read_tensors
 
 SUFFIX = ".safetensors"
@@ -58,6 +64,19 @@ class Pool:
         if not self.path(name).exists():
             self._directory.mkdir(parents=True, exist_ok=True)
             copy_file(file, self.path(name))
+        return name
+
+    def make(self, write: Callable[[Path], None]) -> str:
+        """Has a checkpoint written into the pool; its hash."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        made = self._directory / ".imported"
+        try:
+            write(made)
+            name = file_hash(made)
+            made.replace(self.path(name))
+        finally:
+            made.unlink(missing_ok=True)
+        sync_directory(self._directory)
         return name
 
     def find(self, name: str) -> Path:

@@ -24,10 +24,12 @@ from p2pfusion.simulation.design import Experiment
 from p2pfusion.simulation.saving import save_model
 from p2pfusion.simulation.specification import Fields
 from p2pfusion.simulation.swarm import Swarm
+from p2pfusion.store.beside import read_beside
 from p2pfusion.training.cost import costs_told
 from p2pfusion.training.devices import use_one_thread
 from p2pfusion.training.examination import Examiner, examiner_for
 from p2pfusion.training.request import parse
+from p2pfusion.training.whole import save_beside
 
 Tell = Callable[[dict[str, object]], None]
 
@@ -117,8 +119,16 @@ def run(fields: Fields, tell: Tell) -> dict[str, object]:
         experiment = Experiment.of(fields)
         course = Course.create(experiment, Path(directory))
         course.run(tell)
-        save_model(course.swarms[0].store, experiment.manifest, experiment.files.save)
+        if experiment.files.save is not None:
+            _save(course, experiment.files.save, Path(directory) / "beside")
         return course.result(time.monotonic() - started)
+
+
+def _save(course: Course, path: Path, beside: Path) -> None:
+    """Keeps the model; ``beside``: a place for what is beside its layout."""
+    manifest, swarm = course.experiment.manifest, course.swarms[0]
+    save_beside(manifest.model, manifest.model_arguments, beside)
+    save_model(swarm.store, manifest, swarm.homes, path, read_beside(beside))
 
 
 def serve(run: Callable[[Fields, Tell], dict[str, object]]) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pfusion.daemon.answers import export_metadata
+from p2pfusion.daemon.answers import export_facts, export_metadata
 from p2pfusion.daemon.pool import check_checkpoint
 from p2pfusion.errors import ResourceError
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.homes import Homes
 from p2pfusion.store import Store, copy_model, write_checkpoint
+from p2pfusion.store.beside import Beside
 from p2pfusion.store.checksum import file_hash
+from p2pfusion.store.companion import companion_path, write_companion
 
 
 def hash_of(pretrained: Path | None) -> str:
@@ -26,14 +29,16 @@ def hash_of(pretrained: Path | None) -> str:
     return file_hash(pretrained)
 
 
-def save_model(store: Store, manifest: Manifest, path: Path | None) -> None:
-    """Writes the assembled model as a checkpoint, if it is to be kept."""
-    if path is None:
-        return
+def save_model(
+    store: Store, manifest: Manifest, homes: Homes, path: Path, beside: Beside
+) -> None:
+    """Writes the assembled model as a checkpoint."""
     metadata = export_metadata(manifest, manifest.rounds)
     try:
-        with write_checkpoint(path, manifest.layout, metadata) as writer:
+        companion_path(path).unlink(missing_ok=True)
+        with write_checkpoint(path, manifest.layout, metadata, beside) as writer:
             copy_model(store, writer)
+        write_companion(path, export_facts(manifest, manifest.rounds, homes))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ResourceError(

@@ -20,6 +20,11 @@ class Behind:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something to wait for."""
+        return self._thread is not None or self._error is not None
+
     def begin(self, work: Work) -> None:
         """Does it beside everything else, after what is under way; see ``wait``."""
         self.wait()
@@ -27,11 +32,15 @@ class Behind:
         self._thread = threading.Thread(target=self._run, args=(work,))
         self._thread.start()
 
-    def wait(self) -> None:
-        """Returns when nothing is under way; raises what went wrong, once."""
+    def join(self) -> None:
+        """Returns when nothing is under way."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def wait(self) -> None:
+        """As ``join``; raises what went wrong, once."""
+        self.join()
         error, self._error = self._error, None
         if error is not None:
             raise error

@@ -27,6 +27,7 @@ from p2pfusion.errors import ConfigError, NotFoundError, VerificationError
 from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
+from p2pfusion.store.beside import names_beside
 from p2pfusion.store.checksum import METADATA, file_hash, read_entries
 from p2pfusion.store.files import (
     FLOAT_BYTES,
@@ -101,7 +102,7 @@ def matched(
     unknown = dict(tensors)
     for index, parameter in enumerate(layout.parameters):
         tensor, wanted = unknown.pop(parameter.name, None), tensor_shape(parameter)
-        if tensor is not None and tensor.shape == wanted:
+        if tensor is not None and tensor.shape in (wanted, _without_ones(wanted)):
             found[index] = tensor
         elif parameter.layer not in head:
             has = "is not there" if tensor is None else f"is {tensor.shape}"
@@ -109,6 +110,11 @@ def matched(
     for name in unknown:
         raise _another(path, f"the model has no parameter {name!r}")
     return found
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A parameter without dimensions has one of 1 in a traced model's layout."""
+    return () if shape == (1,) else shape
 
 
 def _another(path: Path, what: str) -> ConfigError:
@@ -120,15 +126,17 @@ def _another(path: Path, what: str) -> ConfigError:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, without their values.
+    """All parameters of a checkpoint, without their values.
 
     ``VerificationError`` if they do not lie in the file, or are not of float32.
     """
     entries, base_bytes = read_entries(path)
     size_bytes = path.stat().st_size
     found = {}
+    metadata = entries.get(METADATA)
+    beside = names_beside(metadata) if isinstance(metadata, dict) else set()
     for name, entry in entries.items():
-        if name != METADATA:
+        if name != METADATA and name not in beside:
             found[name] = _tensor(path, name, entry, base_bytes, size_bytes)
     return found
 

@@ -17,6 +17,9 @@ nothing of it travels, and no reducer needs to know. A holder that has never tra
 entry leaves the term out; with peers of which some have it and some have not, the mean
 has a part of it.
 
+Running means and variances have no momentum: they follow what they are measured on, and
+extrapolated they are no measurement any more, nor even variances.
+
 The values that rounds began with are kept beside the offers, in a store of their own:
 as much disk as what this peer has ever trained, and no memory. A trainer that starts
 again goes on with them.
@@ -46,17 +49,26 @@ from p2pfusion.store.files import Floats
 class OuterMomentum:
     """One peer's memory of what the rounds began with that it has trained."""
 
-    def __init__(self, past: Store, momentum: float) -> None:
+    def __init__(
+        self, past: Store, momentum: float, measured: frozenset[str] = frozenset()
+    ) -> None:
         """``past``: where the memory is; a cell's version is the round, counted from 1,
-        in which this peer trained it last."""
+        in which this peer trained it last. ``measured``: parameters without momentum.
+        """
         self._past = past
+        self._measured = measured
         self._momentum = momentum
         self._cells = Cells(past.layout)
         self._new: tuple[int, list[Segment], Sequence[Floats]] | None = None
 
     @classmethod
     def open(
-        cls, path: Path, layout: Layout, seed: int, momentum: float
+        cls,
+        path: Path,
+        layout: Layout,
+        seed: int,
+        momentum: float,
+        measured: frozenset[str] = frozenset(),
     ) -> OuterMomentum:
         """With what is remembered in the directory ``path``, if it is of this swarm and
         whole; else with nothing."""
@@ -65,7 +77,7 @@ class OuterMomentum:
         except P2PFusionError:
             shutil.rmtree(path, ignore_errors=True)
             past = Store.create(path, layout, seed)
-        return cls(past, momentum)
+        return cls(past, momentum, measured)
 
     def push(
         self,
@@ -81,7 +93,10 @@ class OuterMomentum:
         """
         self.remember()
         segments = list(split.segments(self._past.layout))
+        parameters = self._past.layout.parameters
         for segment, now, array in zip(segments, start, trained, strict=True):
+            if parameters[segment.parameter].name in self._measured:
+                continue
             array += np.float32(self._momentum) * self._velocity(
                 round_index + 1, segment, now
             )

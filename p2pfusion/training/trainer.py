@@ -44,7 +44,14 @@ from p2pfusion.training.loop import (
     view_generator,
 )
 from p2pfusion.training.masks import Question, learn_mask
-from p2pfusion.training.models import check_fit, find_model, held, is_deep, settle
+from p2pfusion.training.models import (
+    check_fit,
+    find_model,
+    held,
+    is_deep,
+    settle,
+    statistics,
+)
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Dated, create_objective
 from p2pfusion.training.outer import OuterMomentum
@@ -158,7 +165,11 @@ class Trainer:
             return None
         assert setup.past is not None, "an outer momentum needs a place for its memory"
         return OuterMomentum.open(
-            setup.past, setup.layout, setup.seed, setup.outer_momentum
+            setup.past,
+            setup.layout,
+            setup.seed,
+            setup.outer_momentum,
+            statistics(self._model, setup.arguments),
         )
 
     def _load(self) -> Records:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save_file
 from torch import nn
 
 from p2pfusion.errors import VerificationError
 from p2pfusion.split.segment import Split
+from p2pfusion.store.beside import KEY
+from p2pfusion.store.files import clear_errors
 from p2pfusion.training import submodel
 from p2pfusion.training.data import NO_CODING, Coding, DataOptions, Records, load
 from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import Evaluation, evaluate
 from p2pfusion.training.models import check_fit, find_model
 from p2pfusion.training.probe import linear_probe
+from p2pfusion.training.tracing import Trace
+from p2pfusion.training.tracing.rest import Rest
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ def whole_module(
     layout = model.layout(arguments)
     for parameter in layout.parameters:
         found = values.get(parameter.name)
+        if found is not None and not found.shape and parameter.shape == (1,):
+            continue  # a traced model's parameter without dimensions
         if found is None or found.shape != parameter.shape:
             raise VerificationError(
                 f"the checkpoint has no parameter {parameter.name} of shape "
@@ -49,6 +58,30 @@ def whole_module(
     module = submodel.build(model, arguments, layout, Split.full(layout))
     submodel.load(module, (values[p.name] for p in layout.parameters))
     return module
+
+
+def names_beside(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    """What the state dictionary of a traced model has beside its layout."""
+    trace = getattr(find_model(name), "trace", None)
+    if trace is None:
+        return {"tied": {}, "buffers": []}
+    rest: Rest = trace(arguments).rest
+    return {"tied": dict(rest.tied), "buffers": sorted(rest.buffers)}
+
+
+def save_beside(name: str, arguments: Mapping[str, object], path: Path) -> None:
+    """Keeps the same with its values, for whoever writes the whole model
+    (``store/beside.py``)."""
+    trace = getattr(find_model(name), "trace", None)
+    if trace is None:  # a model of the table has nothing else
+        path.unlink(missing_ok=True)
+        return
+    found: Trace = trace(arguments)
+    told = {"tied": dict(found.rest.tied), "scalars": sorted(found.scalars)}
+    temporary = path.with_suffix(".tmp")
+    with clear_errors(path):
+        save_file(dict(found.rest.buffers), temporary, {KEY: json.dumps(told)})
+        temporary.replace(path)
 
 
 def evaluate_full(

@@ -3,7 +3,7 @@
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep",
-                  "held"}
+                  "held", "tied", "buffers"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
     announce   -> the same, then {"done": "announce", "announced": base64}
@@ -39,6 +39,7 @@ from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, read_checkpoint, write_offer
+from p2pfusion.store.beside import beside_path
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
@@ -47,7 +48,12 @@ from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.trainer import Setup, Trainer, coding_of, describe
-from p2pfusion.training.whole import evaluate_full, evaluation_records
+from p2pfusion.training.whole import (
+    evaluate_full,
+    evaluation_records,
+    names_beside,
+    save_beside,
+)
 
 PROGRESS_INTERVAL_S = 0.2
 """Time between two progress lines: no display needs more."""
@@ -93,6 +99,7 @@ class Worker:
             "vocabulary": found.vocabulary,
             "deep": found.is_deep,
             "held": found.held,
+            **names_beside(request.text("model"), found.arguments),
         }
 
     def setup(self, request: Request) -> Fields:
@@ -126,6 +133,7 @@ class Worker:
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer
         self._store = Path(request.text("store"))
+        save_beside(setup.model, setup.arguments, beside_path(self._store))
         self._offers = Path(request.text("offers"))
         return {
             "samples": trainer.samples,

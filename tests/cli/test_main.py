@@ -54,11 +54,12 @@ OPTIONS = {
     "split show": "--method --model --model-arguments --peers --split-fraction "
     "--rounds --seed --round --peer --plot",
     "export": "FILE",
-    "checkpoint ls": "--no-verify",
+    "checkpoint ls": "DIRECTORY --no-verify",
     "checkpoint create": "",
     "pool add": "FILE",
     "pool ls": "",
     "pool choose": "--split-fraction --limit",
+    "import": "FILE --profile --model --model-arguments --data --ignore",
     "evaluate": "FILE --data --model --model-arguments",
     "sim": "--train --peers --rounds --seed --split-fraction --faults --network "
     "--policy --method --method-arguments --objective --objective-arguments --preset "

@@ -72,6 +72,11 @@ class Running:
         for way in ways_of(typed, "test", time.time()):
             self.node.handle(JoinBy(way))
 
+    @property
+    def is_exporting(self) -> bool:
+        """Whether a whole model is on its way into a file."""
+        return self.node.commands.exports.is_busy
+
     def ask(self, command: str, **arguments: object) -> Data:
         """A question, answered."""
         future = self.begin(command, **arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pfusion.cli.main import main
 from p2pfusion.daemon.checkpoints import listed
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Split
@@ -63,14 +64,40 @@ def test_a_peer_keeps_the_newest_and_forgets_the_others() -> None:
     with running(swarm=swarm, peer=peer) as alone:
         directory = alone.home.checkpoints
         alone.turn_until(lambda: bool(alone.ask("status")["round"]["phase"] == "done"))  # type: ignore[index]
+        alone.turn_until(lambda: not alone.is_exporting)
         last = alone.ask("checkpoint-create")
         found = listed(directory, verified=True)
         assert len(found) == 2 and all(row["verified"] for row in found)
         assert found[0]["path"] == last["path"] and found[0]["round"] == 7
-        assert len(list(directory.iterdir())) == 2, "and nothing unfinished"
+        beside = sorted(path.name for path in directory.glob("*.manifest.json"))
+        assert beside == sorted(f"{row['id']}.manifest.json" for row in found)
+        assert len(list(directory.iterdir())) == 4, "and nothing unfinished"
         values, metadata = read_checkpoint(Path(str(last["path"])))
         assert metadata["model"] == "mlp" and values
         assert not alone.node.troubles
+
+
+@pytest.mark.slow
+def test_they_go_where_the_profile_says_and_nothing_else_is_touched(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "disk" / "models"
+    directory.mkdir(parents=True)
+    other = write(directory, 1).rename(directory / "mine.safetensors")
+    peer = {
+        **{"checkpoint_every": 1, "checkpoints_kept": 1},
+        "checkpoint_directory": str(directory),
+    }
+    with running(swarm={**ALONE, "rounds": 3, "local_steps": 1}, peer=peer) as alone:
+        made = directory / "round-000003.safetensors"
+        alone.turn_until(
+            lambda: made.exists() and not alone.is_exporting  # the last one
+        )
+        assert not alone.home.checkpoints.exists()
+    assert other.exists(), "older than all of them"
+    assert [path.name for path in directory.glob("round-*.safetensors")] == [made.name]
+    command = ["checkpoint", "ls", str(directory), "--home", str(tmp_path), "--json"]
+    assert main(command) == 0
 
 
 @pytest.mark.slow
@@ -81,5 +108,5 @@ def test_one_that_cannot_be_made_is_a_warning_and_no_end() -> None:
         alone.turn_until(lambda: "checkpoint" in alone.node.troubles)
         alone.home.checkpoints.unlink()
         alone.turn_until(lambda: bool(alone.ask("status")["round"]["phase"] == "done"))  # type: ignore[index]
-        assert "checkpoint" not in alone.node.troubles
+        alone.turn_until(lambda: "checkpoint" not in alone.node.troubles)
         assert len(listed(alone.home.checkpoints, verified=False)) == 1

@@ -6,13 +6,22 @@ Exports from several peers, with the progress they tell, are in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from p2pfusion.errors import ConfigError, P2PFusionError, ResourceError
+from p2pfusion.errors import (
+    ConfigError,
+    ConflictError,
+    P2PFusionError,
+    ResourceError,
+)
 from p2pfusion.store import read_checkpoint
+from p2pfusion.store.checksum import file_hash
+from p2pfusion.store.companion import write_companion
 from tests.daemon.running import ALONE, Running, running
 
 
@@ -43,6 +52,51 @@ def test_an_export_is_a_whole_model_with_its_origin(
     assert (found["path"], found["round"], found["peers"]) == (str(path), 2, 1)
     assert found["parameters"] == manifest.layout.size
     assert 0 < float(str(found["ever_trained_fraction"])) <= 1
+
+
+def test_it_lies_beside_a_description_of_itself(alone: Running, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    found = alone.ask("export", path=str(path))
+    told = json.loads(Path(str(found["manifest"])).read_text())
+    manifest = alone.node.peer.manifest
+    assert manifest is not None
+    assert told["sha256"] == file_hash(path)
+    assert told["layout_sha256"] == manifest.layout.digest.hex()
+    assert told["swarm"] == {"id": manifest.swarm_id, "name": manifest.name}
+    assert (told["round"], told["rounds"]) == (2, manifest.rounds)
+    assert told["ever_trained_fraction"] == found["ever_trained_fraction"]
+
+
+def test_the_daemon_answers_while_a_file_is_checked_and_synced(
+    alone: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def held(model: Path, facts: Mapping[str, object]) -> str:
+        assert go_on.wait(60)
+        return write_companion(model, facts)
+
+    monkeypatch.setattr("p2pfusion.daemon.exports.write_companion", held)
+    path = tmp_path / "model.safetensors"
+    exported = alone.begin("export", path=str(path))
+    alone.turn_until(path.exists)
+    assert alone.ask("status")["state"]
+    with pytest.raises(ConflictError, match="under way"):
+        alone.ask("export", path=str(tmp_path / "other.safetensors"))
+    assert not exported.done()
+    go_on.set()
+    alone.turn_until(exported.done)
+    assert exported.result()
+
+
+def test_what_goes_wrong_at_the_end_is_told_and_leaves_nothing(
+    alone: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "model.manifest.json").mkdir()
+    with pytest.raises(ResourceError, match="cannot write"):
+        alone.ask("export", path=str(tmp_path / "model.safetensors"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.manifest.json"]
+    assert not alone.is_exporting
 
 
 @pytest.mark.parametrize(

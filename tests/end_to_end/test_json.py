@@ -197,6 +197,7 @@ def _without_daemon(found: Asked, homes: Path) -> None:
     assert "curve" in found.seen["sim"]
     found.look(program, "sim", "--peers", "3", "--rounds", "2", "--faults", "none")
     found.look(program, "pool", "add", str(file))
+    found.look(program, "import", str(file), "--model", "vit", *TINY[-2:])
     found.look(program, "pool", "ls")
     found.look(program, "pool", "choose", "--split-fraction", "1/2")
 

@@ -154,3 +154,17 @@ def places(sets: tuple[IndexSet, ...]) -> list[tuple[int, ...]]:
     for indices in sets:
         found = [(*place, index) for place in found for index in indices]
     return found
+
+
+def test_what_is_measured_has_no_momentum() -> None:
+    random = np.random.default_rng(0)
+    with TemporaryDirectory() as directory:
+        outer = OuterMomentum.open(Path(directory), LAYOUT, 0, 0.6, frozenset(["v"]))
+        held = random_arrays(FULL, random)
+        for round_index in range(3):
+            trained = moved(held, random)
+            before = [array.copy() for array in trained]
+            outer.push(round_index, FULL, held, trained)
+            same = [np.array_equal(a, b) for a, b in zip(before, trained, strict=True)]
+            assert same == [round_index == 0, True, round_index == 0]
+            held = trained

@@ -16,7 +16,14 @@ from importlib.metadata import entry_points
 from torch import nn
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.training.models.base import Model, check_fit, held, is_deep, settle
+from p2pfusion.training.models.base import (
+    Model,
+    check_fit,
+    held,
+    is_deep,
+    settle,
+    statistics,
+)
 from p2pfusion.training.models.cnn import Cnn
 from p2pfusion.training.models.mlp import Mlp
 from p2pfusion.training.models.resnet import ResNet
@@ -34,6 +41,7 @@ __all__ = [
     "held",
     "is_deep",
     "settle",
+    "statistics",
 ]
 
 ENTRY_POINTS = "p2pfusion.models"

@@ -70,6 +70,12 @@ def held(model: Model, arguments: Mapping[str, object]) -> list[str]:
     return [] if found is None else list(found(arguments))
 
 
+def statistics(model: Model, arguments: Mapping[str, object]) -> frozenset[str]:
+    """Parameters of a traced model that are measured: running means and variances."""
+    found = getattr(model, "statistics", None)
+    return frozenset() if found is None else frozenset(found(arguments))
+
+
 class Width(nn.Module):
     """Marks the activations of one axis, and keeps their sum's scale when it is cut.
 

@@ -95,6 +95,10 @@ class Own:
         """What is whole in every sub-model, each with the reason."""
         return [str(each) for each in self.trace(arguments).held]
 
+    def statistics(self, arguments: Mapping[str, object]) -> frozenset[str]:
+        """Running means and variances, which no gradient trains."""
+        return self.trace(arguments).statistics
+
     def trace(self, arguments: Mapping[str, object]) -> Trace:
         """The trace for these arguments, made once in a process."""
         settled = settle(self, arguments)

@@ -68,7 +68,8 @@ def silenced(
         )
         if any(d.axis for d in constant.dimensions):
             mask = inside(tuple(constant.value.shape), sets)
-            found[constant.name] = constant.value * mask
+            value = constant.value
+            found[constant.name] = (value * mask).to(value.dtype)
     return found
 
 

@@ -255,8 +255,8 @@ def _normed(cutter: Cutter, call: Call) -> fx.Node:
 
 
 def _standing(cutter: Cutter, call: Call) -> fx.Node:
-    """batch_norm: an average that was extrapolated can be a little below zero, and no
-    variance is."""
+    """batch_norm: a variance that has travelled in few bits can be a little below zero,
+    and none is."""
     if call.arguments.get("training") or call.tensor("running_var") is None:
         return cutter.again(call)
     variance = cutter.put(torch.clamp_min, call.tensor("running_var"), 0.0)

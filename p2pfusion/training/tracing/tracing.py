@@ -9,7 +9,8 @@ believed that has not been computed: ``checking.py`` compares a trace with its m
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -47,6 +48,7 @@ from p2pfusion.training.tracing.graphs import (
     write_down,
 )
 from p2pfusion.training.tracing.network import Constant, Network, Run
+from p2pfusion.training.tracing.rest import Rest, rest_of
 from p2pfusion.training.tracing.width_rules import rule_of
 
 HINTS = "layout_hints"
@@ -78,6 +80,8 @@ class Trace:
     """Parameters that no gradient trains: running means and variances."""
     scalars: frozenset[str]
     """Parameters without a dimension; the layout gives them one of 1."""
+    rest: Rest
+    """What the module's state dictionary has beside the layout."""
     programs: Mapping[bool, tuple[Program, Spread]]
     """What is computed in training, and otherwise."""
 
@@ -131,7 +135,8 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     """
     assert len(example) > 1, "one record would look like what is broadcast"
     _check_parameters(module)
-    written = {mode: write_down(module, example, training=mode) for mode in MODES}
+    with _buffers_kept(module):
+        written = {mode: write_down(module, example, training=mode) for mode in MODES}
     statistics = _statistics(written[True])
     values = _values(module, statistics)
     programs = {mode: _naming(each, statistics) for mode, each in written.items()}
@@ -159,10 +164,24 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         ),
         statistics=statistics,
         scalars=frozenset(name for name, value in values.items() if not value.dim()),
+        rest=rest_of(module, values),
         programs={mode: (programs[mode], spreads[mode]) for mode in MODES},
     )
     check_trace(module, example, found.layout, values, traced.build, traced.constants)
     return traced
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Running the module in training changes running means and variances; they are to
+    begin as they were built."""
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in module.named_buffers():
+                value.copy_(before[name])
 
 
 def _check_parameters(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Models of well-kept libraries, as they are: from configurations, not downloaded.
 
-A library that is not installed is skipped; ``pip install p2pfusion[models]`` brings
-all. Every model is cut to a half and to a quarter of every width.
+A library that is not installed is skipped; ``pip install p2pfusion[libraries]``
+brings all. Every model is cut to a half and to a quarter of every width.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""Tracing the models of the table finds the widths that their layouts name by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from p2pfusion.split.layout import Axis, Dimension, Layout
+from p2pfusion.split.segment import Split
+from p2pfusion.training.models import MODELS, settle
+from p2pfusion.training.tracing import trace
+
+SAME = ("cnn", "mlp", "resnet18", "transformer", "transformer-classifier", "vit")
+
+
+def records(arguments: dict[str, object]) -> Tensor:
+    if "vocabulary" in arguments:
+        return torch.randint(int(str(arguments["vocabulary"])), (3, _of(arguments)))
+    channels, size = arguments.get("in_channels", 1), arguments.get("image_size", 8)
+    return torch.randn(3, int(str(channels)), int(str(size)), int(str(size)))
+
+
+def _of(arguments: dict[str, object]) -> int:
+    return int(str(arguments["length"]))
+
+
+def made_of(layout: Layout) -> dict[str, list[tuple[int, int, int, str | None]]]:
+    """What each dimension is made of: copies, units that can be told apart, what is
+    never taken apart, and the axis."""
+    axes = {axis.name: axis for axis in layout.axes}
+    return {
+        parameter.name: [_parts(each, axes) for each in parameter.dimensions]
+        for parameter in layout.parameters
+    }
+
+
+def _parts(
+    dimension: Dimension, axes: dict[str, Axis]
+) -> tuple[int, int, int, str | None]:
+    if dimension.axis is None:
+        return 1, 1, dimension.size, None
+    axis = axes[dimension.axis]
+    units = axis.size // axis.unit
+    return dimension.outer, units, dimension.inner * axis.unit, dimension.axis
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_both_cut_the_same(name: str) -> None:
+    model = MODELS[name]
+    arguments = settle(model, {})
+    layout = model.layout(arguments)
+    module = model.build(arguments, Split.full(layout).sizes())
+    by_hand = made_of(layout)
+    traced = made_of(trace(module, records(arguments)).layout)
+    assert list(traced) == list(by_hand)
+    names: dict[str | None, str | None] = {}
+    for parameter, dimensions in by_hand.items():
+        for mine, found in zip(dimensions, traced[parameter], strict=True):
+            assert mine[:3] == found[:3], parameter
+            assert names.setdefault(mine[3], found[3]) == found[3], parameter
+    assert len(set(names.values())) == len(names), "axes are not mixed up"
