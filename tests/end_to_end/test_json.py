@@ -53,7 +53,7 @@ TINY = (
 
 
 TORCH = re.compile(r"\| +torch$", re.MULTILINE)
-TRAINS = ("evaluate", "sim", "profiles-check", "pool-choose")
+TRAINS = ("evaluate", "sim", "profiles-check", "pool-choose", "import")
 """Commands that start a trainer process, whose complaints are theirs."""
 
 
