@@ -50,6 +50,9 @@ TICKET = record(
         **_INVITE,
         "addresses": rows(TEXT),
         "only_this_machine": FLAG,
+        "code": record(
+            {"models": rows(TEXT), "objectives": rows(TEXT), "versions": table(TEXT)}
+        ),
     }
 )
 STRANGER = record({"id": TEXT, "name": TEXT, "address": TEXT})

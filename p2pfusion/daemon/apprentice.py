@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.swarm_settings import SwarmSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
+from p2pfusion.daemon.trainer_requests import describe_request, setup_request
 from p2pfusion.errors import OutOfMemoryError, P2PFusionError, TrainerError, reported
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
-from p2pfusion.methods import skipping
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -38,6 +39,8 @@ class Described:
     vocabulary: Fields
     is_deep: bool
     """Whether methods can leave out layers of the model."""
+    versions: Fields
+    """Packages from outside that the swarm's code is of."""
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,9 @@ class Apprentice:
         """What the loop waits on."""
         return self._link.descriptors()
 
-    def describe(self, model: str, arguments: Fields, vocabulary: Fields) -> None:
+    def describe(self, swarm: SwarmSettings) -> None:
         """Asks for a model's layout; the data tells what the rest leaves open."""
-        data = self._data.to_data()
-        self._describe = {
-            "do": "describe",
-            "model": model,
-            "arguments": dict(arguments),
-            "vocabulary": dict(vocabulary),
-            "data": data,
-            "models": list(self._peer.models),
-        }
+        self._describe = describe_request(swarm, self._peer, self._data)
         self._link.send(self._describe)
 
     def set_up(
@@ -171,29 +166,10 @@ class Apprentice:
         """
         self._describe = None
         self._setup = {
-            "do": "setup",
-            "model": manifest.model,
-            "arguments": manifest.model_arguments,
-            "vocabulary": manifest.vocabulary,
-            "augment": manifest.augment,
-            "layout": manifest.layout.to_data(),
-            "seed": manifest.seed,
-            "objective": manifest.objective_options,
-            "optimiser": manifest.step_settings,
-            "outer_momentum": manifest.outer_momentum,
-            "depth_dropout": skipping(manifest.trained_by),
-            "batch": manifest.batch,
-            "local_epochs": manifest.local_epochs,
-            "local_steps": manifest.local_steps or None,
-            "data": self._data.to_data(),
+            **setup_request(manifest, self._peer, self._data),
             "store": str(store),
             "offers": str(offers),
-            "changes": manifest.sends_changes,
-            "summed": manifest.adds_changes,
             "owed": str(owed) if owed else None,
-            "models": list(self._peer.models),
-            "device": self._peer.device,
-            "threads": self._peer.cpu_threads,
         }
         self._link.send(self._setup)
 
@@ -271,7 +247,9 @@ class Apprentice:
             assert isinstance(arguments, dict) and isinstance(vocabulary, dict)
             layout = Layout.from_data(message["layout"])
             deep = message["deep"] is True
-            return [Described(layout, arguments, vocabulary, deep)]
+            versions = message["versions"]
+            assert isinstance(versions, dict)
+            return [Described(layout, arguments, vocabulary, deep, versions)]
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
             return []

@@ -64,6 +64,8 @@ class PeerSettings:
     """Functions, as ``package.module:function``, that this machine may import as models
     because a swarm trains them; by default none: a name from a peer is no reason to run
     code. A founder's own ``[swarm] model`` is among them."""
+    objectives: tuple[str, ...] = ()
+    """The same for objectives. A data kind of one's own is named where it is used."""
     up_limit: float | None = None
     """Bulk that this peer sends at most: bytes per second, or ``"2 MB/s"``, or
     ``"10 Mbit/s"``; default: as much as the line takes. Probes and news do not count,
@@ -96,7 +98,8 @@ class DataSettings:
     """``[data]``: what this peer trains on. It never leaves the machine."""
 
     kind: str = "digits"
-    """Format of the data; the default ships with the package."""
+    """Format of the data, or a function that loads it, as ``package.module:function``;
+    the default ships with the package."""
     path: str | None = None
     """File or directory; a relative one starts at the profile's directory."""
     partition: PartitionSettings | None = None
@@ -129,8 +132,14 @@ class Profile:
     @property
     def models(self) -> tuple[str, ...]:
         """Functions that the trainer may import: those that this profile names."""
-        founded = (self.swarm.model,) if self.swarm is not None else ()
-        return (*self.peer.models, *(name for name in founded if ":" in name))
+        founded = "" if self.swarm is None else self.swarm.model
+        return _with_own(self.peer.models, founded)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The same, as objectives."""
+        founded = "" if self.swarm is None else self.swarm.objective
+        return _with_own(self.peer.objectives, founded)
 
     def with_overrides(
         self,
@@ -156,6 +165,10 @@ class Profile:
             insecure_loopback=insecure_loopback or self.peer.insecure_loopback,
         )
         return dataclasses.replace(self, peer=peer, swarm=swarm or self.swarm)
+
+
+def _with_own(named: tuple[str, ...], founded: str) -> tuple[str, ...]:
+    return (*named, founded) if ":" in founded else named
 
 
 def load_profile(path: Path) -> Profile:
@@ -239,13 +252,8 @@ def _peer(table: Table, source: str) -> PeerSettings:
         )
     if peer.name is not None:
         _check_text(peer.name, where("name"))
-    for model in peer.models:
-        _check_text(model, where("models"))
-        if ":" not in model:
-            raise ConfigError(
-                f"{where('models')} has {model!r}: it must be package.module:function",
-                hint="models of the table and of entry points need not be named",
-            )
+    _check_functions(peer.models, where("models"))
+    _check_functions(peer.objectives, where("objectives"))
     parse_address(peer.listen, where("listen"))
     if peer.advertise is not None:
         parse_address(peer.advertise, where("advertise"))
@@ -259,6 +267,16 @@ def _peer(table: Table, source: str) -> PeerSettings:
     _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))
     return peer
+
+
+def _check_functions(names: tuple[str, ...], where: str) -> None:
+    for name in names:
+        _check_text(name, where)
+        if ":" not in name:
+            raise ConfigError(
+                f"{where} has {name!r}: it must be package.module:function",
+                hint="what is in the tables, or an entry point, need not be named",
+            )
 
 
 def _data(table: Table, source: str) -> DataSettings:

@@ -287,7 +287,10 @@ class Node:
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
             completed = swarm.completed(
-                described.arguments, described.vocabulary, self.state.pool
+                described.arguments,
+                described.vocabulary,
+                self.state.pool,
+                versions=described.versions,
             )
             manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction

@@ -46,8 +46,16 @@ from p2pfusion.training.loop import (
 from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import check_fit, find_model, held, is_deep, settle
 from p2pfusion.training.models.skipping import DepthDropout
-from p2pfusion.training.objectives import Dated, create_objective
+from p2pfusion.training.objectives import Dated, check_name, create_objective
 from p2pfusion.training.outer import OuterMomentum
+from p2pfusion.training.outside import (
+    MODEL,
+    OBJECTIVE,
+    Kind,
+    check_versions,
+    code_versions,
+    told_versions,
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class Setup:
     objective: Mapping[str, object] = field(default_factory=dict)
     vocabulary: Mapping[str, object] = field(default_factory=dict)
     """What tokens mean in the swarm; empty for images."""
+    versions: Mapping[str, object] = field(default_factory=dict)
+    """Packages from outside that the swarm's code is of, with their versions."""
     augment: str = "none"
     device: str = "cpu"
     outer_momentum: float = 0.0
@@ -91,6 +101,8 @@ class Description:
     """Whether methods can leave out layers of the model."""
     held: list[str]
     """What of a traced model is whole in every sub-model, each with the reason."""
+    versions: dict[str, str]
+    """The packages from outside that model and objective are of, with versions."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +138,17 @@ class Trainer:
             )
         self._setup = setup
         self._model = find_model(setup.model)
+        check_name(str(setup.objective.get("name", "task")))
         described = self._model.layout(setup.arguments)
         difference = first_difference(without_gates(setup.layout), described)
         if difference is not None:
             raise IncompatibleError(
                 f"model {setup.model!r} has another layout here than in the manifest: "
                 f"{difference}",
-                hint="all peers need the same version of the model's code",
+                hint="all peers need the same version of the model's code"
+                + told_versions(setup.versions, _code(setup.model, setup.objective)),
             )
+        check_versions(setup.versions, _code(setup.model, setup.objective))
         check_depth(setup.layout, is_deep=is_deep(self._model))
         self.device = find_device(setup.device)
         if records is None:
@@ -322,6 +337,8 @@ def describe(
     arguments: Mapping[str, object],
     data: DataOptions | None = None,
     vocabulary: Mapping[str, object] | None = None,
+    *,
+    objective: str = "task",
 ) -> Description:
     """What follows from a model's name and arguments, and from the founder's data.
 
@@ -329,6 +346,7 @@ def describe(
     vocabulary that is not given in full is made of the training text.
     """
     model = find_model(name)
+    check_name(objective)
     suited: dict[str, object] = {}
     completed = dict(vocabulary or {})
     if data is not None:
@@ -344,7 +362,13 @@ def describe(
         completed,
         is_deep(model),
         held(model, settled),
+        code_versions(_code(name, {"name": objective})),
     )
+
+
+def _code(model: str, objective: Mapping[str, object]) -> dict[Kind, str]:
+    """What a swarm trains by, and may come from outside."""
+    return {MODEL: model, OBJECTIVE: str(objective.get("name", "task"))}
 
 
 def coding_of(

@@ -3,7 +3,7 @@
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep",
-                  "held"}
+                  "held", "versions"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
     announce   -> the same, then {"done": "announce", "announced": base64}
@@ -11,7 +11,8 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
-Every request may name ``models`` of its owner's own, which it may import from then on.
+Every request may name ``models`` and ``objectives`` of its owner's own, which it may
+import from then on. Data is the owner's in any case.
 Values never pass through the channel: they are read from the store, which is opened
 read-only in every round, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
@@ -42,8 +43,8 @@ from p2pfusion.store import Store, read_checkpoint, write_offer
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
-from p2pfusion.training.models import allow
 from p2pfusion.training.objectives import SELF_SUPERVISED
+from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.trainer import Setup, Trainer, coding_of, describe
@@ -86,6 +87,7 @@ class Worker:
             request.table("arguments"),
             None if data is None else DataOptions.from_data(request.table("data")),
             request.table("vocabulary"),
+            objective=str(request.fields.get("objective", "task")),
         )
         return {
             "layout": found.layout.to_data(),
@@ -93,6 +95,7 @@ class Worker:
             "vocabulary": found.vocabulary,
             "deep": found.is_deep,
             "held": found.held,
+            "versions": found.versions,
         }
 
     def setup(self, request: Request) -> Fields:
@@ -114,6 +117,7 @@ class Worker:
             ),
             data=DataOptions.from_data(request.table("data")),
             vocabulary=request.table("vocabulary"),
+            versions=request.table("versions"),
             augment=request.text("augment"),
             device=request.text("device"),
             outer_momentum=request.number("outer_momentum"),
@@ -258,7 +262,8 @@ def answer(worker: Worker, line: bytes) -> Fields:
         if do not in actions:
             raise ConfigError(f"trainer request: cannot do {do!r}")
         request = Request(fields)
-        allow(request.texts("models"))
+        for kind in (MODEL, OBJECTIVE):
+            allow(kind, request.texts(kind.key))
         return {"done": do, **actions[do](request)}
     except ConnectionError:
         raise
