@@ -133,6 +133,13 @@ SHARE = record(
         "received_bytes": COUNT,
     }
 )
+_PARTS = ("process", "parameters", "states", "activations")
+_TAKES: dict[str, Shape] = {
+    "split_fraction": TEXT,
+    "parts": maybe(record({f"{part}_bytes": COUNT for part in _PARTS})),
+    "peak_bytes": maybe(COUNT),
+}
+FITTING = record({**_TAKES, "memory_bytes": COUNT, "next": maybe(record(_TAKES))})
 SPLIT = record(
     {
         "method": TEXT,
@@ -150,7 +157,7 @@ SPLIT = record(
         "held": rows(TEXT),
         "warnings": rows(TEXT),
     },
-    optional={"plot": TEXT},
+    optional={"plot": TEXT, "memory": FITTING},
 )
 EXPORTED = record(
     {

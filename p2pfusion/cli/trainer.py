@@ -1,15 +1,16 @@
 """Asking a trainer process of our own one thing, so that torch is never imported here.
 
-Used by commands that need a model's layout or evaluate a file. The process lives for
-one question and is gone afterwards, whatever happens.
+Used by commands that need a model's layout, ask what training takes, or evaluate a
+file. The process lives for one question, or a few, and is gone afterwards, whatever
+happens.
 """
 
 from __future__ import annotations
 
 import selectors
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pfusion.cli.output import Data
@@ -24,7 +25,7 @@ TICK_S = 0.1
 
 @dataclass(frozen=True)
 class Description:
-    """A model's layout and all its arguments."""
+    """A model's layout and all its arguments, and the vocabulary, if it is for text."""
 
     layout: Layout
     arguments: Data
@@ -32,6 +33,7 @@ class Description:
     """Whether methods can leave out layers of it."""
     held: tuple[str, ...]
     """What of it is whole in every sub-model, each with the reason."""
+    vocabulary: Data = field(default_factory=dict)
 
 
 def describe(
@@ -44,12 +46,13 @@ def describe(
     question["models"] = [model]  # who asks has named it
     answer = ask_trainer(question)
     held = answer.get("held")
-    found = answer.get("arguments")
+    found, told = answer.get("arguments"), answer.get("vocabulary")
     return Description(
         layout=Layout.from_data(answer.get("layout")),
         arguments=found if isinstance(found, dict) else dict(arguments),
         is_deep=answer.get("deep") is True,
         held=tuple(map(str, held)) if isinstance(held, list) else (),
+        vocabulary=told if isinstance(told, dict) else {},
     )
 
 
@@ -57,19 +60,35 @@ def ask_trainer(
     question: Mapping[str, object], on_tick: Callable[[], None] = lambda: None
 ) -> Data:
     """The trainer's answer; raises the error that it names."""
+    return ask_in_turn([question], on_tick)
+
+
+def ask_in_turn(
+    questions: Sequence[Mapping[str, object]],
+    on_tick: Callable[[], None] = lambda: None,
+) -> Data:
+    """The answer to the last of several questions to one trainer; raises the error
+    that it names."""
     with tempfile.TemporaryDirectory(prefix="p2pfusion-") as folder:
         link = TrainerLink(Path(folder) / "trainer.log")
         try:
-            link.send(question)
-            while True:
-                _wait(link)
-                on_tick()
-                for message in link.ready():
-                    if message.get("done") == question["do"]:
-                        return message
-                    _raise_failure(message)
+            answers = [_answer(link, question, on_tick) for question in questions]
         finally:
             link.stop(STOP_TIMEOUT_S)
+    return answers[-1]
+
+
+def _answer(
+    link: TrainerLink, question: Mapping[str, object], on_tick: Callable[[], None]
+) -> Data:
+    link.send(question)
+    while True:
+        _wait(link)
+        on_tick()
+        for message in link.ready():
+            if message.get("done") == question["do"]:
+                return message
+            _raise_failure(message)
 
 
 def _wait(link: TrainerLink) -> None:

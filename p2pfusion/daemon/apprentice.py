@@ -13,15 +13,25 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.outcomes import (
+    Described,
+    Fatal,
+    Fitted,
+    FoundOut,
+    NotFoundOut,
+    NotTrained,
+    Outcome,
+    TooLarge,
+    Trained,
+)
 from p2pfusion.daemon.swarm_settings import SwarmSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
 from p2pfusion.daemon.trainer_requests import describe_request, setup_request
-from p2pfusion.errors import OutOfMemoryError, P2PFusionError, TrainerError, reported
+from p2pfusion.errors import OutOfMemoryError, TrainerError, reported
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
@@ -29,75 +39,6 @@ from p2pfusion.split.segment import Split
 
 Fields = Mapping[str, object]
 
-
-@dataclass(frozen=True)
-class Described:
-    """The layout of the founder's model, its arguments and vocabulary, completed."""
-
-    layout: Layout
-    arguments: Fields
-    vocabulary: Fields
-    is_deep: bool
-    """Whether methods can leave out layers of the model."""
-    versions: Fields
-    """Packages from outside that the swarm's code is of."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A round's offer is on disk."""
-
-    round_index: int
-    offer: Path
-    split: Split
-    samples: int
-    loss: float
-    accuracy: float | None
-    norm: float
-    seconds: float
-    l1: float
-
-
-@dataclass(frozen=True)
-class FoundOut:
-    """What this peer has to announce, at a split fraction."""
-
-    split_fraction: str
-    announced: bytes
-
-
-@dataclass(frozen=True)
-class NotFoundOut:
-    """There is nothing to announce, and it is not tried again."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class NotTrained:
-    """A round gave nothing."""
-
-    round_index: int
-    reason: str
-    cause: str = ""
-    """The name of the error, if the trainer told one."""
-
-
-@dataclass(frozen=True)
-class TooLarge:
-    """Some rounds in a row, memory did not suffice: this peer should train less."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Fatal:
-    """The trainer cannot do its work here, whatever is tried."""
-
-    error: P2PFusionError
-
-
-Outcome = Described | Trained | FoundOut | NotFoundOut | NotTrained | TooLarge | Fatal
 
 TRAINER_PAUSE_S = 1.0
 """Before a trainer is started a third time without a round in between; doubled from
@@ -111,6 +52,7 @@ MEMORY_FAILURES = 2
 less: one may be the fault of another program."""
 
 NEVER = float("inf")
+FITTING = "finding out how much of the model fits into memory"
 OUT_OF_MEMORY = "SIGKILL"
 """How the kernel ends a process when memory runs out."""
 
@@ -126,6 +68,7 @@ class Apprentice:
         self._describe: Fields | None = None
         self._waiting: tuple[int, Split, float] | None = None
         self._training: tuple[int, Split] | None = None
+        self._to_fit: Fields | None = None
         self._to_find_out: Fields | None = None
         self._finding_out = ""
         self._asked_at: set[str] = set()
@@ -165,13 +108,22 @@ class Apprentice:
         ``owed``: where it is kept what earlier contributions have lost, if they do.
         """
         self._describe = None
-        self._setup = {
+        told = {
             **setup_request(manifest, self._peer, self._data),
             "store": str(store),
             "offers": str(offers),
             "owed": str(owed) if owed else None,
         }
-        self._link.send(self._setup)
+        if told != self._setup:  # a founder's is told before there is a swarm
+            self._setup = told
+            self._link.send(told)
+
+    def fit(self, splits: Sequence[Split], memory_bytes: int) -> None:
+        """Asks which of these splits, ascending, is the last that fits, once the
+        trainer is set up; nothing is trained before that is known."""
+        told = [split.to_data() for split in splits]
+        self._to_fit = {"do": "fit", "splits": told, "memory": memory_bytes}
+        self._next()
 
     def train(
         self, round_index: int, split: Split, learning_rate: float
@@ -194,6 +146,11 @@ class Apprentice:
 
     def _next(self) -> None:
         if self.samples is None or self._training or self._finding_out:
+            return
+        if self._to_fit is not None:
+            if self.state != FITTING:
+                self.state = FITTING
+                self._link.send(self._to_fit)
             return
         if self._to_find_out:
             request, self._to_find_out = self._to_find_out, None
@@ -253,6 +210,9 @@ class Apprentice:
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
             return []
+        if message["done"] == "fit":
+            self._to_fit = None
+            return [Fitted(_whole(message["chosen"]))]
         if message["done"] == "announce":
             fraction, self._finding_out = self._finding_out, ""
             announced = base64.b64decode(str(message["announced"]))

@@ -28,6 +28,9 @@ CAPS = ("up_limit", "down_limit")
 PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
 MAX_EVERY = 1_000_000
+MAX_BATCH = 1_000_000
+PRECISIONS = ("float32", "bfloat16")
+"""The trainer's table says the same; a test compares them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,19 @@ class PeerSettings:
     advertise: str | None = None
     """``host:port`` by which others reach this peer; default: where it listens."""
     device: str = "cpu"
-    """Where the trainer computes, in torch's words: every machine has a ``cpu``."""
+    """Where the trainer computes, in torch's words: every machine has a ``cpu``, some a
+    ``cuda`` or a ``mps``."""
+    precision: str = "float32"
+    """What products are computed in: ``float32``, or ``bfloat16``, which takes half of
+    the memory for activations. Parameters and sums stay ``float32``."""
+    batch: int | None = None
+    """Examples per step at this peer; default: as many as the swarm says."""
+    accumulation: int = 1
+    """In so many parts a batch goes through the model; the gradient is that of all of
+    it, and activations take as much memory as one part's."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass in place of keeping them: less
+    memory, a third more time."""
     split_fraction: Fraction = Fraction(1, 2)
     """Part of every width that this peer trains, in (0, 1]; half needs a quarter of the
     weights of a wide layer. ``"auto"``: as much as ``memory`` suffices for, and less
@@ -263,6 +278,16 @@ def _peer(table: Table, source: str) -> PeerSettings:
             + ", ".join(LOG_FORMATS),
             hint=suggestion(peer.log_format, LOG_FORMATS),
         )
+    if peer.precision not in PRECISIONS:
+        raise ConfigError(
+            f"{where('precision')} is {peer.precision!r}: it must be one of "
+            + ", ".join(PRECISIONS),
+            hint=suggestion(peer.precision, PRECISIONS),
+        )
+    if peer.batch is not None:
+        _check_range(peer.batch, 1, MAX_BATCH, where("batch"))
+    most = peer.batch or MAX_BATCH
+    _check_range(peer.accumulation, 1, most, where("accumulation"))
     _check_range(peer.checkpoint_every, 0, MAX_EVERY, where("checkpoint_every"))
     _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))

@@ -29,10 +29,11 @@ from p2pfusion.simulation.specification import (
 )
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.description import describe
 from p2pfusion.training.examination import Labels
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
-from p2pfusion.training.trainer import Setup, describe
+from p2pfusion.training.trainer import Setup
 
 
 @dataclass(frozen=True)

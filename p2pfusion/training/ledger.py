@@ -2,7 +2,8 @@
 
 Every operator that torch dispatches is seen, in the backward pass as well, and every
 block of memory that its results lie in is counted from then on until nothing refers to
-it. What a kernel takes and gives back by itself is not seen.
+it. What a kernel takes and gives back by itself is not seen, and only counted where it
+is large: convolutions on the processor compute on copies in a layout of their own.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Ledger(TorchDispatchMode):
         for each in tree_leaves(found):
             if _is_real(each) and _key(each) not in given:
                 self._add(each)
-        self.timeline.append(self.bytes)
+        self.timeline.append(self.bytes + _scratch(func, args, found))
         return found
 
     def _add(self, tensor: Tensor) -> None:
@@ -58,6 +59,25 @@ class Ledger(TorchDispatchMode):
     def _remove(self, key: int, size_bytes: int) -> None:
         self._known.discard(key)
         self.bytes -= size_bytes
+
+
+_CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+
+
+def _scratch(
+    func: torch._ops.OpOverload, args: tuple[object, ...], found: object
+) -> int:
+    """Bytes that a kernel has beside its arguments and results: of a convolution, what
+    comes in and what goes out, once more."""
+    if func.overloadpacket not in _CONVOLUTIONS:
+        return 0
+    first, second = args[0], args[1]
+    if func.overloadpacket is _CONVOLUTIONS[0]:
+        second = found
+    assert isinstance(first, Tensor) and isinstance(second, Tensor)
+    if first.device.type != "cpu":
+        return 0
+    return first.nbytes + second.nbytes
 
 
 def _is_real(value: object) -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfusion.daemon.apprentice import (
-    TRAINER_PAUSE_S,
-    Apprentice,
+from p2pfusion.daemon.apprentice import TRAINER_PAUSE_S, Apprentice
+from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
     NotFoundOut,
@@ -23,7 +23,6 @@ from p2pfusion.daemon.apprentice import (
     TooLarge,
     Trained,
 )
-from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.errors import ConfigError, DataError, TrainerError
 from p2pfusion.limits import MAX_TRAINER_RESTARTS
 from p2pfusion.protocol.manifest import Manifest
