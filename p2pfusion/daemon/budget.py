@@ -35,13 +35,15 @@ class Candidate:
 
 
 def candidates(manifest: Manifest) -> list[Candidate]:
-    """The fractions that differ, ascending; of those with equal splits the largest."""
+    """The fractions that differ, ascending; of those with equal splits the simplest."""
     found: list[Candidate] = []
     for fraction in _fractions(manifest.layout):
         split = _largest_split(manifest, fraction)
         if found and found[-1].split == split:
-            found.pop()
-        found.append(Candidate(fraction, split))
+            simplest = min(found.pop().fraction, fraction, key=lambda f: f.denominator)
+            found.append(Candidate(simplest, split))
+        else:
+            found.append(Candidate(fraction, split))
     return found
 
 

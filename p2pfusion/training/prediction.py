@@ -22,14 +22,17 @@ from p2pfusion.split.coverage import TRAINING_ELEMENT_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.training.data.records import Records
-from p2pfusion.training.heap import resident_bytes
+from p2pfusion.training.heap import KEPT_HEAP_BYTES, resident_bytes
 from p2pfusion.training.ledger import Ledger
 from p2pfusion.training.loop import Schedule, evaluation_batch
 from p2pfusion.training.trainer import Setup, Trainer
 
-MOST, LEAST = 32, 4
+MOST, LEAST = 16, 4
 """Records of the larger of the two small batches; the other has half as many. Few are
 computed by other kernels than many, and one alone would be broadcast."""
+
+HEAP_BYTES = KEPT_HEAP_BYTES // 2
+"""Freed memory that the heap has kept at the peak: between nothing and all it may."""
 
 STEPS = 2
 """The optimiser has its buffers from the first step on."""
@@ -97,7 +100,7 @@ class Predictor:
         # what is given away, when there are no gradients any more.
         peak = max(int(peak), parameters + trained * self._given_away)
         return Prediction(
-            process=resident_bytes(),
+            process=resident_bytes() + HEAP_BYTES,
             parameters=parameters,
             states=peak - parameters - int(growing) + trained,
             activations=int(growing),

@@ -1,4 +1,4 @@
-"""Ways to train in less memory: activations computed again, batches in parts, rounding."""
+"""Training in less memory: activations computed again, batches in parts, bfloat16."""
 
 from __future__ import annotations
 
