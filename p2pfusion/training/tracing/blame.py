@@ -25,8 +25,8 @@ _ENTRY = re.compile(r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)')
 
 
 def line_of_error(error: BaseException) -> str:
-    """`` at model.py, line 7: x = f(y)``, the innermost line that is neither torch's nor
-    ours; empty if there is none."""
+    """`` at model.py, line 7: x = f(y)``, the innermost line that is neither torch's
+    nor ours; empty if there is none."""
     for each in _chain(error):
         frames = traceback.extract_tb(each.__traceback__)
         theirs = [frame for frame in frames if _is_theirs(frame.filename)]

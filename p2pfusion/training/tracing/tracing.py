@@ -269,8 +269,9 @@ def _follow(spread: Spread, node: fx.Node) -> None:
         call = Call.of(node)
         spread.shapes[node] = rule_of(call.name)(spread, call)
     else:
+        where = line_of_node(node)
         raise ConfigError(
-            f"the model cannot be traced{line_of_node(node)}: {node.target} has no rule"
+            f"the model cannot be traced{where}: {node.target} has no rule"
         )
     if all(each in spread.fixed for each in node.all_input_nodes):
         spread.fixed.add(node)
