@@ -24,7 +24,7 @@ from p2pfusion.split.segment import Segment, Split
 from p2pfusion.training.data.records import Records
 from p2pfusion.training.heap import KEPT_HEAP_BYTES, resident_bytes
 from p2pfusion.training.ledger import Ledger
-from p2pfusion.training.loop import Schedule, evaluation_batch
+from p2pfusion.training.loop import evaluation_batch
 from p2pfusion.training.trainer import Setup, Trainer
 
 MOST, LEAST = 16, 4
@@ -126,7 +126,7 @@ class Predictor:
         trainer = Trainer(
             replace(
                 setup,
-                schedule=Schedule(batch=count, steps=STEPS),
+                schedule=replace(setup.schedule, batch=count, steps=STEPS),
                 data=replace(setup.data, partition=None, validation=share),
                 outer_momentum=0.0,
                 owed=None,
