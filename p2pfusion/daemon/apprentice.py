@@ -31,7 +31,14 @@ from p2pfusion.daemon.outcomes import (
 from p2pfusion.daemon.swarm_settings import SwarmSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
 from p2pfusion.daemon.trainer_requests import describe_request, setup_request
-from p2pfusion.errors import OutOfMemoryError, TrainerError, reported
+from p2pfusion.errors import (
+    ConfigError,
+    DataError,
+    IncompatibleError,
+    OutOfMemoryError,
+    TrainerError,
+    reported,
+)
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
@@ -53,6 +60,9 @@ less: one may be the fault of another program."""
 
 NEVER = float("inf")
 FITTING = "finding out how much of the model fits into memory"
+FINAL = (ConfigError, DataError, IncompatibleError)
+"""Of the user's making: there is no use in anything else."""
+
 OUT_OF_MEMORY = "SIGKILL"
 """How the kernel ends a process when memory runs out."""
 
@@ -244,6 +254,10 @@ class Apprentice:
         if message["failed"] == "announce":
             self._finding_out, self.state = "", "ready"
             return [NotFoundOut(error.message)]
+        if message["failed"] == "fit" and not isinstance(error, FINAL):
+            # A step went wrong that only was to be measured: the least is tried.
+            self._to_fit, self.state = None, "ready"
+            return [Fitted(0)]
         if message["failed"] != "train" or self._training is None:
             if is_memory and self._setup is not None:
                 # What others use now may be free later: another one tries then.
@@ -261,6 +275,9 @@ class Apprentice:
         """The process is gone."""
         why = f"the trainer died ({message['died']})"
         outcomes: list[Outcome] = []
+        if self.state == FITTING:
+            self._to_fit = None
+            outcomes.append(Fitted(0))
         if self._finding_out:
             # What has killed it once would do so again, and no round be trained.
             self._finding_out = ""

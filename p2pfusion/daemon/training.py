@@ -15,6 +15,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.apprentice import FITTING
 from p2pfusion.daemon.budget import Candidate, candidates
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.health import CHECK_LOG, Trouble
@@ -114,6 +115,8 @@ class Training:
         node = self._node
         if not node.disk.has_room(held.split):
             return node.disk.reason()
+        if self._candidates:
+            return FITTING
         if self._is_too_large(held.round_index):
             return f"memory suffices for {self._most} of the model, from later on"
         return node.apprentice.resting

@@ -17,6 +17,7 @@ from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
+    Fitted,
     NotFoundOut,
     NotTrained,
     Outcome,
@@ -290,3 +291,16 @@ def test_a_round_that_diverges_is_lost_and_the_next_is_trained(
     apprentice.train(1, split, 0.1)
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained) and trained.round_index == 1
+
+
+def test_a_trainer_that_dies_while_it_measures_lets_the_least_be_trained(
+    apprentice: Apprentice, tmp_path: Path
+) -> None:
+    manifest = set_up(apprentice, tmp_path)
+    splits = [Split.full(manifest.layout)] * 2
+    apprentice.fit(splits, 1 << 50)
+    assert outcomes(apprentice) == [Fitted(1)]
+    os.kill(apprentice.pid, signal.SIGSTOP)
+    apprentice.fit(splits, 1 << 50)
+    os.kill(apprentice.pid, signal.SIGKILL)
+    assert outcomes(apprentice) == [Fitted(0)]
