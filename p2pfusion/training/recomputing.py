@@ -26,16 +26,8 @@ Run = Callable[..., object]
 
 @contextlib.contextmanager
 def recomputing(module: nn.Module) -> Iterator[None]:
-    """While this lasts, the module's parts keep nothing but what comes in.
-
-    ``ConfigError`` if it has no parts.
-    """
+    """While this lasts, the module's parts keep nothing but what comes in."""
     parts = _parts(module)
-    if not parts:
-        raise ConfigError(
-            "the model has no blocks that could be computed again",
-            hint="leave out checkpointing, or train a smaller part of the model",
-        )
     for part, run in parts:
         part.forward = run
     try:
@@ -43,6 +35,15 @@ def recomputing(module: nn.Module) -> Iterator[None]:
     finally:
         for part, _ in parts:
             del part.forward
+
+
+def check_parts(module: nn.Module) -> None:
+    """``ConfigError`` if the module has no parts."""
+    if not _parts(module):
+        raise ConfigError(
+            "the model has no blocks that could be computed again",
+            hint="leave out checkpointing, or train a smaller part of the model",
+        )
 
 
 def _parts(module: nn.Module) -> list[tuple[nn.Module, Run]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from p2pfusion.errors import ConfigError, DataError, IncompatibleError
@@ -55,7 +56,7 @@ from p2pfusion.training.objectives import (
 )
 from p2pfusion.training.outer import OuterMomentum
 from p2pfusion.training.outside import check_versions, told_versions
-from p2pfusion.training.recomputing import recomputing
+from p2pfusion.training.recomputing import check_parts, recomputing
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,10 @@ class Trainer:
             )
         check_versions(setup.versions, code_of(setup.model, setup.objective))
         check_depth(setup.layout, is_deep=is_deep(self._model))
+        if setup.checkpointing:
+            with torch.device("meta"):  # what it is made of, without its values
+                sizes = Split.full(setup.layout).sizes()
+                check_parts(self._model.build(setup.arguments, sizes))
         self.device = find_device(setup.device)
         if records is None:
             records = self._load()
@@ -259,17 +264,7 @@ class Trainer:
             )
         dropout.end()
         self._objective.end(module, split)
-        accuracy = None
-        if self._validation is not None and self._objective.labelled:
-            absent = self._objective.absent
-            found = evaluate(
-                module,
-                self._validation,
-                self.device,
-                absent=absent,
-                precision=setup.precision,
-            )
-            accuracy = found.accuracy
+        accuracy = self._accuracy(module)
         arrays = self._arrays(module, split)
         norm, l1 = submodel.update_sizes(before, arrays)
         return TrainedRound(
@@ -283,6 +278,19 @@ class Trainer:
             steps=result.steps,
             frozen=frozen,
         )
+
+    def _accuracy(self, module: nn.Module) -> float | None:
+        """On the records that are held back, if labels mean anything."""
+        if self._validation is None or not self._objective.labelled:
+            return None
+        found = evaluate(
+            module,
+            self._validation,
+            self.device,
+            absent=self._objective.absent,
+            precision=self._setup.precision,
+        )
+        return found.accuracy
 
     def _offered(
         self,

@@ -16,6 +16,7 @@ from p2pfusion.training.cost import saved_activation_bytes
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.data.records import NO_ANSWER
 from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.description import describe
 from p2pfusion.training.devices import PRECISIONS, computing_in, find_device
 from p2pfusion.training.loop import Schedule, batch_generator, evaluate, train_round
 from p2pfusion.training.models import find_model
@@ -23,6 +24,7 @@ from p2pfusion.training.models.own import Own
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.recomputing import recomputing
 from p2pfusion.training.submodel import build
+from p2pfusion.training.trainer import Setup, Trainer
 
 CPU = torch.device("cpu")
 TOKENS = torch.arange(6 * 16).reshape(6, 16) % 7
@@ -109,10 +111,46 @@ def test_afterwards_the_module_is_what_it_was() -> None:
     assert saved_activation_bytes(module, inputs) == kept
 
 
-def test_a_model_without_parts_says_so() -> None:
-    layers = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
-    with pytest.raises(ConfigError, match="no blocks"), recomputing(layers):
-        pass
+@pytest.mark.parametrize(
+    ("model", "arguments"), [("mlp", {"hidden": [8]}), ("vit", {})]
+)
+def test_a_model_without_parts_says_so(
+    model: str, arguments: dict[str, object]
+) -> None:
+    """When the trainer is set up, not in its first round."""
+    data = DataOptions("digits", limit_train=40)
+    described = describe(model, arguments, data)
+    setup = Setup(
+        model=model,
+        arguments=described.arguments,
+        layout=described.layout,
+        seed=0,
+        schedule=Schedule(batch=8),
+        data=data,
+        checkpointing=True,
+    )
+    if model == "vit":
+        Trainer(setup)
+        return
+    with pytest.raises(ConfigError, match="no blocks"):
+        Trainer(setup)
+
+
+def test_parts_of_a_batch_are_not_for_what_compares_its_records() -> None:
+    arguments = {"head_hidden": 8, "head_output": 8}
+    data = DataOptions("digits", limit_train=40)
+    described = describe("vit", arguments, data)
+    setup = Setup(
+        model="vit",
+        arguments=described.arguments,
+        layout=described.layout,
+        seed=0,
+        schedule=Schedule(batch=8, parts=2),
+        objective={"name": "simclr"},
+        data=data,
+    )
+    with pytest.raises(ConfigError, match="cannot be computed in parts"):
+        Trainer(setup)
 
 
 # --- Batches in parts ----------------------------------------------------------------
