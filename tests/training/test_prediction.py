@@ -11,10 +11,10 @@ from torch import nn
 from p2pfusion.daemon.budget import candidates
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import cut_in_depth
+from p2pfusion.training import prediction
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import describe
-from p2pfusion.training.heap import resident_bytes
 from p2pfusion.training.ledger import Ledger
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.prediction import Predictor, largest
@@ -131,17 +131,20 @@ class Fixed:
         self.asked += 1
 
         class Found:
-            total = self.totals[split] + resident_bytes()
+            total = self.totals[split]
 
         return Found
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 512])
-def test_halving_finds_what_trying_all_finds(count: int) -> None:
+def test_halving_finds_what_trying_all_finds(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "resident_bytes", lambda: 0)
     totals = [number * 100 * MEBI for number in range(1, count + 1)]
     for fits in {0, 1, count // 2, count - 1, count}:
         asked = Fixed(totals)
-        memory = resident_bytes() + fits * 100 * MEBI + 50 * MEBI
+        memory = fits * 100 * MEBI + 50 * MEBI
         chosen, found = largest(asked, range(count), memory)  # type: ignore[arg-type]
         assert chosen == max(0, fits - 1)
         assert chosen in found
