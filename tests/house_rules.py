@@ -99,8 +99,7 @@ IMPORTLIB_IN = {
     "__init__.py",  # lazy public names
     "cli/command.py",  # a command's module, when the command runs
     "methods/__init__.py",  # entry points
-    "training/models/__init__.py",
-    "training/data/__init__.py",
+    "training/outside.py",
 }
 """Files that may import by name. ``importlib.resources`` only reads, so all may."""
 

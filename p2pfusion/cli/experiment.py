@@ -72,6 +72,7 @@ ENSEMBLE_HELP = "So many swarms, whose models answer together."
 FULL_FORWARD_HELP = "Compute with the whole model, train a split of it."
 PROBE_HELP = "Without labels: fit a probe with so many. Default: 2,000."
 FINE_TUNE_HELP = "Without labels: fine-tune at the end on so many of each class."
+OBJECTIVE_HELP = f"{', '.join(OBJECTIVES)}, or package.module:function."
 WIRE_HELP = "What values travel as, rounded as between daemons."
 PRETRAINED_HELP = "Begin with the values of this checkpoint."
 SAVE_HELP = "Write the assembled model to this file at the end."
@@ -121,7 +122,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--train", is_flag=True, help="Really train.")
 @click.option("--method", default="msfusion", metavar="NAME", show_default=True)
 @click.option("--method-arguments", type=JsonTable(), default="{}", metavar="JSON")
-@click.option("--objective", type=click.Choice(sorted(OBJECTIVES)), default="task")
+@click.option("--objective", default="task", metavar="NAME", help=OBJECTIVE_HELP)
 @click.option("--objective-arguments", type=JsonTable(), default="{}", metavar="JSON")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help=PRESET_HELP)
 @click.option("--model", default="mlp", metavar="NAME", show_default=True)

@@ -50,6 +50,9 @@ TICKET = record(
         **_INVITE,
         "addresses": rows(TEXT),
         "only_this_machine": FLAG,
+        "code": record(
+            {"models": rows(TEXT), "objectives": rows(TEXT), "versions": table(TEXT)}
+        ),
     }
 )
 STRANGER = record({"id": TEXT, "name": TEXT, "address": TEXT})
@@ -144,6 +147,13 @@ SHARE = record(
         "received_bytes": COUNT,
     }
 )
+_PARTS = ("process", "parameters", "states", "activations")
+_TAKES: dict[str, Shape] = {
+    "split_fraction": TEXT,
+    "parts": maybe(record({f"{part}_bytes": COUNT for part in _PARTS})),
+    "peak_bytes": maybe(COUNT),
+}
+FITTING = record({**_TAKES, "memory_bytes": COUNT, "next": maybe(record(_TAKES))})
 SPLIT = record(
     {
         "method": TEXT,
@@ -161,7 +171,7 @@ SPLIT = record(
         "held": rows(TEXT),
         "warnings": rows(TEXT),
     },
-    optional={"plot": TEXT},
+    optional={"plot": TEXT, "memory": FITTING},
 )
 EXPORTED = record(
     {

@@ -96,6 +96,7 @@ class AccessCommands:
                 **_invite(invite),
                 "addresses": list(ticket.addresses),
                 "only_this_machine": is_loopback(record.host),
+                "code": _own_code(manifest),
             }
         )
 
@@ -244,3 +245,10 @@ def _invite(invite: Invite) -> Data:
         "expires": invite.expires or None,
         "ended": invite.ended(time.time()) or None,
     }
+
+
+def _own_code(manifest: Manifest) -> Data:
+    """Functions that whoever joins has to name in its profile, by the keys for that."""
+    named = {"models": manifest.model, "objectives": manifest.objective}
+    needed = {key: [name] * (":" in name) for key, name in named.items()}
+    return {**needed, "versions": dict(manifest.versions)}

@@ -102,7 +102,9 @@ def _run(
     _check_founder(profile, manifest)
     joins = [JoinBy(way) for each in join for way in _ways(each)]
     transport = _listen(identity, profile)
-    peer = dataclasses.replace(profile.peer, models=profile.models)
+    peer = dataclasses.replace(
+        profile.peer, models=profile.models, objectives=profile.objectives
+    )
     apprentice = Apprentice(home.trainer_log, peer, profile.data)
     try:
         node = make_node(
@@ -175,8 +177,7 @@ def _begin(node: Node, manifest: Manifest | None) -> None:
         _resume(node, manifest)
     elif swarm is not None:
         # Its layout is lacking yet; node then founds the swarm, or joins this one only.
-        arguments, vocabulary = swarm.model_arguments, swarm.vocabulary
-        node.apprentice.describe(swarm.model, arguments, vocabulary)
+        node.apprentice.describe(swarm)
         return
     for join in node.joins:
         node.handle(join)

@@ -52,7 +52,7 @@ OPTIONS = {
     "logs": "--follow -n --trainer",
     "support-bundle": "FILE --redact --profile",
     "split show": "--method --model --model-arguments --peers --split-fraction "
-    "--rounds --seed --round --peer --plot",
+    "--memory --data --batch --rounds --seed --round --peer --plot",
     "export": "FILE",
     "checkpoint ls": "DIRECTORY --no-verify",
     "checkpoint create": "",
