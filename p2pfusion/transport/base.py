@@ -140,6 +140,10 @@ class Remote:
     control: Address
     data: Address
     key: bytes
+    relay: str = ""
+    """Of one that cannot be dialled: the peer through which it is reached, where it
+    keeps a connection standing by, and whose addresses these are. This peer's own id:
+    it keeps one here."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,11 @@ class Traffic:
     def __init__(self) -> None:
         self._sent: Counter[tuple[Plane, str]] = Counter()
         self._received: Counter[tuple[Plane, str]] = Counter()
+        self._relayed: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         """Messages that went nowhere, by reason."""
+        self.relayed_bytes = 0
+        """What went through this peer between others."""
 
     def count_sent(self, plane: Plane, peer: str, size_bytes: int) -> None:
         """Notes a message that left."""
@@ -209,6 +216,17 @@ class Traffic:
     def count_received(self, plane: Plane, peer: str, size_bytes: int) -> None:
         """Notes a message that arrived."""
         _count(self._received, plane, peer, size_bytes)
+
+    def count_relayed(self, source: str, target: str, size_bytes: int) -> None:
+        """Notes bytes of a circuit between two others, whichever way they went."""
+        for peer in (source, target):
+            known = peer in self._relayed or len(self._relayed) < MAX_COUNTED_PEERS
+            self._relayed[peer if known else OTHERS] += size_bytes
+        self.relayed_bytes += size_bytes
+
+    def relayed_for(self, peer: str) -> int:
+        """What went through this peer from or to another."""
+        return self._relayed[peer]
 
     def sent_bytes(self, *, plane: Plane | None = None, peer: str | None = None) -> int:
         """Sum over what is not named. Knocks count under their address."""
@@ -279,6 +297,17 @@ class Transport(Protocol):
         """Makes ``peer`` known. Repeating it does nothing but try a refused connection
         again; a changed address or key replaces the connections and what waits on
         them. Whether anybody answers shows later."""
+        ...
+
+    def know(self, peer: str, token: bytes) -> None:
+        """A token of 8 bytes that only ``peer`` and this peer know: with it begin the
+        passages between them. ``disconnect`` and ``expel`` forget it."""
+        ...
+
+    def stand_by(self, peer: str, data: Address) -> None:
+        """Keeps a connection to the data plane of ``peer`` there, for it to use when
+        it, or another through it, wants to speak to this peer: for who cannot be
+        dialled. Needs the token. Repeating it does nothing."""
         ...
 
     def disconnect(self, peer: str) -> None:
