@@ -73,6 +73,7 @@ TRAFFIC = record(
     {
         "sent_bytes": COUNT,
         "received_bytes": COUNT,
+        "relayed_bytes": COUNT,
         "round_sent_bytes": COUNT,
         "round_received_bytes": COUNT,
         "full_model_bytes": maybe(COUNT),

@@ -87,8 +87,14 @@ class AccessCommands:
             uses=int(uses),
             expires=int(time.time() + life_s) if life_s else 0,
         )
-        self._node.handle(Invited(invite))
         record = self._node.peer.gossip.record
+        if record.is_outward:
+            raise ConfigError(
+                "nobody can use a ticket of this peer: it can only dial out",
+                hint="create it at an admin that can be dialled, or give this peer an "
+                "address: p2pfusion start --advertise HOST:PORT",
+            )
+        self._node.handle(Invited(invite))
         ticket = self._ticket(invite, manifest, record)
         request.reply(
             {
@@ -100,9 +106,8 @@ class AccessCommands:
         )
 
     def _ticket(self, invite: Invite, manifest: Manifest, record: PeerRecord) -> Ticket:
-        host = f"[{record.host}]" if ":" in record.host else record.host
         return Ticket(
-            addresses=(f"{host}:{record.port}",),
+            addresses=(record.address,),
             issuer=record.peer,
             transport_key=record.transport_key,
             swarm=manifest.swarm_id,
@@ -138,7 +143,7 @@ class AccessCommands:
     def _pending(self, request: Request) -> None:
         manifest = self._manifest()
         rows = [
-            {"id": peer, "name": record.name, "address": f"{record.host}:{record.port}"}
+            {"id": peer, "name": record.name, "address": record.address}
             for peer, (record, _) in self._node.peer.door.admission.pending.items()
         ]
         request.reply({"admission": manifest.admission, "pending": rows})

@@ -17,7 +17,7 @@ from p2pfusion.daemon import answers
 from p2pfusion.daemon.address import LARGEST_PORT, parse_address
 from p2pfusion.daemon.apprentice import Apprentice
 from p2pfusion.daemon.client import LocalClient
-from p2pfusion.daemon.config import Profile
+from p2pfusion.daemon.config import NOWHERE, Profile
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.entrance import Entrance
 from p2pfusion.daemon.home import Home
@@ -163,7 +163,13 @@ def make_node(
         home=home,
         peer=Peer(record, identity.key, wall_offset_s=wall_offset_s),
         profile=profile,
-        links=Links(transport, exchange_key, record, encrypted=encrypted),
+        links=Links(
+            transport,
+            exchange_key,
+            record,
+            secret=identity.transport_secret,
+            encrypted=encrypted,
+        ),
         entrance=Entrance(home, identity, transport),
         control=control,
         apprentice=apprentice,
@@ -243,6 +249,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
         Address(host, port),
         None if profile.peer.insecure_loopback else keys,
         caps=Caps(profile.peer.up_limit, profile.peer.down_limit),
+        relays=profile.peer.relay,
     )
 
 
@@ -277,7 +284,9 @@ def _record(
 ) -> PeerRecord:
     bound = transport.addresses[Plane.CONTROL]
     host, port = _reachable(bound.host), bound.port
-    if profile.peer.advertise is not None:
+    if profile.peer.advertise == NOWHERE:
+        host, port = "", 0
+    elif profile.peer.advertise is not None:
         host, port = parse_address(profile.peer.advertise, "advertise")
         _check_data_port(port, "advertise")
     return PeerRecord(
@@ -294,6 +303,7 @@ def _record(
         transport_key=identity.transport_key,
         exchange_key=exchange_key,
         cipher=preferred_cipher(),
+        relays=profile.peer.relay,
     )
 
 

@@ -101,7 +101,7 @@ def _twin(node: Node) -> Found:
     here = node.peer.gossip.record
     text = (
         f"another daemon has this peer's identity: it listens at {other}, this one at "
-        f"{here.host}:{here.port}; both stand still"
+        f"{here.address}; both stand still"
     )
     hint = (
         "one home is a copy of the other: stop one daemon for good, and start the "

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -50,6 +50,7 @@ class PeerRecord:
     """The id, which follows from ``key``."""
     name: str
     host: str
+    """"" of a peer that can only dial out; its port is 0."""
     port: int
     split_fraction: str
     incarnation: int
@@ -81,6 +82,21 @@ class PeerRecord:
     """What its trainer has found out, if the method asks for that."""
     announced_epoch: int = NEVER
     """The epoch from which ``announced`` counts."""
+    relays: bool = True
+    """Whether peers that can only dial out may reach each other through it."""
+
+    @property
+    def is_outward(self) -> bool:
+        """Whether nobody can dial it."""
+        return not self.host
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people."""
+        if self.is_outward:
+            return "dials out only"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def age(self) -> Age:

@@ -54,8 +54,8 @@ def _step(*said: int) -> tuple[int, ...]:
 
 RECORD = (
     _name,
-    schema.text(MAX_ADDRESS_CHARACTERS, least=1),
-    schema.whole(1, 65_534),
+    schema.text(MAX_ADDRESS_CHARACTERS),
+    schema.whole(0, 65_534),
     schema.text(32, least=1),
     _number,
     _number,
@@ -71,6 +71,7 @@ RECORD = (
     schema.many(schema.group(_step, _number, _number, _epoch), MAX_REFUTED),
     schema.raw(MAX_ANNOUNCED_BYTES),
     _epoch,
+    schema.yes_or_no,
 )
 START = (_name, schema.many(_peer, MAX_ROSTER))
 REVOCATION = (_name, _peer, _number, _reason)
@@ -152,7 +153,7 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
             *(record.former_fraction, record.since_epoch),
             *(record.refutes_epoch, record.leave_epoch),
             [list(step) for step in record.refuted],
-            *(record.announced, record.announced_epoch),
+            *(record.announced, record.announced_epoch, record.relays),
         ],
         signer,
     )
@@ -165,7 +166,9 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     name, host, port, fraction, incarnation, sequence, epoch, *rest = values
     swarm, transport_key, exchange_key, cipher, *news = rest
     former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted, *said = news
-    announced, announced_epoch = said
+    announced, announced_epoch, relays = said
+    if bool(host) != bool(port):
+        raise RemoteProtocolError("a record with half an address")
     record = PeerRecord(
         peer=scheme.peer_id(key),
         name=name,
@@ -187,6 +190,7 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
         refuted=refuted,
         announced=announced,
         announced_epoch=announced_epoch,
+        relays=relays,
     )
     if _answers_itself(record):
         raise RemoteProtocolError("a record that refutes what nobody has said yet")

@@ -123,9 +123,6 @@ MAX_GATE_CONNECTIONS = 4
 """Connections of this machine that are led through one gate: those of one line that was
 replaced, and of the newest."""
 
-MAX_PASSING_GUESTS = 32
-"""Strangers that can only dial out, whose tokens are kept to answer them."""
-
 LISTEN_BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted: every member of a swarm
 that starts at once. Linux's own limit is 4,096."""

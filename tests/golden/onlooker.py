@@ -57,7 +57,7 @@ def onlooker(swarm: Swarm, name: str, profile: Profile | None = None) -> Iterato
             home=home,
             peer=host.peer,
             profile=chosen,
-            links=Links(transport, ExchangeKey.generate(), record, encrypted=True),
+            links=Links(transport, ExchangeKey.generate(), record, secret=bytes(32), encrypted=True),
             entrance=Entrance(home, create_identity(home, name), transport),
             control=control,
             apprentice=Still(home.trainer_log, chosen.peer, chosen.data),
