@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.access import named_peer
 from p2pfusion.daemon.arguments import number, text
 from p2pfusion.daemon.control import Request
+from p2pfusion.daemon.members import through
 from p2pfusion.errors import ConflictError
 from p2pfusion.protocol.messages import Ping, Pong
 
@@ -110,6 +111,7 @@ class Echo:
             "id": peer,
             "name": self._node.name_of(peer),
             "address": gossip.facts.records[peer].address,
+            "through": through(self._node, peer),
             "answered": len(trips),
             "unanswered": len(series.sent_at),
             "unsent": series.unsent,

@@ -84,6 +84,13 @@ def suspected(node: Node) -> dict[str, str]:
     return found
 
 
+def through(node: Node, peer: str) -> str | None:
+    """The name of the member through which this one is reached; None if nobody has to
+    be in between."""
+    relay = node.peer.gossip.relays.through(peer)
+    return node.name_of(relay) if relay else None
+
+
 # --- Everything about one ------------------------------------------------------------
 
 
@@ -109,7 +116,7 @@ def member_row(node: Node, record: PeerRecord) -> Data:
         "state": state_of_member(node, peer),
         "online": is_self or gossip.detector.is_online(peer, now),
         "address": record.address,
-        "through": node.name_of(gossip.relays.through(peer)) or None,
+        "through": through(node, peer),
         "rtt_s": contact.rtt_s if contact else None,
         "round": number if number >= 0 else None,
         "split_fraction": fraction(record),
