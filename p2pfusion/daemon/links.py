@@ -115,9 +115,7 @@ class Links:
                 self.transport.connect(record.peer, self._through(record, relay))
             return
         control, data = _addresses(record)
-        self.transport.connect(
-            record.peer, Remote(control, data, record.transport_key)
-        )
+        self.transport.connect(record.peer, Remote(control, data, record.transport_key))
         if self._is_outward:
             self.transport.stand_by(record.peer, data)
 

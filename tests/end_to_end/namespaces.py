@@ -178,9 +178,7 @@ class Network:
                 return False
         return True
 
-    def _wire(
-        self, port: str, beyond: bool, line: Line, no_calls_to: str = ""
-    ) -> None:
+    def _wire(self, port: str, beyond: bool, line: Line, no_calls_to: str = "") -> None:
         """Has a process do it, between the host's port and another at the switch."""
         inner, outer = f"in{self._count}", f"out{self._count}"
         self._link("set", port, "nomaster")

@@ -1,8 +1,8 @@
 """A bad line between two interfaces: packets are late, lost, and wait for their turn.
 
 What the kernel's ``netem`` does, for kernels that lack it (see ``namespaces.py``); and
-what a router does that lets no connection in: with ``--no-calls-to`` the first packet of
-every TCP connection to that address is lost.
+what a router does that lets no connection in: with ``--no-calls-to`` the first packet
+of every TCP connection to that address is lost.
 
 Every Ethernet frame that comes in on one side goes out on the other, each direction for
 itself: it takes as long as its bits need, then the delay, and some never arrive.
