@@ -132,6 +132,7 @@ _MEMBER: dict[str, Shape] = {
     "state": TEXT,
     "online": FLAG,
     "address": TEXT,
+    "outward": FLAG,
     "through": maybe(TEXT),
     "rtt_s": maybe(SECONDS),
     "round": maybe(COUNT),

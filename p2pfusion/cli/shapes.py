@@ -97,6 +97,7 @@ PINGED = record(
         "id": TEXT,
         "name": TEXT,
         "address": TEXT,
+        "outward": FLAG,
         "through": maybe(TEXT),
         "answered": COUNT,
         "unanswered": COUNT,

@@ -111,6 +111,7 @@ class Echo:
             "id": peer,
             "name": self._node.name_of(peer),
             "address": gossip.facts.records[peer].address,
+            "outward": gossip.facts.records[peer].is_outward,
             "through": through(self._node, peer),
             "answered": len(trips),
             "unanswered": len(series.sent_at),

@@ -44,6 +44,14 @@ INSECURE = Trouble(
     "start without it for anything but measuring",
 )
 CHECK_ADDRESS = "check the address, and that a daemon listens there"
+CHECK_WAY_BACK = (
+    f"{CHECK_ADDRESS}; it answers by dialling this machine: if that cannot be, because "
+    "of a router or firewall here, start with --advertise none"
+)
+NO_RELAY = (
+    "set relay = true at a member that both can dial, or let a port through at one of "
+    "the two: see docs/deployment.md"
+)
 ALONE = Trouble(
     "info",
     "this peer trains alone: the swarm has no other member",
@@ -134,7 +142,10 @@ def _joining(node: Node) -> Found:
         # A member knocks where its start told it to: that may take a moment.
         if node.peer.manifest is None or knocking.attempts > PATIENT_ATTEMPTS:
             text = f"{knocking.address}: {knocking.last_error}"
-            hint = REFUSALS.get(knocking.answer, CHECK_ADDRESS)
+            is_long = knocking.attempts > PATIENT_ATTEMPTS
+            may_be_back = is_long and not node.peer.gossip.record.is_outward
+            check = CHECK_WAY_BACK if may_be_back else CHECK_ADDRESS
+            hint = REFUSALS.get(knocking.answer, check)
             found.append(("not-joined", Trouble("warn", text, hint)))
     return found
 
@@ -154,7 +165,10 @@ def _members(node: Node, now: float) -> Found:
         if name in accused or detector.may_answer(name, now):
             continue
         why, known = detector.why_silent(name, now), node.name_of(name)
-        if detector.is_asymmetric(name, now):
+        if node.peer.gossip.relays.is_stranded(name):
+            text = f"no way to {known}: it and this peer can only dial out"
+            found.append(("no-relay", Trouble("warn", text, NO_RELAY)))
+        elif detector.is_asymmetric(name, now):
             text = f"{known} is reachable by others, not from here: one way is cut"
             found.append(("asymmetric", Trouble("warn", text, CHECK_LINE)))
         else:

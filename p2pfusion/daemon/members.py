@@ -116,6 +116,7 @@ def member_row(node: Node, record: PeerRecord) -> Data:
         "state": state_of_member(node, peer),
         "online": is_self or gossip.detector.is_online(peer, now),
         "address": record.address,
+        "outward": record.is_outward,
         "through": through(node, peer),
         "rtt_s": contact.rtt_s if contact else None,
         "round": number if number >= 0 else None,

@@ -49,6 +49,11 @@ class Relays:
         choice = self._chosen.get(peer)
         return choice.relay if choice is not None else ""
 
+    def is_stranded(self, peer: str) -> bool:
+        """Whether somebody has to relay to a peer, and nobody can."""
+        choice = self._chosen.get(peer)
+        return choice is not None and not choice.relay
+
     def choose(
         self, peer: str, members: Iterable[PeerRecord], swarm: str, now: float
     ) -> str:

@@ -2,9 +2,9 @@
 
 For this peer itself one is taken as it is. For others it becomes one half of a circuit:
 their bytes go through, sealed as they are between the ends, and only how many they are
-is known here. Between two peers there is one circuit for each plane and direction; a new
-one takes the place of the old one. How many there are is bounded, and so is the time for
-which anybody waits.
+is known here. Between two peers there is one circuit for each plane and direction; a
+new one takes the place of the old one. How many there are is bounded, and so is the
+time for which anybody waits.
 """
 
 from __future__ import annotations

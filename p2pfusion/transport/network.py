@@ -44,7 +44,8 @@ class NetworkTransport:
     ) -> None:
         """Listens at once, for port 0 on any pair of free ports.
 
-        ``relays``: whether others may reach each other through this peer. ``keys``: who this peer is to the others; None for plain mode, without proof or
+        ``relays``: whether others may reach each other through this peer. ``keys``:
+        who this peer is to the others; None for plain mode, without proof or
         encryption. ``ConflictError`` names the port that is taken, ``ConfigError`` what
         cannot be listened on."""
         check_peer_id(peer)

@@ -6,8 +6,8 @@ itself, and for others that ask for a *circuit*, which joins their connection to
 
 On the wire a passage begins like a message of the data plane: with a token by which the
 two ends of this connection know each other, and in place of the head's length what is
-wanted; a circuit's request names the peer that it shall lead to. The answer is one byte,
-perhaps after a banner. What follows belongs to the plane that uses the passage.
+wanted; a circuit's request names the peer that it shall lead to. The answer is one
+byte, perhaps after a banner. What follows belongs to the plane that uses the passage.
 """
 
 from __future__ import annotations
