@@ -73,6 +73,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("cli/",),
     "segno": ("cli/qr.py",),
     "prometheus_client": ("daemon/metrics.py",),
+    "zeroconf": ("daemon/lan.py",),
+    "ifaddr": ("daemon/lan.py",),
     "matplotlib": ("cli/plot.py",),
     "logging": ("transport/", "daemon/", "cli/"),
 }

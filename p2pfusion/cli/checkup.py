@@ -169,7 +169,9 @@ def _behind(relay: object) -> Reached:
         hint = f"see whether both reach {relay}: p2pfusion ping {relay}, on each"
         return Reached("relay", f"it dials out only, and is reached by {relay}", hint)
     hint = "see there whether it reaches this peer: p2pfusion ping"
-    return Reached("relay", "it dials out only, and has to reach this peer itself", hint)
+    return Reached(
+        "relay", "it dials out only, and has to reach this peer itself", hint
+    )
 
 
 def _data(host: str, port: int, control: Reached) -> Reached:

@@ -43,6 +43,7 @@ SELF = record(
         "id": TEXT,
         "name": TEXT,
         "role": words("founder", "member"),
+        "listen": TEXT,
         "addresses": rows(TEXT),
         "split_fraction": PART,
         "trainer": TEXT,

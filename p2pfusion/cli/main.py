@@ -34,6 +34,7 @@ COMMANDS = {
     "round": "p2pfusion.cli.inspect:round_group",
     "wait": "p2pfusion.cli.inspect:wait",
     "events": "p2pfusion.cli.stories:events",
+    "discover": "p2pfusion.cli.discover:discover",
     "ping": "p2pfusion.cli.doctor:ping",
     "doctor": "p2pfusion.cli.doctor:doctor",
     "logs": "p2pfusion.cli.stories:logs",

@@ -92,6 +92,9 @@ RECOVERED = record(
         "parameters_lost": maybe(COUNT),
     }
 )
+NEIGHBOUR = record(
+    {"id": TEXT, "name": TEXT, "swarm": maybe(TEXT), "addresses": rows(TEXT)}
+)
 PINGED = record(
     {
         "id": TEXT,
@@ -273,6 +276,7 @@ SHAPES: dict[str, Shape] = {
     "wait": record({"reached": TEXT, "round": WHOLE}),
     "events": record({"events": rows(EVENT), "newest": COUNT})
     | {"description": "with --follow: one of the events on each line"},
+    "discover": record({"found": rows(NEIGHBOUR)}),
     "ping": PINGED,
     "doctor": record({"findings": rows(FINDING)}),
     "logs": record({"path": TEXT, "lines": rows(TEXT)}),

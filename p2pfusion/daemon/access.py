@@ -24,9 +24,11 @@ from p2pfusion.errors import (
 )
 from p2pfusion.protocol.access import Decided, Invited, InviteRevoked, Revoke
 from p2pfusion.protocol.admission import Invite
+from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.security import ROLES, Ticket, find_peer
+from p2pfusion.transport import Address
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -55,6 +57,7 @@ class AccessCommands:
             "pending-deny": self._deny,
             "trust-ls": self._trust,
             "trust-revoke": self._revoke,
+            "meet": self._meet,
         }
 
     # --- Invitations -----------------------------------------------------------------
@@ -137,6 +140,21 @@ class AccessCommands:
             )
         self._node.handle(InviteRevoked(found[0]))
         request.reply({"id": found[0]})
+
+    # --- Members that are somewhere else ---------------------------------------------
+
+    def _meet(self, request: Request) -> None:
+        """Greets a member at an address of which somebody says that it is there now."""
+        gossip, peer = self._node.peer.gossip, text(request.arguments, "peer")
+        if peer == gossip.me or not gossip.is_member(peer):
+            raise NotFoundError(f"{peer} is no other member of this swarm")
+        record = gossip.facts.records[peer]
+        host = text(request.arguments, "host")
+        port = int(number(request.arguments, "port", 0.0))
+        Address(host, port)  # refuses what no socket could take
+        way = Way(host, port, peer, record.transport_key, gossip.swarm_id)
+        self._node.links.knock(way, gossip.hello())
+        request.reply({"id": peer})
 
     # --- Strangers that wait ---------------------------------------------------------
 

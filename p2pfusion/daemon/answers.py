@@ -16,6 +16,7 @@ from p2pfusion.daemon.health import health
 from p2pfusion.daemon.members import epoch_of, fraction, own_split
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.transport import Plane
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -69,6 +70,7 @@ def _self(node: Node) -> Data:
         "id": record.peer,
         "name": record.name,
         "role": "founder" if node.is_founder else "member",
+        "listen": str(node.transport.addresses[Plane.CONTROL]),
         "addresses": [] if record.is_outward else [record.address],
         "split_fraction": fraction(record),
         "trainer": node.apprentice.state,

@@ -42,6 +42,7 @@ from p2pfusion.security import ExchangeKey, preferred_cipher
 from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Transport
 
 if TYPE_CHECKING:
+    from p2pfusion.daemon.lan import Neighbours
     from p2pfusion.daemon.metrics import MetricsServer
 
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
@@ -71,14 +72,17 @@ def run_daemon(
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
-    server = None
+    server = neighbours = None
     try:
         log_to_file(home.log, profile.peer.log_format)
+        neighbours = _neighbours(profile, home) if profile.peer.lan else None
         server = None if metrics is None else _serve_metrics(metrics, home)
         url = None if server is None else server.url
 
         def ready(told: answers.Data) -> None:
             on_ready({**told, "metrics": url})
+            if neighbours is not None:
+                neighbours.start()
 
         _run(home, identity, profile, join, control, ready, signals, service)
     except Exception as error:
@@ -88,6 +92,24 @@ def run_daemon(
         control.close()  # first: a scrape that waits for an answer ends with it
         if server is not None:
             server.close()
+        if neighbours is not None:
+            neighbours.close()
+
+
+def _neighbours(profile: Profile, home: Home) -> Neighbours:
+    from p2pfusion.daemon.lan import ANSWER_TIMEOUT_S, Neighbours
+
+    def ask(command: str, **arguments: object) -> answers.Data:
+        answer = LocalClient(home.root).call(
+            command,
+            timeout_s=ANSWER_TIMEOUT_S,
+            **arguments,  # type: ignore[arg-type]
+        )
+        assert isinstance(answer, dict), "it is this daemon's own"
+        return answer
+
+    host, _ = parse_address(profile.peer.listen, "listen")
+    return Neighbours(ask, host)
 
 
 def _serve_metrics(where: tuple[str, int], home: Home) -> MetricsServer:

@@ -46,6 +46,9 @@ class PeerSettings:
     """``host:port`` by which others reach this peer; default: where it listens.
     ``none``: this machine can only dial out, as behind a router that lets nobody in;
     others reach it over connections that it keeps at those whom it can dial."""
+    lan: bool = False
+    """Announce this peer in the local network, and find members there whose address has
+    changed; what is announced is no secret, but everybody there hears it."""
     relay: bool = True
     """Whether members that can only dial out may reach each other through this peer.
     What goes through is sealed between them, and counts under the limits below."""
@@ -146,6 +149,7 @@ class Profile:
         name: str | None = None,
         listen: str | None = None,
         advertise: str | None = None,
+        lan: bool = False,
         insecure_loopback: bool = False,
         swarm: SwarmSettings | None = None,
     ) -> Profile:
@@ -161,6 +165,7 @@ class Profile:
             name=name or self.peer.name,
             listen=listen or self.peer.listen,
             advertise=advertise or self.peer.advertise,
+            lan=lan or self.peer.lan,
             insecure_loopback=insecure_loopback or self.peer.insecure_loopback,
         )
         return dataclasses.replace(self, peer=peer, swarm=swarm or self.swarm)

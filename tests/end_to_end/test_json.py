@@ -162,6 +162,7 @@ def _lose(found: Asked, homes: Path, ann: Program) -> None:
 def _without_daemon(found: Asked, homes: Path) -> None:
     program = _program(homes, "nobody")
     found.run(program, "version")
+    found.run(program, "discover", "--seconds", "0.1")
     found.run(program, "completion", "bash")
     found.run(program, "profiles", "ls")
     found.run(program, "profiles", "show", str(ROOT / "peers" / "founder.toml"))
