@@ -50,7 +50,6 @@ class PeerRecord:
     """The id, which follows from ``key``."""
     name: str
     host: str
-    """"" of a peer that can only dial out; its port is 0."""
     port: int
     split_fraction: str
     incarnation: int
@@ -87,16 +86,14 @@ class PeerRecord:
 
     @property
     def is_outward(self) -> bool:
-        """Whether nobody can dial it."""
+        """Whether nobody can dial it: it has no host, and the port 0."""
         return not self.host
 
     @property
     def address(self) -> str:
         """Where it listens, for people."""
-        if self.is_outward:
-            return "dials out only"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{host}:{self.port}" if host else "dials out only"
 
     @property
     def age(self) -> Age:

@@ -13,7 +13,6 @@ mode, on loopback only) a sender's name is what the sender says it is.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -21,14 +20,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from p2pfusion.errors import ConfigError, LocalProtocolError
+from p2pfusion.errors import LocalProtocolError
 from p2pfusion.limits import (
     CHUNK_BYTES,
-    MAX_ADDRESS_CHARACTERS,
     MAX_BANNER_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     SEAL_BYTES,
 )
+from p2pfusion.transport.address import Address as Address
 from p2pfusion.transport.bounds import (
     MAX_COUNTED_PEERS,
     MAX_FRAMES_PER_MESSAGE,
@@ -48,7 +47,6 @@ OTHERS = "all others"
 LONGEST_WAIT_S = 3_600.0
 """Longer waits end early, with nothing: an infinite one has no milliseconds."""
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PEER_ID = re.compile(rf"[!-~]{{1,{MAX_PEER_ID_CHARACTERS}}}")
 
 
@@ -71,57 +69,6 @@ TOKEN_BYTES = 8
 
 KEY_BYTES = 32
 """A Curve25519 key, public or secret."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a plane of a peer listens; ``ConfigError`` if it cannot be an address."""
-
-    host: str
-    port: int
-
-    def __post_init__(self) -> None:
-        host_ok = self.is_literal or _HOST_NAME.fullmatch(self.host)
-        if not host_ok or len(self.host) > MAX_ADDRESS_CHARACTERS:
-            raise _bad_address(self.host)
-        if not 0 <= self.port <= 65_535:
-            raise _bad_address(f"{self.host}:{self.port}")
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """``host:port``, ``192.0.2.1:7788`` or ``[::1]:7788``."""
-        host, separator, port = text.strip().rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if not separator or not re.fullmatch(r"[0-9]{1,5}", port):
-            raise _bad_address(text)
-        if bracketed != (":" in host):
-            raise _bad_address(text)
-        return cls(host[1:-1] if bracketed else host, int(port))
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether the host is a number, which needs no look-up."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
-
-    @property
-    def is_ipv6(self) -> bool:
-        """Whether the host is an IPv6 number."""
-        return ":" in self.host
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if self.is_ipv6 else self.host
-        return f"{host}:{self.port}"
-
-
-def _bad_address(text: str) -> ConfigError:
-    return ConfigError(
-        f"{text[:MAX_ADDRESS_CHARACTERS]!r} is not an address",
-        hint="write HOST:PORT, as in lab-a.lan:7788, 192.0.2.7:7788 or [::1]:7788",
-    )
 
 
 @dataclass(frozen=True)
