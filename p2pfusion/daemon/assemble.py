@@ -137,6 +137,8 @@ def _run(
     manifest = _own_swarm(state, identity)
     _check_founder(profile, manifest)
     joins = [JoinBy(way) for each in join for way in _ways(each)]
+    if manifest is None and not joins:
+        _check_others_can_join(profile)
     transport = _listen(identity, profile)
     peer = dataclasses.replace(profile.peer, models=profile.models)
     apprentice = Apprentice(home.trainer_log, peer, profile.data)
@@ -243,6 +245,15 @@ def _resume(node: Node, manifest: Manifest) -> None:
 
 def _ways(typed: str) -> list[Way]:
     return ways_of(typed, "--join", time.time())
+
+
+def _check_others_can_join(profile: Profile) -> None:
+    """Who is about to found a swarm has to be found."""
+    if profile.swarm is not None and profile.peer.advertise == NOWHERE:
+        raise ConfigError(
+            "nobody could join: a peer that can only dial out cannot found a swarm",
+            hint="found it where others can connect, and let this peer join it",
+        )
 
 
 def _check_founder(profile: Profile, manifest: Manifest | None) -> None:

@@ -45,8 +45,8 @@ INSECURE = Trouble(
 )
 CHECK_ADDRESS = "check the address, and that a daemon listens there"
 CHECK_WAY_BACK = (
-    f"{CHECK_ADDRESS}; it answers by dialling this machine: if that cannot be, because "
-    "of a router or firewall here, start with --advertise none"
+    f"{CHECK_ADDRESS}; or start with --advertise none, if nobody can connect to this "
+    "machine"
 )
 NO_RELAY = (
     "set relay = true at a member that both can dial, or let a port through at one of "

@@ -162,7 +162,8 @@ class Links:
             self.send(peer, message)
             return
         try:
-            self._know(peer, record.transport_key)
+            if record.is_outward:
+                self._know(peer, record.transport_key)
             self._connect(record, self._own)
             self.send(peer, message)
         except (

@@ -143,6 +143,8 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
     """The record, signed by its subject."""
     if _answers_itself(record):
         raise LocalProtocolError("own record/v1: it refutes what it may not")
+    if _has_half_an_address(record):
+        raise LocalProtocolError("own record/v1: half an address")
     return _sign(
         "record/v1",
         RECORD,
@@ -167,8 +169,6 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     swarm, transport_key, exchange_key, cipher, *news = rest
     former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted, *said = news
     announced, announced_epoch, relays = said
-    if bool(host) != bool(port):
-        raise RemoteProtocolError("a record with half an address")
     record = PeerRecord(
         peer=scheme.peer_id(key),
         name=name,
@@ -194,7 +194,13 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     )
     if _answers_itself(record):
         raise RemoteProtocolError("a record that refutes what nobody has said yet")
+    if _has_half_an_address(record):
+        raise schema.bad("half an address")
     return record
+
+
+def _has_half_an_address(record: PeerRecord) -> bool:
+    return bool(record.host) != bool(record.port)
 
 
 def _answers_itself(record: PeerRecord) -> bool:

@@ -108,8 +108,11 @@ MAX_CIRCUITS = 256
 """Circuits of others through this peer: two of each plane for sixty pairs of peers that
 can only dial out. What they hold is bounded by twice ``SPLICE_BYTES`` each."""
 
-MAX_CIRCUIT_REQUESTS = 64
-"""Requests for circuits that are not whole; the oldest gives way."""
+MAX_CIRCUITS_PER_PEER = 128
+"""Of these the ones that one peer has asked for: half, so that nobody has them all."""
+
+MAX_CIRCUIT_REQUESTS_PER_PEER = 8
+"""Requests for circuits of one peer that are not whole; its oldest gives way."""
 
 SPLICE_BYTES = 64 * 1024
 """What one direction of two joined connections holds: half of what the kernel does."""

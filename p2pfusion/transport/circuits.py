@@ -87,10 +87,11 @@ class Circuits:
             self._stand(peer, channel)
             return True
         is_name = 0 < length <= bounds.MAX_PEER_ID_CHARACTERS
-        if not self._relays or wish not in PLANE_OF or not is_name:
+        if not self._relays or not is_name:
             return False
-        if len(self._requests) == bounds.MAX_CIRCUIT_REQUESTS:
-            next(iter(self._requests)).overdue()
+        theirs = [request for request in self._requests if request.peer == peer]
+        if len(theirs) == bounds.MAX_CIRCUIT_REQUESTS_PER_PEER:
+            theirs[0].overdue()
         request = _Request(self, peer, channel, PLANE_OF[Wish(wish)], length)
         self._requests[request] = None
         return True
@@ -149,7 +150,9 @@ class Circuits:
         del self._requests[request]
         between = (request.peer, target, request.plane)
         self._end(between)
+        theirs = sum(asker == request.peer for asker, *_ in self._joined)
         is_full = len(self._joined) >= bounds.MAX_CIRCUITS
+        is_full = is_full or theirs >= bounds.MAX_CIRCUITS_PER_PEER
         if is_full or not is_peer_id(target) or target not in self._tokens:
             self._traffic.dropped["no circuit"] += 1
             request.channel.close()

@@ -24,8 +24,8 @@ from p2pfusion.transport.watch import Budget
 PREFIX = struct.Struct(f"<{TOKEN_BYTES}sII")
 """Token, bytes of the head, bytes of the payload or 0."""
 
-FIRST_WISH = 0xFFFF_FFF0
-"""From here on the head's length is none, but says what a passage is wanted for."""
+WISHES = range(0xFFFF_FFF0, 0xFFFF_FFF3)
+"""Lengths of a head that are none, but say what a passage is wanted for."""
 
 HEAD_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES = FRAME_LIMITS_BYTES[Plane.DATA]
 
@@ -154,7 +154,7 @@ class Receiver:
         """The lengths of head and payload; None where a passage begins."""
         token, head_bytes, payload_bytes = PREFIX.unpack(self._prefix)
         if self.token is None:
-            if head_bytes >= FIRST_WISH:
+            if head_bytes in WISHES:
                 self.wish = (token, head_bytes, payload_bytes)
                 return None
             if not self._known(token):

@@ -21,7 +21,7 @@ from p2pfusion import limits
 from p2pfusion.transport import bounds
 from p2pfusion.transport.asking import BANNER_HEAD, MARK
 from p2pfusion.transport.base import Address, Plane
-from p2pfusion.transport.connection import FIRST_WISH, PREFIX
+from p2pfusion.transport.connection import PREFIX, WISHES
 from p2pfusion.transport.dialing import Dial, Resolver
 from p2pfusion.transport.watch import READ, Budget, Watch
 
@@ -29,9 +29,7 @@ from p2pfusion.transport.watch import READ, Budget, Watch
 class Wish(IntEnum):
     """What a passage is for; no head is so long."""
 
-    STANDBY = FIRST_WISH
-    CONTROL = FIRST_WISH + 1
-    DATA = FIRST_WISH + 2
+    STANDBY, CONTROL, DATA = WISHES
 
 
 WISH_OF = {Plane.CONTROL: Wish.CONTROL, Plane.DATA: Wish.DATA}

@@ -159,6 +159,7 @@ class Passages:
 
     def leave(self, peer: str) -> None:
         """Forgets a peer, when the last word to it has had its time."""
+        self._stay(peer)
         if self.circuits.token(peer) is not None:
             self._leaving[peer] = _Leaving(self, peer, self._watch)
 

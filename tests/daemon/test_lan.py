@@ -112,6 +112,15 @@ def test_without_the_library_the_user_is_told_how_to_get_it() -> None:
     )
 
 
+def test_one_listens_for_some_time_at_least() -> None:
+    code = (
+        "import sys; from p2pfusion.cli.main import main\n"
+        "sys.exit(main(['discover', '--seconds', '0']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "--seconds" in done.stderr
+
+
 @pytest.mark.parametrize("missed", [True, False])
 def test_one_that_listens_only_here_is_looked_for_here(missed: bool) -> None:
     row = {"id": "ann-id", "online": not missed, "address": "127.0.0.1:1"}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from p2pfusion.errors import ConfigError
 from tests.end_to_end.hosts import PORT, start
 from tests.end_to_end.namespaces import Host, Network, network, why_not
 from tests.end_to_end.swarm import QUICK, Daemon, Data, Swarm, share, swarms
@@ -45,11 +46,21 @@ def test_one_that_can_only_dial_out_trains_with_one_that_it_dials(
 ) -> None:
     founder, hidden = add(swarm, 2)
     start(net.host(), founder)
-    ticket = founder.ticket()
+    ticket = founder.ticket(role="admin")
     start(net.host(inbound=False), hidden, "--advertise", "none", "--join", ticket)
     for daemon in (founder, hidden):
         daemon.wait("done")
     assert founder.ask("status")["traffic"]["relayed_bytes"] == 0
+    assert hidden.ask("status")["self"]["addresses"] == []
+    with pytest.raises(ConfigError, match="nobody can use a ticket"):
+        hidden.ask("invite-create")
+
+
+def test_one_that_can_only_dial_out_founds_nothing(swarm: Swarm) -> None:
+    (founder,) = add(swarm, 1)
+    founder.launch("--advertise", "none")
+    code, line = founder.ended()
+    assert code == 8 and "cannot found a swarm" in line
 
 
 def test_two_that_can_only_dial_out_exchange_through_a_third(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Address, Caps, Incoming, Plane, Remote
-from p2pfusion.transport.connection import FIRST_WISH, PREFIX
+from p2pfusion.transport.connection import PREFIX, WISHES
 from p2pfusion.transport.network import NetworkTransport
 from tests.transport.strangers import keys_of
 
@@ -297,7 +297,7 @@ def test_one_that_has_started_again_is_found_again(crew: Crew) -> None:
 
 BEGINNINGS = st.tuples(
     st.sampled_from([b"a-r", b"nobody"]),
-    st.integers(FIRST_WISH, 0xFFFF_FFFF),
+    st.integers(WISHES.start - 1, WISHES.stop),
     st.integers(0, 0xFFFF_FFFF),
     st.binary(max_size=80),
 )
