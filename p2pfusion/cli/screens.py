@@ -85,7 +85,7 @@ def address_of(peer: Table) -> str:
 def where_of(peer: Table) -> str:
     """The same within a sentence."""
     where = address_of(peer)
-    return f"at {where}" if ":" in where else where
+    return f"({where})" if peer.get("outward") is True else f"at {where}"
 
 
 def _shares(peer: Table) -> str:

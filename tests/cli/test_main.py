@@ -23,7 +23,7 @@ OPTIONS = {
     "--keep --insecure-loopback",
     "init": "--name",
     "id": "",
-    "start": "PROFILE --swarm --join --listen --advertise --name --metrics --detach "
+    "start": "PROFILE --swarm --join --listen --advertise --lan --name --metrics --detach "
     "--insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
@@ -45,6 +45,7 @@ OPTIONS = {
     "round show": "NUMBER",
     "wait": "--for --timeout",
     "events": "--follow --since -n",
+    "discover": "--seconds",
     "ping": "PEER -c",
     "doctor": "PROFILE",
     "logs": "--follow -n --trainer",
