@@ -23,8 +23,8 @@ OPTIONS = {
     "--keep --insecure-loopback",
     "init": "--name",
     "id": "",
-    "start": "PROFILE --swarm --join --listen --advertise --lan --name --metrics --detach "
-    "--insecure-loopback",
+    "start": "PROFILE --swarm --join --listen --advertise --lan --name --metrics "
+    "--detach --insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
     "join": "ADDRESS --timeout",

@@ -30,7 +30,7 @@ FIELDS = {
     "security": {"encrypted", "admission", "role", "pending", "revoked", "refused"},
 }  # fmt: skip
 PEER_FIELDS = {
-    "name", "id", "state", "address", "rtt_s", "round", "split_fraction", "overlap",
+    "name", "id", "state", "address", "outward", "through", "rtt_s", "round", "split_fraction", "overlap",
     "sent_bytes", "received_bytes", "online",
 }  # fmt: skip
 
