@@ -30,8 +30,8 @@ FIELDS = {
     "security": {"encrypted", "admission", "role", "pending", "revoked", "refused"},
 }  # fmt: skip
 PEER_FIELDS = {
-    "name", "id", "state", "address", "outward", "through", "rtt_s", "round", "split_fraction", "overlap",
-    "sent_bytes", "received_bytes", "online",
+    "name", "id", "state", "address", "rtt_s", "round", "split_fraction", "overlap",
+    "sent_bytes", "received_bytes", "online", "outward", "through",
 }  # fmt: skip
 
 
