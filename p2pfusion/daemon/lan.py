@@ -12,7 +12,6 @@ As the metrics, this asks the daemon over the local socket and shares nothing wi
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
 import threading
@@ -25,7 +24,7 @@ from p2pfusion.limits import MAX_FOUND_PEERS, MAX_NAME_CHARACTERS
 try:
     import ifaddr
     from zeroconf import (
-        BadTypeInNameException,
+        Error,
         InterfaceChoice,
         ServiceBrowser,
         ServiceInfo,
@@ -122,7 +121,7 @@ class Found(ServiceListener):
         try:
             info = zc.get_service_info(type_, name, timeout=QUESTION_MS)
             said = None if info is None else read(info)
-        except (BadTypeInNameException, ValueError):
+        except (Error, ValueError):
             said = None
         with self._lock:
             if said is not None and len(self._known) < MAX_FOUND_PEERS:
@@ -199,8 +198,12 @@ class Neighbours:
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            with contextlib.suppress(P2PFusionError):
+            try:
                 self._look()
+            except P2PFusionError:
+                pass  # the daemon is busy, or ends
+            except (Error, OSError) as error:
+                log.warning("nothing is announced for now: %s", error)
             self._ended.wait(LOOK_EVERY_S)
 
     def _look(self) -> None:
