@@ -88,7 +88,7 @@ class Links:
 
     # --- Peers -----------------------------------------------------------------------
 
-    def dial(self, record: PeerRecord, relay: PeerRecord | None) -> None:
+    def dial(self, record: PeerRecord, relay: PeerRecord | None = None) -> None:
         """Has a connection to this peer, through another if need be, and takes its
         own."""
         peer = record.peer

@@ -13,8 +13,10 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from p2pfusion import limits
 from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Plane, Traffic, is_peer_id
+from p2pfusion.transport.budget import TokenBuckets
 from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.passage import ANSWER_OF, WISH_OF, Wish
 from p2pfusion.transport.splice import Splice
@@ -42,6 +44,11 @@ class Circuits:
         self._peers: dict[bytes, str] = {}
         self._standing: dict[str, deque[_Standing]] = {}
         self._claims: dict[str, deque[Claim]] = {}
+        self._rate = TokenBuckets(
+            per_second=limits.HANDSHAKES_PER_SECOND,
+            burst=limits.HANDSHAKE_BURST,
+            most_keys=limits.MAX_ROSTER,
+        )
         self._requests: dict[_Request, None] = {}
         self._joined: dict[Between, Claim | Splice] = {}
 
@@ -88,6 +95,8 @@ class Circuits:
             return True
         is_name = 0 < length <= bounds.MAX_PEER_ID_CHARACTERS
         if not self._relays or not is_name:
+            return False
+        if not self._rate.spend(peer, self.watch.clock()):
             return False
         theirs = [request for request in self._requests if request.peer == peer]
         if len(theirs) == bounds.MAX_CIRCUIT_REQUESTS_PER_PEER:

@@ -11,11 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfusion.limits import CHUNK_BYTES
+from p2pfusion.limits import CHUNK_BYTES, HANDSHAKE_BURST
 from p2pfusion.transport import bounds
-from p2pfusion.transport.base import Address, Caps, Incoming, Plane, Remote
+from p2pfusion.transport.base import (
+    Address,
+    Caps,
+    Incoming,
+    Plane,
+    Remote,
+    Traffic,
+)
+from p2pfusion.transport.cap import Cap
+from p2pfusion.transport.circuits import Circuits
 from p2pfusion.transport.connection import PREFIX, WISHES
 from p2pfusion.transport.network import NetworkTransport
+from p2pfusion.transport.passage import Wish
+from p2pfusion.transport.watch import Watch
 from tests.transport.strangers import keys_of
 
 ANYWHERE = Address("127.0.0.1", 0)
@@ -319,3 +330,23 @@ def test_whatever_comes_as_a_passage_does_no_harm(
             channel.sendall(begin + more)
             crew.turn()
         crew.tell("a", "c", Plane.CONTROL, b"still there")
+
+
+def test_who_asks_again_and_again_is_not_heard_for_a_while() -> None:
+    watch = Watch(clock=lambda: 0.0)
+    free = Cap(watch, None)
+    circuits = Circuits(watch, Traffic(), up=free, down=free, relays=True)
+    for name in "ab":
+        circuits.know(name, token(name, "r"))
+
+    def asks(name: str) -> bool:
+        channel, _ = socket.socketpair()
+        taken = circuits.take(channel, token(name, "r"), Wish.DATA, 1)
+        if not taken:
+            channel.close()
+        return taken
+
+    assert all(asks("a") for _ in range(HANDSHAKE_BURST))
+    assert not asks("a") and asks("b"), "others are heard"
+    circuits.close()
+    watch.close()
