@@ -96,6 +96,9 @@ MAX_VOCABULARY = 1 << 16
 MAX_VOCABULARY_BYTES = 1 << 20
 """All their texts, which travel in the manifest: sixteen bytes each."""
 
+MAX_FOUND_PEERS = 256
+"""Peers that are heard of in the local network: anybody there can make up more."""
+
 MAX_NAME_CHARACTERS = 64
 """Names of peers and swarms, so that tables stay tables."""
 

@@ -76,6 +76,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("daemon/metrics.py",),
     "waitress": ("daemon/web/server.py",),
     "tensorboard": ("daemon/scalars.py",),
+    "zeroconf": ("daemon/lan.py",),
+    "ifaddr": ("daemon/lan.py",),
     "matplotlib": ("cli/plot.py",),
     "logging": ("transport/", "daemon/", "cli/"),
 }

@@ -238,9 +238,22 @@ HANDSHAKE = (
 
 def reached(peer: Mapping[str, object]) -> Reached:
     """How far the way to a member's address leads: both of its ports."""
+    if peer.get("outward") is True:
+        return _behind(peer.get("through"))
     host, port = _split(word(peer.get("address")))
     control = reach(host, port)
     return control if not control.is_good else _data(host, port, control)
+
+
+def _behind(relay: object) -> Reached:
+    """The way to one that can only dial out, which nobody can try out from here."""
+    if relay is not None:
+        hint = f"see whether both reach {relay}: p2pfusion ping {relay}, on each"
+        return Reached("relay", f"it dials out only, and is reached by {relay}", hint)
+    hint = "see there whether it reaches this peer: p2pfusion ping"
+    return Reached(
+        "relay", "it dials out only, and has to reach this peer itself", hint
+    )
 
 
 def _data(host: str, port: int, control: Reached) -> Reached:

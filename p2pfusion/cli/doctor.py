@@ -31,6 +31,7 @@ from p2pfusion.cli.completion import peer_names
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import Table, part, real, rows, word
 from p2pfusion.cli.output import Data, Failure, settings, show
+from p2pfusion.cli.screens import where_of
 from p2pfusion.cli.text import coloured, duration, plural
 from p2pfusion.daemon.home import Home
 from p2pfusion.errors import (
@@ -111,8 +112,8 @@ def _trips_text(told: Data) -> str:
     lost = sum(int(real(told, key) or 0) for key in ("unanswered", "unsent"))
     middle = sorted(times)[len(times) // 2]
     return (
-        f"{plural(len(times), 'answer')} from {word(told.get('name'))} at "
-        f"{word(told.get('address'))}, {lost} lost: shortest {duration(min(times))}, "
+        f"{plural(len(times), 'answer')} from {word(told.get('name'))} "
+        f"{where_of(told)}, {lost} lost: shortest {duration(min(times))}, "
         f"median {duration(middle)}, longest {duration(max(times))}"
     )
 

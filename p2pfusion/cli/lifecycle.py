@@ -133,7 +133,12 @@ def identify() -> None:
     help="A ticket; or HOST:PORT of an admin of a swarm that does without.",
 )
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen (port 0: any).")
-@click.option("--advertise", metavar="HOST:PORT", help="Where others reach this peer.")
+@click.option(
+    "--advertise",
+    metavar="HOST:PORT|none",
+    help="Where others reach this peer; none: it can only dial out.",
+)
+@click.option("--lan", is_flag=True, help="Announce this peer in the local network.")
 @click.option("--name", metavar="NAME", help="What people call this peer.")
 @click.option(
     "--metrics",
@@ -165,6 +170,7 @@ def start(
     join: tuple[str, ...],
     listen: str | None,
     advertise: str | None,
+    lan: bool,
     name: str | None,
     metrics: tuple[str, int] | None,
     web: tuple[str, int] | None,
@@ -190,6 +196,7 @@ def start(
         name=name,
         listen=listen,
         advertise=advertise,
+        lan=lan,
         insecure_loopback=insecure_loopback,
         swarm=founding,
     )
@@ -202,6 +209,7 @@ def start(
     home.create()
     if detach:
         arguments = _start_arguments(profile, swarm, ways, listen, advertise, name)
+        arguments += ["--lan"] if lan else []
         arguments += ["--insecure-loopback"] if insecure_loopback else []
         arguments += [] if metrics is None else ["--metrics", _written(*metrics)]
         arguments += [] if web is None else ["--web", _written(*web)]

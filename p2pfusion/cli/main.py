@@ -35,6 +35,7 @@ COMMANDS = {
     "wait": "p2pfusion.cli.inspect:wait",
     "events": "p2pfusion.cli.stories:events",
     "web": "p2pfusion.cli.web:web",
+    "discover": "p2pfusion.cli.discover:discover",
     "ping": "p2pfusion.cli.doctor:ping",
     "bench": "p2pfusion.cli.bench:bench_group",
     "doctor": "p2pfusion.cli.doctor:doctor",

@@ -23,7 +23,8 @@ class Reached:
     """How far the way to an address leads."""
 
     step: str
-    """``resolve`` or ``connect``, where it ends; ``connected`` if it does not."""
+    """``resolve``, ``connect`` or ``relay``, where it ends; ``connected`` if it does
+    not."""
     text: str
     hint: str = ""
 

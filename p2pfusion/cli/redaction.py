@@ -21,7 +21,7 @@ IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])", re
 NAME_KEYS = {"name": "name", "contributors": "name", "swarm": "name", "id": "id"}
 """Keys of answers and events whose texts are names, with the kind of each."""
 
-ADDRESS_KEYS = {"address", "addresses", "host", "at_address"}
+ADDRESS_KEYS = {"address", "addresses", "listen", "host", "at_address"}
 
 
 def without_tickets(text: str) -> str:
@@ -95,7 +95,7 @@ def named(document: object, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(document, str):
         if key in NAME_KEYS:
             yield NAME_KEYS[key], document
-        elif key in ADDRESS_KEYS:
+        elif key in ADDRESS_KEYS and " " not in document:  # else there is none
             yield "address", document.rpartition(":")[0].strip("[]") or document
 
 

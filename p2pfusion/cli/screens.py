@@ -40,7 +40,7 @@ def _peer_row(peer: Table) -> list[str]:
         word(peer.get("name")),
         shorten(word(peer.get("id")), ID_WIDTH),
         word(peer.get("state")),
-        word(peer.get("address")),
+        address_of(peer),
         duration(real(peer, "rtt_s"), "not measured"),
         number(peer.get("round"), NOT_YET),
         fraction(peer),
@@ -65,7 +65,7 @@ def peer_screen(peer: Table) -> str:
         [
             f"{word(peer.get('name'))}  {word(peer.get('id'))}",
             labelled("State", word(peer.get("state"))),
-            labelled("Heard", f"{told}   round trip {rtt}   at {_address(peer)}"),
+            labelled("Heard", f"{told}   round trip {rtt}   {where_of(peer)}"),
             labelled("Round", number(peer.get("round"), NOT_YET)),
             labelled("Split", _shares(peer)),
             labelled("Net", traffic(peer, "sent_bytes", "received_bytes")),
@@ -75,8 +75,17 @@ def peer_screen(peer: Table) -> str:
     )
 
 
-def _address(peer: Table) -> str:
+def address_of(peer: Table) -> str:
+    """Where a member listens, or through whom it is reached."""
+    if peer.get("through") is not None:
+        return f"through {peer['through']}"
     return word(peer.get("address"))
+
+
+def where_of(peer: Table) -> str:
+    """The same within a sentence."""
+    where = address_of(peer)
+    return f"({where})" if peer.get("outward") is True else f"at {where}"
 
 
 def _shares(peer: Table) -> str:

@@ -95,11 +95,16 @@ RECOVERED = record(
         "parameters_lost": maybe(COUNT),
     }
 )
+NEIGHBOUR = record(
+    {"id": TEXT, "name": TEXT, "swarm": maybe(TEXT), "addresses": rows(TEXT)}
+)
 PINGED = record(
     {
         "id": TEXT,
         "name": TEXT,
         "address": TEXT,
+        "outward": FLAG,
+        "through": maybe(TEXT),
         "answered": COUNT,
         "unanswered": COUNT,
         "unsent": COUNT,
@@ -298,6 +303,7 @@ SHAPES: dict[str, Shape] = {
     "events": record({"events": rows(EVENT), "newest": COUNT})
     | {"description": "with --follow: one of the events on each line"},
     "web": record({"link": TEXT}),
+    "discover": record({"found": rows(NEIGHBOUR)}),
     "ping": PINGED,
     "bench-link": MEASURED,
     "doctor": record({"findings": rows(FINDING)}),

@@ -150,12 +150,14 @@ def _net_lines(counts: Table) -> list[str]:
         f"{traffic(counts, 'round_sent_bytes', 'round_received_bytes')}   "
         f"(full model: {size(real(counts, 'full_model_bytes'))})",
     )
-    caps = [
+    notes = [
         f"{what} at most {size(rate)}/s"
         for what, key in (("sends", "up"), ("receives", "down"))
         if (rate := real(counts, f"{key}_limit_bytes_per_s")) is not None
     ]
-    return [line, labelled("", ", ".join(caps))] if caps else [line]
+    if relayed := real(counts, "relayed_bytes"):
+        notes.append(f"relayed {size(relayed)} between others")
+    return [line, labelled("", ", ".join(notes))] if notes else [line]
 
 
 def _access_lines(security: Table) -> list[str]:

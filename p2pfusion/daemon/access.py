@@ -24,9 +24,11 @@ from p2pfusion.errors import (
 )
 from p2pfusion.protocol.access import Decided, Invited, InviteRevoked, Revoke
 from p2pfusion.protocol.admission import Invite
+from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.security import ROLES, Ticket, find_peer
+from p2pfusion.transport import Address
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -55,6 +57,7 @@ class AccessCommands:
             "pending-deny": self._deny,
             "trust-ls": self._trust,
             "trust-revoke": self._revoke,
+            "meet": self._meet,
         }
 
     # --- Invitations -----------------------------------------------------------------
@@ -87,8 +90,14 @@ class AccessCommands:
             uses=int(uses),
             expires=int(time.time() + life_s) if life_s else 0,
         )
-        self._node.handle(Invited(invite))
         record = self._node.peer.gossip.record
+        if record.is_outward:
+            raise ConfigError(
+                "nobody can use a ticket of this peer: it can only dial out",
+                hint="create it at an admin that can be dialled, or give this peer an "
+                "address: p2pfusion start --advertise HOST:PORT",
+            )
+        self._node.handle(Invited(invite))
         ticket = self._ticket(invite, manifest, record)
         request.reply(
             {
@@ -101,9 +110,8 @@ class AccessCommands:
         )
 
     def _ticket(self, invite: Invite, manifest: Manifest, record: PeerRecord) -> Ticket:
-        host = f"[{record.host}]" if ":" in record.host else record.host
         return Ticket(
-            addresses=(f"{host}:{record.port}",),
+            addresses=(record.address,),
             issuer=record.peer,
             transport_key=record.transport_key,
             swarm=manifest.swarm_id,
@@ -134,12 +142,27 @@ class AccessCommands:
         self._node.handle(InviteRevoked(found[0]))
         request.reply({"id": found[0]})
 
+    # --- Members that are somewhere else ---------------------------------------------
+
+    def _meet(self, request: Request) -> None:
+        """Greets a member at an address of which somebody says that it is there now."""
+        gossip, peer = self._node.peer.gossip, text(request.arguments, "peer")
+        if peer == gossip.me or not gossip.is_member(peer):
+            raise NotFoundError(f"{peer} is no other member of this swarm")
+        record = gossip.facts.records[peer]
+        host = text(request.arguments, "host")
+        port = int(number(request.arguments, "port", 0.0))
+        Address(host, port)  # refuses what no socket could take
+        way = Way(host, port, peer, record.transport_key, gossip.swarm_id)
+        self._node.links.knock(way, gossip.hello())
+        request.reply({"id": peer})
+
     # --- Strangers that wait ---------------------------------------------------------
 
     def _pending(self, request: Request) -> None:
         manifest = self._manifest()
         rows = [
-            {"id": peer, "name": record.name, "address": f"{record.host}:{record.port}"}
+            {"id": peer, "name": record.name, "address": record.address}
             for peer, (record, _) in self._node.peer.door.admission.pending.items()
         ]
         request.reply({"admission": manifest.admission, "pending": rows})

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import p2pfusion
 from p2pfusion.daemon.diagnosis import state_of, waits
 from p2pfusion.daemon.health import health
-from p2pfusion.daemon.members import address, epoch_of, fraction, own_split
+from p2pfusion.daemon.members import epoch_of, fraction, own_split
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.homes import Homes
+from p2pfusion.transport import Plane
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -60,7 +61,7 @@ def identity(node: Node) -> Data:
         "pid": os.getpid(),
         "id": record.peer,
         "name": record.name,
-        "address": address(record),
+        "address": record.address,
     }
 
 
@@ -70,7 +71,8 @@ def _self(node: Node) -> Data:
         "id": record.peer,
         "name": record.name,
         "role": "founder" if node.is_founder else "member",
-        "addresses": [address(record)],
+        "listen": str(node.transport.addresses[Plane.CONTROL]),
+        "addresses": [] if record.is_outward else [record.address],
         "split_fraction": fraction(record),
         "trainer": node.apprentice.state,
         "samples": node.apprentice.samples,
@@ -124,6 +126,7 @@ def _traffic(node: Node) -> Data:
     return {
         "sent_bytes": sent,
         "received_bytes": received,
+        "relayed_bytes": traffic.relayed_bytes,
         "round_sent_bytes": round_sent,
         "round_received_bytes": round_received,
         "full_model_bytes": manifest.layout.size * FLOAT_BYTES if manifest else None,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from p2pfusion.daemon import answers
 from p2pfusion.daemon.address import LARGEST_PORT, is_loopback, parse_address
 from p2pfusion.daemon.apprentice import Apprentice
-from p2pfusion.daemon.config import Profile
+from p2pfusion.daemon.config import NOWHERE, Profile
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.entrance import Entrance
 from p2pfusion.daemon.history import Watcher
@@ -67,14 +67,15 @@ def run_daemon(
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
-    shown: OpenOutlets | None = None
+    shown = OpenOutlets(home)
     try:
         log_to_file(home.log, profile.peer.log_format)
-        shown = OpenOutlets(outlets, home)
-        urls, watchers = shown.urls, shown.watchers
+        shown.open(outlets, profile.peer)
+        watchers = shown.watchers
 
         def ready(told: answers.Data) -> None:
-            on_ready({**told, **urls})
+            on_ready({**told, **shown.urls})
+            shown.begin()
 
         _run(home, identity, profile, join, control, ready, signals, service, watchers)
     except Exception as error:
@@ -82,8 +83,7 @@ def run_daemon(
         raise
     finally:
         control.close()
-        if shown is not None:
-            shown.close()
+        shown.close()
 
 
 def _run(
@@ -101,6 +101,8 @@ def _run(
     manifest = _own_swarm(state, identity)
     _check_founder(profile, manifest)
     joins = [JoinBy(way) for each in join for way in _ways(each)]
+    if manifest is None and not joins:
+        _check_others_can_join(profile)
     transport = _listen(identity, profile)
     peer = dataclasses.replace(
         profile.peer, models=profile.models, objectives=profile.objectives
@@ -152,7 +154,13 @@ def make_node(
         home=home,
         peer=Peer(record, identity.key, wall_offset_s=wall_offset_s),
         profile=profile,
-        links=Links(transport, exchange_key, record, encrypted=encrypted),
+        links=Links(
+            transport,
+            exchange_key,
+            record,
+            secret=identity.transport_secret,
+            encrypted=encrypted,
+        ),
         entrance=Entrance(home, identity, transport),
         control=control,
         apprentice=apprentice,
@@ -205,6 +213,15 @@ def _ways(typed: str) -> list[Way]:
     return ways_of(typed, "--join", time.time())
 
 
+def _check_others_can_join(profile: Profile) -> None:
+    """Who is about to found a swarm has to be found."""
+    if profile.swarm is not None and profile.peer.advertise == NOWHERE:
+        raise ConfigError(
+            "nobody could join: a peer that can only dial out cannot found a swarm",
+            hint="found it where others can connect, and let this peer join it",
+        )
+
+
 def _check_founder(profile: Profile, manifest: Manifest | None) -> None:
     """A second start goes on with the swarm of the first, or is refused."""
     if manifest is None or profile.swarm is None:
@@ -231,6 +248,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
         Address(host, port),
         None if profile.peer.insecure_loopback else keys,
         caps=Caps(profile.peer.up_limit, profile.peer.down_limit),
+        relays=profile.peer.relay,
     )
 
 
@@ -261,7 +279,9 @@ def _record(
 ) -> PeerRecord:
     bound = transport.addresses[Plane.CONTROL]
     host, port = _reachable(bound.host), bound.port
-    if profile.peer.advertise is not None:
+    if profile.peer.advertise == NOWHERE:
+        host, port = "", 0
+    elif profile.peer.advertise is not None:
         host, port = parse_address(profile.peer.advertise, "advertise")
         _check_data_port(port, "advertise")
     return PeerRecord(
@@ -278,6 +298,7 @@ def _record(
         transport_key=identity.transport_key,
         exchange_key=exchange_key,
         cipher=preferred_cipher(),
+        relays=profile.peer.relay,
     )
 
 

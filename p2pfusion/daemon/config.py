@@ -24,6 +24,9 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_NAME_CHARACTERS, MAX_ROSTER
 
 SECTIONS = ("peer", "data", "swarm")
+NOWHERE = "none"
+"""What is advertised by a peer that nobody can dial."""
+
 CAPS = ("up_limit", "down_limit")
 PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
@@ -43,7 +46,15 @@ class PeerSettings:
     """``host:port`` to listen on; data goes to the next port. Loopback by default, so
     that nothing is offered to a network unasked; port 0 lets the system choose."""
     advertise: str | None = None
-    """``host:port`` by which others reach this peer; default: where it listens."""
+    """``host:port`` by which others reach this peer; default: where it listens.
+    ``none``: this machine can only dial out, as behind a router that lets nobody in;
+    others reach it over connections that it keeps at those whom it can dial."""
+    lan: bool = False
+    """Announce this peer in the local network, and find members there whose address has
+    changed; what is announced is no secret, but everybody there hears it."""
+    relay: bool = True
+    """Whether members that can only dial out may reach each other through this peer.
+    What goes through is sealed between them, and counts under the limits below."""
     device: str = "cpu"
     """Where the trainer computes, in torch's words: every machine has a ``cpu``, some a
     ``cuda`` or a ``mps``."""
@@ -174,6 +185,7 @@ class Profile:
         name: str | None = None,
         listen: str | None = None,
         advertise: str | None = None,
+        lan: bool = False,
         insecure_loopback: bool = False,
         swarm: SwarmSettings | None = None,
     ) -> Profile:
@@ -182,13 +194,14 @@ class Profile:
             _check_text(name, "--name")
         if listen is not None:
             parse_address(listen, "--listen")
-        if advertise is not None:
+        if advertise is not None and advertise != NOWHERE:
             parse_address(advertise, "--advertise")
         peer = dataclasses.replace(
             self.peer,
             name=name or self.peer.name,
             listen=listen or self.peer.listen,
             advertise=advertise or self.peer.advertise,
+            lan=lan or self.peer.lan,
             insecure_loopback=insecure_loopback or self.peer.insecure_loopback,
         )
         return dataclasses.replace(self, peer=peer, swarm=swarm or self.swarm)
@@ -287,7 +300,7 @@ def _peer(table: Table, source: str) -> PeerSettings:
     _check_functions(peer.models, where("models"))
     _check_functions(peer.objectives, where("objectives"))
     parse_address(peer.listen, where("listen"))
-    if peer.advertise is not None:
+    if peer.advertise is not None and peer.advertise != NOWHERE:
         parse_address(peer.advertise, where("advertise"))
     if peer.log_format not in LOG_FORMATS:
         raise ConfigError(

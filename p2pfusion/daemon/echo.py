@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.access import named_peer
 from p2pfusion.daemon.arguments import number, text
 from p2pfusion.daemon.control import Request
-from p2pfusion.daemon.members import address
+from p2pfusion.daemon.members import through
 from p2pfusion.errors import ConflictError
 from p2pfusion.protocol.messages import Ping, Pong
 
@@ -116,7 +116,9 @@ class Echo:
         return {
             "id": peer,
             "name": self._node.name_of(peer),
-            "address": address(gossip.facts.records[peer]),
+            "address": gossip.facts.records[peer].address,
+            "outward": gossip.facts.records[peer].is_outward,
+            "through": through(self._node, peer),
             "answered": len(trips),
             "unanswered": len(series.sent_at),
             "unsent": series.unsent,

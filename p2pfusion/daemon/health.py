@@ -19,6 +19,7 @@ from p2pfusion.split.segment import Split
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
+    from p2pfusion.protocol.joining import Knocking
 
 Data = dict[str, object]
 
@@ -49,6 +50,14 @@ LISTEN = "stop it, and start it with: --listen 0.0.0.0:7788"
 ITSELF = (
     "that address is this machine itself: if the other daemon runs elsewhere, start it "
     "with --listen 0.0.0.0:7788 and make a new ticket there"
+)
+CHECK_WAY_BACK = (
+    f"{CHECK_ADDRESS}; or start with --advertise none, if nobody can connect to this "
+    "machine"
+)
+NO_RELAY = (
+    "set relay = true at a member that both can dial, or let a port through at one of "
+    "the two: see docs/deployment.md"
 )
 ALONE = Trouble(
     "info",
@@ -108,7 +117,7 @@ def _twin(node: Node) -> Found:
     here = node.peer.gossip.record
     text = (
         f"another daemon has this peer's identity: it listens at {other}, this one at "
-        f"{here.host}:{here.port}; both stand still"
+        f"{here.address}; both stand still"
     )
     hint = (
         "one home is a copy of the other: stop one daemon for good, and start the "
@@ -158,10 +167,18 @@ def _joining(node: Node) -> Found:
         # A member knocks where its start told it to: that may take a moment.
         if node.peer.manifest is None or knocking.attempts > PATIENT_ATTEMPTS:
             text = f"{knocking.address}: {knocking.last_error}"
-            unheard = ITSELF if is_loopback(knocking.way.host) else CHECK_ADDRESS
-            hint = REFUSALS.get(knocking.answer, unheard)
+            hint = REFUSALS.get(knocking.answer) or _unheard(node, knocking)
             found.append(("not-joined", Trouble("warn", text, hint)))
     return found
+
+
+def _unheard(node: Node, knocking: Knocking) -> str:
+    """What to do where nobody answers."""
+    if is_loopback(knocking.way.host):
+        return ITSELF
+    is_long = knocking.attempts > PATIENT_ATTEMPTS
+    may_be_back = is_long and not node.peer.gossip.record.is_outward
+    return CHECK_WAY_BACK if may_be_back else CHECK_ADDRESS
 
 
 def _members(node: Node, now: float) -> Found:
@@ -179,7 +196,10 @@ def _members(node: Node, now: float) -> Found:
         if name in accused or detector.may_answer(name, now):
             continue
         why, known = detector.why_silent(name, now), node.name_of(name)
-        if detector.is_asymmetric(name, now):
+        if node.peer.gossip.relays.is_stranded(name):
+            text = f"no way to {known}: it and this peer can only dial out"
+            found.append(("no-relay", Trouble("warn", text, NO_RELAY)))
+        elif detector.is_asymmetric(name, now):
             text = f"{known} is reachable by others, not from here: one way is cut"
             found.append(("asymmetric", Trouble("warn", text, CHECK_LINE)))
         else:

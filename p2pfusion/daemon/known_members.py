@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import read_identity
-from p2pfusion.daemon.members import address
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.security import ED25519
@@ -25,7 +24,7 @@ def known_members(home: Home) -> list[Data]:
     for message in state.load_facts():
         facts.merge(message)
     return [
-        {"name": record.name, "id": record.peer, "address": address(record)}
+        {"name": record.name, "id": record.peer, "address": record.address}
         for record in facts.members()
         if record.peer != identity.peer
     ]

@@ -18,6 +18,7 @@ from p2pfusion.errors import (
     RemoteProtocolError,
     ResourceError,
 )
+from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import (
@@ -34,6 +35,7 @@ from p2pfusion.security import (
     PlainSession,
     Session,
     invite_secret_key,
+    passage_token,
     transport_public,
 )
 from p2pfusion.transport import (
@@ -63,12 +65,18 @@ class Links:
         key: ExchangeKey,
         record: PeerRecord,
         *,
+        secret: bytes,
         encrypted: bool,
     ) -> None:
+        """``secret``: the transport key's; ``key``: the exchange key of this start."""
         self.transport = transport
         self.encrypted = encrypted
+        self._secret = secret
         self._key = key
         self._me = _end(record)
+        self._own = record
+        self._is_outward = record.is_outward
+        self._tokens: dict[bytes, bytes] = {}
         self._swarm = ""
         self._sessions: dict[str, tuple[End, Session | PlainSession]] = {}
         self._unreachable: dict[str, str] = {}
@@ -80,12 +88,14 @@ class Links:
 
     # --- Peers -----------------------------------------------------------------------
 
-    def dial(self, record: PeerRecord) -> None:
-        """Has a connection to this peer, and takes its own."""
+    def dial(self, record: PeerRecord, relay: PeerRecord | None = None) -> None:
+        """Has a connection to this peer, through another if need be, and takes its
+        own."""
         peer = record.peer
         self.transport.admit(peer, record.transport_key)
         try:
-            self.transport.connect(peer, self._remote(record))
+            self._know(peer, record.transport_key)
+            self._connect(record, relay)
             self._open_session(record)
         except (
             ConfigError,
@@ -99,12 +109,33 @@ class Links:
                 log.warning("cannot reach %r: %s", record.name, error)
             self._unreachable[peer] = str(error)
 
-    def _remote(self, record: PeerRecord) -> Remote:
-        return Remote(
-            Address(record.host, record.port),
-            Address(record.host, record.data_port),
-            record.transport_key,
-        )
+    def _connect(self, record: PeerRecord, relay: PeerRecord | None) -> None:
+        if record.is_outward:
+            if relay is not None:
+                self.transport.connect(record.peer, self._through(record, relay))
+            return
+        control, data = _addresses(record)
+        self.transport.connect(record.peer, Remote(control, data, record.transport_key))
+        if self._is_outward:
+            self.transport.stand_by(record.peer, data)
+
+    def _through(self, record: PeerRecord, relay: PeerRecord) -> Remote:
+        if relay.peer == self._me.peer:
+            own = self.transport.addresses
+            control, data = own[Plane.CONTROL], own[Plane.DATA]
+        else:
+            control, data = _addresses(relay)
+        return Remote(control, data, record.transport_key, relay=relay.peer)
+
+    def _know(self, peer: str, transport_key: bytes) -> None:
+        """Passages between this peer and us are known by what only both can compute."""
+        token = self._tokens.get(transport_key)
+        if token is None:
+            token = passage_token(self._secret, transport_key)
+            while len(self._tokens) >= MAX_ROSTER:
+                del self._tokens[next(iter(self._tokens))]
+            self._tokens[transport_key] = token
+        self.transport.know(peer, token)
 
     def _open_session(self, record: PeerRecord) -> None:
         other = _end(record)
@@ -131,9 +162,16 @@ class Links:
             self.send(peer, message)
             return
         try:
-            self.transport.connect(peer, self._remote(record))
+            if record.is_outward:
+                self._know(peer, record.transport_key)
+            self._connect(record, self._own)
             self.send(peer, message)
-        except (ConfigError, LocalProtocolError, ResourceError) as error:
+        except (
+            ConfigError,
+            LocalProtocolError,
+            RemoteProtocolError,
+            ResourceError,
+        ) as error:
             log.warning("cannot answer %r: %s", record.name, error)
         self.transport.disconnect(peer)
 
@@ -149,6 +187,10 @@ class Links:
             # The answer comes by a connection of the other side.
             self.transport.admit(way.peer, way.key)
         address = Address(way.host, way.port)
+        if way.peer and self._is_outward:
+            # ... or, if it cannot dial us, by one that we keep there.
+            self._know(way.peer, way.key)
+            self.transport.stand_by(way.peer, Address(way.host, way.port + 1))
         self.transport.knock(address, encode(message), key=way.key, own=own)
 
     def ask(self, host: str, port: int) -> None:
@@ -227,6 +269,12 @@ class Links:
         if self._scratch.nbytes < size:
             self._scratch = memoryview(bytearray(size))
         return self._scratch[:size]
+
+
+def _addresses(record: PeerRecord) -> tuple[Address, Address]:
+    """Where both planes of a peer listen."""
+    host = record.host
+    return Address(host, record.port), Address(host, record.data_port)
 
 
 def _end(record: PeerRecord) -> End:

@@ -13,12 +13,6 @@ if TYPE_CHECKING:
 Data = dict[str, object]
 
 
-def address(record: PeerRecord) -> str:
-    """Where the peer says that it can be reached."""
-    host = f"[{record.host}]" if ":" in record.host else record.host
-    return f"{host}:{record.port}"
-
-
 def fraction(record: PeerRecord) -> float:
     """Part of every width that the peer trains."""
     numerator, _, denominator = record.split_fraction.partition("/")
@@ -90,6 +84,13 @@ def suspected(node: Node) -> dict[str, str]:
     return found
 
 
+def through(node: Node, peer: str) -> str | None:
+    """The name of the member through which this one is reached; None if nobody has to
+    be in between."""
+    relay = node.peer.gossip.relays.through(peer)
+    return node.name_of(relay) if relay else None
+
+
 # --- Everything about one ------------------------------------------------------------
 
 
@@ -114,7 +115,9 @@ def member_row(node: Node, record: PeerRecord) -> Data:
         "id": peer,
         "state": state_of_member(node, peer),
         "online": is_self or gossip.detector.is_online(peer, now),
-        "address": address(record),
+        "address": record.address,
+        "outward": record.is_outward,
+        "through": through(node, peer),
         "rtt_s": contact.rtt_s if contact else None,
         "round": number if number >= 0 else None,
         "split_fraction": fraction(record),

@@ -67,6 +67,7 @@ NUMBERS = (
     ),
     Number("sent_bytes", ("traffic", "sent_bytes"), "Sent to peers.", True),
     Number("received_bytes", ("traffic", "received_bytes"), "From peers.", True),
+    Number("relayed_bytes", ("traffic", "relayed_bytes"), "Between others.", True),
     Number("full_model_bytes", ("traffic", "full_model_bytes"), "Of all parameters."),
     Number("sub_model_bytes", ("traffic", "sub_model_bytes"), "Of what it trains now."),
     Number("store_version_min", ("store", "version_min"), "Of its oldest values."),

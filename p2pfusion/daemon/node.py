@@ -114,7 +114,7 @@ class Node:
         self.fetch = Fetch(self)
         self.streams = Streams(self)
         self._perform: dict[type, Callable[..., object]] = {
-            events.Dial: lambda effect: links.dial(effect.record),
+            events.Dial: lambda effect: links.dial(effect.record, effect.relay),
             events.Bar: lambda effect: links.bar(effect.peer),
             events.Ask: lambda effect: links.ask(effect.host, effect.port),
             events.Knock: lambda effect: links.knock(effect.way, effect.message),

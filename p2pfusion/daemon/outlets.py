@@ -1,19 +1,21 @@
-"""Where a daemon shows what it knows, to others than peers.
+"""Where a daemon shows what it knows, to others than the swarm's members.
 
-Metrics for Prometheus, the page for browsers, event files for TensorBoard. Each is
-imported only where it is wanted, and asks the daemon through its local socket, as a
-command would, or is told of every round.
+Metrics for Prometheus, the page for browsers, event files for TensorBoard, and what is
+announced in the local network. Each is imported only where it is wanted, and asks the
+daemon through its local socket, as a command would, or is told of every round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pfusion.daemon.address import parse_address
 from p2pfusion.daemon.answers import Data
 from p2pfusion.daemon.client import LocalClient
+from p2pfusion.daemon.config import PeerSettings
 from p2pfusion.daemon.history import Watcher
 from p2pfusion.daemon.home import Home
 
@@ -40,21 +42,18 @@ class Outlets:
 
 
 class OpenOutlets:
-    """They are there from now on, until ``close``; ``ConfigError`` if one cannot be."""
+    """What is open of them; ``close`` ends it."""
 
-    def __init__(self, wanted: Outlets, home: Home) -> None:
+    def __init__(self, home: Home) -> None:
         self._home = home
         self._closing = ExitStack()
+        self._beginning: list[Callable[[], None]] = []
         self.watchers: list[Watcher] = []
         """Who is to be told of every round."""
         self.urls: dict[str, str | None] = {"metrics": None, "web": None}
-        try:
-            self._open(wanted)
-        except BaseException:
-            self.close()
-            raise
 
-    def _open(self, wanted: Outlets) -> None:
+    def open(self, wanted: Outlets, peer: PeerSettings) -> None:
+        """Opens what is wanted; ``ConfigError`` if one cannot be."""
         if wanted.metrics is not None:
             self.urls["metrics"] = self._metrics(wanted.metrics)
         if wanted.web is not None:
@@ -65,6 +64,18 @@ class OpenOutlets:
             scalars = ScalarFile(wanted.tensorboard)
             self._closing.callback(scalars.close)
             self.watchers.append(scalars.note)
+        if peer.lan:
+            from p2pfusion.daemon.lan import Neighbours
+
+            host, _ = parse_address(peer.listen, "listen")
+            neighbours = Neighbours(self._told, host)
+            self._closing.callback(neighbours.close)
+            self._beginning.append(neighbours.start)
+
+    def begin(self) -> None:
+        """The daemon is ready: what speaks by itself may begin."""
+        for begin in self._beginning:
+            begin()
 
     def close(self) -> None:
         """Ends them. The daemon's socket has to be closed before, and what waits for
@@ -74,7 +85,7 @@ class OpenOutlets:
     def _metrics(self, where: At) -> str:
         from p2pfusion.daemon.metrics import MetricsServer
 
-        server = MetricsServer(*where, lambda: self._told("status", {}))
+        server = MetricsServer(*where, lambda: self._told("status"))
         self._closing.callback(server.close)
         return server.url
 
@@ -83,12 +94,12 @@ class OpenOutlets:
         from p2pfusion.daemon.web.token import chosen_token, save_access
 
         token = chosen_token(self._home)
-        server = WebServer(*where, token, lambda after: self._told("view", after))
+        server = WebServer(*where, token, lambda after: self._told("view", **after))
         self._closing.callback(server.close)
         save_access(self._home, token, server.url)
         return server.url
 
-    def _told(self, command: str, arguments: Mapping[str, int]) -> Data:
+    def _told(self, command: str, **arguments: object) -> Data:
         answer = LocalClient(self._home.root).call(
             command,
             timeout_s=ANSWER_TIMEOUT_S,

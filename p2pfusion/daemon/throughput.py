@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.arguments import number
 from p2pfusion.daemon.control import Request
 from p2pfusion.daemon.echo import FIRST_NUMBER, asked_peer
-from p2pfusion.daemon.members import address
 from p2pfusion.daemon.outbox import Piece
 from p2pfusion.errors import ConflictError
 from p2pfusion.limits import CHUNK_BYTES, CREDIT_CHUNKS
@@ -143,7 +142,7 @@ class Throughput:
         return {
             "id": found.peer,
             "name": self._node.name_of(found.peer),
-            "address": address(record),
+            "address": record.address,
             "sent_bytes": found.sent,
             "arrived_bytes": found.arrived,
             "seconds": seconds,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import MAX_REFUSED_CHARACTERS, MAX_ROSTER
 from p2pfusion.protocol.admission import ASK_ADMIN, Admission, Admit, Invite
-from p2pfusion.protocol.events import Dial, Effect, Reply, Report, SaveInvites, Send
+from p2pfusion.protocol.events import Effect, Reply, Report, SaveInvites, Send
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.memberships import check_fractions
@@ -117,7 +117,7 @@ class Door:
     def _ask_admin(self) -> str:
         facts = self.gossip.facts
         admins = [r for r in facts.members() if facts.can_admit(r.peer)]
-        named = ", ".join(f"{r.name} at {r.host}:{r.port}" for r in admins[:3])
+        named = ", ".join(f"{r.name} at {r.address}" for r in admins[:3])
         text = f"{ASK_ADMIN}; ask {named or 'an admin'}"
         fits = len(text) <= MAX_REFUSED_CHARACTERS
         return text if fits else text[: MAX_REFUSED_CHARACTERS - 3] + "..."
@@ -155,7 +155,7 @@ class Door:
         effects: list[Effect] = [
             # What this peer promises must outlive it: first the disk, then the answer.
             *([gossip.spread.saved(now)] if news else []),
-            Dial(gossip.newest(record)),
+            gossip.dial(gossip.newest(record), now),
             Send(peer, gossip.welcome(len(packed), credential)),
         ]
         for offset in range(0, len(packed), MANIFEST_PART_BYTES):

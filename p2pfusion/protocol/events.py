@@ -153,9 +153,14 @@ Event = (
 
 @dataclass(frozen=True)
 class Dial:
-    """Have a connection to this peer, where its record says, and take its own."""
+    """Have a connection to this peer, where its record says, and take its own.
+
+    A peer that can only dial out is reached through ``relay``, which is ourselves where
+    it dials us; None: there is no way to it now.
+    """
 
     record: PeerRecord
+    relay: PeerRecord | None = None
 
 
 @dataclass(frozen=True)

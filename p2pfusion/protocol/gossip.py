@@ -44,6 +44,7 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.news import News
 from p2pfusion.protocol.probing import Probing
+from p2pfusion.protocol.relays import Relays
 from p2pfusion.protocol.renewal import carried_over, renewed
 from p2pfusion.protocol.spread import Spread
 from p2pfusion.protocol.statements import (
@@ -71,6 +72,7 @@ class Gossip:
         self.spread = Spread(record.peer, FactSet(scheme))
         self.detector = Detector()
         self.probing = Probing(record.peer, self.detector)
+        self.relays = Relays(record.peer, self.detector)
         self.news = News(self.detector)
         self.claims = Claims(self.detector)
         self.joining = Joining()
@@ -250,6 +252,7 @@ class Gossip:
         details = {"peer": peer, "by": fact.by, "reason": fact.reason}
         self.detector.forget(peer)
         self.probing.forget(peer)
+        self.relays.forget(peer)
         report = Report("revoked", details)
         return [report] if peer == self.me else [report, Bar(peer)]
 
@@ -299,7 +302,7 @@ class Gossip:
         effects = self.on_facts(
             peer, Facts((Membership(hello.record, hello.credential),)), now
         )
-        there = Dial(self.newest(record))
+        there = self.dial(self.newest(record), now)
         own = Send(peer, Facts((self.membership(),)))
         known = self.spread.compare(peer, now)
         return [there, Send(peer, self.welcome()), *effects, own, *known]
@@ -338,10 +341,19 @@ class Gossip:
         self.detector.watch(record.peer, now)
         if old is not None and _place(old) == _place(record):
             return []
-        dial = Dial(record)
+        dial = self.dial(record, now)
         if record.peer != by and not self.greets(record.peer):
             return [dial]
         return [dial, Send(record.peer, self.hello())]
+
+    def dial(self, record: PeerRecord, now: float) -> Dial:
+        """A connection to a peer, through somebody else if need be."""
+        peer = record.peer
+        if not (record.is_outward and self.record.is_outward):
+            self.relays.forget(peer)
+            return Dial(record, self.record if record.is_outward else None)
+        relay = self.relays.choose(peer, self.facts.members(), self.swarm_id, now)
+        return Dial(record, self.facts.records.get(relay))
 
     def greets(self, peer: str) -> bool:
         """Whether a member is greeted at once: in a large swarm only who probes us.

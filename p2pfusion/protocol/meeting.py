@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2pfusion.limits import OBSERVERS
 from p2pfusion.methods.base import Member
-from p2pfusion.protocol.events import Bar, Dial, Effect, Send
+from p2pfusion.protocol.events import Bar, Effect, Send
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import Ping, Pong, ProbeFor
 from p2pfusion.protocol.observers import circle, neighbours, place
@@ -25,7 +25,7 @@ class Meeting:
         self._observed(now)
         for peer in gossip.others():
             gossip.detector.watch(peer, now)
-            effects.append(Dial(gossip.facts.records[peer]))
+            effects.append(gossip.dial(gossip.facts.records[peer], now))
             if gossip.greets(peer):
                 effects.append(Send(peer, gossip.hello()))
         for peer in sorted(gossip.facts.revoked):
@@ -41,7 +41,10 @@ class Meeting:
             return []
         gossip.probing.drop_old(now)
         gossip.detector.settle_doubts(now)
-        effects: list[Effect] = []
+        effects: list[Effect] = [
+            gossip.dial(gossip.facts.records[peer], now)
+            for peer in gossip.relays.stale(now)
+        ]
         for peer in self._observed(now):
             effects += self._probe(peer, now)
         return effects
@@ -85,7 +88,7 @@ class Meeting:
             asked = gossip.probing.ask_others(peer, detector.online(now), now)
             effects += [Send(helper, probe) for helper, probe in asked]
         if not detector.is_online(peer, now):
-            there = Dial(gossip.facts.records[peer])
+            there = gossip.dial(gossip.facts.records[peer], now)
             return [*effects, there, Send(peer, gossip.hello())]
         number = gossip.probing.ping(peer, now)
         return [*effects, Send(peer, self._ping(number))]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -81,6 +81,19 @@ class PeerRecord:
     """What its trainer has found out, if the method asks for that."""
     announced_epoch: int = NEVER
     """The epoch from which ``announced`` counts."""
+    relays: bool = True
+    """Whether peers that can only dial out may reach each other through it."""
+
+    @property
+    def is_outward(self) -> bool:
+        """Whether nobody can dial it: it has no host, and the port 0."""
+        return not self.host
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if host else "dials out only"
 
     @property
     def age(self) -> Age:

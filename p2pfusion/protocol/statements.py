@@ -54,8 +54,8 @@ def _step(*said: int) -> tuple[int, ...]:
 
 RECORD = (
     _name,
-    schema.text(MAX_ADDRESS_CHARACTERS, least=1),
-    schema.whole(1, 65_534),
+    schema.text(MAX_ADDRESS_CHARACTERS),
+    schema.whole(0, 65_534),
     schema.text(32, least=1),
     _number,
     _number,
@@ -71,6 +71,7 @@ RECORD = (
     schema.many(schema.group(_step, _number, _number, _epoch), MAX_REFUTED),
     schema.raw(MAX_ANNOUNCED_BYTES),
     _epoch,
+    schema.yes_or_no,
 )
 START = (_name, schema.many(_peer, MAX_ROSTER))
 REVOCATION = (_name, _peer, _number, _reason)
@@ -142,6 +143,8 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
     """The record, signed by its subject."""
     if _answers_itself(record):
         raise LocalProtocolError("own record/v1: it refutes what it may not")
+    if _has_half_an_address(record):
+        raise LocalProtocolError("own record/v1: half an address")
     return _sign(
         "record/v1",
         RECORD,
@@ -152,7 +155,7 @@ def sign_record(record: PeerRecord, signer: Signer) -> Signed:
             *(record.former_fraction, record.since_epoch),
             *(record.refutes_epoch, record.leave_epoch),
             [list(step) for step in record.refuted],
-            *(record.announced, record.announced_epoch),
+            *(record.announced, record.announced_epoch, record.relays),
         ],
         signer,
     )
@@ -165,7 +168,7 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
     name, host, port, fraction, incarnation, sequence, epoch, *rest = values
     swarm, transport_key, exchange_key, cipher, *news = rest
     former_fraction, since_epoch, refutes_epoch, leave_epoch, refuted, *said = news
-    announced, announced_epoch = said
+    announced, announced_epoch, relays = said
     record = PeerRecord(
         peer=scheme.peer_id(key),
         name=name,
@@ -187,10 +190,17 @@ def read_record(signed: Signed, scheme: Scheme) -> PeerRecord:
         refuted=refuted,
         announced=announced,
         announced_epoch=announced_epoch,
+        relays=relays,
     )
     if _answers_itself(record):
         raise RemoteProtocolError("a record that refutes what nobody has said yet")
+    if _has_half_an_address(record):
+        raise schema.bad("half an address")
     return record
+
+
+def _has_half_an_address(record: PeerRecord) -> bool:
+    return bool(record.host) != bool(record.port)
 
 
 def _answers_itself(record: PeerRecord) -> bool:

@@ -48,7 +48,7 @@ class Twin:
         if theirs.incarnation <= self._newest:
             return []
         is_first = not self.address
-        self.address = f"{theirs.host}:{theirs.port}"
+        self.address = theirs.address
         self._newest = following = theirs.incarnation + 1
         details = {"address": self.address, "incarnation": following}
         if not is_first or following > NEVER:  # no daemon has started so often

@@ -14,6 +14,7 @@ from p2pfusion.security.identity import (
     peer_id,
     transport_public,
 )
+from p2pfusion.security.passage import passage_token
 from p2pfusion.security.replay import ReplayWindow
 from p2pfusion.security.session import (
     CIPHERS,
@@ -56,6 +57,7 @@ __all__ = [
     "is_peer_id",
     "is_ticket",
     "issue",
+    "passage_token",
     "peer_id",
     "preferred_cipher",
     "proof",

@@ -55,6 +55,7 @@ class Accidents:
             "break": self._break,
             "clog": self._clog,
             "unclog": self._unclog,
+            "outward": self._outward,
             "network": self._network,
             "heal": self._heal,
         }
@@ -219,6 +220,11 @@ class Accidents:
 
     def _unclog(self, fault: Fault) -> None:
         self._world.carrier.flow(self._world.network.unclog(self._pairs(fault)))
+
+    def _outward(self, fault: Fault) -> None:
+        """From their next start on nobody can dial these."""
+        for name in self._names(fault):
+            self._world.machines[name].is_outward = True
 
     def _network(self, fault: Fault) -> None:
         changes = {k: v for k, v in fault.values.items() if k in CONDITIONS}

@@ -10,12 +10,16 @@ A message goes through the wire format on its way. Decoding gives back an equal 
 (``tests/protocol/test_wire.py`` tests it, and the simulator's own tests run both ways),
 so unless ``exact`` is set only the bytes are made, and the frozen message itself
 arrives.
+
+Two machines that can only dial out have no link of their own: what they send goes over
+two, by way of the machine that the sender's peer has chosen, and is lost if that one is
+away or does not know both.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from p2pfusion.protocol import events as e
@@ -61,6 +65,9 @@ class Envelope:
     """Of bulk: the key of the life that it was sealed for."""
     parcel: Parcel | None
     """Of bulk: what it is a part of."""
+    onward: Link[Envelope] | None
+    """The link by which it goes on from the machine that passes it on."""
+    size: int
 
 
 class Carrier:
@@ -106,9 +113,10 @@ class Carrier:
         if self._exact:
             message = decode(frames, data_plane=on_data)
         name, world = life.name, self._world
-        link = world.network.link(name, peer, on_data=on_data)
+        links = self._way(life, peer, on_data=on_data)
         target = world.machines.get(peer)
-        if link.cut or target is None:
+        link = links[0] if links else None
+        if link is None or link.cut or target is None:
             self.lost += 1
             return f"> {peer} #{number} {head} cut"
         envelope = Envelope(
@@ -122,16 +130,45 @@ class Carrier:
             link.generation,
             session,
             parcel,
+            links[1] if len(links) > 1 else None,
+            size,
         )
-        for instant in link.arrivals(life.clock, size):
-            world.at(instant, self._arriving, envelope)
-        takes_s = link.takes_s(size)
-        if on_data and takes_s > SIGN_S:
+        self._launch(envelope, life.clock)
+        return f"> {peer} #{number} {head}"
+
+    def _way(self, life: Life, peer: str, *, on_data: bool) -> list[Link[Envelope]]:
+        """The links by which a message goes, one after the other; none: it cannot."""
+        world, name = self._world, life.name
+        target = world.machines.get(peer)
+        is_direct = target is None or not target.is_outward or peer == name
+        if is_direct or not life.machine.is_outward:
+            return [world.network.link(name, peer, on_data=on_data)]
+        relay = life.relays.get(peer, "")
+        if not self._passes_on(relay, name, peer):
+            return []
+        return [
+            world.network.link(name, relay, on_data=on_data),
+            world.network.link(relay, peer, on_data=on_data),
+        ]
+
+    def _passes_on(self, relay: str, *ends: str) -> bool:
+        """Whether a daemon runs there that knows both ends, and can be dialled."""
+        machine = self._world.machines.get(relay)
+        if machine is None or machine.is_outward or machine.state is not State.ALIVE:
+            return False
+        return machine.life is not None and machine.life.admitted.issuperset(ends)
+
+    def _launch(self, envelope: Envelope, instant: float) -> None:
+        """It goes over its link."""
+        link, world = envelope.link, self._world
+        for arrival in link.arrivals(instant, envelope.size):
+            world.at(arrival, self._arriving, envelope)
+        takes_s = link.takes_s(envelope.size)
+        if envelope.parcel is not None and takes_s > SIGN_S:
             # Also one that will not count has its bytes on the line.
             whole_at = link.free_at + link.conditions.latency_s
             first = whole_at - takes_s + SIGN_S
             world.at(first, self._moving, (envelope, whole_at))
-        return f"> {peer} #{number} {head}"
 
     # --- Arriving --------------------------------------------------------------------
 
@@ -142,6 +179,9 @@ class Carrier:
             or envelope.sent_at >= envelope.source.ended_at
         ):
             self.lost += 1
+            return
+        if envelope.onward is not None:
+            self._pass_on(envelope, envelope.onward)
             return
         if machine.state is State.ALIVE and not link.clogged and not link.held:
             self._deliver(machine, envelope)
@@ -154,6 +194,19 @@ class Carrier:
             self.lost += 1
             return
         link.held.append(envelope)
+
+    def _pass_on(self, envelope: Envelope, onward: Link[Envelope]) -> None:
+        """It has come to the machine that passes it on."""
+        source, target = envelope.source.name, envelope.target.name
+        relay = envelope.source.relays.get(target, "")
+        is_open = not (envelope.link.clogged or onward.cut)
+        if not is_open or not self._passes_on(relay, source, target):
+            self.lost += 1
+            return
+        following = replace(
+            envelope, link=onward, generation=onward.generation, onward=None
+        )
+        self._launch(following, self._world.now)
 
     def _moving(self, what: tuple[Envelope, float]) -> None:
         """A part of a message has come; the whole is there at an instant."""
@@ -273,8 +326,9 @@ class Carrier:
 
     def _listening(self, port: int) -> Life | None:
         machine = self._world.by_port.get(port)
-        alive = machine is not None and machine.state is State.ALIVE
-        return machine.life if machine is not None and alive else None
+        if machine is None or machine.is_outward or machine.state is not State.ALIVE:
+            return None
+        return machine.life
 
     def _answer(self, life: Life, event: e.Event) -> None:
         self._world.at(life.clock + ANSWER_S, self._answered, (life, event))

@@ -80,6 +80,11 @@ def stream_words(stream: e.StreamKey) -> str:
     )
 
 
+def _dial(effect: e.Dial) -> str:
+    through = "" if effect.relay is None else f" through {effect.relay.peer}"
+    return f"dial {effect.record.peer} {effect.record.age}{through}"
+
+
 def _knock(effect: e.Knock) -> str:
     return f"knock {effect.way.host}:{effect.way.port} {effect.way.peer}"
 
@@ -110,7 +115,7 @@ def _facts(effect: e.SaveFacts) -> str:
 
 
 FORMATS: dict[type, Callable[..., str]] = {
-    e.Dial: lambda x: f"dial {x.record.peer} {x.record.age}",
+    e.Dial: _dial,
     e.Bar: lambda x: f"bar {x.peer}",
     e.Ask: lambda x: f"ask {x.host}:{x.port}",
     e.Knock: _knock,

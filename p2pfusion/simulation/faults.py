@@ -173,6 +173,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "break": ((), LINKS),
     "clog": ((), LINKS),
     "unclog": ((), LINKS),
+    "outward": (("peers",), ()),
     "network": (
         (),
         (

@@ -89,6 +89,7 @@ class Hands:
     def _dial(self, life: Life, effect: e.Dial) -> None:
         record = effect.record
         life.sessions[record.peer] = record.exchange_key
+        life.relays[record.peer] = effect.relay.peer if effect.relay else ""
         self._world.carrier.admit(life, record.peer)
 
     # --- Disk ------------------------------------------------------------------------

@@ -153,6 +153,8 @@ class Life:
     """What came from peers whose keys are not known yet."""
     sessions: dict[str, bytes] = field(default_factory=dict)
     """The exchange keys of the others' lives, as their records say."""
+    relays: dict[str, str] = field(default_factory=dict)
+    """Through whom those are reached that cannot be dialled."""
     plans: dict[int, ExchangePlan] = field(default_factory=dict)
     homes: dict[int, Homes] = field(default_factory=dict)
     reductions: dict[tuple[int, str], Reduction] = field(default_factory=dict)
@@ -211,6 +213,8 @@ class Machine:
     starts_again: bool = False
     """Somebody has started it before its last life has ended."""
     is_founder: bool = False
+    is_outward: bool = False
+    """Whether nobody can dial it."""
     is_excused: bool = False
     """Whether nobody expects it to get anywhere: it is gone for good, say."""
     sealed: int = 0
@@ -254,8 +258,8 @@ class Machine:
         return PeerRecord(
             peer=self.name,
             name=self.name,
-            host=HOST,
-            port=self.port,
+            host="" if self.is_outward else HOST,
+            port=0 if self.is_outward else self.port,
             split_fraction=self.fraction,
             incarnation=incarnation,
             sequence=0,

@@ -22,6 +22,9 @@ MOST_INCIDENTS = 12
 GONE_SHARE = 0.2
 """How often somebody dies for good."""
 
+OUTWARD_SHARE = 0.25
+"""How often some peers can only dial out."""
+
 RECOVERED_SHARE = 0.3
 """How often an admin says so."""
 
@@ -258,7 +261,7 @@ def random_script(
         if incident in NEWCOMERS and gone and gone[0].values["peers"] == ("p0",):
             continue  # nobody else admits
         faults += incident(Stage(chance, names, begin, end, calm_s))
-    faults += gone
+    faults += gone + _outward(seed, names)
     back: tuple[str, ...] = tuple(names)
     for fault in gone:
         back = tuple(name for name in names if (name,) != fault.values["peers"])
@@ -271,6 +274,20 @@ def random_script(
         *(Fault(calm_s, "kill", fault.values) for fault in gone[:1]),
     ]
     return Script(tuple(sorted(faults, key=lambda fault: fault.at_s)), "random")
+
+
+def _outward(seed: int, names: list[str]) -> list[Fault]:
+    """Sometimes up to a third of all can only dial out, all the time.
+
+    Drawn by itself, so that the incidents of a seed are the same with it or without;
+    never the founder, by whom the others come in.
+    """
+    chance = random.Random(f"{seed} outward")
+    most = len(names) // 3
+    if most < 2 or chance.random() >= OUTWARD_SHARE:
+        return []
+    peers = chance.sample(names[1:], chance.randint(2, most))
+    return [_fault(0.0, "outward", peers=tuple(sorted(peers)))]
 
 
 def _gone(

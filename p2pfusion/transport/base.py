@@ -13,7 +13,6 @@ mode, on loopback only) a sender's name is what the sender says it is.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -21,14 +20,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from p2pfusion.errors import ConfigError, LocalProtocolError
+from p2pfusion.errors import LocalProtocolError
 from p2pfusion.limits import (
     CHUNK_BYTES,
-    MAX_ADDRESS_CHARACTERS,
     MAX_BANNER_BYTES,
     MAX_CONTROL_FRAME_BYTES,
     SEAL_BYTES,
 )
+from p2pfusion.transport.address import Address as Address
 from p2pfusion.transport.bounds import (
     MAX_COUNTED_PEERS,
     MAX_FRAMES_PER_MESSAGE,
@@ -48,7 +47,6 @@ OTHERS = "all others"
 LONGEST_WAIT_S = 3_600.0
 """Longer waits end early, with nothing: an infinite one has no milliseconds."""
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PEER_ID = re.compile(rf"[!-~]{{1,{MAX_PEER_ID_CHARACTERS}}}")
 
 
@@ -74,57 +72,6 @@ KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a plane of a peer listens; ``ConfigError`` if it cannot be an address."""
-
-    host: str
-    port: int
-
-    def __post_init__(self) -> None:
-        host_ok = self.is_literal or _HOST_NAME.fullmatch(self.host)
-        if not host_ok or len(self.host) > MAX_ADDRESS_CHARACTERS:
-            raise _bad_address(self.host)
-        if not 0 <= self.port <= 65_535:
-            raise _bad_address(f"{self.host}:{self.port}")
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """``host:port``, ``192.0.2.1:7788`` or ``[::1]:7788``."""
-        host, separator, port = text.strip().rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if not separator or not re.fullmatch(r"[0-9]{1,5}", port):
-            raise _bad_address(text)
-        if bracketed != (":" in host):
-            raise _bad_address(text)
-        return cls(host[1:-1] if bracketed else host, int(port))
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether the host is a number, which needs no look-up."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
-
-    @property
-    def is_ipv6(self) -> bool:
-        """Whether the host is an IPv6 number."""
-        return ":" in self.host
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if self.is_ipv6 else self.host
-        return f"{host}:{self.port}"
-
-
-def _bad_address(text: str) -> ConfigError:
-    return ConfigError(
-        f"{text[:MAX_ADDRESS_CHARACTERS]!r} is not an address",
-        hint="write HOST:PORT, as in lab-a.lan:7788, 192.0.2.7:7788 or [::1]:7788",
-    )
-
-
-@dataclass(frozen=True)
 class Keys:
     """A Curve25519 key pair of 32 bytes each: who one is to the other side."""
 
@@ -140,6 +87,10 @@ class Remote:
     control: Address
     data: Address
     key: bytes
+    relay: str = ""
+    """Of one that cannot be dialled: the peer through which it is reached, where it
+    keeps a connection standing by, and whose addresses these are. This peer's own id:
+    it keeps one here."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +150,11 @@ class Traffic:
     def __init__(self) -> None:
         self._sent: Counter[tuple[Plane, str]] = Counter()
         self._received: Counter[tuple[Plane, str]] = Counter()
+        self._relayed: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         """Messages that went nowhere, by reason."""
+        self.relayed_bytes = 0
+        """What went through this peer between others."""
 
     def count_sent(self, plane: Plane, peer: str, size_bytes: int) -> None:
         """Notes a message that left."""
@@ -209,6 +163,17 @@ class Traffic:
     def count_received(self, plane: Plane, peer: str, size_bytes: int) -> None:
         """Notes a message that arrived."""
         _count(self._received, plane, peer, size_bytes)
+
+    def count_relayed(self, source: str, target: str, size_bytes: int) -> None:
+        """Notes bytes of a circuit between two others, whichever way they went."""
+        for peer in (source, target):
+            known = peer in self._relayed or len(self._relayed) < MAX_COUNTED_PEERS
+            self._relayed[peer if known else OTHERS] += size_bytes
+        self.relayed_bytes += size_bytes
+
+    def relayed_for(self, peer: str) -> int:
+        """What went through this peer from or to another."""
+        return self._relayed[peer]
 
     def sent_bytes(self, *, plane: Plane | None = None, peer: str | None = None) -> int:
         """Sum over what is not named. Knocks count under their address."""
@@ -279,6 +244,17 @@ class Transport(Protocol):
         """Makes ``peer`` known. Repeating it does nothing but try a refused connection
         again; a changed address or key replaces the connections and what waits on
         them. Whether anybody answers shows later."""
+        ...
+
+    def know(self, peer: str, token: bytes) -> None:
+        """A token of 8 bytes that only ``peer`` and this peer know: with it begin the
+        passages between them. ``disconnect`` and ``expel`` forget it."""
+        ...
+
+    def stand_by(self, peer: str, data: Address) -> None:
+        """Keeps a connection to the data plane of ``peer`` there, for it to use when
+        it, or another through it, wants to speak to this peer: for who cannot be
+        dialled. Needs the token. Repeating it does nothing."""
         ...
 
     def disconnect(self, peer: str) -> None:

@@ -100,6 +100,32 @@ LAST_WORD_LINGER_MS = 3_000
 """How long the last message to a peer that is forgotten may try to leave: to one that
 was never connected, that takes a handshake of several round trips."""
 
+MAX_STANDING_PER_PEER = 2
+"""Connections that one peer keeps standing by here: one, and a newer one of which its
+kernel knows already that the first is dead."""
+
+MAX_CIRCUITS = 256
+"""Circuits of others through this peer: two of each plane for sixty pairs of peers that
+can only dial out. What they hold is bounded by twice ``SPLICE_BYTES`` each."""
+
+MAX_CIRCUITS_PER_PEER = 128
+"""Of these the ones that one peer has asked for: half, so that nobody has them all."""
+
+MAX_CIRCUIT_REQUESTS_PER_PEER = 8
+"""Requests for circuits of one peer that are not whole; its oldest gives way."""
+
+SPLICE_BYTES = 64 * 1024
+"""What one direction of two joined connections holds: half of what the kernel does."""
+
+CLAIM_TIMEOUT_MS = 3_000
+"""How long a connection that stands by is waited for: its owner dials again when one is
+taken, and after a break within ``RECONNECT_CEILING_MS``. Less than a handshake's time,
+so that who waits for the answer hears that there is none."""
+
+MAX_GATE_CONNECTIONS = 4
+"""Connections of this machine that are led through one gate: those of one line that was
+replaced, and of the newest."""
+
 LISTEN_BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted: every member of a swarm
 that starts at once. Linux's own limit is 4,096."""

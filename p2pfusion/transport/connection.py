@@ -24,6 +24,9 @@ from p2pfusion.transport.watch import Budget
 PREFIX = struct.Struct(f"<{TOKEN_BYTES}sII")
 """Token, bytes of the head, bytes of the payload or 0."""
 
+WISHES = range(0xFFFF_FFF0, 0xFFFF_FFF3)
+"""Lengths of a head that are none, but say what a passage is wanted for."""
+
 HEAD_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES = FRAME_LIMITS_BYTES[Plane.DATA]
 
 Frames = tuple[memoryview, ...]
@@ -97,6 +100,8 @@ class Receiver:
         """``known``: whether a token names a session."""
         self.token: bytes | None = None
         """The session, once the first prefix has named it."""
+        self.wish: tuple[bytes, int, int] | None = None
+        """Token, wish and length of what follows, if this is to become a passage."""
         self.ended = False
         """Whether the other side has hung up."""
         self.buffer: memoryview | None = None
@@ -129,7 +134,9 @@ class Receiver:
             self._filled = self._fill(self._prefix, self._filled, budget)
             if self._filled < PREFIX.size:
                 return None
-            self._sizes, self._filled = self._read_prefix(), 0
+            self._filled, self._sizes = 0, self._read_prefix()
+            if self._sizes is None:
+                return None
         if self.buffer is None:
             return None
         head_bytes, payload_bytes = self._sizes
@@ -143,9 +150,13 @@ class Receiver:
         head = body[:head_bytes]
         return (head, body[head_bytes:]) if payload_bytes else (head,)
 
-    def _read_prefix(self) -> tuple[int, int]:
+    def _read_prefix(self) -> tuple[int, int] | None:
+        """The lengths of head and payload; None where a passage begins."""
         token, head_bytes, payload_bytes = PREFIX.unpack(self._prefix)
         if self.token is None:
+            if head_bytes in WISHES:
+                self.wish = (token, head_bytes, payload_bytes)
+                return None
             if not self._known(token):
                 raise RemoteProtocolError("an unknown token")
             self.token = token

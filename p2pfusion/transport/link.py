@@ -20,6 +20,8 @@ from p2pfusion.transport.base import Address, Frame, Traffic
 from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.connection import SendQueue, abort
 from p2pfusion.transport.dialing import Dial, Resolver
+from p2pfusion.transport.gate import Way
+from p2pfusion.transport.passage import Opening
 from p2pfusion.transport.watch import READ, WRITE, Budget, Watch
 
 
@@ -34,15 +36,19 @@ class Link:
         resolver: Resolver,
         traffic: Traffic,
         cap: Cap,
+        relay: str = "",
+        way: Way | None = None,
     ) -> None:
-        """``cap``: what all links together may send."""
-        self.address = address
+        """``cap``: what all links together may send. ``way``: how it gets connections,
+        through the peer ``relay``; else it dials the address."""
+        self.place = (address, relay)
+        self._way = way
         self._cap = cap
         self._watch = watch
         self._resolver = resolver
         self._traffic = traffic
         self._queue = SendQueue()
-        self._dial: Dial | None = None
+        self._dial: Opening | None = None
         self._channel: socket.socket | None = None
         self._connected_at = 0.0
         self._banner_bytes = 0
@@ -112,14 +118,19 @@ class Link:
 
     def _call(self) -> None:
         if self._dial is None and not self._resting:
-            self._dial = Dial(
-                self.address,
-                watch=self._watch,
-                resolver=self._resolver,
-                connected=self._connected,
-                failed=self._rest,
-            )
+            self._dial = self._opening()
             self._dial.start()
+
+    def _opening(self) -> Opening:
+        if self._way is not None:
+            return self._way(self._connected, self._rest)
+        return Dial(
+            self.place[0],
+            watch=self._watch,
+            resolver=self._resolver,
+            connected=self._connected,
+            failed=self._rest,
+        )
 
     def _connected(self, channel: socket.socket) -> None:
         self._dial = None

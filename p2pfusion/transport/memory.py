@@ -221,6 +221,12 @@ class MemoryTransport:
             for plane, address in addresses.items()
         }
 
+    def know(self, peer: str, token: bytes) -> None:
+        """Does nothing: whoever is here can be reached."""
+
+    def stand_by(self, peer: str, data: Address) -> None:
+        """Does nothing, as well."""
+
     def disconnect(self, peer: str) -> None:
         """Forgets ``peer``; what waits for it still leaves if it can at once."""
         self._drop_links(peer, deliver=True)

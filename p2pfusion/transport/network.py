@@ -7,6 +7,7 @@ two planes, or by both; here is only who does what.
 
 from __future__ import annotations
 
+import ipaddress
 import selectors
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -39,15 +40,21 @@ class NetworkTransport:
         keys: Keys | None,
         *,
         caps: Caps = NO_CAPS,
+        relays: bool = True,
     ) -> None:
         """Listens at once, for port 0 on any pair of free ports.
 
-        ``keys``: who this peer is to the others; None for plain mode, without proof or
+        ``relays``: whether others may reach each other through this peer. ``keys``:
+        who this peer is to the others; None for plain mode, without proof or
         encryption. ``ConflictError`` names the port that is taken, ``ConfigError`` what
         cannot be listened on."""
         check_peer_id(peer)
         self.traffic = Traffic()
-        self._control, self._data = _listen(peer, listen, keys, self.traffic, caps)
+        self._control, self._data = _listen(
+            peer, listen, keys, self.traffic, caps, relays
+        )
+        self._passages = self._data.passages
+        self._passages.control = _from_here(self._control.address)
 
     @property
     def addresses(self) -> Mapping[Plane, Address]:
@@ -78,8 +85,21 @@ class NetworkTransport:
     def connect(self, peer: str, remote: Remote) -> None:
         """Makes ``peer`` known; see ``Transport``. ``ResourceError`` if this process
         may open no more descriptors; ``peer`` is unknown then."""
-        self._control.connect(peer, remote.control, remote.key)
-        self._data.connect(peer, remote.data)
+        address, relay = remote.control, remote.relay
+        if relay:
+            address = self._passages.gate(peer, remote.data, relay)
+        else:
+            self._passages.close_gate(peer)
+        self._control.connect(peer, address, remote.key)
+        self._data.connect(peer, remote.data, relay)
+
+    def know(self, peer: str, token: bytes) -> None:
+        """Passages between ``peer`` and this one begin so; see ``Transport``."""
+        self._passages.know(peer, token)
+
+    def stand_by(self, peer: str, data: Address) -> None:
+        """Keeps a connection at ``peer`` for its use; see ``Transport``."""
+        self._passages.stand_by(peer, data)
 
     def disconnect(self, peer: str) -> None:
         """Forgets ``peer``; what waits for it still leaves if it can at once."""
@@ -135,7 +155,12 @@ class NetworkTransport:
 
 
 def _listen(
-    peer: str, listen: Address, keys: Keys | None, traffic: Traffic, caps: Caps
+    peer: str,
+    listen: Address,
+    keys: Keys | None,
+    traffic: Traffic,
+    caps: Caps,
+    relays: bool,
 ) -> tuple[ControlPlane, DataPlane]:
     if listen.port == 65_535:
         raise ConfigError(
@@ -148,7 +173,8 @@ def _listen(
         control = ControlPlane(peer, listen, keys, traffic)
         try:
             above = Address(listen.host, control.address.port + 1)
-            return control, DataPlane(above, traffic, caps=caps)
+            data = DataPlane(above, traffic, caps=caps, me=peer, relays=relays)
+            return control, data
         except (ConfigError, ConflictError):
             # A free port may be the last one, which has none above it.
             control.close()
@@ -157,3 +183,10 @@ def _listen(
         except Exception:
             control.close()
             raise
+
+
+def _from_here(address: Address) -> Address:
+    """Where this machine itself reaches what listens on an address."""
+    if not address.is_literal or not ipaddress.ip_address(address.host).is_unspecified:
+        return address
+    return Address("::1" if address.is_ipv6 else "127.0.0.1", address.port)

@@ -77,9 +77,11 @@ class Reception:
         traffic: Traffic,
         peer_of: Callable[[bytes], str | None],
         cap: Cap,
+        passage: Callable[[socket.socket, bytes, int, int], bool],
     ) -> None:
         """``peer_of``: the peer whose messages begin with a token. ``cap``: what all
-        connections together may bring."""
+        connections together may bring. ``passage``: takes over what is no connection
+        of this plane, or does not."""
         self.banner = b""
         """What everybody who connects is told, in the form of ``asking``."""
         self._listener = listener
@@ -87,6 +89,7 @@ class Reception:
         self._traffic = traffic
         self._peer_of = peer_of
         self._cap = cap
+        self._passage = passage
         self._pool = BufferPool()
         self._origins: dict[str, _Origin] = {}
         self._connections: set[_Accepted] = set()
@@ -113,9 +116,9 @@ class Reception:
 
     def take(self) -> list[Incoming | Moving]:
         """What has arrived since; the frames are valid until ``begin``."""
-        for accepted in self._cap.line:
-            assert isinstance(accepted, _Accepted)
-            self._tell(accepted)
+        for waits in self._cap.line:
+            if isinstance(waits, _Accepted):  # else it is a part of a circuit
+                self._tell(waits)
         messages, self._messages = self._messages, []
         return messages
 
@@ -150,8 +153,17 @@ class Reception:
                 self._listen(False)
                 break
             self._has_warned = False
-            self._welcome(channel, _origin(str(place[0])))
+            self._welcome(channel, _origin(str(place[0])), self.banner)
         return False
+
+    def adopt(self, channel: socket.socket) -> None:
+        """Takes in a connection that this side has dialled, as if it had come."""
+        try:
+            name = _origin(str(channel.getpeername()[0]))
+        except OSError:
+            channel.close()  # gone already
+            return
+        self._welcome(channel, name, b"")
 
     def overdue(self) -> None:
         """Accepts again."""
@@ -161,15 +173,15 @@ class Reception:
         self._watch.set(self, self._listener, READ if wanted else 0)
         self._watch.remind(self, None if wanted else limits.ACCEPT_PAUSE_MS / 1_000)
 
-    def _welcome(self, channel: socket.socket, name: str) -> None:
+    def _welcome(self, channel: socket.socket, name: str, banner: bytes) -> None:
         if not self._make_room(self._origins.get(name, _Origin())):
             self._traffic.dropped["too many connections"] += 1
             channel.close()
             return
         try:
             prepare(channel)
-            if self.banner:
-                channel.send(self.banner)  # an empty buffer has room for it
+            if banner:
+                channel.send(banner)  # an empty buffer has room for it
         except OSError:
             channel.close()  # gone already
             return
@@ -228,6 +240,9 @@ class Reception:
         came = receiver.come_bytes - came
         self._cap.spend(came)
         budget.bytes_left -= came
+        if receiver.wish is not None:
+            self._pass_on(accepted, *receiver.wish)
+            return False
         if accepted.half_open and receiver.token is not None:
             self._know(accepted, receiver.token)
         if frames is not None:
@@ -242,6 +257,15 @@ class Reception:
         else:
             self._time(accepted)
         return frames is not None
+
+    def _pass_on(
+        self, accepted: _Accepted, token: bytes, wish: int, length: int
+    ) -> None:
+        """It is to become a passage."""
+        self._forget(accepted)
+        if not self._passage(accepted.channel, token, wish, length):
+            self._traffic.dropped["no passage"] += 1
+            accepted.channel.close()
 
     def _tell(self, accepted: _Accepted) -> None:
         """Bytes come, or lie here unread: now and then somebody should know."""
@@ -321,6 +345,12 @@ class Reception:
             reason = "cut off"
         if reason:
             self._traffic.dropped[reason] += 1
+        self._forget(accepted)
+        accepted.channel.close()
+
+    def _forget(self, accepted: _Accepted) -> None:
+        """The connection concerns nobody here any more."""
+        receiver = accepted.receiver
         if receiver.buffer is not None:
             self._pool.give(receiver.buffer)
             receiver.buffer = None
@@ -338,7 +368,6 @@ class Reception:
         self._cap.leave(accepted)
         self._watch.set(accepted, accepted.channel, 0)
         self._watch.remind(accepted, None)
-        accepted.channel.close()
 
 
 def _origin(host: str) -> str:

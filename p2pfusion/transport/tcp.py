@@ -42,6 +42,7 @@ from p2pfusion.transport.base import (
 from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.dialing import Resolver, targets
 from p2pfusion.transport.link import Link
+from p2pfusion.transport.passages import Passages
 from p2pfusion.transport.reception import Reception
 from p2pfusion.transport.watch import Budget, Watch
 
@@ -58,9 +59,13 @@ class DataPlane:
         *,
         caps: Caps = NO_CAPS,
         clock: Callable[[], float] = time.monotonic,
+        me: str = "",
+        relays: bool = False,
     ) -> None:
-        """Listens at once. ``ConflictError`` if the port is taken, ``ConfigError`` if
-        this machine has no such address, ``ResourceError`` if it can open no socket."""
+        """Listens at once. ``relays``: whether others reach each other through ``me``.
+
+        ``ConflictError`` if the port is taken, ``ConfigError`` if this machine has no
+        such address, ``ResourceError`` if it can open no socket."""
         listener, self.address = _listen(listen)
         self._traffic = traffic
         self._banner = b""
@@ -74,13 +79,24 @@ class DataPlane:
             listener.close()
             raise _no_sockets(error) from error
         self._asks = Asks(self._watch, self._resolver)
-        self._up = Cap(self._watch, caps.up)
+        self._up, down = Cap(self._watch, caps.up), Cap(self._watch, caps.down)
+        self.passages = Passages(
+            me,
+            watch=self._watch,
+            resolver=self._resolver,
+            traffic=traffic,
+            up=self._up,
+            down=down,
+            relays=relays,
+            adopt=lambda channel: self._reception.adopt(channel),
+        )
         self._reception = Reception(
             listener,
             watch=self._watch,
             traffic=traffic,
             peer_of=self._senders.get,
-            cap=Cap(self._watch, caps.down),
+            cap=down,
+            passage=self.passages.circuits.take,
         )
 
     @property
@@ -102,21 +118,27 @@ class DataPlane:
         """The monotonic instant at which ``take`` has work without any socket."""
         return 0.0 if self._reception.can_feed else self._watch.deadline()
 
-    def connect(self, peer: str, address: Address) -> None:
-        """Makes ``peer`` known. Repeating it does nothing; another address replaces the
-        connection and what waits on it. Whether anybody answers shows later."""
+    def connect(self, peer: str, address: Address, relay: str = "") -> None:
+        """Makes ``peer`` known, or that it is reached through ``relay``, which listens
+        there. Repeating it does nothing; another place replaces the connection and what
+        waits on it. Whether anybody answers shows later."""
         check_peer_id(peer)
         link = self._links.get(peer)
         if link is not None:
-            if link.address == address:
+            if link.place == (address, relay):
                 return
             link.close(deliver=False)
+        way = None
+        if relay:
+            way = self.passages.way(peer, address, relay, Plane.DATA)
         self._links[peer] = Link(
             address,
             watch=self._watch,
             resolver=self._resolver,
             traffic=self._traffic,
             cap=self._up,
+            relay=relay,
+            way=way,
         )
 
     def disconnect(self, peer: str) -> None:
@@ -124,6 +146,7 @@ class DataPlane:
         link = self._links.pop(peer, None)
         if link is not None:
             link.close(deliver=True)
+        self.passages.leave(peer)
 
     def open_session(self, peer: str, *, sending: bytes, receiving: bytes) -> None:
         """Messages to ``peer`` begin with one token from now on, and messages with the
@@ -145,6 +168,7 @@ class DataPlane:
             link.close(deliver=False)
         _, receiving = self._sessions.pop(peer, (b"", b""))
         self._forget(peer, receiving)
+        self.passages.forget(peer)
 
     def send(self, peer: str, frames: Sequence[Frame]) -> bool:
         """Queues a head and perhaps a payload, which leave from where they lie: do not
@@ -196,6 +220,7 @@ class DataPlane:
         for link in self._links.values():
             link.close(deliver=True)
         self._links.clear()
+        self.passages.close()
         self._resolver.close()
         self._watch.close()
 

@@ -23,8 +23,8 @@ OPTIONS = {
     "--keep --insecure-loopback",
     "init": "--name",
     "id": "",
-    "start": "PROFILE --swarm --join --listen --advertise --name --metrics --web "
-    "--tensorboard --detach --insecure-loopback",
+    "start": "PROFILE --swarm --join --listen --advertise --lan --name --metrics "
+    "--web --tensorboard --detach --insecure-loopback",
     "stop": "--drain",
     "watch": "--every",
     "join": "ADDRESS --timeout",
@@ -46,6 +46,7 @@ OPTIONS = {
     "wait": "--for --timeout",
     "events": "--follow --since -n",
     "web": "",
+    "discover": "--seconds",
     "ping": "PEER -c",
     "bench link": "PEER --seconds",
     "doctor": "PROFILE",

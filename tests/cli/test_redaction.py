@@ -89,3 +89,8 @@ def test_names_and_hosts_of_real_answers_are_learned() -> None:
 
 def test_lines_that_are_no_documents_are_left_out() -> None:
     assert list(documents(['{"a": 1}', "{", "", "2"])) == [{"a": 1}, 2]
+
+
+def test_one_without_an_address_has_none_to_hide() -> None:
+    said = {"address": "dials out only", "listen": "10.0.0.4:7788"}
+    assert list(named(said)) == [("address", "10.0.0.4")]

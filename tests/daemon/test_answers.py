@@ -31,7 +31,7 @@ FIELDS = {
 }  # fmt: skip
 PEER_FIELDS = {
     "name", "id", "state", "address", "rtt_s", "round", "split_fraction", "overlap",
-    "sent_bytes", "received_bytes", "online",
+    "sent_bytes", "received_bytes", "online", "outward", "through",
 }  # fmt: skip
 
 

@@ -132,7 +132,12 @@ def test_a_record_says_what_others_need_to_dial(home: Home) -> None:
     assert (made.incarnation, made.sequence, made.join_epoch) == (1, 0, BEFORE_START)
     advertised = record(home, listening("127.0.0.1:0", "lab.example:7788"))
     assert (advertised.host, advertised.port) == ("lab.example", 7788)
-    assert advertised.data_port == 7789
+    assert advertised.data_port == 7789 and not advertised.is_outward
+    hidden = record(home, listening("127.0.0.1:0", "none"))
+    assert (hidden.host, hidden.port) == ("", 0) and hidden.is_outward
+    assert made.relays
+    closed = dataclasses.replace(Profile().peer, relay=False)
+    assert not record(home, Profile(peer=closed)).relays
     named = dataclasses.replace(Profile().peer, name="other")
     assert record(home, Profile(peer=named)).name == "other"
 

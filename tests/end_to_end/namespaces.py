@@ -44,6 +44,8 @@ IFREQ_BYTES = 40
 BRIDGES = ("bridge", "beyond")
 """The two sides of the switch."""
 
+GOOD_BITS_PER_S = 1e9
+
 CABLE = "cable"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -136,9 +138,11 @@ class Network:
         """The two sides are one network again."""
         self._link("set", CABLE, "up")
 
-    def host(self, *, beyond: bool = False, line: Line | None = None) -> Host:
+    def host(
+        self, *, beyond: bool = False, line: Line | None = None, inbound: bool = True
+    ) -> Host:
         """One more host, at the switch, on its first or second side, by a good line or
-        such a one."""
+        such a one; without ``inbound`` nobody can open a connection to it."""
         self._count += 1
         address, port = f"{NETWORK}.{self._count}", f"port{self._count}"
         host = self._host(str(self._count), address)
@@ -150,7 +154,9 @@ class Network:
         ip(*there, "link", "set", "eth", "up")
         with host.inside():
             _sum_by_hand("eth")
-        if line is not None and not self._netem(host, port, line):
+        if not inbound:
+            self._wire(port, beyond, line or Line(0.0, 0.0, GOOD_BITS_PER_S), address)
+        elif line is not None and not self._netem(host, port, line):
             self._wire(port, beyond, line)
         return host
 
@@ -172,7 +178,7 @@ class Network:
                 return False
         return True
 
-    def _wire(self, port: str, beyond: bool, line: Line) -> None:
+    def _wire(self, port: str, beyond: bool, line: Line, no_calls_to: str = "") -> None:
         """Has a process do it, between the host's port and another at the switch."""
         inner, outer = f"in{self._count}", f"out{self._count}"
         self._link("set", port, "nomaster")
@@ -182,6 +188,7 @@ class Network:
         program = [sys.executable, "-m", "tests.end_to_end.wire", port, outer]
         program += ["--delay-s", str(line.delay_s), "--loss", str(line.loss)]
         program += ["--bits-per-s", str(line.bits_per_s)]
+        program += ["--no-calls-to", no_calls_to]
         with self.switch.inside():
             wire = subprocess.Popen(
                 program, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL

@@ -188,6 +188,7 @@ def _lose(found: Asked, homes: Path, ann: Program) -> None:
 def _without_daemon(found: Asked, homes: Path) -> None:
     program = _program(homes, "nobody")
     found.look(program, "version")
+    found.look(program, "discover", "--seconds", "0.1")
     found.look(program, "completion", "bash")
     found.look(program, "profiles", "ls")
     found.look(program, "profiles", "show", str(ROOT / "peers" / "founder.toml"))

@@ -1,6 +1,9 @@
 """A bad line between two interfaces: packets are late, lost, and wait for their turn.
 
-What the kernel's ``netem`` does, for kernels that lack it (see ``namespaces.py``).
+What the kernel's ``netem`` does, for kernels that lack it (see ``namespaces.py``); and
+what a router does that lets no connection in: with ``--no-calls-to`` the first packet
+of every TCP connection to that address is lost.
+
 Every Ethernet frame that comes in on one side goes out on the other, each direction for
 itself: it takes as long as its bits need, then the delay, and some never arrive.
 
@@ -28,6 +31,10 @@ MOST_WAITING = 1_000
 
 BITS = 8
 
+ETHERNET_BYTES = 14
+IPV4 = b"\x08\x00"
+SYN, ACK = 0x02, 0x10
+
 
 @dataclass
 class Direction:
@@ -39,6 +46,7 @@ class Direction:
     loss: float
     bits_per_s: float
     chance: random.Random
+    no_calls_to: bytes
     _free_at: float = 0.0
     _waiting: deque[tuple[float, bytes]] = field(default_factory=deque)
 
@@ -46,6 +54,8 @@ class Direction:
         """Takes in a frame that has come."""
         frame, (_, _, kind, *_) = self.source.recvfrom(LARGEST_FRAME)
         if kind == PACKET_OUTGOING:  # our own
+            return
+        if self.no_calls_to and _is_call(frame, self.no_calls_to):
             return
         if self.chance.random() < self.loss or len(self._waiting) == MOST_WAITING:
             return
@@ -62,6 +72,15 @@ class Direction:
         return self._waiting[0][0] if self._waiting else float("inf")
 
 
+def _is_call(frame: bytes, address: bytes) -> bool:
+    """Whether a frame asks for a TCP connection to an IPv4 address."""
+    packet = frame[ETHERNET_BYTES:]
+    if frame[12:ETHERNET_BYTES] != IPV4 or packet[9] != socket.IPPROTO_TCP:
+        return False
+    segment = packet[4 * (packet[0] & 0xF) :]
+    return packet[16:20] == address and segment[13] & (SYN | ACK) == SYN
+
+
 def main() -> None:
     """Passes on, for ever."""
     parser = argparse.ArgumentParser()
@@ -69,11 +88,15 @@ def main() -> None:
     parser.add_argument("--delay-s", type=float, required=True)
     parser.add_argument("--loss", type=float, required=True)
     parser.add_argument("--bits-per-s", type=float, required=True)
+    parser.add_argument("--no-calls-to", default="")
     given = parser.parse_args()
+    barred = socket.inet_aton(given.no_calls_to) if given.no_calls_to else b""
     first, second = (_open(name) for name in given.ends)
     line = (given.delay_s, given.loss, given.bits_per_s)
     directions = [
-        Direction(source, target, *line, chance=random.Random(number))
+        Direction(
+            source, target, *line, chance=random.Random(number), no_calls_to=barred
+        )
         for number, (source, target) in enumerate([(first, second), (second, first)])
     ]
     print("READY", flush=True)

@@ -120,10 +120,11 @@ class Author:
     def _record(self, peer: str, swarm: str) -> Signed:
         rng = self.rng
         there = record(peer)
+        is_outward = rng.random() < 0.2
         values: list[Plain] = [
             rng.choice((peer, peer, "漢" * 64)),
-            rng.choice(("127.0.0.1", "10.0.0.1", "漢" * 255)),
-            rng.choice((1, 2, 3, 65_534)),
+            "" if is_outward else rng.choice(("127.0.0.1", "10.0.0.1", "漢" * 255)),
+            0 if is_outward else rng.choice((1, 2, 3, 65_534)),
             rng.choice(("1/2", "1/2", "1", "1/4", "x", "1e99")),
             rng.choice((1, 1, 1, 2, 3, *HUGE)),
             rng.choice((0, 1, 2, 3, *HUGE)),
@@ -139,6 +140,7 @@ class Author:
             rng.choice(([], [], [[1, 1, 2]], [[1, 1, 1], [1, 2, 2]])),
             rng.choice((b"", b"", b"", b"x", bytes(4_096))),
             rng.choice((NEVER, NEVER, 0, 3)),
+            rng.random() < 0.9,
         ]
         return self._signed("record/v1", values, peer)
 

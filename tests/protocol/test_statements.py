@@ -55,12 +55,18 @@ step = st.tuples(st.just(0), st.just(0), epoch)
 real = st.floats(allow_nan=False, allow_infinity=False)
 amount = st.floats(0.0, MAX_AMOUNT)
 
-records = st.builds(
+addresses = st.just({"host": "", "port": 0}) | st.fixed_dictionaries(
+    {
+        "host": st.text(printable, min_size=1, max_size=255),
+        "port": st.integers(1, 65_534),
+    }
+)
+placed = st.builds(
     PeerRecord,
     peer=st.just("a"),
     name=text,
-    host=st.text(printable, min_size=1, max_size=255),
-    port=st.integers(1, 65_534),
+    host=st.just(""),
+    port=st.just(0),
     split_fraction=st.text(printable, min_size=1, max_size=32),
     incarnation=whole,
     sequence=whole,
@@ -79,6 +85,10 @@ records = st.builds(
     refuted=st.lists(
         st.tuples(st.just(0), st.just(0), epoch), max_size=MAX_REFUTED
     ).map(tuple),
+    relays=st.booleans(),
+)
+records = st.builds(
+    lambda record, address: dataclasses.replace(record, **address), placed, addresses
 )
 offers = st.builds(
     Offer,
@@ -319,6 +329,7 @@ def test_a_start_that_names_nobody_or_is_out_of_order_is_refused(
         {"refutes_epoch": NEVER + 1},
         {"leave_epoch": NEVER + 1},
         {"announced_epoch": NEVER + 1},
+        {"relays": 1},
         {"announced": bytes(MAX_ANNOUNCED_BYTES + 1)},
         {"refuted": ((1, 1, -1),)},
         {"refuted": ((1, 1),)},
@@ -337,7 +348,7 @@ def test_a_field_out_of_its_bounds_is_neither_signed_nor_read(
     said = ("name", "host", "port", "split_fraction", "incarnation", "sequence")
     said += ("join_epoch", "swarm", "transport_key", "exchange_key", "cipher")
     said += ("former_fraction", "since_epoch", "refutes_epoch", "leave_epoch")
-    said += ("refuted", "announced", "announced_epoch")
+    said += ("refuted", "announced", "announced_epoch", "relays")
     for each, wanted in ((good, True), (bad, False)):
         payload = REAL.public + msgpack.packb([getattr(each, name) for name in said])
         signed = Signed(payload, REAL.sign("record/v1", payload))

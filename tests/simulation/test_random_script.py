@@ -62,7 +62,7 @@ def test_nobody_joins_by_a_founder_that_is_gone() -> None:
 
 
 def test_all_kinds_of_faults_are_drawn() -> None:
-    kinds = {f.kind for seed in SEEDS for f in random_script(seed, 5, 40).faults}
+    kinds = {f.kind for seed in SEEDS for f in random_script(seed, 6, 40).faults}
     assert kinds == set(KINDS)
     everybody = [
         fault
