@@ -14,13 +14,13 @@ from p2pfusion.daemon import chronicle as module
 from p2pfusion.daemon.chronicle import (
     BY_OTHERS_INTERVAL_S,
     MAX_EVENT_BYTES,
-    NAME,
     OLDER,
     Chronicle,
     number_of,
     read_events,
 )
 from p2pfusion.daemon.health import Trouble
+from p2pfusion.daemon.last_words import EVENTS, last_words
 
 
 class Clock:
@@ -98,7 +98,7 @@ def test_a_damaged_file_costs_its_damaged_lines(tmp_path: Path) -> None:
     chronicle = made(tmp_path)
     for _ in range(3):
         chronicle.note("done", {"rounds": 1})
-    path = tmp_path / NAME
+    path = tmp_path / EVENTS
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + b"\xff{}\n[1]\n" + lines[1] + lines[2][:20])
     assert [number_of(event) for event in read_events(tmp_path)] == [1, 2]
@@ -114,7 +114,7 @@ def test_files_and_memory_are_bounded(
     for _ in range(200):
         chronicle.note("done", {"rounds": 1})
     assert [number_of(event) for event in chronicle.since(0)] == list(range(196, 201))
-    sizes = [(tmp_path / name).stat().st_size for name in (NAME, OLDER)]
+    sizes = [(tmp_path / name).stat().st_size for name in (EVENTS, OLDER)]
     assert max(sizes) < 3_000
     assert made(tmp_path).newest == 200
 
@@ -179,5 +179,21 @@ def test_a_run_that_did_not_end_is_noticed_by_the_next(tmp_path: Path) -> None:
 def test_the_file_is_lines_of_json(tmp_path: Path) -> None:
     chronicle = made(tmp_path)
     chronicle.note("joined", {"name": "zwölf\n", "swarm": "s"})
-    (line,) = (tmp_path / NAME).read_text().splitlines()
+    (line,) = (tmp_path / EVENTS).read_text().splitlines()
     assert json.loads(line) == chronicle.since(0)[0]
+
+
+def test_the_last_words_are_those_of_a_daemon_that_ended_by_itself(
+    tmp_path: Path,
+) -> None:
+    assert last_words(tmp_path) == "", "there was none"
+    chronicle = Chronicle(tmp_path, str)
+    chronicle.begin()
+    assert "without a word" in last_words(tmp_path)
+    chronicle.end("it was told to")
+    assert last_words(tmp_path) == ""
+    chronicle.end("mine.npz: no such file")
+    assert last_words(tmp_path) == "the last one ended: mine.npz: no such file"
+    with open(tmp_path / EVENTS, "ab") as file:
+        file.write(b"{damaged\n")
+    assert last_words(tmp_path) == ""
