@@ -208,8 +208,8 @@ class MSfusion:
         place: tuple[Hashable, ...],
         window: Callable[[Axis], IndexSet],
     ) -> Split:
-        """The windows on all axes. Whoever stands at the same place has the same object:
-        of a thousand peers most do."""
+        """The windows on all axes. Whoever stands at the same place has the same
+        object: of a thousand peers most do."""
         axes = context.layout.axes
         return context.once(
             (self, *place), lambda: Split(tuple((a.name, window(a)) for a in axes))

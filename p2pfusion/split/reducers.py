@@ -1,9 +1,9 @@
 """Who reduces which range: loads first, then lots.
 
 ``share_out`` gives each range that somebody trains one reducer and one backup, such
-that what peers send and receive stays even relative to their sub-models. It knows
-ranges only as columns: their holders, next holders and sizes. All is integer
-arithmetic in a fixed order, so every peer computes the same.
+that what peers send and receive, and what they add up, stays even relative to their
+sub-models. It knows ranges only as columns: their holders, next holders and sizes. All
+is integer arithmetic in a fixed order, so every peer computes the same.
 """
 
 from __future__ import annotations
