@@ -7,16 +7,18 @@ split and nobody needs to send one. Integers only: no tensors, no clock, no stat
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import exact_fraction
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class PlanContext:
         """What a method has found out for one rank and needs again for the next, under
         names that it chooses: with a thousand members nobody computes it for each."""
         return {}
+
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, which is called only if nobody has asked for it yet."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]  # type: ignore[return-value]
 
 
 class Method(Protocol):

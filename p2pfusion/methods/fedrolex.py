@@ -26,12 +26,16 @@ class FedRolex:
         """On every axis the cells from ``round_index * cells_per_round`` on."""
         fraction = context.roster[rank].split_fraction
         start_cell = round_index * self.cells_per_round
-        return Split(
-            tuple(
-                (
-                    axis.name,
-                    rolling_window(axis, window_cells(axis, fraction), start_cell),
+
+        def windows() -> Split:
+            return Split(
+                tuple(
+                    (
+                        axis.name,
+                        rolling_window(axis, window_cells(axis, fraction), start_cell),
+                    )
+                    for axis in context.layout.axes
                 )
-                for axis in context.layout.axes
             )
-        )
+
+        return context.once((fraction, start_cell), windows)

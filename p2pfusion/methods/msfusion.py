@@ -23,10 +23,11 @@ Windows move by grid cells; the paper's step is unread, and the pace matters.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import accumulate
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_CELLS_PER_AXIS
@@ -143,39 +144,47 @@ class MSfusion:
         Who has no room for one trains a part of it.
         """
         blocks = self.blocks
-        counts = [math.floor(f * blocks) for f in context.fractions[: rank + 1]]
-        count = counts.pop()
-        first = sum(max(1, c) for c in counts) + self._shifts(round_index)
+        counts, firsts = context.once(
+            ("places", blocks), lambda: _places(context, blocks)
+        )
+        first = (firsts[rank] + self._shifts(round_index)) % blocks
         fraction = context.roster[rank].split_fraction
 
         def window(axis: Axis) -> IndexSet:
-            if count:
-                return block_window(axis, first, count, blocks)
+            if counts[rank]:
+                return block_window(axis, first, counts[rank], blocks)
             return part_of_block(axis, first, blocks, window_cells(axis, fraction))
 
-        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
+        return self._standing(context, (first, fraction), window)
 
     def _skewed(self, context: PlanContext, round_index: int, rank: int) -> Split:
         fraction = context.roster[rank].split_fraction
-        constants = skew_constants(context.layout)
-        skew = _skew(context, constants)
+        layout, shifts = context.layout, self._shifts(round_index)
+        constants = context.once("constants", lambda: skew_constants(layout))
+        skew = context.once("skew", lambda: _skew(context, constants))
 
         def window(axis: Axis) -> IndexSet:
             start_cell = skew.start_cell(
                 axis.cell_count,
                 constant=constants[axis.name],
-                step_index=self._shifts(round_index),
+                step_index=shifts,
                 rank=rank,
             )
             return rolling_window(axis, window_cells(axis, fraction), start_cell)
 
-        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
+        first = rank * skew.positions // skew.peer_count
+        return self._standing(context, (shifts, first, fraction), window)
 
     def _tied(self, context: PlanContext, round_index: int, rank: int) -> Split:
         fraction = context.roster[rank].split_fraction
-        overlap = self._overlap_at(context, round_index)
+        overlap = context.once(
+            (self, "overlap", round_index),
+            lambda: self._overlap_at(context, round_index),
+        )
         finest_cells = _finest_cells(context)
-        step_cells = self._step_cells(context, finest_cells)
+        step_cells = context.once(
+            (self, "step"), lambda: self._step_cells(context, finest_cells)
+        )
         shift_cells = self._shifts(round_index) * step_cells
         offsets = {
             count: _offsets(context, count, overlap)[rank]
@@ -190,7 +199,21 @@ class MSfusion:
                 round_shift_cells=shift_cells * axis.cell_count // finest_cells,
             )
 
-        return Split(tuple((axis.name, window(axis)) for axis in context.layout.axes))
+        place = (shift_cells, *offsets.values(), fraction)
+        return self._standing(context, place, window)
+
+    def _standing(
+        self,
+        context: PlanContext,
+        place: tuple[Hashable, ...],
+        window: Callable[[Axis], IndexSet],
+    ) -> Split:
+        """The windows on all axes. Whoever stands at the same place has the same
+        object: of a thousand peers most do."""
+        axes = context.layout.axes
+        return context.once(
+            (self, *place), lambda: Split(tuple((a.name, window(a)) for a in axes))
+        )
 
     def _overlap_at(self, context: PlanContext, round_index: int) -> Fraction | None:
         progress = Fraction(round_index, max(1, context.rounds))
@@ -222,15 +245,20 @@ class MSfusion:
         return list(zip(offsets, widths, strict=True))
 
 
+def _places(context: PlanContext, blocks: int) -> tuple[list[int], list[int]]:
+    """How many whole blocks every rank has room for, and which is its first one."""
+    counts = [f.numerator * blocks // f.denominator for f in context.fractions]
+    return counts, [0, *accumulate(max(1, count) for count in counts)]
+
+
 def _offsets(
     context: PlanContext, cell_count: int, overlap: Fraction | None
 ) -> tuple[int, ...]:
     """Every rank's, from the first one that asks."""
-    kept, name = context.kept, ("offsets", cell_count, overlap)
-    if name not in kept:
-        kept[name] = peer_offsets(cell_count, context.fractions, overlap)
-    found: tuple[int, ...] = kept[name]  # type: ignore[assignment]
-    return found
+    return context.once(
+        ("offsets", cell_count, overlap),
+        lambda: peer_offsets(cell_count, context.fractions, overlap),
+    )
 
 
 def _skew(context: PlanContext, constants: Mapping[str, int]) -> Skew:

@@ -27,10 +27,13 @@ def atoms(axis: Axis, sets: Sequence[IndexSet]) -> tuple[Atom, ...]:
 
     Cells that no set holds form an atom too. ``LayoutError`` if a set cuts a cell.
     """
-    members = [0] * axis.cell_count
+    holders: dict[IndexSet, int] = {}  # of a thousand peers many have the same set
     for position, indices in enumerate(sets):
+        holders[indices] = holders.get(indices, 0) | 1 << position
+    members = [0] * axis.cell_count
+    for indices, found in holders.items():
         for cell in axis.cells_in(indices):
-            members[cell] |= 1 << position
+            members[cell] |= found
     groups: dict[int, list[int]] = {}
     for cell, mask in enumerate(members):
         groups.setdefault(mask, []).append(cell)

@@ -103,12 +103,11 @@ class Axis:
         ``LayoutError`` if it reaches beyond the axis or holds part of a cell only.
         """
         size = self.cell_size
-        cells = IndexSet.from_ranges(
-            (start // size, -(-stop // size)) for start, stop in indices.ranges
-        )
-        if self.cells(cells) != indices:
-            raise LayoutError(f"a set does not consist of cells of axis {self.name!r}")
-        return cells
+        for bound in (bound for span in indices.ranges for bound in span):
+            if bound > self.size or (bound % size and bound != self.size):
+                name = self.name
+                raise LayoutError(f"a set does not consist of cells of axis {name!r}")
+        return IndexSet(tuple((a // size, -(-b // size)) for a, b in indices.ranges))
 
 
 @dataclass(frozen=True)

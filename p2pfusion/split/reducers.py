@@ -1,9 +1,9 @@
 """Who reduces which range: loads first, then lots.
 
 ``share_out`` gives each range that somebody trains one reducer and one backup, such
-that what peers send and receive stays even relative to their sub-models. It knows
-ranges only as columns: their holders, next holders and sizes. All is integer
-arithmetic in a fixed order, so every peer computes the same.
+that what peers send and receive, and what they add up, stays even relative to their
+sub-models. It knows ranges only as columns: their holders, next holders and sizes. All
+is integer arithmetic in a fixed order, so every peer computes the same.
 """
 
 from __future__ import annotations
@@ -19,11 +19,18 @@ from p2pfusion.split.grid import Counts, Mask
 
 Lot = NDArray[np.uint64]
 
+NOBODY = np.zeros(0, np.int64)
+
 LOAD_SCALE = 16
 MAX_LOAD_FACTOR = 1_024
 """A peer's load counts ``LOAD_SCALE x largest sub-models / its own`` times, at most
 MAX_LOAD_FACTOR: 2^51 elements (1,024 peers, 2^40 parameters) times that are below 2^63.
 """
+
+MAX_ADDED_WEIGHT = 4
+"""An added element counts at most as many moved ones: where as many peers hold a range
+as will hold it, a peer moves four sub-models and adds up one. 2^50 elements are added
+(by 1,024 peers) at most."""
 
 LOTS_BLOCK = 1_024
 """Ranges whose lots are drawn at once: eight bytes for each of them and each peer."""
@@ -96,11 +103,15 @@ def share_out(
     copies = held + wanted
     # With one more transfer it still costs no more than pulling from every holder.
     relievable: Mask = (held - 1) * (wanted - 1) >= direct
-    order = np.argsort(-(copies * sizes), kind="stable")
+    moves, adds = copies * sizes, held * sizes
+    order = np.argsort(-moves, kind="stable")
     trained: Mask = np.any(holders, axis=0)
     order = order[trained[order]]
     untrained = next_holders[:, ~trained] @ sizes[~trained]
-    ledger = Ledger(own, own - untrained + pulls)
+    at_first = own - untrained + pulls
+    saved = np.where(direct > 0, 4, 2) * sizes
+    moved = int(at_first.sum() + (moves - saved)[trained].sum())
+    ledger = Ledger(own, at_first, 3 * moved // (4 * int(adds.sum()) or 1))
     for start in range(0, len(order), LOTS_BLOCK):
         block = order[start : start + LOTS_BLOCK]
         tickets = lots.of(block)
@@ -112,6 +123,7 @@ def share_out(
             tickets,
             sizes=sizes[block],
             copies=copies[block],
+            adds=adds[block],
             relievable=relievable[block],
             previous=previous[block],
         )
@@ -128,18 +140,22 @@ def _backups(ties: NDArray[np.int8], tickets: Lot, reducer: list[int]) -> Counts
 
 
 class Ledger:
-    """What every peer will move in this round, relative to its sub-models' size.
+    """What every peer will move and add up in this round, relative to its sub-models.
 
-    It counts all that a peer sends and receives. ``start`` is what it moves if it
-    reduces nothing: contributions of all it holds, fused copies of all it will hold,
-    and pulls from homes.
+    *Moved* is all that it sends and receives. ``start`` is what it moves if it reduces
+    nothing: contributions of all it holds, fused copies of all it will hold, and pulls
+    from homes. *Added* are the elements of all contributions to what it reduces; each
+    counts as ``weight`` moved ones. A peer's load is the larger of the two. With the
+    weight that ``share_out`` gives, what is moved decides, unless somebody would add a
+    third more than others.
     """
 
-    def __init__(self, own: Counts, start: Counts) -> None:
+    def __init__(self, own: Counts, start: Counts, weight: int) -> None:
         factors = LOAD_SCALE * own.max(initial=0) // np.maximum(own, 1)
         self._factors = np.clip(factors, 1, MAX_LOAD_FACTOR)
-        self._load = start * self._factors
-        self._reduced = np.zeros(len(own), np.int64)
+        self._weights = self._factors * min(max(weight, 1), MAX_ADDED_WEIGHT)
+        self._moved = start * self._factors
+        self._added = np.zeros(len(own), np.int64)
         self._home_slack = own * self._factors // HOME_SLACK
         self._direct_slack = own * self._factors // DIRECT_SLACK
 
@@ -150,10 +166,11 @@ class Ledger:
         *,
         sizes: Counts,
         copies: Counts,
+        adds: Counts,
         relievable: Mask,
         previous: Counts,
     ) -> list[int]:
-        """A reducer for each range in turn, the least loaded candidate.
+        """A reducer for each range in turn: who has the least load with it.
 
         ``ties`` (ranges, peers): 2 for a holder and next holder, 1 for one of them,
         else 0. Those with 2 are the candidates, as they save two transfers; where there
@@ -161,46 +178,52 @@ class Ledger:
         are too.
         """
         chosen: list[int] = []
-        direct, either = _Names(ties == 2), _Names(ties > 0)
+        direct, single = _Names(ties == 2), _Names(ties == 1)
         best = ties.max(axis=1)
         known = (previous >= 0) & (ties[np.arange(len(ties)), previous] == best)
         wishes = np.where(known, previous, -1).tolist()
-        rows = zip(sizes.tolist(), copies.tolist(), wishes, strict=True)
-        for row, (size, count, wish) in enumerate(rows):
-            if best[row] == 2:
-                pick = self._least(direct.of(row), tickets[row], wish)
-                if relievable[row]:
-                    pick = self._relieved(pick, either.of(row), tickets[row])
-            else:
-                pick = self._least(either.of(row), tickets[row], wish)
-            moved = (count - 2 * int(ties[row, pick])) * size
-            self._load[pick] += moved * self._factors[pick]
-            self._reduced[pick] += size
+        columns = (sizes, copies, adds)
+        rows = zip(wishes, *(column.tolist() for column in columns), strict=True)
+        for row, (wish, size, count, added) in enumerate(rows):
+            tie = int(best[row])
+            able = (direct if tie == 2 else single).of(row)
+            cost = (count - 2 * tie) * size
+            pick, load = self._least(able, cost, added, tickets[row], wish)
+            bound = load - self._direct_slack[pick]
+            others = single.of(row) if tie == 2 and relievable[row] else NOBODY
+            # Where everybody has moved as much already, nobody need be asked.
+            if len(others) and bound > self._moved.min():
+                dear = cost + 2 * size
+                other, load = self._least(others, dear, added, tickets[row], -1)
+                if load < bound:
+                    pick, cost = other, dear
+            self._moved[pick] += cost * self._factors[pick]
+            self._added[pick] += added * self._weights[pick]
             chosen.append(pick)
         return chosen
 
-    def _relieved(self, pick: int, others: Counts, tickets: Lot) -> int:
-        """The pick, unless it is far ahead of the least loaded of the others."""
-        bound = self._load[pick] - self._direct_slack[pick]
-        if bound <= self._load.min():
-            return pick
-        other = self._least(others, tickets, -1)
-        return other if self._load[other] < bound else pick
+    def _least(
+        self, able: Counts, cost: int, added: int, tickets: Lot, wished: int
+    ) -> tuple[int, int]:
+        """Who has the least load with a range, and that load; the wished one if it is
+        about as good.
 
-    def _least(self, able: Counts, tickets: Lot, wished: int) -> int:
-        """The least loaded; the wished one if it is about as good.
-
-        Among equals the one that reduces least so far; by lot if these are equal too.
+        Among equals the one that adds up least so far; by lot if these are equal too.
         """
-        loads = self._load[able]
-        least = loads.min()
-        if wished >= 0 and self._load[wished] - self._home_slack[wished] <= least:
-            return wished
-        equal = able[loads == least]
+        moved = self._moved[able] + cost * self._factors[able]
+        summed = self._added[able] + added * self._weights[able]
+        loads = np.maximum(moved, summed)
+        least = int(loads.min())
+        if wished >= 0:
+            load = int(loads[able.searchsorted(wished)])
+            if load - self._home_slack[wished] <= least:
+                return wished, load
+        equal = np.flatnonzero(loads == least)
         if len(equal) > 1:
-            reduced = self._reduced[equal]
-            equal = equal[reduced == reduced.min()]
-        return int(equal[tickets[equal].argmin()])
+            fewest = summed[equal]
+            equal = equal[fewest == fewest.min()]
+        found = able[equal]
+        return int(found[tickets[found].argmin()]), least
 
 
 class _Names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -197,3 +198,22 @@ def test_skewed_axes_move_against_each_other() -> None:
         pairs.add((start_cell(FINE, fine), start_cell(COARSE, coarse)))
     assert len({fine for fine, _ in pairs}) == len({coarse for _, coarse in pairs}) > 1
     assert len(pairs) == method.cycle_rounds(context)
+
+
+@given(contexts(), st.integers(0, 40), st.integers(0, 40))
+def test_a_split_is_the_same_whoever_has_asked_before(
+    context: PlanContext, one: int, other: int
+) -> None:
+    methods = [
+        MSfusion(blocks=2),
+        MSfusion(blocks=3, dwell=2),
+        MSfusion(shift="skewed"),
+        MSfusion(shift="tied", start="dense"),
+        MSfusion(shift="tied", step=3, overlap="cosine 0.25 full"),
+    ]
+    for method in methods:
+        for round_index in (one, other):
+            for rank in range(len(context.roster)):
+                found = method.split(context, round_index, rank)
+                alone = dataclasses.replace(context)
+                assert found == method.split(alone, round_index, rank)

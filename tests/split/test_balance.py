@@ -55,7 +55,7 @@ def test_the_busiest_peer_moves_under_four_sub_models(
         assert max(moved_sub_models(plan)) <= expected
 
 
-@pytest.mark.parametrize(("peer_count", "ratio"), [(8, 1.4), (64, 1.03), (256, 1.04)])
+@pytest.mark.parametrize(("peer_count", "ratio"), [(8, 1.41), (64, 1.03), (256, 1.04)])
 def test_independent_windows_are_balanced_too(peer_count: int, ratio: float) -> None:
     for plan in planned_rounds(independently, peer_count, "1/4"):
         moved = moved_sub_models(plan)
@@ -113,7 +113,7 @@ PRINTED = """
 from tests.split.test_balance import evenly, plan_digest, planned_rounds
 print(plan_digest(planned_rounds(evenly, 6, "1/2", replication=2)[-1]))
 """
-PINNED = "5f56cab26ba6859e15ab2215251c0c043c5ad80a1df7ecc605c19e97d4532a30"
+PINNED = "350d49c506742a2659136be6bed96dd62b77bf2ef12387febeef1d873c2c0526"
 
 
 def plan_digest(plan: ExchangePlan) -> str:

@@ -11,6 +11,7 @@ from p2pfusion.split.grid import Counts, Mask
 from p2pfusion.split.reducers import (
     LOAD_SCALE,
     LOTS_BLOCK,
+    MAX_ADDED_WEIGHT,
     MAX_LOAD_FACTOR,
     Lots,
     share_out,
@@ -41,6 +42,92 @@ def shared(
         among_holders=among_holders,
     )
     return reducer.tolist(), backup.tolist()
+
+
+def slowly_shared(holders: Mask, next_holders: Mask, sizes: Counts) -> list[int]:
+    """The reducers by the rules, one peer at a time; nobody is a home yet."""
+    peers, everybody = len(holders), range(len(holders))
+    own = [int(holders[p] @ sizes + next_holders[p] @ sizes) for p in everybody]
+    factor = [min(max(16 * max(own) // max(o, 1), 1), 1024) for o in own]
+    tie = holders.astype(int) + next_holders
+    held, copies = holders.sum(axis=0).tolist(), tie.sum(axis=0).tolist()
+    trained = [n for n in range(len(sizes)) if held[n]]
+    idle = [n for n in range(len(sizes)) if not held[n]]
+    moved = [own[p] - sum(int(sizes[n]) for n in idle if tie[p, n]) for p in everybody]
+    total = sum(moved) + sum(
+        (copies[n] - (4 if 2 in tie[:, n] else 2)) * int(sizes[n]) for n in trained
+    )
+    added_in_all = sum(held[n] * int(sizes[n]) for n in trained)
+    weight = min(max(3 * total // (4 * added_in_all or 1), 1), 4)
+    moved, added = [m * f for m, f in zip(moved, factor, strict=True)], [0] * peers
+    lots = Lots.draw(7, 0, [f"peer{p}" for p in everybody]).of(np.arange(len(sizes)))
+    found = [-1] * len(sizes)
+    for n in sorted(trained, key=lambda n: (-copies[n] * int(sizes[n]), n)):
+        size = int(sizes[n])
+
+        def after(p: int, n: int = n, size: int = size) -> tuple[int, int]:
+            cost = (copies[n] - 2 * int(tie[p, n])) * size
+            summed = added[p] + held[n] * size * weight * factor[p]
+            return max(moved[p] + cost * factor[p], summed), summed
+
+        ranks = {p: (*after(p), int(lots[n, p])) for p in everybody if tie[p, n]}
+        both = {p: rank for p, rank in ranks.items() if tie[p, n] == 2}
+        others = {p: rank for p, rank in ranks.items() if tie[p, n] == 1}
+        pick = min(both or others, key=ranks.__getitem__)
+        direct = len([p for p in everybody if holders[p, n] and next_holders[p, n]])
+        wanted = copies[n] - held[n]
+        if both and others and (held[n] - 1) * (wanted - 1) >= direct:
+            other = min(others, key=ranks.__getitem__)
+            bound = ranks[pick][0] - own[pick] * factor[pick] // 16
+            pick = other if ranks[other][0] < bound else pick
+        moved[pick] += (copies[n] - 2 * int(tie[pick, n])) * size * factor[pick]
+        added[pick] += held[n] * size * weight * factor[pick]
+        found[n] = pick
+    return found
+
+
+@st.composite
+def held_and_wanted(draw: st.DrawFn) -> tuple[Mask, Mask, Counts]:
+    """A few peers, some of which have little, and ranges of any sizes."""
+    peers, ranges = draw(st.integers(1, 6)), draw(st.integers(1, 25))
+    seed = draw(st.integers(0, 2**32 - 1))
+    chance = np.random.default_rng(seed)
+    likely = chance.choice([0.1, 0.5, 0.9], size=(2, peers, 1))
+    holders, next_holders = chance.random((2, peers, ranges)) < likely
+    return holders, next_holders, chance.integers(1, 60, ranges)
+
+
+@given(held_and_wanted())
+def test_reducers_are_those_of_the_rules(drawn: tuple[Mask, Mask, Counts]) -> None:
+    holders, next_holders, sizes = drawn
+    found, _ = shared(holders, next_holders, sizes=sizes)
+    assert found == slowly_shared(holders, next_holders, sizes)
+
+
+def test_a_small_peer_gets_nothing_that_outweighs_it() -> None:
+    # It has one range of a hundred, which all others have, too: passing it on would
+    # be twenty times what it moves for itself.
+    holders = np.ones((11, 100), np.bool_)
+    holders[0, 1:] = False
+    reducer, _ = shared(holders, holders)
+    assert 0 not in reducer
+
+
+def test_who_adds_up_more_than_others_is_passed_over() -> None:
+    # Peer 0 serves nobody's pulls and moves little; the others move much for homes.
+    everything = np.ones((4, 80), np.bool_)
+    size = np.ones(80, np.int64)
+    reducer, _ = share_out(
+        everything,
+        everything,
+        size,
+        own=np.full(4, 160),
+        pulls=np.array([0, 400, 400, 400]),
+        previous=np.full(80, -1),
+        lots=Lots.draw(7, 0, [f"peer{p}" for p in range(4)]),
+    )
+    shares = np.bincount(reducer, minlength=4)
+    assert 20 < shares[0] < 80
 
 
 def rows(*patterns: str) -> Mask:
@@ -157,3 +244,5 @@ def test_loads_cannot_overflow() -> None:
     # If one peer reduced everything for everybody, at the largest factor.
     moved = (2 * MAX_ROSTER + 2) * MAX_LAYOUT_ELEMENTS
     assert moved * max(LOAD_SCALE, MAX_LOAD_FACTOR) < 1 << 63
+    added = MAX_ROSTER * MAX_LAYOUT_ELEMENTS * MAX_ADDED_WEIGHT
+    assert added * max(LOAD_SCALE, MAX_LOAD_FACTOR) < 1 << 63
