@@ -13,7 +13,8 @@ ifneq ($(wildcard ../shared/data),)
 export P2PFUSION_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help .venv demo test soak lint format bench sim clean
+.PHONY: help .venv demo test soak lint format bench sim reference \
+  dist-check lock clean
 
 help:
 	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
@@ -22,6 +23,9 @@ help:
 	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
 	@echo "make sim     a thousand simulated swarms in which things go wrong"
 	@echo "make bench   every script in benchmarks/"
+	@echo "make dist-check  build wheel and sdist, install them elsewhere, run the demo"
+	@echo "make lock    newest versions within setup.cfg's ranges into requirements.lock"
+	@echo "make reference  write docs/reference/ anew, from the code"
 	@echo "make clean   remove .venv and everything that tools left"
 
 .venv: $(STAMP)
@@ -65,6 +69,25 @@ bench: $(STAMP)
 sim: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m p2pfusion.simulation.seeds $(ARGS)
 	@$(ONE_THREAD) $(BIN)/python -m p2pfusion.simulation.storm
+
+# A test fails while a page there is out of date.
+reference: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+# Builds what is published, and runs it where no checkout is.
+dist-check: $(STAMP)
+	@$(ONE_THREAD) $(BIN)/python -m pytest --soak tests/packaging $(ARGS)
+
+# Newest versions within the ranges of setup.cfg, but of torch: fetches all of them.
+# Then install them and run the whole suite before you keep the file.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet setuptools \
+	  "$$(grep ^torch== requirements.lock)" ".[plot,tensorboard,test,lint]"
+	grep '^#' requirements.lock > build/lock/new
+	build/lock/bin/python -m pip freeze --all --exclude pip --exclude p2pfusion \
+	  | sed 's/+.*//' | tr A-Z_ a-z- | LC_ALL=C sort >> build/lock/new
+	cp build/lock/new requirements.lock
 
 clean:
 	rm -rf .venv build dist p2pfusion.egg-info

@@ -177,6 +177,8 @@ def setup_request(
         "data": {"kind": "npz", "path": str(data), "partition": None, "validation": 0},
         "store": str(home / "store"),
         "offers": str(home / "offers"),
+        "accumulation": 1,
+        "precision": "float32",
         "device": "cpu",
         "threads": 1,
     }

@@ -1,7 +1,8 @@
 """Accuracy of every method, against its rivals, the small model and the controls.
 
     python benchmarks/methods.py [--tasks fashion,cifar] [--fractions 1/4] [--seeds 5]
-                                 [--arms small,msfusion] [--minutes 60] [--processes 2]
+                                 [--arms small,msfusion] [--peers 16] [--minutes 60]
+                                 [--processes 2]
     python benchmarks/methods.py --table
 
 Every run is one ``p2pfusion sim --train`` process, as a user would type it. Runs are
@@ -51,7 +52,7 @@ def chosen(options: argparse.Namespace) -> Iterator[Run]:
         for task in options.tasks.split(","):
             for fraction in options.fractions.split(","):
                 for arm in arms:
-                    yield Run(task, arm, Fraction(fraction), seed)
+                    yield Run(task, arm, Fraction(fraction), seed, peers=options.peers)
 
 
 def tuning(options: argparse.Namespace) -> Iterator[Run]:
@@ -92,12 +93,14 @@ FLOORS = ("small", "small-momentum")
 def tables() -> Iterator[str]:
     """Markdown of every task and fraction that has runs."""
     for (name, fraction, peers), arms in sorted(collected().items()):
-        if peers != PEERS or name not in COMPARED.split(","):
+        if name not in COMPARED.split(","):
             continue
         task = TASKS[name]
         floors = [scores(task, arms.get(floor, [])) for floor in FLOORS]
         what = "accuracy, %" if task.higher_is_better else "perplexity"
-        lines = [f"{name}, split fraction {fraction}:", "", HEAD.format(what=what)]
+        size = "" if peers == PEERS else f", {peers} peers"
+        title = f"{name}, split fraction {fraction}{size}:"
+        lines = [title, "", HEAD.format(what=what)]
         for arm in ARMS:
             if arm in arms and arm not in WIRE_ARMS:  # wire.py has tables of them
                 lines.append(f"| {ARMS[arm].title} | {row(task, arms[arm], floors)} |")
@@ -113,6 +116,7 @@ def main() -> None:
     parser.add_argument("--tasks", default=COMPARED)
     parser.add_argument("--fractions", default="1/4,1/8,1/2")
     parser.add_argument("--arms", default="main", help="a set, or names with commas")
+    parser.add_argument("--peers", type=int, default=PEERS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=10, help="start none later")

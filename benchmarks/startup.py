@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -57,27 +58,34 @@ def main() -> None:
     print("what               median s    min s    max s   median / python")
     for name, row in rows.items():
         print(
-            f"{name:16}  {row['median_s']:9.3f}  {row['min_s']:7.3f}  "
+            f"{name:17}  {row['median_s']:8.3f}  {row['min_s']:7.3f}  "
             f"{row['max_s']:7.3f}   {row['median_s'] / python_s:15.1f}"
         )
 
 
 def measure(run_count: int) -> dict[str, Row]:
-    """Seconds of the interpreter alone, of ``status``, and until READY."""
+    """Seconds of the interpreter alone, of ``status``, also on the processor, and until
+    READY."""
     with swarms() as swarm:
         settings = {**QUICK, "min_peers": 2}
         daemon = swarm.add(data={"kind": "digits"}, swarm=settings)
         daemon.start()
         daemon.wait("joined")
-        python, status = [], []
+        python, status, processor = [], [], []
         for _ in range(run_count):  # in turn, so that both see the same machine
             python.append(seconds([sys.executable, "-c", "pass"]))
             home = ["--home", str(daemon.home)]
             status.append(seconds([*PROGRAM, *home, "status", "--json"]))
+            processor.append(processor_s([*PROGRAM, *home, "status", "--json"]))
         daemon.ask("stop")
         daemon.ended()
         ready = [ready_s(daemon) for _ in range(READY_RUNS)]
-    return {"python": row(python), "status": row(status), "ready": row(ready)}
+    return {
+        "python": row(python),
+        "status": row(status),
+        "status, processor": row(processor),
+        "ready": row(ready),
+    }
 
 
 def seconds(command: list[str]) -> float:
@@ -87,6 +95,14 @@ def seconds(command: list[str]) -> float:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     return timed(run)
+
+
+def processor_s(command: list[str]) -> float:
+    """What a process takes of the processor, however busy the machine is."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def ready_s(daemon: Daemon) -> float:

@@ -99,6 +99,11 @@ PAST = {"--logit-adjustment": 0, "--label-mask": None}
 TWICE = {"--rounds": 2 * ROUNDS}
 OUTER = 0.6
 MOMENTUM = {"--outer-momentum": OUTER}
+OFTEN = {**TWICE, "--local-steps": 8}
+"""As many steps in twice as many rounds: a peer of these tasks has 16 a round."""
+
+EVEN = {"--partition": "iid"}
+"""No peer's data is special."""
 
 BLOCKS = {"shift": "blocks", "start": "silent"}
 TIED = {"shift": "tied", "start": "dense"}
@@ -129,6 +134,18 @@ ARMS = {
         "fedavg",
         small=True,
         options=lambda _: {**MOMENTUM, **TWICE},
+    ),
+    "small-momentum-often": Arm(
+        "small model, outer momentum, twice the rounds of half as many steps",
+        "fedavg",
+        small=True,
+        options=lambda _: {**MOMENTUM, **OFTEN},
+    ),
+    "small-momentum-even": Arm(
+        "small model, outer momentum, data dealt out evenly",
+        "fedavg",
+        small=True,
+        options=lambda _: {**MOMENTUM, **EVEN},
     ),
     "alone": Arm(
         "small model, one peer alone",
@@ -173,6 +190,21 @@ ARMS = {
     "blocks-momentum-twice": msfusion(
         "msfusion, silent blocks, dwell 1, outer momentum, twice the rounds",
         TWICE,
+        outer_momentum=OUTER,
+        **BLOCKS,
+        dwell=1,
+    ),
+    "blocks-momentum-often": msfusion(
+        "msfusion, silent blocks, dwell 1, outer momentum, twice the rounds of half as "
+        "many steps",
+        OFTEN,
+        outer_momentum=OUTER,
+        **BLOCKS,
+        dwell=1,
+    ),
+    "blocks-momentum-even": msfusion(
+        "msfusion, silent blocks, dwell 1, outer momentum, data dealt out evenly",
+        EVEN,
         outer_momentum=OUTER,
         **BLOCKS,
         dwell=1,
@@ -233,6 +265,9 @@ SETS = {
     "ablations": "blocks-0 blocks-4 blocks-8 stay-momentum blocks-dense "
     "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain "
     "blocks-mask tied-mask heterofl-mask",
+    "controls": "small-momentum-often blocks-momentum-often small-momentum-even "
+    "blocks-momentum-even heterofl-momentum fedrolex-momentum dropout-momentum "
+    "tied-momentum",
     "saturation": "small small-twice small-momentum small-momentum-twice blocks-1 "
     "blocks-twice blocks-momentum blocks-momentum-twice",
 }

@@ -313,6 +313,13 @@ MAX_TRAINER_LINE_BYTES = 64 << 20
 ROUND_HISTORY = 1_000
 """Rounds that ``rounds`` can show; older ones are in the log."""
 
+WINDOW_HISTORY = 200
+"""Rounds of which it is known who trained what: as many as a picture has columns."""
+
+MAX_WINDOW_MASKS = 8_192
+"""Of one round: a peer and an axis are one mask, and a swarm of the largest size is
+shown with its first axes."""
+
 MAX_EVENTS_IN_MEMORY = 4_096
 """Events that ``events`` can show: some hours of a busy swarm."""
 

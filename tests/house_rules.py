@@ -74,6 +74,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("cli/",),
     "segno": ("cli/qr.py",),
     "prometheus_client": ("daemon/metrics.py",),
+    "waitress": ("daemon/web/server.py",),
+    "tensorboard": ("daemon/scalars.py",),
     "matplotlib": ("cli/plot.py",),
     "logging": ("transport/", "daemon/", "cli/"),
 }
@@ -97,8 +99,7 @@ IMPORTLIB_IN = {
     "__init__.py",  # lazy public names
     "cli/command.py",  # a command's module, when the command runs
     "methods/__init__.py",  # entry points
-    "training/models/__init__.py",
-    "training/data/__init__.py",
+    "training/outside.py",
 }
 """Files that may import by name. ``importlib.resources`` only reads, so all may."""
 

@@ -103,6 +103,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (ownership, "transport/memory.py", "import zmq.asyncio"),
     (ownership, "daemon/node.py", "import click"),
     (ownership, "daemon/node.py", "import prometheus_client"),
+    (ownership, "daemon/node.py", "import waitress"),
     (ownership, "training/loop.py", "import logging"),
     (imports_by_name, "daemon/node.py", "import importlib"),
     (imports_by_name, "daemon/node.py", "from importlib import import_module"),

@@ -5,6 +5,7 @@ Ids are shown whole wherever somebody has to compare them with another screen.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -55,11 +56,29 @@ def ticket_notes(invite: Table) -> str:
         role = "as an admin, who can" if one else "as admins, who can"
         role += " let in and put out others,"
     until = f"until {instant(ends)}" if ends else "until it is revoked"
-    return (
+    return _needed_code(invite.get("code")) + (
         f"Lets in {whom} {role} {until}:\n"
         "  p2pfusion start PROFILE --join TICKET\n"
         "Whoever reads the ticket can use it. To take it back:\n"
         f"  p2pfusion invite revoke {invite.get('id')}"
+    )
+
+
+def _needed_code(code: object) -> str:
+    """What a profile has to name before it can join with the ticket."""
+    if not isinstance(code, Mapping):
+        return ""
+    keys = [key for key in ("models", "objectives") if code.get(key)]
+    if not keys:
+        return ""
+    lines = "".join(f"  {key} = {json.dumps(code[key])}\n" for key in keys)
+    versions = code.get("versions") or {}
+    assert isinstance(versions, Mapping)
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    installed = f", and have installed {packages}" if packages else ""
+    return (
+        f"Whoever joins trains with code that is not p2pfusion's{installed}. Its "
+        f"profile must say, in [peer]:\n{lines}"
     )
 
 

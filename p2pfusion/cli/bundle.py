@@ -157,10 +157,12 @@ def _installed(name: str) -> str | None:
 
 def _files(home: Home) -> Data:
     """Names and sizes of what lies in the home, not its content."""
-    found = sorted(path for path in home.root.rglob("*") if path.is_file())
-    return {
-        path.relative_to(home.root).as_posix(): path.stat().st_size for path in found
-    }
+    sizes: Data = {}
+    for path in sorted(path for path in home.root.rglob("*") if path.is_file()):
+        # A running daemon's temporary files may be gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            sizes[path.relative_to(home.root).as_posix()] = path.stat().st_size
+    return sizes
 
 
 def _json(document: object) -> str:

@@ -6,25 +6,36 @@ ports, and the way to every member that this home knows of.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from p2pfusion import __version__
 from p2pfusion.cli.fields import Table, items, part, real, rows, word
 from p2pfusion.cli.output import Data
 from p2pfusion.cli.reach import Reached, reach
-from p2pfusion.cli.text import duration, size
+from p2pfusion.cli.text import duration, plural, size
 from p2pfusion.daemon.address import parse_address
 from p2pfusion.daemon.home import HOME_MODE, Home
+from p2pfusion.daemon.memory import BARE_TRAINER_BYTES
 from p2pfusion.errors import ConfigError, P2PFusionError
 
-GOOD, WARN, BAD = "ok", "warn", "error"
+GOOD, INFO, WARN, BAD = "ok", "info", "warn", "error"
 
 ENOUGH_BYTES = 1 << 30
 """Free disk below which a home is in danger, where no model says what it needs."""
 
+TIGHT_BYTES = 256 << 20
+"""Available memory below which a system begins to end programs."""
+
+MEMORY = Path("/proc/meminfo")
+MOST_REASONS = 3
 MODEL_COPIES = 3
 """Space that a model may take: its store, what a round brings, and an export."""
 
@@ -115,6 +126,77 @@ def check_daemon(status: Table) -> Iterator[Finding]:
         level = BAD if row.get("level") == "error" else word(row.get("level"))
         text, hint = word(row.get("message")), word(row.get("hint") or "")
         yield Finding(level, word(row.get("code")), text, hint)
+
+
+def check_version(status: Table) -> Iterator[Finding]:
+    """Whether the daemon is of the version that asks: an upgrade changes no daemon."""
+    running = word(part(status, "daemon").get("version"))
+    if running != __version__:
+        text = f"the daemon is version {running}, and this program {__version__}"
+        hint = "p2pfusion stop --drain 30, and start it again"
+        yield Finding(WARN, "version", text, hint)
+
+
+def check_memory(is_running: bool) -> Finding:
+    """What is free for a trainer; a running one has most of its own already."""
+    total, free = memory_bytes()
+    text = f"{size(free)} of {size(total)} available"
+    needed = TIGHT_BYTES if is_running else BARE_TRAINER_BYTES
+    if free >= needed:
+        return Finding(GOOD, "memory", text)
+    hint = 'close other programs, or train less: a smaller split_fraction, or "auto"'
+    return Finding(WARN, "memory", f"{text}: a trainer may be ended for it", hint)
+
+
+def memory_bytes() -> tuple[int, int]:
+    """This machine's memory, and what programs can have of it now; all where the
+    system does not say."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable: +(\d+) kB", MEMORY.read_text())
+        if found is not None:
+            return total, 1024 * int(found[1])
+    return total, total
+
+
+def check_store(status: Table) -> Iterator[Finding]:
+    """Copies that are lacking, and values that are old."""
+    store, swarm = part(status, "store"), part(status, "swarm")
+    copies, wanted = real(store, "replication_min"), real(swarm, "replication")
+    members = real(part(status, "roster"), "members")
+    if not real(store, "version_max") or None in (copies, wanted, members):
+        return  # nothing has been trained
+    wanted = min(wanted or 0, members or 0)
+    copies = copies or 0
+    if copies < wanted:
+        places = plural(int(copies), "peer")
+        text = f"parts of the model are at {places}, and shall be at {wanted:.0f}"
+        hint = "stop no other member now; rounds make copies, or members that are back"
+        yield Finding(WARN, "replication", text, hint)
+    else:
+        text = f"everything is at {plural(int(copies), 'peer')} at least"
+        yield Finding(GOOD, "replication", text)
+    stale = int(real(store, "stale_ranges") or 0)
+    if stale:
+        text = f"{plural(stale, 'range')} here are older than the newest of the swarm"
+        hint = "who had them was late or gone; a later round brings them"
+        yield Finding(INFO, "stale", text, hint)
+
+
+def check_refused(status: Table) -> Iterator[Finding]:
+    """Peers that were put out, and what was turned away."""
+    security = part(status, "security")
+    revoked = int(real(security, "revoked") or 0)
+    if revoked:
+        text = f"{plural(revoked, 'peer')} put out by an admin"
+        yield Finding(INFO, "put out", text, "see: p2pfusion trust ls")
+    refused = part(security, "refused")
+    if refused:
+        most = sorted(refused, key=lambda why: -(real(refused, why) or 0))
+        text = "turned away: " + ", ".join(
+            f"{why} ({real(refused, why):.0f})" for why in most[:MOST_REASONS]
+        )
+        yield Finding(INFO, "refused", text, "see: p2pfusion events, logs")
 
 
 def check_ports(status: Table) -> Iterator[Finding]:

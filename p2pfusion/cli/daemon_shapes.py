@@ -58,6 +58,7 @@ SWARM = record(
         "model": TEXT,
         "rounds": COUNT,
         "min_peers": COUNT,
+        "replication": COUNT,
     }
 )
 ROUND_NOW = record(

@@ -29,6 +29,8 @@ def named_data(text: str) -> DataSettings:
     of that name.
     """
     path = Path(text).expanduser()
+    if ":" in text and not path.exists():
+        return DataSettings(kind=text)  # a function of one's own
     if path.is_dir():
         found = [kind for pattern, kind in INSIDE if any(path.glob(pattern))]
         return DataSettings(

@@ -51,6 +51,7 @@ STALL_TIMEOUT_S = 180.0
 """Without any progress for so long, something is broken: longer than any deadline."""
 
 MODEL_HELP = f"Default: {PERCEPTRON.model}; of some methods another."
+DATA_HELP = "A kind of docs/data.md, or a path."
 ROUNDS_HELP = f"Default: {PERCEPTRON.rounds}; of some methods another."
 KILL_AFTER = Fraction(1, 3)
 FOLDER = "p2pfusion-demo"
@@ -114,13 +115,43 @@ class Plan:
 
 
 @command("demo", example="p2pfusion demo --peers 4 --kill 1")
-@click.option("--peers", type=click.IntRange(1, MAX_ROSTER), default=4)
+@click.option(
+    "--peers",
+    type=click.IntRange(1, MAX_ROSTER),
+    default=4,
+    show_default=True,
+    help="How many daemons.",
+)
 @click.option("--rounds", type=click.IntRange(1), help=ROUNDS_HELP)
-@click.option("--method", default="msfusion", metavar="NAME", show_default=True)
+@click.option(
+    "--method",
+    default="msfusion",
+    metavar="NAME",
+    show_default=True,
+    help="Who trains what.",
+)
 @click.option("--model", metavar="NAME", help=MODEL_HELP)
-@click.option("--data", default="digits", metavar="NAME|PATH", show_default=True)
-@click.option("--split-fraction", default="0.5", metavar="MU", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--data",
+    default="digits",
+    metavar="NAME|PATH",
+    show_default=True,
+    help=DATA_HELP,
+)
+@click.option(
+    "--split-fraction",
+    default="0.5",
+    metavar="MU",
+    show_default=True,
+    help="Part of every width that each peer trains.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Fixes initial values and who trains what.",
+)
 @click.option(
     "--kill",
     type=click.IntRange(0),

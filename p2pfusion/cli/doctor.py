@@ -19,7 +19,11 @@ from p2pfusion.cli.checkup import (
     check_disk,
     check_home,
     check_member,
+    check_memory,
     check_ports,
+    check_refused,
+    check_store,
+    check_version,
     reached,
 )
 from p2pfusion.cli.command import command
@@ -68,7 +72,7 @@ def ping(peer: str, count: int) -> None:
     wanted: Data = {"peer": peer, "count": count}
     limit_s = count + PING_MARGIN_S
     told = ask(home, "ping", wanted, timeout_s=limit_s, on_event=tell)
-    way = {} if told.get("answered") else _way(told)
+    way = {} if told.get("answered") else way_ends(told)
     data = {**told, "way": way or None}
     trouble = None
     if way:
@@ -83,7 +87,7 @@ def ping(peer: str, count: int) -> None:
     raise trouble
 
 
-def _way(told: Data) -> Data:
+def way_ends(told: Data) -> Data:
     """Where the way to a peer ends that has not answered."""
     far = reached(told)
     if not far.is_good:
@@ -116,7 +120,7 @@ def _trips_text(told: Data) -> str:
 @command("doctor", example="p2pfusion doctor peers/laptop-cpu.toml")
 @click.argument("profile", required=False, type=click.Path(path_type=Path))
 def doctor(profile: Path | None) -> None:
-    """Look at home, disk, clock, ports, members and trainer; say what to do.
+    """Look at home, disk, memory, clock, ports, copies and members; say what to do.
 
     Works without a daemon, as far as possible. With a profile, that is checked, too.
     """
@@ -143,6 +147,7 @@ def _examination(home: Home, profile: Path | None) -> Iterator[Finding]:
     yield from check_home(home)
     full = real(part(status or {}, "traffic"), "full_model_bytes")
     yield from check_disk(home, full)
+    yield check_memory(status is not None)
     yield check_clock()
     if profile is not None:
         yield from _check_profile(profile)
@@ -152,7 +157,10 @@ def _examination(home: Home, profile: Path | None) -> Iterator[Finding]:
         yield from _check_known(home)
         yield from _check_trainer()
         return
+    yield from check_version(status)
     yield from check_daemon(status)
+    yield from check_store(status)
+    yield from check_refused(status)
     yield from check_ports(status)
     for peer in rows(ask(home, "peers"), "peers"):
         if peer.get("state") != "self":

@@ -54,6 +54,9 @@ from p2pfusion.split.forms import WIRE
 from p2pfusion.split.layout import Layout
 
 TRAINING_PEERS, TRAINING_ROUNDS = 4, 20
+SEED_HELP = "Same seed, same run."
+EVAL_HELP = "Measure after every so many rounds. Default: 1."
+DATA_HELP = "A kind of docs/data.md, or a path."
 PEERS_HELP = f"Default: {DEFAULT_PEERS}; {TRAINING_PEERS} with --train."
 ROUNDS_HELP = f"Default: {DEFAULT_ROUNDS}; {TRAINING_ROUNDS} with --train."
 PARTITION_HELP = "Default: dirichlet; by-document for running text."
@@ -69,6 +72,7 @@ ENSEMBLE_HELP = "So many swarms, whose models answer together."
 FULL_FORWARD_HELP = "Compute with the whole model, train a split of it."
 PROBE_HELP = "Without labels: fit a probe with so many. Default: 2,000."
 FINE_TUNE_HELP = "Without labels: fine-tune at the end on so many of each class."
+OBJECTIVE_HELP = f"{', '.join(OBJECTIVES)}, or package.module:function."
 WIRE_HELP = "What values travel as, rounded as between daemons."
 PRETRAINED_HELP = "Begin with the values of this checkpoint."
 SAVE_HELP = "Write the assembled model to this file at the end."
@@ -90,7 +94,9 @@ END_TIMEOUT_S = 3.0
 @command("sim", example="p2pfusion sim --peers 12 --rounds 100 --seed 7")
 @click.option("--peers", type=click.IntRange(1, MAX_ROSTER), help=PEERS_HELP)
 @click.option("--rounds", type=click.IntRange(1), help=ROUNDS_HELP)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help=SEED_HELP
+)
 @click.option(
     "--split-fraction",
     default="0.5",
@@ -100,20 +106,28 @@ END_TIMEOUT_S = 3.0
 )
 @click.option("--faults", metavar="FILE|random|none", help=FAULTS_HELP)
 @click.option(
-    "--network", type=click.Choice(NETWORKS), default=NETWORKS[0], show_default=True
+    "--network",
+    type=click.Choice(NETWORKS),
+    default=NETWORKS[0],
+    show_default=True,
+    help="With --faults: how far apart the peers are.",
 )
 @click.option(
-    "--policy", type=click.Choice(POLICIES), default=POLICIES[0], show_default=True
+    "--policy",
+    type=click.Choice(POLICIES),
+    default=POLICIES[0],
+    show_default=True,
+    help="Of a part without contact to the rest: pause, or go on.",
 )
 @click.option("--train", is_flag=True, help="Really train.")
 @click.option("--method", default="msfusion", metavar="NAME", show_default=True)
 @click.option("--method-arguments", type=JsonTable(), default="{}", metavar="JSON")
-@click.option("--objective", type=click.Choice(sorted(OBJECTIVES)), default="task")
+@click.option("--objective", default="task", metavar="NAME", help=OBJECTIVE_HELP)
 @click.option("--objective-arguments", type=JsonTable(), default="{}", metavar="JSON")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help=PRESET_HELP)
 @click.option("--model", default="mlp", metavar="NAME", show_default=True)
 @click.option("--model-arguments", type=JsonTable(), default="{}", metavar="JSON")
-@click.option("--data", default="digits", metavar="NAME|PATH", show_default=True)
+@click.option("--data", default="digits", metavar="NAME|PATH", help=DATA_HELP)
 @click.option("--limit", type=click.IntRange(1), help="Deal out so many examples.")
 @click.option("--limit-test", type=click.IntRange(1), help="Evaluate on so many.")
 @click.option("--vocabulary", type=JsonTable(), default="{}", metavar="JSON")
@@ -131,7 +145,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)
 @click.option("--logit-adjustment", type=float, default=1.0, show_default=True)
 @click.option("--wire-dtype", type=click.Choice(tuple(WIRE)), help=WIRE_HELP)
-@click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--eval-every", type=click.IntRange(1), default=1, help=EVAL_HELP)
 @click.option("--shares", type=click.IntRange(1), help=SHARES_HELP)
 @click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)
 @click.option("--ensemble", type=click.IntRange(1), default=1, help=ENSEMBLE_HELP)

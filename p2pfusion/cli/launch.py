@@ -22,6 +22,7 @@ from pathlib import Path
 from p2pfusion.cli.output import READY_VARIABLE, Data, Failure, print_envelope
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.home import ENVIRONMENT_KEY, Home
+from p2pfusion.daemon.outlets import Outlets
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.errors import P2PFusionError, WaitTimeoutError
 
@@ -38,7 +39,7 @@ def run_in_foreground(
     profile: Profile,
     join: Sequence[str],
     *,
-    metrics: tuple[str, int] | None,
+    outlets: Outlets,
     as_json: bool,
 ) -> None:
     """Runs the daemon until it is stopped; tells the parent or the terminal READY."""
@@ -59,7 +60,7 @@ def run_in_foreground(
         else:
             print(ready_line(data), flush=True)
 
-    run_daemon(home, profile, join, ready, signals, metrics)
+    run_daemon(home, profile, join, ready, signals, outlets)
 
 
 def start_in_background(
@@ -156,10 +157,12 @@ def last_line(path: Path) -> str:
 
 def ready_line(data: Data) -> str:
     """What a daemon that can be asked says of itself."""
-    metrics = f"  metrics {data['metrics']}" if data.get("metrics") else ""
+    served = "".join(
+        f"  {key} {data[key]}" for key in ("metrics", "web") if data.get(key)
+    )
     return (
         f"READY  pid {data['pid']}  peer {data['id']}  "
-        f"address {data['address'] or 'unknown'}{metrics}"
+        f"address {data['address'] or 'unknown'}{served}"
     )
 
 

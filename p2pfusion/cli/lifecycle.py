@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import platform
 import time
 from pathlib import Path
@@ -16,8 +15,9 @@ from p2pfusion.cli.command import command
 from p2pfusion.cli.connection import ask, stop_daemon
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.text import shorten
-from p2pfusion.daemon.address import parse_address
+from p2pfusion.daemon.address import is_loopback, parse_address
 from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.outlets import Outlets
 from p2pfusion.errors import (
     ConfigError,
     ConflictError,
@@ -33,11 +33,16 @@ JOIN_MARGIN_S = 5.0
 """The daemon itself answers when the time is over; the socket waits a little longer."""
 
 LOOPBACK = "127.0.0.1"
-"""Where metrics are served unless a host is named: to nobody else."""
+"""Where metrics and the page are served unless a host is named: to nobody else."""
 
 OPEN_METRICS = (
     "p2pfusion: warning: --metrics: whoever reaches that address reads how this peer "
     "does; nothing there asks who it is"
+)
+
+OPEN_WEB = (
+    "p2pfusion: warning: --web: nothing on the way to that address is encrypted, and "
+    "who listens in can read the page as well; better reach it through a tunnel"
 )
 
 TICKET_MARK = "p2pf"
@@ -52,10 +57,13 @@ INSECURE = (
 )
 
 
-class MetricsAddress(click.ParamType):
+class ServedAddress(click.ParamType):
     """``HOST:PORT``, or a port of this machine alone."""
 
     name = "address"
+
+    def __init__(self, option: str) -> None:
+        self._option = option
 
     def convert(
         self,
@@ -66,7 +74,7 @@ class MetricsAddress(click.ParamType):
         """Host and port; ``ConfigError`` for what is neither."""
         text = str(value)
         return parse_address(
-            f"{LOOPBACK}:{text}" if text.isdigit() else text, "--metrics"
+            f"{LOOPBACK}:{text}" if text.isdigit() else text, self._option
         )
 
 
@@ -129,9 +137,21 @@ def identify() -> None:
 @click.option("--name", metavar="NAME", help="What people call this peer.")
 @click.option(
     "--metrics",
-    type=MetricsAddress(),
+    type=ServedAddress("--metrics"),
     metavar="[HOST:]PORT",
     help="Serve metrics for Prometheus there; on loopback without a host.",
+)
+@click.option(
+    "--web",
+    type=ServedAddress("--web"),
+    metavar="[HOST:]PORT",
+    help="Serve a page for browsers there; `p2pfusion web` prints the link.",
+)
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write every round's numbers there, for TensorBoard.",
 )
 @click.option("--detach", is_flag=True, help="Run in the background.")
 @click.option(
@@ -147,6 +167,8 @@ def start(
     advertise: str | None,
     name: str | None,
     metrics: tuple[str, int] | None,
+    web: tuple[str, int] | None,
+    tensorboard: Path | None,
     detach: bool,
     insecure_loopback: bool,
 ) -> None:
@@ -157,6 +179,7 @@ def start(
     home = settings().chosen_home
     ways = [typed for typed in join if _leads_in(typed, home)]
     chosen = Profile() if profile is None else load_profile(profile)
+    chosen.check_data()
     founding = None if swarm is None else load_profile(swarm).swarm
     if swarm is not None and founding is None:
         raise ConfigError(
@@ -172,24 +195,27 @@ def start(
     )
     if chosen.peer.insecure_loopback:
         note(INSECURE)
-    if metrics is not None and not _is_loopback(metrics[0]):
+    if metrics is not None and not is_loopback(metrics[0]):
         note(OPEN_METRICS)
+    if web is not None and not is_loopback(web[0]):
+        note(OPEN_WEB)
     home.create()
     if detach:
         arguments = _start_arguments(profile, swarm, ways, listen, advertise, name)
         arguments += ["--insecure-loopback"] if insecure_loopback else []
         arguments += [] if metrics is None else ["--metrics", _written(*metrics)]
+        arguments += [] if web is None else ["--web", _written(*web)]
+        arguments += [] if tensorboard is None else ["--tensorboard", str(tensorboard)]
         _detached(home, arguments)
         return
     as_json = settings().as_json
-    launch.run_in_foreground(home, chosen, ways, metrics=metrics, as_json=as_json)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    launch.run_in_foreground(
+        home,
+        chosen,
+        ways,
+        outlets=Outlets(metrics, web, tensorboard),
+        as_json=as_json,
+    )
 
 
 @command("stop", example="p2pfusion stop --drain 30")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import sys
 from collections.abc import Mapping
@@ -11,11 +9,13 @@ from pathlib import Path
 
 import click
 
+from p2pfusion.cli.budget import Budget
 from p2pfusion.cli.command import LazyGroup, command
 from p2pfusion.cli.connection import ask
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.output import Data, note, settings, show
-from p2pfusion.cli.splits import Swarm, report
+from p2pfusion.cli.shown import live_swarm, planned_swarm
+from p2pfusion.cli.splits import report
 from p2pfusion.cli.text import (
     is_terminal,
     number,
@@ -25,22 +25,8 @@ from p2pfusion.cli.text import (
     size,
 )
 from p2pfusion.cli.windows import split_screen
-from p2pfusion.errors import (
-    ConfigError,
-    IncompatibleError,
-    NotFoundError,
-    NotRunningError,
-)
+from p2pfusion.errors import ConfigError, NotFoundError
 from p2pfusion.limits import MAX_ROSTER
-from p2pfusion.methods import (
-    Member,
-    PlanContext,
-    build_method,
-    initial_layout,
-    split_fraction,
-)
-from p2pfusion.split.depth import check_depth
-from p2pfusion.split.windows import check_fraction
 
 DEFAULT_METHOD, DEFAULT_MODEL = "msfusion", "mlp"
 DEFAULT_PEERS, DEFAULT_ROUNDS = 4, 20
@@ -82,11 +68,46 @@ class JsonTable(click.ParamType):
 @click.option(
     "--model-arguments", type=JsonTable(), default="{}", metavar="JSON", help="Its own."
 )
-@click.option("--peers", type=click.IntRange(1, MAX_ROSTER), default=DEFAULT_PEERS)
-@click.option("--split-fraction", metavar="MU", default="0.5", show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=DEFAULT_ROUNDS)
-@click.option("--seed", type=click.IntRange(0), default=0)
-@click.option("--round", "round_index", type=click.IntRange(0), metavar="T")
+@click.option(
+    "--peers",
+    type=click.IntRange(1, MAX_ROSTER),
+    default=DEFAULT_PEERS,
+    show_default=True,
+    help="Without a daemon: so many.",
+)
+@click.option(
+    "--split-fraction",
+    metavar="MU",
+    default="0.5",
+    show_default=True,
+    help="Without a daemon: part of every width, at all.",
+)
+@click.option(
+    "--memory", metavar="SIZE", help="As much of the model as it suffices for."
+)
+@click.option("--data", metavar="NAME|PATH", help="Of --memory. Default: digits.")
+@click.option("--batch", type=click.IntRange(1), help="Of --memory. Default: 32.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=DEFAULT_ROUNDS,
+    show_default=True,
+    help="Without a daemon: so many.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Without a daemon: of the swarm.",
+)
+@click.option(
+    "--round",
+    "round_index",
+    type=click.IntRange(0),
+    metavar="T",
+    help="Which one (default: the one that the swarm is in).",
+)
 @click.option("--peer", metavar="P", help="Only this one: its name or its id's start.")
 @click.option(
     "--plot",
@@ -100,6 +121,9 @@ def split_show(
     model_arguments: Data,
     peers: int,
     split_fraction: str,
+    memory: str | None,
+    data: str | None,
+    batch: int | None,
     rounds: int,
     seed: int,
     round_index: int | None,
@@ -109,32 +133,39 @@ def split_show(
     """Who trains what, in which round, and what it costs.
 
     With --method or --model for a swarm that you think about; otherwise for the swarm
-    that the running daemon is in.
+    that the running daemon is in. With --memory also how much of the model fits into so
+    much, and why not more.
     """
     _check_plot(plot)
+    budget = Budget.of(memory, data, batch)
     if method is None and model is None:
-        swarm, titles, now = _live_swarm()
+        shown = live_swarm()
+        found = budget.explain(shown.manifest)
     else:
         titles = {"method": method or DEFAULT_METHOD, "model": model or DEFAULT_MODEL}
-        swarm = _planned_swarm(
-            titles, model_arguments, peers, split_fraction, rounds=rounds, seed=seed
-        )
-        now = 0
-    chosen = now if round_index is None else round_index
+        numbers = {"rounds": rounds, "seed": seed, "batch": budget.batch}
+        planned = planned_swarm(titles, model_arguments, budget.data, numbers)
+        found = budget.explain(planned.manifest)
+        fraction = split_fraction if found is None else str(found["split_fraction"])
+        shown = planned.with_peers(peers, fraction, "--split-fraction")
+    swarm = shown.swarm
+    chosen = shown.now if round_index is None else round_index
     if chosen >= swarm.context.rounds:
         raise click.BadParameter(
             f"{chosen} is not below the number of rounds, {swarm.context.rounds}",
             param_hint="--round",
         )
-    data = {**titles, **report(swarm, chosen)}
+    told = {**shown.titles, **report(swarm, chosen)}
+    if found is not None:
+        told["memory"] = found
     if peer is not None:
-        data["peers"] = [_find_peer(rows(data, "peers"), peer)]
+        told["peers"] = [_find_peer(rows(told, "peers"), peer)]
     if plot is not None:
         from p2pfusion.cli.plot import plot_windows
 
         plot_windows(swarm, plot)
-        data["plot"] = str(plot)
-    show(data, lambda: split_screen(data, screen_width()))
+        told["plot"] = str(plot)
+    show(told, lambda: split_screen(told, screen_width()))
 
 
 @command("export", example="p2pfusion export model.safetensors")
@@ -166,7 +197,9 @@ def export(file: Path) -> None:
 
 @command("evaluate", example="p2pfusion evaluate model.safetensors --data digits")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--data", "data_name", required=True, metavar="NAME|PATH")
+@click.option(
+    "--data", "data_name", required=True, metavar="NAME|PATH", help="To measure on."
+)
 @click.option("--model", metavar="NAME", help="For a file that does not say it.")
 @click.option("--model-arguments", type=JsonTable(), metavar="JSON", help="Its own.")
 def evaluate(
@@ -234,70 +267,6 @@ def evaluate_file(
     )
     answer.pop("done")
     return {**answer, "file": str(file), "model": name, "data": data_name}
-
-
-def _planned_swarm(
-    titles: Mapping[str, str],
-    model_arguments: Data,
-    peers: int,
-    fraction_text: str,
-    *,
-    rounds: int,
-    seed: int,
-) -> Swarm:
-    from p2pfusion.cli.trainer import describe
-
-    fraction = split_fraction(fraction_text, "--split-fraction")
-    method = build_method(titles["method"], {})
-    described = describe(titles["model"], model_arguments, None)
-    layout = initial_layout(method, described.layout)
-    check_depth(layout, is_deep=described.is_deep)
-    check_fraction(layout, fraction, "--split-fraction")
-    roster = tuple(Member(f"peer-{rank}", fraction) for rank in range(peers))
-    context = PlanContext(seed=seed, rounds=rounds, layout=layout, roster=roster)
-    names = {member.peer: member.peer for member in roster}
-    return Swarm(context, method, names, held=described.held)
-
-
-def _live_swarm() -> tuple[Swarm, dict[str, str], int]:
-    """The swarm of the running daemon, and the round that it is in."""
-    from p2pfusion.protocol.manifest import Manifest
-
-    try:
-        answer = ask(settings().chosen_home, "plan")
-    except NotRunningError as error:
-        raise NotRunningError(
-            error.message,
-            hint=f"{error.hint}; or name a --method and a --model to plan without one",
-        ) from None
-    try:
-        packed = base64.b64decode(str(answer.get("manifest")), validate=True)
-    except binascii.Error:
-        raise IncompatibleError("the daemon's answer is not a manifest") from None
-    manifest = Manifest.from_bytes(packed)
-    members = rows(answer, "roster")
-    roster = tuple(
-        Member(str(m.get("peer")), split_fraction(m.get("split_fraction"), "roster"))
-        for m in members
-    )
-    context = PlanContext(
-        seed=manifest.seed,
-        rounds=manifest.rounds,
-        layout=manifest.layout,
-        roster=roster,
-    )
-    names = {str(m.get("peer")): str(m.get("name")) for m in members}
-    method = build_method(manifest.method, manifest.method_arguments)
-    swarm = Swarm(
-        context,
-        method,
-        names,
-        manifest.wire,
-        is_pretrained=bool(manifest.pretrained),
-    )
-    now = answer.get("round")
-    latest = min(now, manifest.rounds - 1) if isinstance(now, int) else 0
-    return swarm, {"method": manifest.method, "model": manifest.model}, latest
 
 
 def _find_peer(peers: list[Mapping[str, object]], wanted: str) -> Mapping[str, object]:

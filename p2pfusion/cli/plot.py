@@ -23,6 +23,8 @@ MAX_ROUNDS = 40
 
 MAX_AXES = 12
 MAX_LEGEND_PEERS = 16
+DISTINCT_COLOURS = 10
+"""With more peers, two have shades of one colour."""
 
 
 def plot_windows(swarm: Swarm, path: Path) -> None:
@@ -40,7 +42,8 @@ def plot_windows(swarm: Swarm, path: Path) -> None:
     splits = [swarm.splits(round_index) for round_index in range(rounds)]
     figure = Figure(figsize=(max(4, 2.6 * len(axes)), 2 + 0.2 * rounds))
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
-    palette = matplotlib.colormaps["tab20"]
+    distinct = len(swarm.names) <= DISTINCT_COLOURS
+    palette = matplotlib.colormaps["tab10" if distinct else "tab20"]
     colours = [palette(index) for index in range(palette.N)]
     for panel, axis in zip(panels, axes, strict=True):
         _draw(panel, axis, splits, colours)

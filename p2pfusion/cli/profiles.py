@@ -19,7 +19,7 @@ from p2pfusion.cli.trainer import Description, describe
 from p2pfusion.daemon.config import Profile, load_profile
 from p2pfusion.daemon.memory import fitting_fraction, predicted_bytes
 from p2pfusion.daemon.training import memory_of
-from p2pfusion.errors import ConfigError, NotFoundError, P2PFusionError, ResourceError
+from p2pfusion.errors import NotFoundError, P2PFusionError, ResourceError
 from p2pfusion.methods import build_method, initial_layout
 from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
@@ -188,19 +188,10 @@ class Checked:
 def _checked(path: Path, model: str | None, arguments: Data) -> Checked:
     try:
         profile = load_profile(path)
-        _check_data(profile)
+        profile.check_data()
         return Checked(path, None, _needs(profile, model, arguments))
     except P2PFusionError as error:
         return Checked(path, Failure.of(error), None)
-
-
-def _check_data(profile: Profile) -> None:
-    path = profile.data.path
-    if path is not None and not Path(path).exists():
-        raise ConfigError(
-            f"{profile.source}: key 'path' in [data] is {path!r}: nothing is there",
-            hint="a relative path starts at the profile's directory",
-        )
 
 
 def _needs(profile: Profile, model: str | None, arguments: Data) -> Data | None:

@@ -50,6 +50,9 @@ TICKET = record(
         **_INVITE,
         "addresses": rows(TEXT),
         "only_this_machine": FLAG,
+        "code": record(
+            {"models": rows(TEXT), "objectives": rows(TEXT), "versions": table(TEXT)}
+        ),
     }
 )
 STRANGER = record({"id": TEXT, "name": TEXT, "address": TEXT})
@@ -106,6 +109,20 @@ PINGED = record(
         "way": maybe(record({"step": TEXT, "text": TEXT, "hint": TEXT})),
     }
 )
+MEASURED = record(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "address": TEXT,
+        "sent_bytes": COUNT,
+        "arrived_bytes": COUNT,
+        "seconds": SECONDS,
+        "bytes_per_s": maybe(REAL),
+        "round_trips_s": rows(SECONDS),
+        "encrypted": FLAG,
+        "up_limit_bytes_per_s": maybe(REAL),
+    }
+)
 FINDING = record(
     {
         "level": words("ok", "info", "warn", "error"),
@@ -130,6 +147,13 @@ SHARE = record(
         "received_bytes": COUNT,
     }
 )
+_PARTS = ("process", "parameters", "states", "activations")
+_TAKES: dict[str, Shape] = {
+    "split_fraction": TEXT,
+    "parts": maybe(record({f"{part}_bytes": COUNT for part in _PARTS})),
+    "peak_bytes": maybe(COUNT),
+}
+FITTING = record({**_TAKES, "memory_bytes": COUNT, "next": maybe(record(_TAKES))})
 SPLIT = record(
     {
         "method": TEXT,
@@ -147,7 +171,7 @@ SPLIT = record(
         "held": rows(TEXT),
         "warnings": rows(TEXT),
     },
-    optional={"plot": TEXT},
+    optional={"plot": TEXT, "memory": FITTING},
 )
 EXPORTED = record(
     {
@@ -249,6 +273,7 @@ SHAPES: dict[str, Shape] = {
             "name": TEXT,
             "address": TEXT,
             "metrics": maybe(TEXT),
+            "web": maybe(TEXT),
             "home": TEXT,
         }
     ),
@@ -272,7 +297,9 @@ SHAPES: dict[str, Shape] = {
     "wait": record({"reached": TEXT, "round": WHOLE}),
     "events": record({"events": rows(EVENT), "newest": COUNT})
     | {"description": "with --follow: one of the events on each line"},
+    "web": record({"link": TEXT}),
     "ping": PINGED,
+    "bench-link": MEASURED,
     "doctor": record({"findings": rows(FINDING)}),
     "logs": record({"path": TEXT, "lines": rows(TEXT)}),
     "support-bundle": record(

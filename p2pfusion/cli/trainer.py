@@ -1,14 +1,15 @@
 """Asking a trainer process of our own one thing, so that torch is never imported here.
 
-Used by commands that need a model's layout or evaluate a file. The process lives for
-one question and is gone afterwards, whatever happens.
+Used by commands that need a model's layout, ask what training takes, or evaluate a
+file. The process lives for one question, or a few, and is gone afterwards, whatever
+happens.
 """
 
 from __future__ import annotations
 
 import selectors
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ TICK_S = 0.1
 
 @dataclass(frozen=True)
 class Description:
-    """A model's layout and all its arguments."""
+    """A model's layout and all its arguments, and the vocabulary, if it is for text."""
 
     layout: Layout
     arguments: Data
@@ -36,6 +37,7 @@ class Description:
     """Other names of parameters in the module's state dictionary."""
     buffers: frozenset[str] = frozenset()
     """Names of what is no parameter in it."""
+    vocabulary: Data = field(default_factory=dict)
 
 
 def describe(
@@ -52,7 +54,7 @@ def describe(
     question["models"] = [model]  # who asks has named it
     answer = ask_trainer(question)
     held, tied, buffers = (answer.get(key) for key in ("held", "tied", "buffers"))
-    found = answer.get("arguments")
+    found, told = answer.get("arguments"), answer.get("vocabulary")
     return Description(
         layout=Layout.from_data(answer.get("layout")),
         arguments=found if isinstance(found, dict) else dict(arguments),
@@ -60,6 +62,7 @@ def describe(
         held=tuple(map(str, held)) if isinstance(held, list) else (),
         tied=tied if isinstance(tied, dict) else {},
         buffers=frozenset(map(str, buffers if isinstance(buffers, list) else ())),
+        vocabulary=told if isinstance(told, dict) else {},
     )
 
 
@@ -67,19 +70,35 @@ def ask_trainer(
     question: Mapping[str, object], on_tick: Callable[[], None] = lambda: None
 ) -> Data:
     """The trainer's answer; raises the error that it names."""
+    return ask_in_turn([question], on_tick)
+
+
+def ask_in_turn(
+    questions: Sequence[Mapping[str, object]],
+    on_tick: Callable[[], None] = lambda: None,
+) -> Data:
+    """The answer to the last of several questions to one trainer; raises the error
+    that it names."""
     with tempfile.TemporaryDirectory(prefix="p2pfusion-") as folder:
         link = TrainerLink(Path(folder) / "trainer.log")
         try:
-            link.send(question)
-            while True:
-                _wait(link)
-                on_tick()
-                for message in link.ready():
-                    if message.get("done") == question["do"]:
-                        return message
-                    _raise_failure(message)
+            answers = [_answer(link, question, on_tick) for question in questions]
         finally:
             link.stop(STOP_TIMEOUT_S)
+    return answers[-1]
+
+
+def _answer(
+    link: TrainerLink, question: Mapping[str, object], on_tick: Callable[[], None]
+) -> Data:
+    link.send(question)
+    while True:
+        _wait(link)
+        on_tick()
+        for message in link.ready():
+            if message.get("done") == question["do"]:
+                return message
+            _raise_failure(message)
 
 
 def _wait(link: TrainerLink) -> None:

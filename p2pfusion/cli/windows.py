@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from p2pfusion.cli.budget import memory_text
 from p2pfusion.cli.fields import rows
 from p2pfusion.cli.text import coloured, percent, plural, size, table
 from p2pfusion.split.layout import GATE
@@ -27,6 +28,8 @@ def split_screen(data: Mapping[str, object], width: int) -> str:
         f"after this round, {percent(_real(data, 'ever_trained_fraction_at_end'))} "
         "after the last",
     ]
+    if isinstance(data.get("memory"), Mapping):
+        parts.append(memory_text(data["memory"], width))  # type: ignore[arg-type]
     warnings = data["warnings"]
     assert isinstance(warnings, list)
     if warnings:

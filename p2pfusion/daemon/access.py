@@ -7,12 +7,12 @@ everybody can look.
 from __future__ import annotations
 
 import base64
-import ipaddress
 import secrets
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.address import is_loopback
 from p2pfusion.daemon.arguments import number, text
 from p2pfusion.daemon.control import Request
 from p2pfusion.errors import (
@@ -95,7 +95,8 @@ class AccessCommands:
                 "ticket": ticket.encode(),
                 **_invite(invite),
                 "addresses": list(ticket.addresses),
-                "only_this_machine": _is_loopback(record.host),
+                "only_this_machine": is_loopback(record.host),
+                "code": _own_code(manifest),
             }
         )
 
@@ -246,8 +247,8 @@ def _invite(invite: Invite) -> Data:
     }
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _own_code(manifest: Manifest) -> Data:
+    """Functions that whoever joins has to name in its profile, by the keys for that."""
+    named = {"models": manifest.model, "objectives": manifest.objective}
+    needed = {key: [name] * (":" in name) for key, name in named.items()}
+    return {**needed, "versions": dict(manifest.versions)}

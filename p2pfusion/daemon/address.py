@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_ADDRESS_CHARACTERS
 
@@ -25,3 +28,26 @@ def parse_address(text: str, where: str) -> tuple[str, int]:
             hint="for example 127.0.0.1:7788 or [::1]:7788",
         )
     return bare, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it is this machine, whichever that is."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_here(host: str) -> bool:
+    """Whether it is an address of this machine; a name is not looked up, and is not."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return host == "localhost"
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True

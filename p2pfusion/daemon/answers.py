@@ -88,6 +88,7 @@ def _swarm(manifest: Manifest | None) -> Data | None:
         "model": manifest.model,
         "rounds": manifest.rounds,
         "min_peers": manifest.min_peers,
+        "replication": manifest.replication,
     }
 
 

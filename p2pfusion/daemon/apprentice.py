@@ -13,88 +13,39 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.outcomes import (
+    Described,
+    Fatal,
+    Fitted,
+    FoundOut,
+    NotFoundOut,
+    NotTrained,
+    Outcome,
+    TooLarge,
+    Trained,
+)
+from p2pfusion.daemon.swarm_settings import SwarmSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
-from p2pfusion.errors import OutOfMemoryError, P2PFusionError, TrainerError, reported
+from p2pfusion.daemon.trainer_requests import describe_request, setup_request
+from p2pfusion.errors import (
+    ConfigError,
+    DataError,
+    IncompatibleError,
+    OutOfMemoryError,
+    TrainerError,
+    reported,
+)
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
-from p2pfusion.methods import skipping
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 
 Fields = Mapping[str, object]
 
-
-@dataclass(frozen=True)
-class Described:
-    """The layout of the founder's model, its arguments and vocabulary, completed."""
-
-    layout: Layout
-    arguments: Fields
-    vocabulary: Fields
-    is_deep: bool
-    """Whether methods can leave out layers of the model."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A round's offer is on disk."""
-
-    round_index: int
-    offer: Path
-    split: Split
-    samples: int
-    loss: float
-    accuracy: float | None
-    norm: float
-    seconds: float
-    l1: float
-
-
-@dataclass(frozen=True)
-class FoundOut:
-    """What this peer has to announce, at a split fraction."""
-
-    split_fraction: str
-    announced: bytes
-
-
-@dataclass(frozen=True)
-class NotFoundOut:
-    """There is nothing to announce, and it is not tried again."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class NotTrained:
-    """A round gave nothing."""
-
-    round_index: int
-    reason: str
-    cause: str = ""
-    """The name of the error, if the trainer told one."""
-
-
-@dataclass(frozen=True)
-class TooLarge:
-    """Some rounds in a row, memory did not suffice: this peer should train less."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Fatal:
-    """The trainer cannot do its work here, whatever is tried."""
-
-    error: P2PFusionError
-
-
-Outcome = Described | Trained | FoundOut | NotFoundOut | NotTrained | TooLarge | Fatal
 
 TRAINER_PAUSE_S = 1.0
 """Before a trainer is started a third time without a round in between; doubled from
@@ -108,6 +59,10 @@ MEMORY_FAILURES = 2
 less: one may be the fault of another program."""
 
 NEVER = float("inf")
+FITTING = "finding out how much of the model fits into memory"
+FINAL = (ConfigError, DataError, IncompatibleError)
+"""Of the user's making: there is no use in anything else."""
+
 OUT_OF_MEMORY = "SIGKILL"
 """How the kernel ends a process when memory runs out."""
 
@@ -123,6 +78,7 @@ class Apprentice:
         self._describe: Fields | None = None
         self._waiting: tuple[int, Split, float] | None = None
         self._training: tuple[int, Split] | None = None
+        self._to_fit: Fields | None = None
         self._to_find_out: Fields | None = None
         self._finding_out = ""
         self._asked_at: set[str] = set()
@@ -149,17 +105,9 @@ class Apprentice:
         """What the loop waits on."""
         return self._link.descriptors()
 
-    def describe(self, model: str, arguments: Fields, vocabulary: Fields) -> None:
+    def describe(self, swarm: SwarmSettings) -> None:
         """Asks for a model's layout; the data tells what the rest leaves open."""
-        data = self._data.to_data()
-        self._describe = {
-            "do": "describe",
-            "model": model,
-            "arguments": dict(arguments),
-            "vocabulary": dict(vocabulary),
-            "data": data,
-            "models": list(self._peer.models),
-        }
+        self._describe = describe_request(swarm, self._peer, self._data)
         self._link.send(self._describe)
 
     def set_up(
@@ -170,32 +118,22 @@ class Apprentice:
         ``owed``: where it is kept what earlier contributions have lost, if they do.
         """
         self._describe = None
-        self._setup = {
-            "do": "setup",
-            "model": manifest.model,
-            "arguments": manifest.model_arguments,
-            "vocabulary": manifest.vocabulary,
-            "augment": manifest.augment,
-            "layout": manifest.layout.to_data(),
-            "seed": manifest.seed,
-            "objective": manifest.objective_options,
-            "optimiser": manifest.step_settings,
-            "outer_momentum": manifest.outer_momentum,
-            "depth_dropout": skipping(manifest.trained_by),
-            "batch": manifest.batch,
-            "local_epochs": manifest.local_epochs,
-            "local_steps": manifest.local_steps or None,
-            "data": self._data.to_data(),
+        told = {
+            **setup_request(manifest, self._peer, self._data),
             "store": str(store),
             "offers": str(offers),
-            "changes": manifest.sends_changes,
-            "summed": manifest.adds_changes,
             "owed": str(owed) if owed else None,
-            "models": list(self._peer.models),
-            "device": self._peer.device,
-            "threads": self._peer.cpu_threads,
         }
-        self._link.send(self._setup)
+        if told != self._setup:  # a founder's is told before there is a swarm
+            self._setup = told
+            self._link.send(told)
+
+    def fit(self, splits: Sequence[Split], memory_bytes: int) -> None:
+        """Asks which of these splits, ascending, is the last that fits, once the
+        trainer is set up; nothing is trained before that is known."""
+        told = [split.to_data() for split in splits]
+        self._to_fit = {"do": "fit", "splits": told, "memory": memory_bytes}
+        self._next()
 
     def train(
         self, round_index: int, split: Split, learning_rate: float
@@ -218,6 +156,11 @@ class Apprentice:
 
     def _next(self) -> None:
         if self.samples is None or self._training or self._finding_out:
+            return
+        if self._to_fit is not None:
+            if self.state != FITTING:
+                self.state = FITTING
+                self._link.send(self._to_fit)
             return
         if self._to_find_out:
             request, self._to_find_out = self._to_find_out, None
@@ -271,10 +214,15 @@ class Apprentice:
             assert isinstance(arguments, dict) and isinstance(vocabulary, dict)
             layout = Layout.from_data(message["layout"])
             deep = message["deep"] is True
-            return [Described(layout, arguments, vocabulary, deep)]
+            versions = message["versions"]
+            assert isinstance(versions, dict)
+            return [Described(layout, arguments, vocabulary, deep, versions)]
         if message["done"] == "setup":
             self.samples = _whole(message["samples"])
             return []
+        if message["done"] == "fit":
+            self._to_fit = None
+            return [Fitted(_whole(message["chosen"]))]
         if message["done"] == "announce":
             fraction, self._finding_out = self._finding_out, ""
             announced = base64.b64decode(str(message["announced"]))
@@ -306,6 +254,10 @@ class Apprentice:
         if message["failed"] == "announce":
             self._finding_out, self.state = "", "ready"
             return [NotFoundOut(error.message)]
+        if message["failed"] == "fit" and not isinstance(error, FINAL):
+            # A step went wrong that only was to be measured: the least is tried.
+            self._to_fit, self.state = None, "ready"
+            return [Fitted(0)]
         if message["failed"] != "train" or self._training is None:
             if is_memory and self._setup is not None:
                 # What others use now may be free later: another one tries then.
@@ -323,6 +275,9 @@ class Apprentice:
         """The process is gone."""
         why = f"the trainer died ({message['died']})"
         outcomes: list[Outcome] = []
+        if self.state == FITTING:
+            self._to_fit = None
+            outcomes.append(Fitted(0))
         if self._finding_out:
             # What has killed it once would do so again, and no round be trained.
             self._finding_out = ""

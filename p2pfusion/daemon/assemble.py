@@ -11,20 +11,20 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from p2pfusion.daemon import answers
-from p2pfusion.daemon.address import LARGEST_PORT, parse_address
+from p2pfusion.daemon.address import LARGEST_PORT, is_loopback, parse_address
 from p2pfusion.daemon.apprentice import Apprentice
-from p2pfusion.daemon.client import LocalClient
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.entrance import Entrance
+from p2pfusion.daemon.history import Watcher
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.logs import log_to_file
 from p2pfusion.daemon.node import Node
+from p2pfusion.daemon.outlets import OpenOutlets, Outlets
 from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
@@ -41,9 +41,6 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.security import ExchangeKey, preferred_cipher
 from p2pfusion.transport import Address, Caps, Keys, NetworkTransport, Plane, Transport
 
-if TYPE_CHECKING:
-    from p2pfusion.daemon.metrics import MetricsServer
-
 DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)
 """An address that is nobody's: asking for the way there sends nothing."""
 
@@ -58,47 +55,35 @@ def run_daemon(
     join: Sequence[str],
     on_ready: OnReady,
     signals: EndingSignals,
-    metrics: tuple[str, int] | None = None,
+    outlets: Outlets,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 
     ``on_ready`` is told who and where this peer is, once the local socket answers; if
     a signal comes before that, it is told nothing and ``StartInterruptedError`` raised.
-    ``metrics``: host and port at which Prometheus may ask.
     """
     _raise_descriptor_limit()
     service = Service.of(os.environ)
     home.create()
     identity = create_identity(home, profile.peer.name)
     control = ControlServer(home.socket)
-    server = None
+    shown: OpenOutlets | None = None
     try:
         log_to_file(home.log, profile.peer.log_format)
-        server = None if metrics is None else _serve_metrics(metrics, home)
-        url = None if server is None else server.url
+        shown = OpenOutlets(outlets, home)
+        urls, watchers = shown.urls, shown.watchers
 
         def ready(told: answers.Data) -> None:
-            on_ready({**told, "metrics": url})
+            on_ready({**told, **urls})
 
-        _run(home, identity, profile, join, control, ready, signals, service)
+        _run(home, identity, profile, join, control, ready, signals, service, watchers)
     except Exception as error:
         log.error("the daemon ends: %s", error)
         raise
     finally:
-        control.close()  # first: a scrape that waits for an answer ends with it
-        if server is not None:
-            server.close()
-
-
-def _serve_metrics(where: tuple[str, int], home: Home) -> MetricsServer:
-    from p2pfusion.daemon.metrics import ANSWER_TIMEOUT_S, MetricsServer
-
-    def status() -> answers.Data:
-        answer = LocalClient(home.root).call("status", timeout_s=ANSWER_TIMEOUT_S)
-        assert isinstance(answer, dict), "it is this daemon's own"
-        return answer
-
-    return MetricsServer(*where, status)
+        control.close()
+        if shown is not None:
+            shown.close()
 
 
 def _run(
@@ -110,13 +95,16 @@ def _run(
     on_ready: OnReady,
     signals: EndingSignals,
     service: Service,
+    watchers: Sequence[Watcher],
 ) -> None:
     state = SwarmState(home.swarm)
     manifest = _own_swarm(state, identity)
     _check_founder(profile, manifest)
     joins = [JoinBy(way) for each in join for way in _ways(each)]
     transport = _listen(identity, profile)
-    peer = dataclasses.replace(profile.peer, models=profile.models)
+    peer = dataclasses.replace(
+        profile.peer, models=profile.models, objectives=profile.objectives
+    )
     apprentice = Apprentice(home.trainer_log, peer, profile.data)
     try:
         node = make_node(
@@ -130,6 +118,7 @@ def _run(
             joins,
             service,
         )
+        node.history.watchers += watchers
         node.obey(signals)
         _begin(node, manifest)
         if signals.have_come:
@@ -188,8 +177,7 @@ def _begin(node: Node, manifest: Manifest | None) -> None:
         _resume(node, manifest)
     elif swarm is not None:
         # Its layout is lacking yet; node then founds the swarm, or joins this one only.
-        arguments, vocabulary = swarm.model_arguments, swarm.vocabulary
-        node.apprentice.describe(swarm.model, arguments, vocabulary)
+        node.apprentice.describe(swarm)
         return
     for join in node.joins:
         node.handle(join)
@@ -248,11 +236,7 @@ def _listen(identity: Identity, profile: Profile) -> Transport:
 
 def _check_loopback(host: str) -> None:
     """Plain traffic stays on this machine."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
+    if not is_loopback(host):
         raise ConfigError(
             f"--insecure-loopback cannot listen on {host}: nothing would be encrypted",
             hint="listen on 127.0.0.1, or leave the option out",

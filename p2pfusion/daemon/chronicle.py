@@ -21,6 +21,7 @@ from pathlib import Path
 
 from p2pfusion import __version__
 from p2pfusion.daemon.health import Trouble
+from p2pfusion.daemon.last_words import EVENTS, STOPPED
 from p2pfusion.daemon.telling import told
 from p2pfusion.limits import (
     MAX_EVENTS_FILE_BYTES,
@@ -42,7 +43,6 @@ BY_OTHERS_INTERVAL_S = 1.0
 MAX_EVENT_BYTES = MAX_EVENTS_FILE_BYTES // 256
 """One event as a line; of a larger one only the words are kept."""
 
-NAME = "events.jsonl"
 OLDER = "events.1.jsonl"
 
 
@@ -69,13 +69,13 @@ class Chronicle:
 
     def begin(self) -> None:
         """The daemon runs; says so if the last run did not end as it should."""
-        if self._events and self._events[-1].get("kind") != "daemon-stopped":
+        if self._events and self._events[-1].get("kind") != STOPPED:
             self.note("ended-unseen", {})
         self.note("daemon-started", {"version": __version__, "pid": os.getpid()})
 
     def end(self, why: str) -> None:
         """The daemon ends."""
-        self.note("daemon-stopped", {"why": why})
+        self.note(STOPPED, {"why": why})
 
     def note(self, kind: str, details: Details) -> None:
         """Something happened."""
@@ -129,7 +129,7 @@ class Chronicle:
         return new[-count:]
 
     def _write(self, line: bytes) -> None:
-        path = self._directory / NAME
+        path = self._directory / EVENTS
         try:
             with open(path, "ab") as file:
                 file.write(line)
@@ -147,7 +147,7 @@ def read_events(directory: Path) -> list[Event]:
     """The events in the files of a home, in order; a damaged line is left out."""
     events: list[Event] = []
     newest = 0
-    for name in (OLDER, NAME):
+    for name in (OLDER, EVENTS):
         for event in _read(directory / name):
             if number_of(event) > newest:
                 newest = number_of(event)

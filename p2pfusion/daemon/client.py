@@ -99,9 +99,7 @@ class LocalClient:
             channel.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             channel.close()
-            raise NotRunningError(
-                f"no daemon runs in {self.home}", hint="start one with: p2pfusion start"
-            ) from None
+            raise _nobody(self.home) from None
         except PermissionError as error:
             channel.close()
             raise ConfigError(
@@ -112,6 +110,14 @@ class LocalClient:
             channel.close()
             raise
         return channel
+
+
+def _nobody(home: Path) -> NotRunningError:
+    from p2pfusion.daemon.last_words import last_words  # seldom of use
+
+    text, why = f"no daemon runs in {home}", last_words(home)
+    hint = "start one with: p2pfusion start"
+    return NotRunningError(f"{text}; {why}" if why else text, hint=hint)
 
 
 def _remaining_s(deadline: float | None) -> float | None:

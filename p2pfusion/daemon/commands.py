@@ -24,6 +24,8 @@ from p2pfusion.daemon.echo import Echo
 from p2pfusion.daemon.exports import Exports
 from p2pfusion.daemon.followers import Followers
 from p2pfusion.daemon.members import member_details, member_rows
+from p2pfusion.daemon.throughput import Throughput
+from p2pfusion.daemon.view import view
 from p2pfusion.daemon.ways import ways_of
 from p2pfusion.errors import (
     ConfigError,
@@ -37,7 +39,14 @@ from p2pfusion.errors import (
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.events import Report
-from p2pfusion.protocol.messages import BEFORE_START, NEVER
+from p2pfusion.protocol.messages import (
+    BEFORE_START,
+    NEVER,
+    Chunk,
+    Credit,
+    Message,
+    Pong,
+)
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -69,17 +78,20 @@ class Commands:
         self.access = AccessCommands(self.node)
         self.followers = Followers(self.node)
         self.echo = Echo(self.node)
+        self.throughput = Throughput(self.node)
         self.departures = Departures(self.node)
 
     def take(self, request: Request) -> None:
         """Answers a request, or keeps it."""
         handlers = {
             "status": self._status,
+            "view": self._view,
             "peers": self._peers,
             "peer": self._peer,
             "rounds": self._rounds,
             "events": self.followers.take,
             "ping": self.echo.take,
+            "bench-link": self.throughput.take,
             "join": self._join,
             "wait": self._wait,
             "stop": self._stop,
@@ -97,10 +109,26 @@ class Commands:
         except P2PFusionError as error:
             request.fail(error)
 
+    def heard(self, peer: str, message: Message) -> None:
+        """A peer has said something: perhaps what one of these commands waits for."""
+        match message:
+            case Pong():
+                self.echo.answered(peer, message)
+            case Chunk():
+                self.throughput.came(peer, message)
+            case Credit():
+                self.throughput.credited(peer, message)
+
     # --- At once ---------------------------------------------------------------------
 
     def _status(self, request: Request) -> None:
-        request.reply(answers.status(self.node, loss=self.loss, accuracy=self.accuracy))
+        request.reply(self._status_now())
+
+    def _status_now(self) -> answers.Data:
+        return answers.status(self.node, loss=self.loss, accuracy=self.accuracy)
+
+    def _view(self, request: Request) -> None:
+        request.reply(view(self.node, self._status_now(), request.arguments))
 
     def _peers(self, request: Request) -> None:
         request.reply({"peers": member_rows(self.node)})
@@ -186,6 +214,7 @@ class Commands:
         self.node.checkpoints.check()
         self.followers.tell()
         self.echo.check()
+        self.throughput.check()
         self.departures.check()
         kept: list[Waiting] = []
         for waiting in self._waiting:
@@ -202,7 +231,8 @@ class Commands:
     def deadline(self) -> float:
         """When the next wait ends."""
         ends = (waiting.until for waiting in self._waiting)
-        return min([self.echo.deadline(), self.exports.deadline(), *ends])
+        askers = (self.echo, self.throughput, self.exports)
+        return min([*(each.deadline() for each in askers), *ends])
 
     def _is_over(self, waiting: Waiting) -> bool:
         if waiting.request.command != "join":

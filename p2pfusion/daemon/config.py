@@ -28,6 +28,9 @@ CAPS = ("up_limit", "down_limit")
 PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
 MAX_EVERY = 1_000_000
+MAX_BATCH = 1_000_000
+PRECISIONS = ("float32", "bfloat16")
+"""The trainer's table says the same; a test compares them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,19 @@ class PeerSettings:
     advertise: str | None = None
     """``host:port`` by which others reach this peer; default: where it listens."""
     device: str = "cpu"
-    """Where the trainer computes, in torch's words: every machine has a ``cpu``."""
+    """Where the trainer computes, in torch's words: every machine has a ``cpu``, some a
+    ``cuda`` or a ``mps``."""
+    precision: str = "float32"
+    """What products are computed in: ``float32``, or ``bfloat16``, which takes half of
+    the memory for activations. Parameters and sums stay ``float32``."""
+    batch: int | None = None
+    """Examples per step at this peer; default: as many as the swarm says."""
+    accumulation: int = 1
+    """In so many parts a batch goes through the model; the gradient is that of all of
+    it, and activations take as much memory as one part's."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass in place of keeping them: less
+    memory, a third more time."""
     split_fraction: Fraction = Fraction(1, 2)
     """Part of every width that this peer trains, in (0, 1]; half needs a quarter of the
     weights of a wide layer. ``"auto"``: as much as ``memory`` suffices for, and less
@@ -67,6 +82,8 @@ class PeerSettings:
     """Functions, as ``package.module:function``, that this machine may import as models
     because a swarm trains them; by default none: a name from a peer is no reason to run
     code. A founder's own ``[swarm] model`` is among them."""
+    objectives: tuple[str, ...] = ()
+    """The same for objectives. A data kind of one's own is named where it is used."""
     up_limit: float | None = None
     """Bulk that this peer sends at most: bytes per second, or ``"2 MB/s"``, or
     ``"10 Mbit/s"``; default: as much as the line takes. Probes and news do not count,
@@ -99,7 +116,8 @@ class DataSettings:
     """``[data]``: what this peer trains on. It never leaves the machine."""
 
     kind: str = "digits"
-    """Format of the data; the default ships with the package."""
+    """Format of the data, or a function that loads it, as ``package.module:function``;
+    the default ships with the package."""
     path: str | None = None
     """File or directory; a relative one starts at the profile's directory."""
     partition: PartitionSettings | None = None
@@ -132,8 +150,23 @@ class Profile:
     @property
     def models(self) -> tuple[str, ...]:
         """Functions that the trainer may import: those that this profile names."""
-        founded = (self.swarm.model,) if self.swarm is not None else ()
-        return (*self.peer.models, *(name for name in founded if ":" in name))
+        founded = "" if self.swarm is None else self.swarm.model
+        return _with_own(self.peer.models, founded)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The same, as objectives."""
+        founded = "" if self.swarm is None else self.swarm.objective
+        return _with_own(self.peer.objectives, founded)
+
+    def check_data(self) -> None:
+        """``ConfigError`` if nothing is where the profile says that the data is."""
+        path = self.data.path
+        if path is not None and not Path(path).exists():
+            raise ConfigError(
+                f"{self.source}: key 'path' in [data] is {path!r}: nothing is there",
+                hint="a relative path starts at the profile's directory",
+            )
 
     def with_overrides(
         self,
@@ -159,6 +192,10 @@ class Profile:
             insecure_loopback=insecure_loopback or self.peer.insecure_loopback,
         )
         return dataclasses.replace(self, peer=peer, swarm=swarm or self.swarm)
+
+
+def _with_own(named: tuple[str, ...], founded: str) -> tuple[str, ...]:
+    return (*named, founded) if ":" in founded else named
 
 
 def load_profile(path: Path) -> Profile:
@@ -247,13 +284,8 @@ def _peer(table: Table, source: str) -> PeerSettings:
         )
     if peer.name is not None:
         _check_text(peer.name, where("name"))
-    for model in peer.models:
-        _check_text(model, where("models"))
-        if ":" not in model:
-            raise ConfigError(
-                f"{where('models')} has {model!r}: it must be package.module:function",
-                hint="models of the table and of entry points need not be named",
-            )
+    _check_functions(peer.models, where("models"))
+    _check_functions(peer.objectives, where("objectives"))
     parse_address(peer.listen, where("listen"))
     if peer.advertise is not None:
         parse_address(peer.advertise, where("advertise"))
@@ -263,10 +295,30 @@ def _peer(table: Table, source: str) -> PeerSettings:
             + ", ".join(LOG_FORMATS),
             hint=suggestion(peer.log_format, LOG_FORMATS),
         )
+    if peer.precision not in PRECISIONS:
+        raise ConfigError(
+            f"{where('precision')} is {peer.precision!r}: it must be one of "
+            + ", ".join(PRECISIONS),
+            hint=suggestion(peer.precision, PRECISIONS),
+        )
+    if peer.batch is not None:
+        _check_range(peer.batch, 1, MAX_BATCH, where("batch"))
+    most = peer.batch or MAX_BATCH
+    _check_range(peer.accumulation, 1, most, where("accumulation"))
     _check_range(peer.checkpoint_every, 0, MAX_EVERY, where("checkpoint_every"))
     _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))
     return peer
+
+
+def _check_functions(names: tuple[str, ...], where: str) -> None:
+    for name in names:
+        _check_text(name, where)
+        if ":" not in name:
+            raise ConfigError(
+                f"{where} has {name!r}: it must be package.module:function",
+                hint="what is in the tables, or an entry point, need not be named",
+            )
 
 
 def _data(table: Table, source: str) -> DataSettings:
@@ -303,7 +355,10 @@ def _check_partition(partition: PartitionSettings, where: Place) -> None:
 
 def _check_text(value: str, where: str) -> None:
     if not 0 < len(value) <= MAX_NAME_CHARACTERS or not value.isprintable():
-        raise ConfigError(f"{where} is {value!r}: it must be a short printable text")
+        raise ConfigError(
+            f"{where} is {value!r}: it must be a short printable text",
+            hint=f"up to {MAX_NAME_CHARACTERS} characters, and no line breaks",
+        )
 
 
 def _check_range(value: int, low: int, high: int, where: str) -> None:

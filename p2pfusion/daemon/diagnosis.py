@@ -35,7 +35,8 @@ STATES = {
     "pending": "ask an admin to compare your id (p2pfusion id) and let you in",
     "denied": "ask an admin of the swarm for a new ticket: p2pfusion invite create",
     "fetching": "",
-    "waiting-start": "start the other members; the first round begins by itself",
+    "waiting-start": "start the others, or let some in: p2pfusion invite create; "
+    "then round 0 begins",
     "returning": "",
     "waiting-epoch": "",
     "catching-up": "",

@@ -27,6 +27,16 @@ PATIENCE_S = 2.0
 """How long an answer may take; after the last ping, so long is waited."""
 
 
+def asked_peer(node: Node, request: Request) -> str:
+    """Which of the other members a request names."""
+    gossip = node.peer.gossip
+    members = {record.peer: record.name for record in gossip.facts.members()}
+    peer = named_peer(text(request.arguments, "peer"), members)
+    if peer == gossip.me:
+        raise ConflictError("this is you", hint="name another peer")
+    return peer
+
+
 @dataclass
 class Series:
     """Some pings to one peer, and their answers."""
@@ -50,11 +60,7 @@ class Echo:
 
     def take(self, request: Request) -> None:
         """Begins to ping a peer."""
-        gossip = self._node.peer.gossip
-        members = {record.peer: record.name for record in gossip.facts.members()}
-        peer = named_peer(text(request.arguments, "peer"), members)
-        if peer == gossip.me:
-            raise ConflictError("this is you", hint="name another peer")
+        peer = asked_peer(self._node, request)
         count = int(number(request.arguments, "count", 4.0))
         wanted = min(max(count, 1), MAX_PINGS)
         self._series.append(Series(request, peer, wanted, self._node.now()))

@@ -11,6 +11,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.address import is_here, is_loopback
 from p2pfusion.daemon.diagnosis import STATES, quorum
 from p2pfusion.daemon.members import suspected
 from p2pfusion.protocol.standing import Standing
@@ -44,6 +45,11 @@ INSECURE = Trouble(
     "start without it for anything but measuring",
 )
 CHECK_ADDRESS = "check the address, and that a daemon listens there"
+LISTEN = "stop it, and start it with: --listen 0.0.0.0:7788"
+ITSELF = (
+    "that address is this machine itself: if the other daemon runs elsewhere, start it "
+    "with --listen 0.0.0.0:7788 and make a new ticket there"
+)
 ALONE = Trouble(
     "info",
     "this peer trains alone: the swarm has no other member",
@@ -72,6 +78,7 @@ def health(node: Node, now: float) -> list[Data]:
     found = [
         *_twin(node),
         *_clock(node),
+        *_address(node),
         *_joining(node),
         *_members(node, now),
         *_trainer(node),
@@ -122,6 +129,23 @@ def _clock(node: Node) -> Found:
     return [("clock", Trouble("warn", text, hint))]
 
 
+def _address(node: Node) -> Found:
+    """Whether this peer waits where those that it knows of can reach it."""
+    record = node.peer.gossip.record
+    if not is_loopback(record.host):
+        return []
+    hosts = {
+        **{each.name: each.host for each in node.peer.gossip.facts.members()},
+        **{each.address: each.way.host for each in node.peer.gossip.joining.knocking},
+    }
+    for name, host in sorted(hosts.items()):
+        if not is_loopback(host) and not is_here(host):
+            here = f"{record.host}:{record.port}"
+            text = f"others cannot reach {here}, where this peer listens: {name} is on "
+            return [("loopback", Trouble("warn", text + "another machine", LISTEN))]
+    return []
+
+
 def _joining(node: Node) -> Found:
     """The way in, from both sides."""
     found: Found = []
@@ -134,7 +158,8 @@ def _joining(node: Node) -> Found:
         # A member knocks where its start told it to: that may take a moment.
         if node.peer.manifest is None or knocking.attempts > PATIENT_ATTEMPTS:
             text = f"{knocking.address}: {knocking.last_error}"
-            hint = REFUSALS.get(knocking.answer, CHECK_ADDRESS)
+            unheard = ITSELF if is_loopback(knocking.way.host) else CHECK_ADDRESS
+            hint = REFUSALS.get(knocking.answer, unheard)
             found.append(("not-joined", Trouble("warn", text, hint)))
     return found
 

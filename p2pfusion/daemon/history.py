@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
+from p2pfusion.daemon.windows import Windows
 from p2pfusion.limits import MAX_COUNTED_REASONS, ROUND_HISTORY
 from p2pfusion.protocol.events import Report
 
 Row = dict[str, object]
+Watcher = Callable[[Row], None]
 
 
 class History:
@@ -28,6 +30,10 @@ class History:
         self.late_rounds = 0
         """How often in a row the own training came too late, if too often."""
         self.accuracies: dict[int, float | None] = {}
+        self.windows = Windows()
+        """Who trains what in each round that was entered here."""
+        self.watchers: list[Watcher] = []
+        """Who is told of every round that is sealed."""
         self._sent_before = 0
         self._received_before = 0
         self._payload_sent: Counter[int] = Counter()
@@ -75,6 +81,8 @@ class History:
         }
         self._sent_before, self._received_before = sent, received
         self._rounds.append(row)
+        for tell in self.watchers:
+            tell(row)
         self._forget(number - ROUND_HISTORY)
 
     def _missed(self, entry: Mapping[str, object]) -> Row:

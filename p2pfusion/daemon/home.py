@@ -4,6 +4,7 @@
     identity.json   its id and name
     invites.json    invitations that this peer has made (0600)
     known.json      whose key answered at which address
+    web.json        the token and the address of the web page (0600)
     swarm/          manifest.msgpack, store/, offers/, state
     checkpoints/    whole models, the last few
     pool/           checkpoints that swarms begin with, named by their hashes
@@ -54,6 +55,11 @@ class Home:
     def known(self) -> Path:
         """Whose key answered at which address."""
         return self.root / "known.json"
+
+    @property
+    def web(self) -> Path:
+        """The token of the web page, and where it was served last."""
+        return self.root / "web.json"
 
     @property
     def swarm(self) -> Path:

@@ -35,9 +35,6 @@ from p2pfusion.errors import ConfigError, ConflictError, P2PFusionError
 Table = Mapping[str, object]
 Ask = Callable[[], Table]
 
-ANSWER_TIMEOUT_S = 5.0
-"""For the daemon's answer: its loop does nothing that takes long."""
-
 SILENT_TIMEOUT_S = 5.0
 """Who connects and says nothing for so long is hung up on: others wait behind it."""
 
@@ -96,19 +93,19 @@ NUMBERS = (
 def families(status: Table) -> Iterator[Metric]:
     """The metrics of one answer to ``status``."""
     daemon = _part(status, "daemon")
-    yield InfoMetricFamily(
-        "p2pfusion_build", "Version.", {"version": str(daemon.get("version"))}
-    )
+    version = {"version": str(daemon.get("version"))}
+    yield InfoMetricFamily("p2pfusion_build", "Version, as a label.", version)
     code = _part(status, "state").get("code")
     states = {state: state == code for state in STATES}
-    yield StateSetMetricFamily("p2pfusion_state", "State of the daemon.", states)
+    text = "1 for the state that the daemon is in."
+    yield StateSetMetricFamily("p2pfusion_state", text, states)
     for number in NUMBERS:
         value = _part(status, number.place[0]).get(number.place[1])
         if isinstance(value, int | float):
             yield _family(number, float(value))
     waits = _part(status, "round").get("waiting_for")
     waited = len(waits) if isinstance(waits, list) else 0
-    yield GaugeMetricFamily("p2pfusion_waiting_for", "Peers waited for.", waited)
+    yield GaugeMetricFamily("p2pfusion_waiting_for", "How many are waited for.", waited)
     yield _troubles(status)
     yield _refused(status)
 
@@ -122,7 +119,7 @@ def _family(number: Number, value: float) -> Metric:
 
 def _troubles(status: Table) -> Metric:
     """How many troubles of each code there are: a swarm may have two silent peers."""
-    text = "What is not as it should be."
+    text = "How much is not as it should be, by level and code."
     found = GaugeMetricFamily("p2pfusion_troubles", text, labels=("level", "code"))
     counts: dict[tuple[str, str], int] = {}
     health = status.get("health")
@@ -135,7 +132,7 @@ def _troubles(status: Table) -> Metric:
 
 
 def _refused(status: Table) -> Metric:
-    text = "What was turned away at the door or on the line."
+    text = "What was turned away, by reason; at most 64 that peers cause."
     found = CounterMetricFamily("p2pfusion_refused", text, labels=("reason",))
     for reason, count in sorted(_part(_part(status, "security"), "refused").items()):
         found.add_metric((reason,), float(str(count)))

@@ -15,17 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from p2pfusion.daemon.apprentice import (
-    Apprentice,
-    Described,
-    Fatal,
-    FoundOut,
-    NotFoundOut,
-    NotTrained,
-    Outcome,
-    TooLarge,
-    Trained,
-)
+from p2pfusion.daemon.apprentice import Apprentice
 from p2pfusion.daemon.checkpoints import Checkpoints
 from p2pfusion.daemon.chronicle import Chronicle
 from p2pfusion.daemon.commands import Commands, refusal
@@ -39,7 +29,19 @@ from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.last_words import TOLD_TO
 from p2pfusion.daemon.links import Links
+from p2pfusion.daemon.outcomes import (
+    Described,
+    Fatal,
+    Fitted,
+    FoundOut,
+    NotFoundOut,
+    NotTrained,
+    Outcome,
+    TooLarge,
+    Trained,
+)
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
@@ -56,7 +58,7 @@ from p2pfusion.methods.base import split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.messages import Chunk, Pong
+from p2pfusion.protocol.messages import Chunk
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
@@ -164,7 +166,7 @@ class Node:
         self.commands.exports.abandon()
         self._handle(events.Stopping())
         self.disk.settle()
-        self.chronicle.end("it was told to")
+        self.chronicle.end(TOLD_TO)
         self.commands.followers.end()
 
     @property
@@ -236,8 +238,7 @@ class Node:
         except RemoteProtocolError as error:
             self.handle(events.Misbehaved(arrival.sender, str(error)))
             return
-        if isinstance(message, Pong):
-            self.commands.echo.answered(arrival.sender, message)
+        self.commands.heard(arrival.sender, message)
         self._handle(events.Received(arrival.sender, message))
 
     def _place(self, sender: str, chunk: Chunk) -> memoryview | None:
@@ -265,6 +266,8 @@ class Node:
         match outcome:
             case Described():
                 self._found(outcome)
+            case Fitted(chosen):
+                self.training.fitted(chosen)
             case Trained():
                 self._trained(outcome)
             case NotTrained(round_index, reason, cause):
@@ -287,7 +290,10 @@ class Node:
         try:
             founder = self.peer.gossip.record.key if self.is_founder else b""
             completed = swarm.completed(
-                described.arguments, described.vocabulary, self.state.pool
+                described.arguments,
+                described.vocabulary,
+                self.state.pool,
+                versions=described.versions,
             )
             manifest = completed.manifest(described.layout, founder)
             stated = self.profile.peer.split_fraction
@@ -299,7 +305,8 @@ class Node:
             self.ending.fail(error)
             return
         if self.is_founder:
-            self.handle(events.Found(manifest))
+            # Its first round begins at once: how much it trains is known before.
+            self.training.set_up(manifest, lambda: self.handle(events.Found(manifest)))
             return
         self.handle(events.Expect(manifest))
         for join in self.joins:
@@ -352,13 +359,7 @@ class Node:
         )
         if manifest.pretrained:
             self.handle(events.HasCheckpoint(store.checkpoint.nbytes))
-        self.training.fit(manifest)
-        self.apprentice.set_up(
-            manifest,
-            store=self.state.store,
-            offers=self.state.offers,
-            owed=owed,
-        )
+        self.training.set_up(manifest)
 
     def _report(self, effect: events.Report) -> None:
         traffic = self.transport.traffic

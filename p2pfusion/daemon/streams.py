@@ -55,11 +55,19 @@ class Streams:
 
     def _enter_round(self, effect: events.EnterRound) -> None:
         self._payloads.enter(effect.plan, effect.homes)
+        self._note_windows(effect)
         if self._node.disk.is_full:
             return  # it could not be kept
         found = self._payloads.lacking(effect.plan)
         if any(mask.any() for mask in found.cells):
             self._node.handle(found)
+
+    def _note_windows(self, effect: events.EnterRound) -> None:
+        plan, round_ = effect.plan, self._node.peer.round
+        # A round in which there was nothing to wait for is over by now.
+        if round_ is not None and round_.number == plan.round_index:
+            windows = self._node.history.windows
+            windows.enter(round_.number, plan.layout, round_.splits)
 
     def _find_lacking(self, effect: events.FindLacking) -> None:
         """Says it when it can be kept: what comes is refused before."""

@@ -1,11 +1,11 @@
 """``[swarm]``: what a founder decides for all, on its way to becoming the manifest.
 
 Meaning and default of every key stand in ``protocol.manifest.Manifest``; all of its
-fields are keys, but ``layout``, which follows from the model, and ``founder``. Values
-are checked when the file is read, not when the swarm is founded. The key ``preset`` is
-none of the manifest's: it stands for several others (``presets.py``). ``pretrained``
-may name a file: it is added to the pool when the swarm is founded, and the manifest has
-its hash.
+fields are keys, but ``layout`` and ``versions``, which follow from the model and its
+code, and ``founder``. Values are checked when the file is read, not when the swarm is
+founded. The key ``preset`` is none of the manifest's: it stands for several others
+(``presets.py``). ``pretrained`` may name a file: it is added to the pool when the swarm
+is founded, and the manifest has its hash.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from p2pfusion.store.checksum import file_hash
 PRESET = "preset"
 PRETRAINED = "pretrained"
 
+FOLLOWS = ("layout", "versions", "founder")
+"""Fields of the manifest that nobody states."""
+
 COMPLETED = ("model_arguments", "vocabulary")
 """Keys whose tables the trainer completes when the swarm is founded."""
 
@@ -49,6 +52,11 @@ class SwarmSettings:
         return str(self.values["model"])
 
     @property
+    def objective(self) -> str:
+        """The objective's name; the trainer knows its loss."""
+        return str(self.values.get("objective", Manifest.objective))
+
+    @property
     def model_arguments(self) -> Mapping[str, object]:
         """The model's arguments; empty where the file states none."""
         found = self.values.get("model_arguments", {})
@@ -67,11 +75,15 @@ class SwarmSettings:
         arguments: Mapping[str, object],
         vocabulary: Mapping[str, object],
         pool: Pool,
+        *,
+        versions: Mapping[str, object] | None = None,
     ) -> SwarmSettings:
-        """The same swarm with all arguments of the model and its vocabulary, as the
-        trainer told them, and with the hash of a file, which is in the pool then."""
+        """The same swarm with all arguments of the model, its vocabulary and the
+        versions of its code, as the trainer told them, and with the hash of a file,
+        which is in the pool then."""
         told: dict[str, object] = {"model_arguments": dict(arguments)}
         told["vocabulary"] = dict(vocabulary)
+        told["versions"] = dict(versions or {})
         if self.pretrained_file is not None:
             told["pretrained"] = pool.add(self.pretrained_file)
         return dataclasses.replace(self, values={**self.values, **told})
@@ -120,7 +132,7 @@ class SwarmSettings:
 def read_swarm(table: Table, source: str) -> SwarmSettings:
     """The settings in a ``[swarm]`` table; ``ConfigError`` names the key."""
     hints = get_type_hints(Manifest)
-    known = [f for f in fields(Manifest) if f.name not in ("layout", "founder")]
+    known = [f for f in fields(Manifest) if f.name not in FOLLOWS]
     place = Place(source, "swarm")
     reject_unknown(table, [*(f.name for f in known), PRESET], place)
     for f in known:

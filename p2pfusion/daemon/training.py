@@ -11,10 +11,12 @@ that counts from a later epoch on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from p2pfusion.daemon.apprentice import FoundOut
+from p2pfusion.daemon.apprentice import FITTING
+from p2pfusion.daemon.budget import Candidate, candidates
 from p2pfusion.daemon.config import Profile
 from p2pfusion.daemon.health import CHECK_LOG, Trouble
 from p2pfusion.daemon.memory import (
@@ -23,6 +25,7 @@ from p2pfusion.daemon.memory import (
     machine_bytes,
     parse_size,
 )
+from p2pfusion.daemon.outcomes import FoundOut
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.methods import announcing, split_fraction
 from p2pfusion.protocol import events
@@ -46,6 +49,10 @@ class Training:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._held: events.StartTraining | None = None
+        self._candidates: list[Candidate] = []
+        self._then: Callable[[], None] = lambda: None
+        self._most = Fraction(1)
+        """No larger fraction fits into memory, as far as is known."""
 
     def start(self, effect: events.StartTraining) -> None:
         """A round is to be trained."""
@@ -108,7 +115,18 @@ class Training:
         node = self._node
         if not node.disk.has_room(held.split):
             return node.disk.reason()
+        if self._candidates:
+            return FITTING
+        if self._is_too_large(held.round_index):
+            return f"memory suffices for {self._most} of the model, from later on"
         return node.apprentice.resting
+
+    def _is_too_large(self, round_index: int) -> bool:
+        """Whether a round was planned with an estimate, and that was too high."""
+        peer = self._node.peer
+        assert peer.manifest is not None, "a round is trained"
+        epoch = peer.manifest.epoch(round_index)
+        return peer.gossip.facts.fraction(peer.gossip.me, epoch) > self._most
 
     def _is_over(self, number: int) -> bool:
         """Whether others have gone on, or wait by now for what we cannot give."""
@@ -119,21 +137,46 @@ class Training:
 
     # --- How much --------------------------------------------------------------------
 
-    def fit(self, manifest: Manifest) -> None:
-        """With ``auto``: trains as much as this machine's memory suffices for."""
+    def set_up(
+        self, manifest: Manifest, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Tells the trainer of the swarm. With ``auto`` it is asked, too, how much of
+        the model this machine's memory suffices for: until that is known nothing is
+        trained, and others plan with an estimate. ``then`` is called afterwards."""
         node, profile = self._node, self._node.profile
+        state = node.state
+        owed = state.owed if manifest.wire.sends_changes else None
+        node.apprentice.set_up(
+            manifest, store=state.store, offers=state.offers, owed=owed
+        )
         wish = wish_of(profile)
         if not profile.auto_fraction or node.state.load_fraction(wish) is not None:
+            then()
             return
-        fraction = fitting_fraction(
-            manifest.layout,
-            manifest.batch * views_of(manifest.objective),
-            memory_of(profile),
-            copies=copies_of(manifest),
+        self._candidates, self._then = candidates(manifest), then
+        memory_bytes = memory_of(profile)
+        node.apprentice.fit([each.split for each in self._candidates], memory_bytes)
+        self._change(
+            fitting_fraction(
+                manifest.layout,
+                manifest.batch * views_of(manifest.objective),
+                memory_bytes,
+                copies=copies_of(manifest),
+            )
         )
-        node.state.save_fraction(fraction, wish=wish)
-        if fraction != Fraction(node.peer.gossip.record.split_fraction):
-            node.handle(events.ChangeFraction(str(fraction)))
+
+    def fitted(self, chosen: int) -> None:
+        """The trainer knows which of the candidates fits."""
+        found, self._candidates = self._candidates[chosen], []
+        self._node.state.save_fraction(found.fraction, wish=wish_of(self._node.profile))
+        self._most = found.fraction
+        self._change(found.fraction)
+        then, self._then = self._then, lambda: None
+        then()
+
+    def _change(self, fraction: Fraction) -> None:
+        if fraction != Fraction(self._node.peer.gossip.record.split_fraction):
+            self._node.handle(events.ChangeFraction(str(fraction)))
 
     def too_slow(self) -> None:
         """Late some rounds in a row: with ``auto``, train less."""

@@ -24,10 +24,14 @@ from p2pfusion.limits import (
     MAX_NAME_CHARACTERS,
     MAX_REPLICATION,
     MAX_ROSTER,
-    MAX_VOCABULARY,
-    MAX_VOCABULARY_BYTES,
 )
 from p2pfusion.methods import Method, build_method, sharing
+from p2pfusion.protocol.contents import (
+    check,
+    check_plain,
+    check_versions,
+    check_vocabulary,
+)
 from p2pfusion.protocol.objectives import check_objective, objective_options
 from p2pfusion.split.forms import WIRE, Wire
 from p2pfusion.split.layout import Layout
@@ -39,21 +43,15 @@ POLICIES = ("majority", "fork")
 NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
 AUGMENTATIONS = ("none", "flip-crop")
-LEVELS = ("word", "character", "byte")
 
 HEX = re.compile(r"([0-9a-f]{64})?")
 """Thirty-two bytes in hex, a key or a hash; or nothing."""
 
 Arguments = Mapping[str, object]
 
-LATER: Arguments = {"pretrained": "", "proximal": 0.0}
+LATER: Arguments = {"pretrained": "", "proximal": 0.0, "versions": {}}
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
-
-
-def _check(good: bool, key: str, value: object, want: str) -> None:
-    if not good:
-        raise ConfigError(f"swarm key {key!r} is {value!r}: it must be {want}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +71,9 @@ class Manifest:
     number at most (``size``), and ``tokens``, which the founder's text gives."""
     layout: Layout
     """The model's axes and parameters, so that a daemon plans without torch."""
+    versions: Arguments = field(default_factory=dict)
+    """Packages that model and objective come from, if these are none of the tables',
+    with their versions as far as they have any: nobody joins with others."""
     pretrained: str = ""
     """SHA-256, in hex, of the checkpoint whose values the model begins with; empty:
     with values that the seed gives. Newcomers get the file from members."""
@@ -160,9 +161,10 @@ class Manifest:
         _check_numbers(self)
         for key in ("model_arguments", "method_arguments", "objective_arguments"):
             value = getattr(self, key)
-            _check(isinstance(value, Mapping), key, value, "a table of plain values")
-            _check_plain(key, value)
-        _check_vocabulary(self.vocabulary)
+            check(isinstance(value, Mapping), key, value, "a table of plain values")
+            check_plain(key, value)
+        check_vocabulary(self.vocabulary)
+        check_versions(self.versions)
         check_objective(self.objective, self.objective_arguments, self.layout)
         if self.pretrained and self.layout.blocks > 1:
             raise ConfigError(
@@ -280,7 +282,7 @@ def _check_text(manifest: Manifest) -> None:
     for key in ("name", "model", "method"):
         value = getattr(manifest, key)
         good = isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS
-        _check(good and value.isprintable(), key, value, "a short printable text")
+        check(good and value.isprintable(), key, value, "a short printable text")
     for key, allowed in (
         ("admission", ADMISSIONS),
         ("augment", AUGMENTATIONS),
@@ -292,15 +294,15 @@ def _check_text(manifest: Manifest) -> None:
         ("wire_dtype", tuple(WIRE)),
     ):
         value = getattr(manifest, key)
-        _check(value in allowed, key, value, "one of " + ", ".join(allowed))
+        check(value in allowed, key, value, "one of " + ", ".join(allowed))
     for key, want in (
         ("founder", "a public key in hex, or empty"),
         ("pretrained", "the SHA-256 of a checkpoint in hex, or empty"),
     ):
         value = getattr(manifest, key)
         good = isinstance(value, str) and HEX.fullmatch(value) is not None
-        _check(good, key, value, want)
-    _check(
+        check(good, key, value, want)
+    check(
         isinstance(manifest.label_mask, bool),
         "label_mask",
         manifest.label_mask,
@@ -338,7 +340,7 @@ def _check_numbers(manifest: Manifest) -> None:
     for key, (low, high) in whole.items():
         value = getattr(manifest, key)
         good = isinstance(value, int) and not isinstance(value, bool)
-        _check(
+        check(
             good and low <= value <= high,
             key,
             value,
@@ -347,45 +349,7 @@ def _check_numbers(manifest: Manifest) -> None:
     for key, (bounds, allowed) in real.items():
         value = getattr(manifest, key)
         good = isinstance(value, float) and math.isfinite(value)
-        _check(good and allowed(value), key, value, f"a number {bounds}")
-
-
-def _check_vocabulary(value: object) -> None:
-    """What it means is the trainer's matter; here only its form and size count."""
-
-    def check(good: bool, want: str) -> None:
-        # Not the value: it may be a megabyte.
-        _check(good, "vocabulary", "not usable", want)
-
-    check(isinstance(value, Mapping), "a table of level, size and tokens")
-    assert isinstance(value, Mapping)
-    check(set(value) <= {"level", "size", "tokens"}, "made of level, size and tokens")
-    level, size, tokens = (value.get(key) for key in ("level", "size", "tokens"))
-    check(level is None or level in LEVELS, f"of level {', '.join(LEVELS)}")
-    good_size = size is None or (type(size) is int and 4 <= size <= MAX_VOCABULARY)
-    check(good_size, f"of a size from 4 to {MAX_VOCABULARY}")
-    tokens = () if tokens is None else tokens
-    listed = isinstance(tokens, (list, tuple)) and len(tokens) <= MAX_VOCABULARY
-    check(
-        listed
-        and all(isinstance(token, str) for token in tokens)
-        and sum(len(token.encode()) for token in tokens) <= MAX_VOCABULARY_BYTES,
-        f"at most {MAX_VOCABULARY} texts of {MAX_VOCABULARY_BYTES} bytes in all",
-    )
-
-
-def _check_plain(key: str, value: object, depth: int = 0) -> None:
-    if isinstance(value, Mapping):
-        good = all(isinstance(name, str) for name in value) and depth < 4
-        _check(good, key, value, "a table of plain values")
-        for inner in value.values():
-            _check_plain(key, inner, depth + 1)
-    elif isinstance(value, (list, tuple)):
-        _check(depth < 4, key, value, "at most four levels deep")
-        for inner in value:
-            _check_plain(key, inner, depth + 1)
-    else:
-        _check(isinstance(value, (str, int, float, bool)), key, value, "a plain value")
+        check(good and allowed(value), key, value, f"a number {bounds}")
 
 
 def _sorted(value: object) -> object:

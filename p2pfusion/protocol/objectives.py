@@ -2,7 +2,8 @@
 
 The trainer has the losses (``training/objectives/``); here are their names, their
 options with defaults and bounds, and what they ask of a model's layout. A test compares
-the two tables.
+the two tables. What a function of one's own (``package.module:function``) or of an
+installed package takes, the trainer knows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from p2pfusion.limits import (
     MAX_CONTRAST_TEMPERATURE,
     MAX_CONTRAST_WEIGHT,
     MAX_DISTILLATION_ROUND,
+    MAX_NAME_CHARACTERS,
     MIN_CONTRAST_TEMPERATURE,
     MIN_VIEW_CROP,
 )
@@ -28,8 +30,10 @@ OBJECTIVES: dict[str, Arguments] = {
     "byol": {"momentum": 0.99, **_VIEWS},
     "contrastive": {"weight": 1.0, "temperature": 0.5, "previous": 1},
     "exits": {
-        **{"weight": 0.5, "temperature": 3.0},
-        **{"distill_from": 10, "per_sample": False},
+        "weight": 0.5,
+        "temperature": 3.0,
+        "distill_from": 10,
+        "per_sample": False,
     },
     "moco": {"temperature": 0.2, "momentum": 0.99, **_VIEWS},
     "simclr": {"temperature": 0.5, **_VIEWS},
@@ -58,10 +62,13 @@ def check_objective(name: object, arguments: Arguments, layout: Layout) -> None:
 
     A layout without parameters is that of a profile whose model nobody has looked up.
     """
+    if isinstance(name, str) and _is_outside(name):
+        return
     if not isinstance(name, str) or name not in OBJECTIVES:
         raise ConfigError(
             f"swarm key 'objective' is {name!r}: it must be one of "
             + ", ".join(OBJECTIVES)
+            + ", or package.module:function"
         )
     for key, value in arguments.items():
         if key not in OBJECTIVES[name]:
@@ -78,6 +85,13 @@ def check_objective(name: object, arguments: Arguments, layout: Layout) -> None:
             )
     if layout.parameters:
         _check_layout(name, {parameter.name for parameter in layout.parameters})
+
+
+def _is_outside(name: str) -> bool:
+    """Whether it is a function of one's own, ``package.module:function``, or an entry
+    point's, ``package.name``: the dot keeps these from what the table will have."""
+    is_short = len(name) <= MAX_NAME_CHARACTERS
+    return is_short and name.isprintable() and (":" in name or "." in name)
 
 
 def _check_layout(name: str, parameters: set[str]) -> None:
@@ -105,7 +119,7 @@ def _check_layout(name: str, parameters: set[str]) -> None:
 
 def objective_options(name: str, arguments: Arguments) -> dict[str, object]:
     """Every argument of an objective, and its name."""
-    return {"name": name, **OBJECTIVES[name], **arguments}
+    return {"name": name, **OBJECTIVES.get(name, {}), **arguments}
 
 
 def frozen_copies(name: str, arguments: Arguments) -> int:
@@ -113,7 +127,9 @@ def frozen_copies(name: str, arguments: Arguments) -> int:
     options = objective_options(name, arguments)
     if name in SELF_SUPERVISED:
         return ("momentum" in options) + bool(options["alignment"])
-    previous = options.get("previous", 0)
+    if name != "contrastive":
+        return 0
+    previous = options["previous"]
     assert isinstance(previous, int)
     return 1 + previous if previous and options["weight"] else 0
 

@@ -29,10 +29,11 @@ from p2pfusion.simulation.specification import (
 )
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.description import describe
 from p2pfusion.training.examination import Labels
 from p2pfusion.training.loop import Schedule
-from p2pfusion.training.models import allow
-from p2pfusion.training.trainer import Setup, describe
+from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
+from p2pfusion.training.trainer import Setup
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,16 @@ class Experiment:
         check_keys(fields)
         data, files = data_table(fields), Files.of(fields)
         options = DataOptions.from_data({**data, "partition": None})
-        allow([str(fields["model"])])  # whoever starts an experiment names its model
+        objective = str(fields.get("objective", Manifest.objective))
+        # Whoever starts an experiment names its code.
+        allow(MODEL, [str(fields["model"])])
+        allow(OBJECTIVE, [objective])
         described = describe(
             str(fields["model"]),
             table(fields, "model_arguments"),
             options,
             table(fields, "vocabulary"),
+            objective=objective,
         )
         method = build_method(
             str(fields.get("method", Manifest.method)),

@@ -41,7 +41,8 @@ from p2pfusion.store.files import Floats
 from p2pfusion.training.controls import FullForwardTrainer
 from p2pfusion.training.cost import Meter
 from p2pfusion.training.data import DataOptions, Records, load
-from p2pfusion.training.trainer import Trainer, coding_of
+from p2pfusion.training.description import coding_of
+from p2pfusion.training.trainer import Trainer
 from p2pfusion.training.whole import evaluation_records
 
 SEED_BITS = 32

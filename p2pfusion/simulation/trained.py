@@ -28,9 +28,10 @@ from p2pfusion.simulation.specification import Fields
 from p2pfusion.simulation.world import World
 from p2pfusion.split.segment import Split
 from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.description import coding_of
 from p2pfusion.training.devices import use_one_thread
 from p2pfusion.training.loop import Evaluation
-from p2pfusion.training.trainer import Trainer, coding_of
+from p2pfusion.training.trainer import Trainer
 from p2pfusion.training.whole import evaluate_full, evaluation_records
 
 

@@ -134,10 +134,9 @@ def _damaged(path: Path, name: str) -> VerificationError:
 
 
 def renamed(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """What the names of a file are called in the model.
-
-    As they are, where it knows them; else with one prefix put before them or taken away,
-    that which makes most of them known.
+    """What the names of a file are called in the model: as they are where they are
+    known, and else with one prefix put before them or taken away, that which makes most
+    known.
     """
     names, known = list(names), set(known)
     counts = Counter({("", ""): sum(name in known for name in names)})

@@ -21,6 +21,7 @@ from p2pfusion.training.data.augment import Augmentation
 from p2pfusion.training.data.partition import generator as random_stream
 from p2pfusion.training.data.records import NO_ANSWER, Records
 from p2pfusion.training.descent import Descent, Optimiser
+from p2pfusion.training.devices import computing_in
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Objective
 
@@ -41,11 +42,16 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How much one round trains: whole epochs, or ``steps`` steps if that is given."""
+    """How much one round trains: whole epochs, or ``steps`` steps if that is given.
+
+    ``parts``: in so many a batch goes through the model, one after the other; their
+    gradients are added up, and are those of the whole batch.
+    """
 
     batch: int
     epochs: int = 1
     steps: int | None = None
+    parts: int = 1
 
     def step_count(self, example_count: int) -> int:
         """Steps of one round over this many examples."""
@@ -125,11 +131,13 @@ def train_round(
     device: torch.device,
     augment: Augmentation | None = None,
     dropout: DepthDropout | None = None,
+    precision: str = "float32",
     on_progress: Progress | None = None,
 ) -> RoundResult:
     """Trains the module in place; ``NonFiniteError`` if it diverges.
 
     ``dropout`` leaves out some of the module's blocks, others in each step.
+    ``precision``: of products (``devices.py``).
     ``on_progress(step, steps, loss)`` is called after every step, steps counting from
     1.
     """
@@ -145,14 +153,22 @@ def train_round(
             inputs = augment(inputs, generator)
         if dropout is not None:
             dropout.draw()
-        loss = objective.loss(module, inputs, targets)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise _diverged(f"the loss of step {step} of {steps} is {value}")
-        loss.backward()  # type: ignore[no-untyped-call]
+        answers = _answers(targets)
+        value = 0.0
+        for part, wanted in zip(
+            inputs.chunk(schedule.parts), targets.chunk(schedule.parts), strict=True
+        ):
+            share = _answers(wanted) / answers
+            if not share:
+                continue
+            with computing_in(precision, device):
+                loss = objective.loss(module, part, wanted) * share
+            value += loss.item()
+            if not math.isfinite(value):
+                raise _diverged(f"the loss of step {step} of {steps} is {value}")
+            loss.backward()  # type: ignore[no-untyped-call]
         descent.step(learning_rate)
         objective.after_step(module)
-        answers = int((targets != NO_ANSWER).sum())
         loss_sum += value * answers
         seen += answers
         if on_progress is not None:
@@ -163,6 +179,10 @@ def train_round(
     return RoundResult(loss_sum / seen, steps)
 
 
+def _answers(targets: Tensor) -> int:
+    return int((targets != NO_ANSWER).sum())
+
+
 @torch.inference_mode()
 def evaluate(
     module: nn.Module,
@@ -170,6 +190,7 @@ def evaluate(
     device: torch.device,
     *,
     absent: Tensor | None = None,
+    precision: str = "float32",
 ) -> Evaluation:
     """Loss and accuracy of the module on the records.
 
@@ -178,9 +199,10 @@ def evaluate(
     """
     module.eval()
     loss_sum, right, answers = 0.0, 0, 0
-    for chosen in torch.arange(len(records)).split(_evaluation_batch(records)):
+    for chosen in torch.arange(len(records)).split(evaluation_batch(records)):
         inputs, targets = records.batch(chosen, device)
-        logits = module(inputs)
+        with computing_in(precision, device):
+            logits = module(inputs).float()
         if absent is not None:
             logits = logits.masked_fill(absent, -math.inf)
         loss_sum += float(
@@ -192,13 +214,14 @@ def evaluate(
             )
         )
         right += int((logits.argmax(-1) == targets).sum())
-        answers += int((targets != NO_ANSWER).sum())
+        answers += _answers(targets)
     loss = loss_sum / answers
     perplexity = _perplexity(loss) if records.traits.task == "language" else None
     return Evaluation(loss, right / answers, answers, perplexity)
 
 
-def _evaluation_batch(records: Records) -> int:
+def evaluation_batch(records: Records) -> int:
+    """Records that are looked at together where nothing is trained."""
     traits = records.traits
     places = traits.shape[0] if traits.task == "language" else 1
     return max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // (places * traits.classes)))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from p2pfusion.errors import ConfigError, DataError, IncompatibleError
@@ -23,7 +25,6 @@ from p2pfusion.split.segment import Split
 from p2pfusion.store import Owed
 from p2pfusion.training import submodel
 from p2pfusion.training.data import (
-    Coding,
     DataOptions,
     Records,
     load,
@@ -31,6 +32,7 @@ from p2pfusion.training.data import (
 )
 from p2pfusion.training.data.augment import augmentation
 from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.description import code_of, coding_of
 from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import (
     Progress,
@@ -47,14 +49,20 @@ from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import (
     check_fit,
     find_model,
-    held,
     is_deep,
     settle,
     statistics,
 )
 from p2pfusion.training.models.skipping import DepthDropout
-from p2pfusion.training.objectives import Dated, create_objective
+from p2pfusion.training.objectives import (
+    SELF_SUPERVISED,
+    Dated,
+    check_name,
+    create_objective,
+)
 from p2pfusion.training.outer import OuterMomentum
+from p2pfusion.training.outside import check_versions, told_versions
+from p2pfusion.training.recomputing import check_parts, recomputing
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,14 @@ class Setup:
     objective: Mapping[str, object] = field(default_factory=dict)
     vocabulary: Mapping[str, object] = field(default_factory=dict)
     """What tokens mean in the swarm; empty for images."""
+    versions: Mapping[str, object] = field(default_factory=dict)
+    """Packages from outside that the swarm's code is of, with their versions."""
     augment: str = "none"
     device: str = "cpu"
+    precision: str = "float32"
+    """What products are computed in."""
+    checkpointing: bool = False
+    """Whether activations are computed again for the backward pass, and not kept."""
     outer_momentum: float = 0.0
     past: Path | None = None
     """Where the outer momentum's memory is; needed if there is one."""
@@ -84,20 +98,6 @@ class Setup:
     """Whether these changes are added, and not averaged as values are."""
     owed: Path | None = None
     """Where it is kept what earlier changes have lost on their way, if they do."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a founder's manifest says of the model: all arguments, the layout, and, for
-    text, the vocabulary."""
-
-    arguments: dict[str, object]
-    layout: Layout
-    vocabulary: dict[str, object]
-    is_deep: bool
-    """Whether methods can leave out layers of the model."""
-    held: list[str]
-    """What of a traced model is whole in every sub-model, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,32 @@ class Trainer:
                 "there is no outer momentum where changes are added",
                 hint="leave out outer_momentum, or choose another method",
             )
+        if setup.schedule.parts > 1 and (
+            setup.objective.get("name") in SELF_SUPERVISED
+        ):
+            raise ConfigError(
+                f"the objective {setup.objective['name']!r} compares the records of a "
+                "batch with each other: it cannot be computed in parts",
+                hint="leave out accumulation, or set a smaller batch",
+            )
         self._setup = setup
         self._model = find_model(setup.model)
+        check_name(str(setup.objective.get("name", "task")))
         described = self._model.layout(setup.arguments)
         difference = first_difference(without_gates(setup.layout), described)
         if difference is not None:
             raise IncompatibleError(
                 f"model {setup.model!r} has another layout here than in the manifest: "
                 f"{difference}",
-                hint="all peers need the same version of the model's code",
+                hint="all peers need the same version of the model's code"
+                + told_versions(setup.versions, code_of(setup.model, setup.objective)),
             )
+        check_versions(setup.versions, code_of(setup.model, setup.objective))
         check_depth(setup.layout, is_deep=is_deep(self._model))
+        if setup.checkpointing:
+            with torch.device("meta"):  # what it is made of, without its values
+                sizes = Split.full(setup.layout).sizes()
+                check_parts(self._model.build(setup.arguments, sizes))
         self.device = find_device(setup.device)
         if records is None:
             records = self._load()
@@ -194,6 +209,11 @@ class Trainer:
         return counts
 
     @property
+    def records(self) -> Records:
+        """The records that this peer trains on."""
+        return self._records
+
+    @property
     def samples(self) -> int:
         """Records that this peer trains on."""
         return len(self._records)
@@ -237,26 +257,24 @@ class Trainer:
         # First, because copies that the objective makes leave out the same blocks.
         dropout = DepthDropout(module, setup.depth_dropout, depth_generator(*drawn))
         frozen = self._objective.begin(module, split, view_generator(*drawn))
-        result = train_round(
-            module,
-            self._records,
-            objective=self._objective,
-            optimiser=setup.optimiser,
-            schedule=setup.schedule,
-            learning_rate=learning_rate,
-            generator=batch_generator(*drawn),
-            device=self.device,
-            augment=self._augment,
-            dropout=dropout,
-            on_progress=on_progress,
-        )
+        with recomputing(module) if setup.checkpointing else nullcontext():
+            result = train_round(
+                module,
+                self._records,
+                objective=self._objective,
+                optimiser=setup.optimiser,
+                schedule=setup.schedule,
+                learning_rate=learning_rate,
+                generator=batch_generator(*drawn),
+                device=self.device,
+                augment=self._augment,
+                dropout=dropout,
+                precision=setup.precision,
+                on_progress=on_progress,
+            )
         dropout.end()
         self._objective.end(module, split)
-        accuracy = None
-        if self._validation is not None and self._objective.labelled:
-            absent = self._objective.absent
-            found = evaluate(module, self._validation, self.device, absent=absent)
-            accuracy = found.accuracy
+        accuracy = self._accuracy(module)
         arrays = self._arrays(module, split)
         norm, l1 = submodel.update_sizes(before, arrays)
         return TrainedRound(
@@ -270,6 +288,19 @@ class Trainer:
             steps=result.steps,
             frozen=frozen,
         )
+
+    def _accuracy(self, module: nn.Module) -> float | None:
+        """On the records that are held back, if labels mean anything."""
+        if self._validation is None or not self._objective.labelled:
+            return None
+        found = evaluate(
+            module,
+            self._validation,
+            self.device,
+            absent=self._objective.absent,
+            precision=self._setup.precision,
+        )
+        return found.accuracy
 
     def _offered(
         self,
@@ -326,40 +357,3 @@ class Trainer:
             on_progress=on_progress,
         )
         return question.encode(found)
-
-
-def describe(
-    name: str,
-    arguments: Mapping[str, object],
-    data: DataOptions | None = None,
-    vocabulary: Mapping[str, object] | None = None,
-) -> Description:
-    """What follows from a model's name and arguments, and from the founder's data.
-
-    With data, arguments that are not given take the values that the data needs, and a
-    vocabulary that is not given in full is made of the training text.
-    """
-    model = find_model(name)
-    suited: dict[str, object] = {}
-    completed = dict(vocabulary or {})
-    if data is not None:
-        records = load(data, "train", coding_of(arguments, completed))
-        assert records is not None, "every loader has a training part"
-        suited = model.suited(records.traits)
-        if records.vocabulary is not None:
-            completed |= records.vocabulary.to_data()
-    settled = settle(model, {**suited, **arguments})
-    return Description(
-        settled,
-        model.layout(settled),
-        completed,
-        is_deep(model),
-        held(model, settled),
-    )
-
-
-def coding_of(
-    arguments: Mapping[str, object], vocabulary: Mapping[str, object]
-) -> Coding:
-    """How text becomes records: as long as the model's arguments say, if they do."""
-    return Coding.from_data(vocabulary, length=arguments.get("length"))

@@ -3,15 +3,17 @@
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep",
-                  "held", "tied", "buffers"}
+                  "held", "tied", "buffers", "versions"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
     train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
+    fit        -> {"done": "fit", "chosen", "predicted"}
     announce   -> the same, then {"done": "announce", "announced": base64}
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
-Every request may name ``models`` of its owner's own, which it may import from then on.
+Every request may name ``models`` and ``objectives`` of its owner's own, which it may
+import from then on. Data is the owner's in any case.
 Values never pass through the channel: they are read from the store, which is opened
 read-only in every round, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
@@ -21,7 +23,6 @@ decides when training ends, and stdout and stderr never carry protocol.
 from __future__ import annotations
 
 import base64
-import ctypes
 import json
 import math
 import os
@@ -29,6 +30,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,12 +44,15 @@ from p2pfusion.store import Store, read_checkpoint, write_offer
 from p2pfusion.store.beside import beside_path
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
+from p2pfusion.training.description import coding_of, describe
+from p2pfusion.training.heap import bound_heap
 from p2pfusion.training.loop import Schedule
-from p2pfusion.training.models import allow
 from p2pfusion.training.objectives import SELF_SUPERVISED
+from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
+from p2pfusion.training.prediction import Predictor, largest
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
-from p2pfusion.training.trainer import Setup, Trainer, coding_of, describe
+from p2pfusion.training.trainer import Setup, Trainer
 from p2pfusion.training.whole import (
     evaluate_full,
     evaluation_records,
@@ -58,18 +63,9 @@ from p2pfusion.training.whole import (
 PROGRESS_INTERVAL_S = 0.2
 """Time between two progress lines: no display needs more."""
 
-MAPPED_BLOCK_BYTES = 4 << 20
-"""Blocks of memory from this size on go back to the system when they are freed. Lower
-makes small models slow, higher keeps the activations of large ones (see below)."""
-
-KEPT_HEAP_BYTES = 64 << 20
-"""Free memory that smaller blocks may keep for the next step."""
-
 NICENESS = 5
 """Where cores are few, the daemon goes first: peers give up one that does not answer
 for seconds, and training is not slower for the moments that the daemon needs."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 Send = Callable[[Fields], None]
 
@@ -92,6 +88,7 @@ class Worker:
             request.table("arguments"),
             None if data is None else DataOptions.from_data(request.table("data")),
             request.table("vocabulary"),
+            objective=str(request.fields.get("objective", "task")),
         )
         return {
             "layout": found.layout.to_data(),
@@ -99,6 +96,7 @@ class Worker:
             "vocabulary": found.vocabulary,
             "deep": found.is_deep,
             "held": found.held,
+            "versions": found.versions,
             **names_beside(request.text("model"), found.arguments),
         }
 
@@ -107,6 +105,7 @@ class Worker:
         if request.fields.get("threads") is not None:
             torch.set_num_threads(request.whole("threads", least=1))
         steps = request.fields.get("local_steps")
+        offers = Path(str(request.fields.get("offers", "")))
         setup = Setup(
             model=request.text("model"),
             arguments=request.table("arguments"),
@@ -118,13 +117,17 @@ class Worker:
                 batch=request.whole("batch", least=1),
                 epochs=request.whole("local_epochs", least=1),
                 steps=None if steps is None else request.whole("local_steps", least=1),
+                parts=request.whole("accumulation", least=1),
             ),
             data=DataOptions.from_data(request.table("data")),
             vocabulary=request.table("vocabulary"),
+            versions=request.table("versions"),
             augment=request.text("augment"),
             device=request.text("device"),
+            precision=request.text("precision"),
+            checkpointing=request.flag("checkpointing"),
             outer_momentum=request.number("outer_momentum"),
-            past=Path(request.text("offers")) / "past",
+            past=offers / "past",
             depth_dropout=request.number("depth_dropout"),
             changes=request.flag("changes"),
             summed=request.flag("summed"),
@@ -132,42 +135,60 @@ class Worker:
         )
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer
-        self._store = Path(request.text("store"))
-        save_beside(setup.model, setup.arguments, beside_path(self._store))
-        self._offers = Path(request.text("offers"))
+        # Without a store this process is only asked what training would take.
+        self._store = Path(str(request.fields.get("store", "")))
+        if request.fields.get("store"):
+            save_beside(setup.model, setup.arguments, beside_path(self._store))
+        self._offers = offers
         return {
             "samples": trainer.samples,
             "class_counts": trainer.class_counts,
             "validation_samples": trainer.validation_samples,
         }
 
-    def _ready(self) -> tuple[Setup, Trainer, Store]:
-        """What setup has left, and the store as it is now."""
+    def _ready(self) -> tuple[Setup, Trainer]:
+        """What setup has left."""
         if self._setup is None or self._trainer is None:
             raise LocalProtocolError("training was asked for before setup")
-        store = Store.open(self._store, self._setup.layout, self._setup.seed)
-        return self._setup, self._trainer, store
+        return self._setup, self._trainer
+
+    def _open_store(self, setup: Setup) -> Store:
+        """The store as it is now."""
+        return Store.open(self._store, setup.layout, setup.seed)
+
+    def fit(self, request: Request) -> Fields:
+        """Which of some splits, ascending, is the last that so much memory suffices
+        for; and what that one takes, and the next, as far as it could be found out."""
+        setup, trainer = self._ready()
+        given = request.fields.get("splits")
+        if not isinstance(given, list) or not given:
+            raise ConfigError("trainer request: splits is not a list of splits")
+        splits = [Split.from_data(each, setup.layout) for each in given]
+        predictor = Predictor(setup, trainer.records, trainer.validation_samples)
+        chosen, found = largest(predictor, splits, request.whole("memory", least=1))
+        predicted = {str(place): asdict(each) for place, each in found.items()}
+        return {"chosen": chosen, "predicted": predicted}
 
     def announce(self, request: Request) -> Fields:
         """What the method lets this peer find out by itself, as base64."""
-        _, trainer, store = self._ready()
+        setup, trainer = self._ready()
         found = trainer.announce(
             request.table("asked"),
             learning_rate=request.number("learning_rate"),
-            read=store.read,
+            read=self._open_store(setup).read,
             on_progress=_Throttle(self._send, 0),
         )
         return {"announced": base64.b64encode(found).decode()}
 
     def train(self, request: Request) -> Fields:
         """One round: read the split from the store, train it, write it as an offer."""
-        setup, trainer, store = self._ready()
+        setup, trainer = self._ready()
         layout, round_index = setup.layout, request.whole("round")
         trained = trainer.train(
             round_index=round_index,
             split=Split.from_data(request.fields.get("split"), layout),
             learning_rate=request.number("learning_rate"),
-            read=store.read,
+            read=self._open_store(setup).read,
             on_progress=_Throttle(self._send, round_index),
         )
         # Two files in turn: the daemon may still serve the previous round's offer.
@@ -259,6 +280,7 @@ def answer(worker: Worker, line: bytes) -> Fields:
         actions = {
             "describe": worker.describe,
             "setup": worker.setup,
+            "fit": worker.fit,
             "train": worker.train,
             "announce": worker.announce,
             "evaluate": worker.evaluate,
@@ -266,7 +288,8 @@ def answer(worker: Worker, line: bytes) -> Fields:
         if do not in actions:
             raise ConfigError(f"trainer request: cannot do {do!r}")
         request = Request(fields)
-        allow(request.texts("models"))
+        for kind in (MODEL, OBJECTIVE):
+            allow(kind, request.texts(kind.key))
         return {"done": do, **actions[do](request)}
     except ConnectionError:
         raise
@@ -289,18 +312,6 @@ def serve(reader: BinaryIO, writer: BinaryIO) -> None:
             )
         send(answer(worker, line))
         worker.rest()
-
-
-def bound_heap() -> None:
-    """Keeps peak memory in proportion to what training uses.
-
-    glibc raises both thresholds by itself, after which activations share a heap that
-    fragments: peaks then grew by up to a half and differed from run to run.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(_M_MMAP_THRESHOLD, MAPPED_BLOCK_BYTES)
-        library.mallopt(_M_TRIM_THRESHOLD, KEPT_HEAP_BYTES)
 
 
 def main() -> None:

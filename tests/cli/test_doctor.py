@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from p2pfusion import __version__
+from p2pfusion.cli import checkup
 from p2pfusion.cli.main import main
 from p2pfusion.daemon.control import Request
 from p2pfusion.errors import NotFoundError
@@ -178,3 +180,67 @@ def test_troubles_of_the_daemon_are_findings(
         "message": "no room",
         "hint": "make",
     }
+
+
+def looked(tmp_path: Path, capsys: Capture, **changes: object) -> list[dict[str, str]]:
+    """What doctor finds where status says this."""
+    here = {"self": {"addresses": []}}
+    with answering(tmp_path, {"status": {**JOINED, **here, **changes}, "peers": {}}):
+        main(["--home", str(tmp_path), "doctor", "--json"])
+    found = json.loads(capsys.readouterr().out)["data"]["findings"]
+    assert isinstance(found, list)
+    return found
+
+
+def of(found: list[dict[str, str]], subject: str) -> list[tuple[str, str]]:
+    return [(f["level"], f["message"]) for f in found if f["subject"] == subject]
+
+
+def test_a_daemon_of_another_version(tmp_path: Path, capsys: Capture) -> None:
+    daemon = {"pid": 1, "version": "0.0.1", "uptime_s": 9.0}
+    ((level, text),) = of(looked(tmp_path, capsys, daemon=daemon), "version")
+    assert level == "warn" and text.startswith("the daemon is version 0.0.1, and this")
+    same = {**daemon, "version": __version__}
+    assert not of(looked(tmp_path, capsys, daemon=same), "version")
+
+
+@pytest.mark.parametrize(
+    ("copies", "members", "level"),
+    [(0, 3, "warn"), (1, 3, "warn"), (2, 3, "ok"), (3, 3, "ok"), (1, 1, "ok")],
+)
+def test_copies_that_are_lacking(
+    copies: int, members: int, level: str, tmp_path: Path, capsys: Capture
+) -> None:
+    said = {
+        "store": {"version_max": 7, "replication_min": copies, "stale_ranges": 2},
+        "swarm": {"replication": 2},
+        "roster": {"members": members},
+    }
+    found = looked(tmp_path, capsys, **said)
+    ((found_level, text),) = of(found, "replication")
+    assert found_level == level and f"at {copies} peer" in text
+    assert of(found, "stale")[0][1].startswith("2 ranges here are older")
+    before = {**said, "store": {"version_max": 0, "replication_min": 0}}
+    assert not of(looked(tmp_path, capsys, **before), "replication")
+
+
+def test_who_was_put_out_and_what_was_turned_away(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    refused = {"bad-mac": 2, "late": 9, "other": 1, "rest": 1}
+    found = looked(tmp_path, capsys, security={"revoked": 1, "refused": refused})
+    assert of(found, "put out") == [("info", "1 peer put out by an admin")]
+    ((_, text),) = of(found, "refused")
+    assert text.startswith("turned away: late (9), bad-mac (2)") and "rest" not in text
+
+
+def test_memory_that_is_short(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "meminfo"
+    monkeypatch.setattr(checkup, "MEMORY", said)
+    for free_kb, level in ((100, "warn"), (8 << 20, "ok")):
+        said.write_text(f"MemTotal: 9 kB\nMemAvailable:   {free_kb} kB\n")
+        assert of(looked(tmp_path, capsys), "memory")[0][0] == level
+    said.unlink()
+    assert of(looked(tmp_path, capsys), "memory")[0][0] == "ok", "not known"

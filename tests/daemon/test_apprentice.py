@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfusion.daemon.apprentice import (
-    TRAINER_PAUSE_S,
-    Apprentice,
+from p2pfusion.daemon.apprentice import TRAINER_PAUSE_S, Apprentice
+from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
+    Fitted,
     NotFoundOut,
     NotTrained,
     Outcome,
     TooLarge,
     Trained,
 )
-from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
 from p2pfusion.errors import ConfigError, DataError, TrainerError
 from p2pfusion.limits import MAX_TRAINER_RESTARTS
 from p2pfusion.protocol.manifest import Manifest
@@ -57,10 +58,16 @@ def outcomes(apprentice: Apprentice, count: int = 1) -> list[Outcome]:
     return found
 
 
+def founded(model: str, arguments: dict[str, object]) -> SwarmSettings:
+    """What a founder's profile says."""
+    table = {"name": "test", "model": model, "model_arguments": arguments}
+    return read_swarm(table, "test")
+
+
 def set_up(apprentice: Apprentice, root: Path, **swarm: object) -> Manifest:
     """Describes the model, makes the store, and tells the trainer."""
     projection = 8 if swarm else 0
-    apprentice.describe("mlp", {**ARGUMENTS, "projection": projection}, {})
+    apprentice.describe(founded("mlp", {**ARGUMENTS, "projection": projection}))
     (described,) = outcomes(apprentice)
     assert isinstance(described, Described)
     manifest = Manifest(
@@ -109,7 +116,7 @@ def test_depth_dropout_and_the_proximal_term_reach_the_trainer(
     for name, chance, proximal in (("a", 0.0, 0.0), ("b", 0.9, 0.0), ("c", 0.0, 9.0)):
         root = tmp_path / name
         (root / "offers").mkdir(parents=True)
-        apprentice.describe("vit", VIT, {})
+        apprentice.describe(founded("vit", VIT))
         (described,) = outcomes(apprentice)
         assert isinstance(described, Described)
         arguments = {"layers_per_stage": 1, "depth_dropout": chance}
@@ -255,7 +262,7 @@ def test_a_trainer_that_never_gets_ready_is_fatal(apprentice: Apprentice) -> Non
 def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
     apprentice: Apprentice, tmp_path: Path
 ) -> None:
-    apprentice.describe("nope", {}, {})
+    apprentice.describe(founded("nope", {}))
     (fatal,) = outcomes(apprentice)
     assert isinstance(fatal, Fatal) and type(fatal.error) is ConfigError
     assert "nope" in fatal.error.message
@@ -264,7 +271,7 @@ def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
     data = DataSettings(kind="npz", path=str(tmp_path / "bad.npz"))
     other = Apprentice(tmp_path / "other.log", PeerSettings(), data)
     try:
-        other.describe("mlp", {}, {})
+        other.describe(founded("mlp", {}))
         (fatal,) = outcomes(other)
         assert isinstance(fatal, Fatal) and type(fatal.error) is DataError
         assert "bad.npz" in fatal.error.message
@@ -284,3 +291,16 @@ def test_a_round_that_diverges_is_lost_and_the_next_is_trained(
     apprentice.train(1, split, 0.1)
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained) and trained.round_index == 1
+
+
+def test_a_trainer_that_dies_while_it_measures_lets_the_least_be_trained(
+    apprentice: Apprentice, tmp_path: Path
+) -> None:
+    manifest = set_up(apprentice, tmp_path)
+    splits = [Split.full(manifest.layout)] * 2
+    apprentice.fit(splits, 1 << 50)
+    assert outcomes(apprentice) == [Fitted(1)]
+    os.kill(apprentice.pid, signal.SIGSTOP)
+    apprentice.fit(splits, 1 << 50)
+    os.kill(apprentice.pid, signal.SIGKILL)
+    assert outcomes(apprentice) == [Fitted(0)]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.daemon.config import (
+    PRECISIONS,
     DataSettings,
     PartitionSettings,
     PeerSettings,
@@ -18,8 +19,12 @@ from p2pfusion.daemon.config import (
     parse_profile,
     parse_share,
 )
+from p2pfusion.daemon.trainer_requests import setup_request
 from p2pfusion.errors import ConfigError
 from p2pfusion.limits import MAX_ROSTER
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.split.layout import Layout
+from p2pfusion.training import devices as trainers
 
 FULL = """
 [peer]
@@ -73,6 +78,37 @@ def test_caps_are_bytes_per_second_however_they_are_written() -> None:
     text = "[peer]\nup_limit = '2 MB/s'\ndown_limit = 50_000"
     peer = parse_profile(text, "x").peer
     assert (peer.up_limit, peer.down_limit) == (2 * 2**20, 50_000.0)
+
+
+def test_how_a_peer_trains_is_its_own() -> None:
+    text = "[peer]\nbatch = 8\naccumulation = 4\nprecision = 'bfloat16'\n"
+    peer = parse_profile(text + "checkpointing = true", "x").peer
+    assert (peer.batch, peer.accumulation) == (8, 4)
+    assert (peer.precision, peer.checkpointing) == ("bfloat16", True)
+    assert PRECISIONS == trainers.PRECISIONS
+    manifest = Manifest(name="t", model="mlp", layout=Layout((), ()), batch=64)
+    told = setup_request(manifest, peer, DataSettings())
+    assert (told["batch"], told["accumulation"]) == (8, 4)
+    assert (told["precision"], told["checkpointing"]) == ("bfloat16", True)
+    assert setup_request(manifest, PeerSettings(), DataSettings())["batch"] == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("batch = 0", "'batch' in [peer] is 0"),
+        ("accumulation = 0", "'accumulation' in [peer] is 0"),
+        ("batch = 4\naccumulation = 5", "'accumulation' in [peer] is 5"),
+        ("precision = 'bfloat61'", "did you mean 'bfloat16'"),
+        ("checkpointing = 1", "must be true or false"),
+        ("models = ['cnn']", "must be package.module:function"),
+        ("objectives = ['task']", "must be package.module:function"),
+    ],
+)
+def test_other_ways_to_train_are_refused(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_profile(f"[peer]\n{text}", "x")
+    assert told in f"{caught.value.message}; {caught.value.hint}"
 
 
 def test_an_empty_profile_is_all_defaults() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from p2pfusion.daemon.memory import fitting_fraction
 from p2pfusion.daemon.training import first_fraction, smallest_fraction
 from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Axis, Initial, Layout, ParameterSpec
@@ -108,24 +107,27 @@ CONTRASTING = {
 }
 
 
-@pytest.mark.parametrize(("swarm", "copies"), [(WIDE, 3), (CONTRASTING, 6)])
-def test_auto_follows_from_the_memory(swarm: dict[str, object], copies: int) -> None:
+def test_auto_follows_from_the_memory_before_anything_is_trained() -> None:
     """And from how many copies of the sub-model this swarm's training holds."""
     peer = {"split_fraction": "auto", "memory": "400 MiB"}
-    with running(swarm=swarm, peer=peer) as alone:
-        alone.turn_until(lambda: number(alone) >= 1)
-        found = Fraction(alone.node.peer.gossip.record.split_fraction)
-        manifest = alone.node.peer.manifest
-        assert manifest is not None
-        layout, batch = manifest.layout, manifest.batch
-        assert found == fitting_fraction(layout, batch, 400 << 20, copies=copies)
-        assert found != fitting_fraction(layout, batch, 400 << 20, copies=copies - 1)
-        assert 0 < found < 1
-        assert first_fraction(alone.node.profile, alone.node.state) == found
-        gossip = alone.node.peer.gossip
-        alone.turn_until(lambda: counts(alone) == found)
-        alone.node.training.too_slow()
-        alone.turn_until(lambda: Fraction(gossip.record.split_fraction) == found / 2)
+    fitting = []
+    for swarm in (WIDE, CONTRASTING):
+        with running(swarm=swarm, peer=peer) as alone:
+            alone.turn_until(lambda alone=alone: number(alone) >= 1)
+            found = Fraction(alone.node.peer.gossip.record.split_fraction)
+            assert 0 < found < 1
+            assert counts(alone) == found  # from the first round on
+            assert alone.node.peer.gossip.record.former_fraction == ""
+            assert first_fraction(alone.node.profile, alone.node.state) == found
+            fitting.append(found)
+            alone.node.training.too_slow()
+            alone.turn_until(
+                lambda alone=alone, half=found / 2: (
+                    Fraction(alone.node.peer.gossip.record.split_fraction) == half
+                )
+            )
+    plain, contrasting = fitting
+    assert contrasting < plain
 
 
 def test_the_smallest_fraction_is_one_cell_of_the_shortest_axis() -> None:

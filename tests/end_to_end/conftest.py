@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.pages import Machine, machines_in
 from tests.end_to_end.swarm import Swarm, swarms
 
 
@@ -14,3 +16,10 @@ def swarm() -> Iterator[Swarm]:
     """A place for the daemons of one test."""
     with swarms() as made:
         yield made
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Callable[[str], Machine]]:
+    """Machines that somebody who follows a page has, by name."""
+    with machines_in(tmp_path) as make:
+        yield make

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from p2pfusion.cli.daemon_shapes import EVENT
+from p2pfusion.cli.main import SUBCOMMANDS
 from p2pfusion.cli.shapes import LINES, SHAPES
 from tests.documents import check_document, differences
+from tests.end_to_end.pages import Page
 from tests.end_to_end.programs import (
     PATIENCE_S,
     ROOT,
@@ -49,17 +52,38 @@ TINY = (
 )
 
 
+TORCH = re.compile(r"\| +torch$", re.MULTILINE)
+TRAINS = ("evaluate", "sim", "profiles-check", "pool-choose", "import")
+"""Commands that start a trainer process, whose complaints are theirs."""
+
+
 @dataclass
 class Asked:
     """Commands that were run with ``--json``, and what their data was."""
 
     seen: dict[str, dict[str, object]] = field(default_factory=dict)
+    spoken: set[str] = field(default_factory=set)
+    """Commands that were run without it as well, and said something."""
 
-    def run(self, program: Program, *arguments: str, code: int = 0) -> None:
-        """Runs one to its end; what it prints has been compared with its schema."""
+    def run(self, program: Program, *arguments: str, code: int = 0) -> str:
+        """Runs one to its end, and gives its name; what it prints has been compared
+        with its schema."""
         done = program.run(*arguments, "--json")
         assert done.code == code, (arguments, done)
-        self.seen[check_document(done.out)] = done.data
+        name = check_document(done.out)
+        self.seen[name] = done.data
+        return name
+
+    def look(self, program: Program, *arguments: str) -> None:
+        """Runs one that changes nothing as text, and then with ``--json``."""
+        watched = Program(program.home)
+        watched.environment |= program.environment | {"PYTHONPROFILEIMPORTTIME": "1"}
+        done = watched.run(*arguments)
+        assert done.code == 0 and done.out.strip(), (arguments, done)
+        name = self.run(program, *arguments)
+        self.spoken.add(name)
+        if name not in TRAINS:
+            assert not TORCH.search(done.err), f"{name} imports torch"
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +123,9 @@ def _profile(homes: Path, share: int, swarm: str = "") -> str:
 
 def _begin(found: Asked, homes: Path, ann: Program, bob: Program) -> None:
     found.run(ann, "init", "--name", "ann")
-    found.run(ann, "id")
-    found.run(ann, "start", _profile(homes, 0, SWARM), "--detach")
+    found.look(ann, "id")
+    found.run(ann, "start", _profile(homes, 0, SWARM), "--web", "0", "--detach")
+    found.look(ann, "web")
     found.run(ann, "invite", "create")
     found.run(bob, "start", _profile(homes, 1), "--name", "bob", "--detach")
     found.run(bob, "join", str(found.seen["invite-create"]["ticket"]))
@@ -108,19 +133,20 @@ def _begin(found: Asked, homes: Path, ann: Program, bob: Program) -> None:
 
 
 def _look(found: Asked, ann: Program) -> None:
-    found.run(ann, "status")
-    found.run(ann, "peers")
-    found.run(ann, "peer", "show", "bob")
-    found.run(ann, "rounds")
-    found.run(ann, "round", "show", "0")
-    found.run(ann, "events")
-    found.run(ann, "logs")
-    found.run(ann, "ping", "bob", "-c", "1")
-    found.run(ann, "doctor")
+    found.look(ann, "status")
+    found.look(ann, "peers")
+    found.look(ann, "peer", "show", "bob")
+    found.look(ann, "rounds")
+    found.look(ann, "round", "show", "0")
+    found.look(ann, "events")
+    found.look(ann, "logs")
+    found.look(ann, "ping", "bob", "-c", "1")
+    found.look(ann, "bench", "link", "bob", "--seconds", "0.2")
+    found.look(ann, "doctor")
     found.run(ann, "support-bundle", str(ann.home.parent / "ann.tar.gz"), "--redact")
-    found.run(ann, "invite", "ls")
+    found.look(ann, "invite", "ls")
     found.run(ann, "invite", "revoke", str(found.seen["invite-create"]["id"]))
-    found.run(ann, "trust", "ls")
+    found.look(ann, "trust", "ls")
 
 
 def _strangers(found: Asked, homes: Path, ann: Program) -> None:
@@ -141,11 +167,11 @@ def _strangers(found: Asked, homes: Path, ann: Program) -> None:
 
 def _model(found: Asked, homes: Path, ann: Program) -> None:
     file = homes / "model.safetensors"
-    found.run(ann, "split", "show")
+    found.look(ann, "split", "show")
     found.run(ann, "export", str(file))
-    found.run(ann, "evaluate", str(file), "--data", "digits")
-    found.run(ann, "checkpoint", "create")
-    found.run(ann, "checkpoint", "ls")
+    found.look(ann, "evaluate", str(file), "--data", "digits")
+    found.look(ann, "checkpoint", "create")
+    found.look(ann, "checkpoint", "ls")
 
 
 def _lose(found: Asked, homes: Path, ann: Program) -> None:
@@ -161,25 +187,50 @@ def _lose(found: Asked, homes: Path, ann: Program) -> None:
 
 def _without_daemon(found: Asked, homes: Path) -> None:
     program = _program(homes, "nobody")
-    found.run(program, "version")
-    found.run(program, "completion", "bash")
-    found.run(program, "profiles", "ls")
-    found.run(program, "profiles", "show", str(ROOT / "peers" / "founder.toml"))
-    found.run(program, "profiles", "check", str(ROOT / "peers" / "founder.toml"))
+    found.look(program, "version")
+    found.look(program, "completion", "bash")
+    found.look(program, "profiles", "ls")
+    found.look(program, "profiles", "show", str(ROOT / "peers" / "founder.toml"))
+    found.look(program, "profiles", "check", str(ROOT / "peers" / "founder.toml"))
     file = homes / "pretrained.safetensors"
     found.run(program, *TINY, "--save", str(file))
     assert "curve" in found.seen["sim"]
-    found.run(program, "sim", "--peers", "3", "--rounds", "2", "--faults", "none")
-    found.run(program, "pool", "add", str(file))
-    found.run(program, "import", str(file), "--model", "vit", *TINY[-2:])
-    found.run(program, "pool", "ls")
-    found.run(program, "pool", "choose", "--split-fraction", "1/2")
+    found.look(program, "sim", "--peers", "3", "--rounds", "2", "--faults", "none")
+    found.look(program, "pool", "add", str(file))
+    found.look(program, "import", str(file), "--model", "vit", *TINY[-2:])
+    found.look(program, "pool", "ls")
+    found.look(program, "pool", "choose", "--split-fraction", "1/2")
 
 
 def test_every_command_has_printed_what_its_schema_says(asked: Asked) -> None:
     elsewhere = (Path(__file__).parent / "test_demo.py").read_text()
     assert 'program.run("demo", "--json"' in elsewhere
     assert asked.seen.keys() | {"demo"} == SHAPES.keys()
+
+
+TEXTS = {
+    "demo": ("test_access_commands.py", 'run("demo", *arguments)'),
+    "join": ("test_access_commands.py", 'run("join", once.upper(), *WAIT).code == 0'),
+    "pending-deny": ("test_access_commands.py", '"deny", ids["cat"]).out'),
+    "recover": ("test_operations.py", 'ann.run("recover", "bob"'),
+}
+"""Commands that change something and are in no page: where they are run as text."""
+
+
+def test_every_command_is_run_as_text(asked: Asked) -> None:
+    """Here, in the pages whose every line is run, or where the table says."""
+    pages = [Page.read(ROOT / name) for name in ("README.md", "docs/tutorial.md")]
+    lines = "\n".join(line for page in pages for block in page.blocks for line in block)
+    for command, (file, words) in TEXTS.items():
+        assert words in (Path(__file__).parent / file).read_text(), command
+    left = (SHAPES.keys() | LINES.keys()) - asked.spoken - TEXTS.keys()
+    assert not {each for each in left if f"p2pfusion {_typed(each)}" not in lines}
+
+
+def _typed(command: str) -> str:
+    """As it is typed, by the name that schemas have for it."""
+    group, _, rest = command.partition("-")
+    return f"{group} {rest}" if group in SUBCOMMANDS else command
 
 
 def test_lines_that_go_on_have_their_shape_too(asked: Asked, homes: Path) -> None:

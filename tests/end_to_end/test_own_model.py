@@ -1,4 +1,5 @@
-"""A module of one's own in a real swarm, from profiles alone; and who refuses it."""
+"""A module, data and an objective of one's own in a real swarm, from profiles alone;
+and who refuses them."""
 
 from __future__ import annotations
 
@@ -37,16 +38,38 @@ class Net(nn.Module):
 def build(classes=10, width=16):
     return Net(classes, width)
 '''
+DATA = """
+import numpy as np
+
+
+def load(part):
+    random = np.random.default_rng(5 if part == "train" else 6)
+    labels = random.integers(0, 4, 240)
+    images = random.normal(0, 0.3, (240, 1, 8, 8)).astype("float32")
+    for image, label in zip(images, labels):
+        image[0, 4 * (label // 2) :][:4, 4 * (label % 2) :][:, :4] += 1
+    return images, labels
+"""
+LOSS = """
+from torch import nn
+
+
+def build(smoothing):
+    return nn.CrossEntropyLoss(label_smoothing=smoothing)
+"""
+QUARTERS, SMOOTH = "garage.data:load", "garage.losses:build"
 SWARM = {**QUICK, "model": NAME, "model_arguments": {}, "min_peers": 3}
 DIGITS = {"kind": "digits", "limit": 240}
 MINE = {"models": [NAME]}
 
 
-def garage(directory: Path, kernel: int = 3) -> str:
+def garage(directory: Path, kernel: int = 3, version: str = "1.0") -> str:
     """A package that is not ours; where it is."""
     package = directory / "garage"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
+    (package / "__init__.py").write_text(f"__version__ = {version!r}\n")
+    (package / "data.py").write_text(DATA)
+    (package / "losses.py").write_text(LOSS)
     (package / "models.py").write_text(MODEL.replace("KERNEL", str(kernel)))
     return str(directory)
 
@@ -82,6 +105,35 @@ def test_a_module_of_ones_own_trains_in_a_swarm_of_three(
     assert isinstance(told.data["accuracy"], float)
 
 
+def test_module_data_and_objective_of_ones_own_train_from_profiles_alone(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is in p2pfusion, and profiles are all that anybody has written."""
+    monkeypatch.setenv("PYTHONPATH", garage(tmp_path / "path"))
+    smooth = {"objective": SMOOTH, "objective_arguments": {"smoothing": 0.1}}
+    first = swarm.add(data={"kind": QUARTERS}, swarm={**SWARM, **smooth, "rounds": 8})
+    theirs = {**MINE, "objectives": [SMOOTH]}
+    others = [swarm.add(data={"kind": QUARTERS}, peer=theirs) for _ in range(2)]
+    first.start()
+    first.wait("joined")
+    told = first.ask("invite-create", uses=2)
+    code = {"models": [NAME], "objectives": [SMOOTH], "versions": {"garage": "1.0"}}
+    assert told["code"] == code
+    for each in others:
+        each.start("--join", str(told["ticket"]))
+    for each in (first, *others):
+        each.wait("done")
+    path = tmp_path / "whole.safetensors"
+    first.ask("export", path=str(path))
+    program = Program(tmp_path / "elsewhere")
+    named = ["--model", NAME, "--data", QUARTERS, "--json"]
+    found = program.run("evaluate", str(path), *named)
+    assert found.code == 0, found.err
+    assert found.data["held_out"] is True
+    accuracy = found.data["accuracy"]
+    assert isinstance(accuracy, float) and accuracy > 0.6  # guessing gives a quarter
+
+
 @pytest.mark.soak
 def test_who_has_not_named_it_or_has_another_one_does_not_train(
     swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,3 +150,24 @@ def test_who_has_not_named_it_or_has_another_one_does_not_train(
     older.launch("--join", first.ticket())
     code, said = older.ended()
     assert code == 9 and "x 3 x 3 there, parameter first.weight of" in said
+    assert "'garage'" not in said  # the version is the same
+    monkeypatch.setenv("PYTHONPATH", garage(tmp_path / "newer", version="2.0"))
+    newer = swarm.add(data=DIGITS, peer=MINE)
+    newer.launch("--join", first.ticket())
+    code, said = newer.ended()
+    assert code == 9
+    assert "package 'garage' is version 2.0 here, and 1.0 in the swarm" in said
+
+
+@pytest.mark.soak
+def test_an_objective_that_nobody_has_named_is_not_imported(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", garage(tmp_path / "path"))
+    stated = {"objective": SMOOTH, "objective_arguments": {"smoothing": 0.1}}
+    first = swarm.add(data=DIGITS, swarm={**QUICK, **stated, "rounds": 1000})
+    unaware = swarm.add(data=DIGITS, peer={"models": [SMOOTH]})
+    first.start()
+    unaware.launch("--join", first.ticket())
+    code, said = unaware.ended()
+    assert code == 8 and f'write objectives = ["{SMOOTH}"]' in said

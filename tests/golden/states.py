@@ -88,7 +88,7 @@ def _describing(node: Node) -> None:
 def knocking() -> Stage:
     swarm = Swarm(small_manifest())
     swarm.add("p1")
-    swarm.event("p1", e.JoinBy(Way("10.0.0.5", 7788)))
+    swarm.event("p1", e.JoinBy(Way("198.51.100.5", 7788)))
     swarm.run_to(5.0)
     return Stage(swarm, "p1")
 

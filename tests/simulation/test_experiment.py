@@ -480,7 +480,7 @@ def test_a_full_forward_pass_costs_what_the_whole_model_costs() -> None:
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"schedule": "weekly"}, "schedule"),
-        ({"objective": "rest"}, "'objective' is 'rest'"),
+        ({"objective": "rest"}, "objective.name: 'rest' is unknown"),
         ({"objective": "contrastive"}, "projection"),
         ({"objective_arguments": {"weight": 1}}, "weight"),
         ({"objective_arguments": "none"}, "objective_arguments"),

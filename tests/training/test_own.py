@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from p2pfusion.errors import ConfigError
-from p2pfusion.training.models import allow, check_fit, find_model
+from p2pfusion.training.models import check_fit, find_model
 from p2pfusion.training.models.own import Own
+from p2pfusion.training.outside import MODEL, allow
 from p2pfusion.training.traits import Traits
 
 DIGITS = Traits("image", (1, 8, 8), 10)
@@ -108,7 +109,7 @@ def test_code_is_imported_only_if_its_owner_has_named_it(stranger: Path) -> None
     with pytest.raises(ConfigError, match="nobody has named") as caught:
         find_model("strangers_code:build")
     assert "models" in caught.value.hint and not stranger.exists()
-    allow(["strangers_code:build"])
+    allow(MODEL, ["strangers_code:build"])
     found = find_model("strangers_code:build")
     assert stranger.exists()
     assert found is find_model("strangers_code:build")
@@ -118,13 +119,13 @@ def test_code_is_imported_only_if_its_owner_has_named_it(stranger: Path) -> None
 
 @pytest.mark.parametrize("name", ["no.such.module:f", "math:nothing", ":f", "math:"])
 def test_what_is_not_there_is_named(name: str) -> None:
-    allow([name])
+    allow(MODEL, [name])
     with pytest.raises(ConfigError, match="cannot be imported"):
         find_model(name)
 
 
 def test_a_tensor_comes_out(stranger: Path) -> None:
-    allow(["strangers_code:build"])
+    allow(MODEL, ["strangers_code:build"])
     model = find_model("strangers_code:build")
     sizes = {axis.name: 4 for axis in model.layout({}).axes}
     found: Tensor = model.build({}, sizes)(torch.zeros(2, 1, 8, 8))

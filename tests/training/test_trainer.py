@@ -20,10 +20,11 @@ from p2pfusion.errors import (
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Owed, Store
 from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.description import describe
 from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import MODELS
-from p2pfusion.training.trainer import Setup, TrainedRound, Trainer, describe
+from p2pfusion.training.trainer import Setup, TrainedRound, Trainer
 from p2pfusion.training.whole import evaluate_full, evaluation_records
 from tests.training.samples import images_and_labels, window
 

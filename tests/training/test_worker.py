@@ -127,6 +127,8 @@ def setup_request(home: Path) -> Fields:
         "store": str(home / "store"),
         "offers": str(home / "offers"),
         "augment": "none",
+        "accumulation": 1,
+        "precision": "float32",
         "device": "cpu",
         "threads": 1,
     }

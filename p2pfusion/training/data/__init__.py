@@ -1,19 +1,21 @@
 """Data sets: the tables of loaders, and one peer's share of one of them.
 
 ``IMAGES`` and ``TEXTS`` map a data kind to its loader; text is read with the swarm's
-vocabulary. An installed package adds kinds through the entry-point groups
-``p2pfusion.data`` and ``p2pfusion.text``; a loader is imported only when it is named.
+vocabulary. Beside them there are functions of one's own, ``package.module:function``
+(``own.py``), and kinds of installed packages, from the entry-point groups
+``p2pfusion.data`` and ``p2pfusion.text``.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from typing import cast
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.training.data.cifar import cifar, cifar10_exact, cifar10_jpeg
 from p2pfusion.training.data.images import digits, fashion_mnist, idx, npz
 from p2pfusion.training.data.language import text, tiny_shakespeare, wikitext_2
 from p2pfusion.training.data.options import DataOptions
+from p2pfusion.training.data.own import load_own, records_of
 from p2pfusion.training.data.partition import (
     Partition,
     limited,
@@ -23,6 +25,7 @@ from p2pfusion.training.data.partition import (
 from p2pfusion.training.data.records import Loader, Records, TextLoader
 from p2pfusion.training.data.tables import csv, sst2, tsv
 from p2pfusion.training.data.vocabulary import Coding, Vocabulary
+from p2pfusion.training.outside import DATA, installed, is_own
 
 __all__ = [
     "DATASETS",
@@ -38,7 +41,7 @@ __all__ = [
     "own_records",
 ]
 
-IMAGE_ENTRY_POINTS, TEXT_ENTRY_POINTS = "p2pfusion.data", "p2pfusion.text"
+TEXT_ENTRY_POINTS = "p2pfusion.text"
 
 IMAGES: dict[str, Loader] = {
     "cifar": cifar,
@@ -84,14 +87,18 @@ def _loaded(options: DataOptions, part: str, coding: Coding) -> Records | None:
         return IMAGES[kind](path, part)
     if kind in TEXTS:
         return TEXTS[kind](path, part, coding)
-    for entry in entry_points(group=IMAGE_ENTRY_POINTS, name=kind):
-        loader: Loader = entry.load()
-        return loader(path, part)
-    for entry in entry_points(group=TEXT_ENTRY_POINTS, name=kind):
-        text_loader: TextLoader = entry.load()
-        return text_loader(path, part, coding)
+    if is_own(kind):
+        return load_own(kind, path, part, coding)
+    loader = installed(DATA, kind)
+    if loader is not None:
+        found = cast(Loader, loader)(path, part)
+        return records_of(found, f"data {kind!r}", coding)
+    text_loader = installed(DATA, kind, group=TEXT_ENTRY_POINTS)
+    if text_loader is not None:
+        return cast(TextLoader, text_loader)(path, part, coding)
     raise ConfigError(
-        f"data.kind: {kind!r} is unknown", hint=f"known kinds: {', '.join(DATASETS)}"
+        f"data.kind: {kind!r} is unknown",
+        hint=f"known kinds: {', '.join(DATASETS)}; your own: package.module:function",
     )
 
 

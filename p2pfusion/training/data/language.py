@@ -70,6 +70,17 @@ def wikitext_2(path: str | None, part: str, coding: Coding) -> Passages | None:
     return _checked(_in_pieces(articles, learn, coding, "word"), file)
 
 
+def running_text(documents: Sequence[str], coding: Coding) -> Passages | None:
+    """Texts that are at hand already, each a document, read by words; None if there are
+    not two tokens."""
+    if coding.level_of("word") == "byte":
+        contents = [each.encode() for each in documents]
+        ends = np.cumsum([len(each) for each in contents]).tolist()
+        joined = np.frombuffer(b"".join(contents), np.uint8)
+        return _in_bytes(joined, ends, coding)
+    return _in_pieces(documents, documents, coding, "word")
+
+
 def _article_starts(whole: str) -> list[int]:
     """Where articles begin; what stands before the first heading belongs to it."""
     found = [match.start() for match in _ARTICLE.finditer(whole)]

@@ -1,19 +1,14 @@
 """Models: the table, and how a name of a manifest becomes one.
 
-An installed package adds models through the entry-point group ``p2pfusion.models``;
-they are imported only when they are named. ``package.module:function`` names a model of
-one's own, and is imported only if whoever owns this machine has named it, too: such
-names come in manifests and checkpoints, which others write.
+Beside the table there are functions of one's own, ``package.module:function``, and
+models of installed packages, from the entry-point group ``p2pfusion.models``
+(``training/outside.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
-
-from torch import nn
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.training.models.base import (
@@ -31,11 +26,11 @@ from p2pfusion.training.models.text_classifier import TextClassifier
 from p2pfusion.training.models.transformer import Transformer
 from p2pfusion.training.models.vit import Vit
 from p2pfusion.training.models.vit_units import UnitVit
+from p2pfusion.training.outside import MODEL, find_own, installed, is_own
 
 __all__ = [
     "MODELS",
     "Model",
-    "allow",
     "check_fit",
     "find_model",
     "held",
@@ -43,8 +38,6 @@ __all__ = [
     "settle",
     "statistics",
 ]
-
-ENTRY_POINTS = "p2pfusion.models"
 
 MODELS: dict[str, Model] = {
     "cnn": Cnn(),
@@ -57,62 +50,43 @@ MODELS: dict[str, Model] = {
     "vit-units": UnitVit(),
 }
 
-_ALLOWED: set[str] = set()
-"""Functions that this process may import. It is the process' own, as its path of
-imports is: whatever asks for a model later, the answer is the same."""
-
-
-def allow(names: Iterable[str]) -> None:
-    """The owner of this machine has named these functions."""
-    _ALLOWED.update(names)
-
 
 def find_model(name: str) -> Model:
     """The model of that name; ``ConfigError`` if it is unknown or not allowed."""
     if name in MODELS:
         return MODELS[name]
-    if ":" in name:
-        if name not in _ALLOWED:
-            raise ConfigError(
-                f"model {name!r} is code that nobody has named on this machine",
-                hint=f'if you trust it, write models = ["{name}"] in [peer] of the '
-                "profile, or name it with --model",
-            )
+    if is_own(name):
         return _own(name)
-    if entry_points(group=ENTRY_POINTS, name=name):
-        return _of_package(name)
-    raise ConfigError(
-        f"model {name!r} is unknown",
-        hint=f"known models: {', '.join(MODELS)}; your own: package.module:function",
-    )
+    found = _of_package(name)
+    if found is None:
+        raise ConfigError(
+            f"model {name!r} is unknown",
+            hint=f"known models: {', '.join(MODELS)}; your own: "
+            "package.module:function",
+        )
+    return found
+
+
+def _own(name: str) -> Model:
+    return _traced(name, find_own(MODEL, name))
 
 
 @cache
-def _own(name: str) -> Model:
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(import_module(module), function)
-    except Exception as error:  # its owner's code can raise whatever it likes
-        raise ConfigError(
-            f"model {name!r} cannot be imported: {type(error).__name__}: {error}",
-            hint="its package must be installed, or its directory be in PYTHONPATH",
-        ) from error
+def _of_package(name: str) -> Model | None:
+    """A model of an installed package, or the function that builds one."""
+    found = installed(MODEL, name)
+    if found is None:
+        return None
+    if hasattr(found, "layout"):
+        return found  # type: ignore[return-value]
+    if not callable(found):
+        raise ConfigError(f"model {name!r} is neither a model nor a function")
     return _traced(name, found)
 
 
-def _traced(name: str, function: Callable[..., nn.Module]) -> Model:
+@cache
+def _traced(name: str, function: Callable[..., object]) -> Model:
     # What traces is loaded where something is traced: it builds on the files here.
     from p2pfusion.training.models.own import Own
 
     return Own(name, function)
-
-
-@cache
-def _of_package(name: str) -> Model:
-    """A model of an installed package, or the function that builds one."""
-    entry = next(iter(entry_points(group=ENTRY_POINTS, name=name)))
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise ConfigError(f"model {name!r} cannot be loaded: {error}") from error
-    return found if hasattr(found, "layout") else _traced(name, found)

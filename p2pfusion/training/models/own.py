@@ -9,7 +9,6 @@ with records like those of the data; a function that wants to know ``classes`` o
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,10 +20,11 @@ from torch import Tensor, nn
 from p2pfusion.errors import ConfigError, P2PFusionError
 from p2pfusion.split.layout import Layout
 from p2pfusion.training.models.base import settle, whole, wholes
+from p2pfusion.training.outside import MODEL, lacking, parameters
 from p2pfusion.training.tracing import Trace, trace
 from p2pfusion.training.traits import TASKS, Traits
 
-Builder = Callable[..., nn.Module]
+Builder = Callable[..., object]
 
 TRAITS: Mapping[str, object] = {
     "task": "image",
@@ -57,17 +57,18 @@ class Own:
     @property
     def defaults(self) -> Mapping[str, object]:
         """What data asks for, and what the function has defaults for."""
-        own = {
-            name: parameter.default
-            for name, parameter in _parameters(self.name, self.builder).items()
-            if parameter.default is not inspect.Parameter.empty
-        }
-        lacking = set(_parameters(self.name, self.builder)) - {*own, *TRAITS}
-        if lacking:
+        known = parameters(MODEL, self.name, self.builder)
+        missing = lacking(known, TRAITS)
+        if missing is not None:
             raise ConfigError(
-                f"model {self.name!r}: its parameter {min(lacking)!r} has no default",
+                f"model {self.name!r}: its parameter {missing!r} has no default",
                 hint=f"give it one, or call it one of: {', '.join(TRAITS)}",
             )
+        own = {
+            name: each.default
+            for name, each in known.items()
+            if each.default is not each.empty
+        }
         return {**own, **TRAITS}
 
     def suited(self, traits: Traits) -> dict[str, object]:
@@ -127,7 +128,7 @@ class Own:
         return found
 
     def _module(self, settled: Mapping[str, object]) -> nn.Module:
-        known = _parameters(self.name, self.builder)
+        known = parameters(MODEL, self.name, self.builder)
         try:
             module = self.builder(**{name: settled[name] for name in known})
         except P2PFusionError:
@@ -139,15 +140,6 @@ class Own:
         if not isinstance(module, nn.Module):
             raise ConfigError(f"it gives {type(module).__name__}, not an nn.Module")
         return module
-
-
-def _parameters(name: str, builder: Builder) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(builder).parameters
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"model {name!r} is not a function that builds a module"
-        ) from None
 
 
 def _example(settled: Mapping[str, object]) -> Tensor:

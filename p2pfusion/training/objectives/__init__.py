@@ -1,4 +1,9 @@
-"""Objectives: what a peer minimises on its own data, and their table."""
+"""Objectives: what a peer minimises on its own data, and their table.
+
+Beside the table there are functions of one's own (``own.py``), and those of installed
+packages, from the entry-point group ``p2pfusion.objectives``; the names of these have
+a dot.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.training.objectives.contrastive import Contrast, ContrastiveObjective
 from p2pfusion.training.objectives.exits import Distillation, ExitsObjective
+from p2pfusion.training.objectives.own import own_objective
 from p2pfusion.training.objectives.self_supervised import (
     DEFAULTS,
     ByolObjective,
@@ -21,8 +27,16 @@ from p2pfusion.training.objectives.self_supervised import (
     SimclrObjective,
 )
 from p2pfusion.training.objectives.task import TaskObjective
+from p2pfusion.training.outside import OBJECTIVE, find_own, installed, is_own
 
-__all__ = ["OBJECTIVES", "SELF_SUPERVISED", "Dated", "Objective", "create_objective"]
+__all__ = [
+    "OBJECTIVES",
+    "SELF_SUPERVISED",
+    "Dated",
+    "Objective",
+    "check_name",
+    "create_objective",
+]
 
 Options = Mapping[str, object]
 
@@ -109,13 +123,34 @@ def create_objective(
     layout: Layout,
 ) -> Objective:
     """The objective that the manifest's options name (``task`` without a name)."""
-    name = options.get("name", "task")
+    name = str(options.get("name", "task"))
+    check_name(name)
     if name not in OBJECTIVES:
-        raise ConfigError(
-            f"objective.name: {name!r} is unknown",
-            hint=f"known objectives: {', '.join(OBJECTIVES)}",
-        )
-    unknown = set(options) - {*_COMMON, *_OPTIONS[str(name)]}
+        function = _outside(name)
+        assert function is not None, "check_name has found it"
+        made = own_objective(name, function, options, class_counts, device, layout)
+        return made  # type: ignore[return-value]
+    unknown = set(options) - {*_COMMON, *_OPTIONS[name]}
     if unknown:
         raise ConfigError(f"objective.{min(unknown)}: unknown key")
-    return OBJECTIVES[str(name)](options, class_counts, device, layout)
+    return OBJECTIVES[name](options, class_counts, device, layout)
+
+
+def check_name(name: str) -> None:
+    """``ConfigError`` if there is no such objective, or it may not be imported."""
+    if name not in OBJECTIVES and _outside(name) is None:
+        raise ConfigError(
+            f"objective.name: {name!r} is unknown",
+            hint=f"known objectives: {', '.join(OBJECTIVES)}; your own: "
+            "package.module:function",
+        )
+
+
+def _outside(name: str) -> Callable[..., object] | None:
+    """The function of one's own, or of an installed package, that makes it."""
+    if is_own(name):
+        return find_own(OBJECTIVE, name)
+    found = installed(OBJECTIVE, name)
+    if found is not None and not callable(found):
+        raise ConfigError(f"objective {name!r} is not a function")
+    return found

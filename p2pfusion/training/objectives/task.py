@@ -90,6 +90,8 @@ class TaskObjective:
             logits = logits.masked_fill(self.absent, 0.0)
         if self.prior is not None:
             logits = logits + self.prior
-        return functional.cross_entropy(
-            logits.flatten(0, -2), targets.flatten(), ignore_index=NO_ANSWER
-        )
+        return self.measure(logits.flatten(0, -2), targets.flatten())
+
+    def measure(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of logits (N, classes) for targets (N,)."""
+        return functional.cross_entropy(logits, targets, ignore_index=NO_ANSWER)

@@ -18,6 +18,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx.node import Argument
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.training.tracing.blame import line_of_error, line_of_node
 
 PARAMETER, CONSTANT, RECORDS = "parameter", "constant", "records"
 
@@ -98,8 +99,8 @@ def write_down(module: nn.Module, example: Tensor, *, training: bool) -> Program
         raise
     except Exception as error:
         raise ConfigError(
-            f"the model fails on records of shape {tuple(example.shape)[1:]}: "
-            f"{_line(error)}",
+            f"the model fails on records of shape {tuple(example.shape)[1:]}"
+            f"{line_of_error(error)}: {_line(error)}",
             hint="its forward takes one batch of records, and nothing else",
         ) from error
     try:
@@ -108,15 +109,18 @@ def write_down(module: nn.Module, example: Tensor, *, training: bool) -> Program
             found = torch.export.export(_Answering(module), (example,), strict=False)
     except Exception as error:  # whatever the model's own code may raise
         raise ConfigError(
-            f"the model cannot be traced: {_line(error)}",
+            f"the model cannot be traced{line_of_error(error)}: {_line(error)}",
             hint="what it computes may follow from shapes, never from values: no "
             "branches on tensors and no shapes that depend on data",
         ) from error
     finally:
         module.train(was_training)
-    if not all(map(_is_settled, found.graph.nodes)):
+    unsettled = [node for node in found.graph.nodes if not _is_settled(node)]
+    if unsettled:
+        first = unsettled[0]
         raise ConfigError(
-            "the model cannot be traced: it has shapes that follow from values",
+            f"the model cannot be traced{line_of_node(first)}: the shape of what "
+            f"{first.target} gives follows from values",
             hint="every record must take the same way through it",
         )
     return _Flat(module, found, "training" if training else "evaluation").program()

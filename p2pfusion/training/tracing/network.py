@@ -98,6 +98,11 @@ class Network(Located):
             old = self.get_buffer(f"constant_{number}")
             setattr(self, f"constant_{number}", value.to(old.device, old.dtype))
 
+    @property
+    def training_graph(self) -> fx.GraphModule:
+        """What runs in training."""
+        return self._runs[True].graph
+
     def forward(self, records: Tensor) -> Tensor:
         """The logits: (B, classes) or (B, T, classes)."""
         run = self._runs[self.training]

@@ -29,6 +29,7 @@ from p2pfusion.training.tracing.axes import (
     find_layout,
     settle_axes,
 )
+from p2pfusion.training.tracing.blame import line_of_node
 from p2pfusion.training.tracing.calls import Call, Spread, new_shape
 from p2pfusion.training.tracing.checking import check_trace
 from p2pfusion.training.tracing.cutting import Cutter, Reading
@@ -287,7 +288,10 @@ def _follow(spread: Spread, node: fx.Node) -> None:
         call = Call.of(node)
         spread.shapes[node] = rule_of(call.name)(spread, call)
     else:
-        raise ConfigError(f"the model cannot be traced: {node.target} has no rule")
+        where = line_of_node(node)
+        raise ConfigError(
+            f"the model cannot be traced{where}: {node.target} has no rule"
+        )
     if all(each in spread.fixed for each in node.all_input_nodes):
         spread.fixed.add(node)
 

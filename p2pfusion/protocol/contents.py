@@ -1,0 +1,74 @@
+"""What the tables of a manifest may hold, key by key; ``manifest.py`` has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from p2pfusion.errors import ConfigError
+from p2pfusion.limits import (
+    MAX_NAME_CHARACTERS,
+    MAX_VOCABULARY,
+    MAX_VOCABULARY_BYTES,
+)
+
+LEVELS = ("word", "character", "byte")
+
+MAX_PACKAGES = 16
+"""Packages whose versions are stated: model and objective come from two."""
+
+
+def check(good: bool, key: str, value: object, want: str) -> None:
+    """``ConfigError`` names the key, if its value is not good."""
+    if not good:
+        raise ConfigError(f"swarm key {key!r} is {value!r}: it must be {want}")
+
+
+def check_versions(value: object) -> None:
+    """Names of packages, each with a version."""
+    good = isinstance(value, Mapping) and len(value) <= MAX_PACKAGES
+    if good:
+        texts = [text for pair in value.items() for text in pair]  # type: ignore[attr-defined]
+        good = all(
+            isinstance(text, str) and 0 < len(text) <= MAX_NAME_CHARACTERS
+            for text in texts
+        )
+    check(good, "versions", "not usable", "a table of packages and versions")
+
+
+def check_vocabulary(value: object) -> None:
+    """What it means is the trainer's matter; here only its form and size count."""
+
+    def usable(good: bool, want: str) -> None:
+        # Not the value: it may be a megabyte.
+        check(good, "vocabulary", "not usable", want)
+
+    usable(isinstance(value, Mapping), "a table of level, size and tokens")
+    assert isinstance(value, Mapping)
+    usable(set(value) <= {"level", "size", "tokens"}, "made of level, size and tokens")
+    level, size, tokens = (value.get(key) for key in ("level", "size", "tokens"))
+    usable(level is None or level in LEVELS, f"of level {', '.join(LEVELS)}")
+    good_size = size is None or (type(size) is int and 4 <= size <= MAX_VOCABULARY)
+    usable(good_size, f"of a size from 4 to {MAX_VOCABULARY}")
+    tokens = () if tokens is None else tokens
+    listed = isinstance(tokens, (list, tuple)) and len(tokens) <= MAX_VOCABULARY
+    usable(
+        listed
+        and all(isinstance(token, str) for token in tokens)
+        and sum(len(token.encode()) for token in tokens) <= MAX_VOCABULARY_BYTES,
+        f"at most {MAX_VOCABULARY} texts of {MAX_VOCABULARY_BYTES} bytes in all",
+    )
+
+
+def check_plain(key: str, value: object, depth: int = 0) -> None:
+    """Only numbers, texts, truth values, lists and tables of them."""
+    if isinstance(value, Mapping):
+        good = all(isinstance(name, str) for name in value) and depth < 4
+        check(good, key, value, "a table of plain values")
+        for inner in value.values():
+            check_plain(key, inner, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        check(depth < 4, key, value, "at most four levels deep")
+        for inner in value:
+            check_plain(key, inner, depth + 1)
+    else:
+        check(isinstance(value, (str, int, float, bool)), key, value, "a plain value")
