@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
