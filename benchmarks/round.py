@@ -217,12 +217,12 @@ def trained(
             swarm.add(data=data, swarm=None if number else stated)
         gather(swarm.daemons)
         last = int(str(stated["rounds"])) - 1
-        swarm.daemons[0].wait(f"round={SKIPPED}")
+        swarm.daemons[0].wait(f"round={SKIPPED}", LONGEST_S)
         before = processor_s(swarm.daemons)
         swarm.daemons[0].wait(f"round={last}", LONGEST_S)
         after = processor_s(swarm.daemons)
         for daemon in swarm.daemons:
-            daemon.wait("done")
+            daemon.wait("done", LONGEST_S)
         rows = [row for d in swarm.daemons for row in d.rounds()[SKIPPED:]]
         _, splits = next(planned(swarm.daemons[0]))
         manifest = manifest_of(swarm.daemons[0].ask("plan"))

@@ -200,8 +200,8 @@ class Links:
     def open(self, incoming: Incoming, places: Places | None) -> Iterator[Message]:
         """The messages that arrived; ``RemoteProtocolError`` for anything else.
 
-        None for data that the sender has not sealed, or that comes again: its token is
-        seen by whoever watches the line, so that says nothing about the sender. Such
+        Nothing for data that the sender has not sealed, or that comes again: its token
+        is seen by whoever watches the line, so that says nothing about the sender. Such
         data is counted and dropped, and what it stood in for is asked for again.
 
         A chunk's payload is opened straight into its place, else into a buffer that is

@@ -43,8 +43,9 @@ WIDENED_ELEMENTS = 1 << 18
 that no span is cut but by a chunk."""
 
 BUFFER_ELEMENTS = 1 << 11
-"""Elements that numpy widens at a time while it computes with two types. With so few its
-buffer stays in the first-level cache; its own choice, four times as many, does not."""
+"""Elements that numpy widens at a time while it computes with two types. With so few
+its buffer stays in the first-level cache; its own choice, four times as many, does not.
+"""
 
 
 @contextmanager

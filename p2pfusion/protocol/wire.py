@@ -3,9 +3,9 @@
 A message is one frame of plain msgpack: ``[code, field, field, ...]``, fields in the
 order of the message's class. A ``Chunk`` has its payload in a second frame. Messages to
 one peer may share a frame, ``[0, message, message, ...]``: a frame costs more than what
-is in it. ``decode`` turns any bytes whatever into a message, ``decode_all`` into some, or
-both raise ``RemoteProtocolError``: types, lengths and bounds are checked here, once, so
-that the rest of the protocol handles values only.
+is in it. ``decode`` turns any bytes whatever into a message, ``decode_all`` into some,
+or both raise ``RemoteProtocolError``: types, lengths and bounds are checked here, once,
+so that the rest of the protocol handles values only.
 What a signed statement says is read, and its signature checked, in ``statements.py``.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
@@ -205,21 +204,21 @@ def decode(frames: Sequence[Frame], *, data_plane: bool) -> Message:
     message that belongs on this plane.
     """
     head, payload = _apart(frames)
-    return _message(_parts(head), payload, data_plane=data_plane)
+    return _message(*_parts(head), payload, data_plane=data_plane)
 
 
 def decode_all(frames: Sequence[Frame], *, data_plane: bool) -> list[Message]:
     """The messages in these frames, in order; ``RemoteProtocolError`` as ``decode``."""
     head, payload = _apart(frames)
-    parts = _parts(head)
-    if parts[0] != TOGETHER:
-        return [_message(parts, payload, data_plane=data_plane)]
-    heads = parts[1:]
-    if not 2 <= len(heads) <= MAX_TOGETHER or any(type(h) is not bytes for h in heads):
+    code, values = _parts(head)
+    if code != TOGETHER:
+        return [_message(code, values, payload, data_plane=data_plane)]
+    heads = [head for head in values if isinstance(head, bytes)]
+    if not 2 <= len(heads) == len(values) <= MAX_TOGETHER:
         raise schema.bad("no messages in a frame for several")
     *first, last = (_parts(head) for head in heads)
-    messages = [_message(parts, (), data_plane=data_plane) for parts in first]
-    return [*messages, _message(last, payload, data_plane=data_plane)]
+    messages = [_message(*parts, (), data_plane=data_plane) for parts in first]
+    return [*messages, _message(*last, payload, data_plane=data_plane)]
 
 
 def _apart(frames: Sequence[Frame]) -> tuple[Frame, Sequence[Frame]]:
@@ -229,22 +228,24 @@ def _apart(frames: Sequence[Frame]) -> tuple[Frame, Sequence[Frame]]:
     return frames[0], frames[1:]
 
 
-def _parts(head: Frame) -> list[Any]:
+def _parts(head: Frame) -> tuple[int, list[object]]:
+    """A code, and what follows it."""
     parts = schema.unpack(head)
     if not parts or type(parts[0]) is not int:
         raise schema.bad("not a list that begins with a code")
-    return parts
+    return parts[0], parts[1:]
 
 
 def _message(
-    parts: Sequence[Any], payload: Sequence[Frame], *, data_plane: bool
+    code: int, said: list[object], payload: Sequence[Frame], *, data_plane: bool
 ) -> Message:
-    kind, checks = _BY_CODE.get(parts[0], (None, ()))
+    """The message with this code, of what was said and what came beside it."""
+    kind, checks = _BY_CODE.get(code, (None, ()))
     if kind is None:
         raise schema.bad("an unknown code")
-    if (parts[0] in _DATA_CODES) is not data_plane:
+    if (code in _DATA_CODES) is not data_plane:
         raise schema.bad("on the wrong plane")
-    values = schema.checked(checks, parts[1:])
+    values = schema.checked(checks, said)
     if bool(payload) is not (kind is Chunk):
         raise schema.bad("a payload where none belongs, or none where one does")
     if kind is Chunk:
