@@ -30,7 +30,7 @@ from p2pfusion.protocol.messages import (
     Refused,
 )
 from p2pfusion.protocol.statements import banner, read_record, sign_record
-from p2pfusion.protocol.wire import decode, encode
+from p2pfusion.protocol.wire import decode_all, encode
 from p2pfusion.security import ED25519, DeviceKey, ExchangeKey, transport_public
 from p2pfusion.transport import (
     Address,
@@ -114,9 +114,10 @@ class Stranger:
             for each in arrivals:
                 if not isinstance(each, Incoming):
                     continue
-                message = decode(each.frames, data_plane=each.plane is Plane.DATA)
-                if isinstance(message, wanted):
-                    return message
+                on_data = each.plane is Plane.DATA
+                for message in decode_all(each.frames, data_plane=on_data):
+                    if isinstance(message, wanted):
+                        return message
         raise AssertionError("it never came")
 
     def answer(self, greeting: Hello, message: Message) -> None:
