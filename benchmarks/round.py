@@ -1,18 +1,21 @@
 """What a round of real daemons costs beside its training, and what for.
 
-    python benchmarks/round.py [--json] [--sizes small,large] [--rounds 30]
+    python benchmarks/round.py [--json] [--sizes small,large] [--rounds 30] [--peers 4]
+    python benchmarks/round.py --sizes resnet --peers 2 --rounds 8 --repeats 3
 
-Four real daemons on loopback, encrypted, that joined by ticket, each with a real
+So many real daemons on loopback, encrypted, that joined by ticket, each with a real
 trainer, half of every width, the method and the outer momentum of a founder who states
 nothing, on its share of the digits, dealt out evenly; every round is 20 steps of 32
 images. The whole model of ``small`` has 0.34 MB, that of ``large`` 17 MB; with
-``--sizes resnet``, a ResNet18 of 45 MB on random images.
+``--sizes resnet``, a ResNet18 of 45 MB on random images of 32 x 32, of which each step
+takes most of a second: with as many peers as there are cores the part of the round that
+is overhead (*part*) says most.
 
 *round* is the time from one seal to the next, as the daemons report it (``rounds``),
 the median over all peers and all rounds but the first two, in which memory is touched
 and files get their blocks.
 
-*pure* is what is subtracted: four processes without daemon, store, files and network,
+*pure* is what is subtracted: as many processes without daemon, store, files, network,
 as nice and with as many threads as trainers, each with the same records and the
 sub-model of one of the peers, built before the clock runs. In each turn they all take
 the same 20 steps (``train_round``, the very loop), beginning together; a turn is over
@@ -79,6 +82,9 @@ SKIPPED = 2
 NICENESS = 5
 """As ``training/worker.py`` is."""
 
+LONGEST_S = 3600.0
+"""No swarm here takes so long; rounds of the ResNet take most of a minute."""
+
 IMAGES = 256
 MODELS: dict[str, dict[str, object]] = {
     "small": {"model": "mlp", "model_arguments": {"hidden": [256, 256]}},
@@ -128,6 +134,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="small,large", help=", ".join(MODELS))
     parser.add_argument("--rounds", type=int, default=30, help="of each swarm")
     parser.add_argument("--repeats", type=int, default=5, help="swarms of each size")
+    parser.add_argument("--peers", type=int, default=PEERS, help="of each swarm")
     parser.add_argument("--seed", type=int, default=0, help="of the swarms")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -135,13 +142,14 @@ def main() -> None:
     found: dict[str, list[Repetition]] = {size: [] for size in sizes}
     for _ in range(options.repeats):
         for size in sizes:
-            found[size].append(measure(size, options.rounds, options.seed))
+            stated = settings(size, options.rounds, options.seed, options.peers)
+            found[size].append(measure(size, stated, options.peers))
     rows = {size: summary(size, repetitions) for size, repetitions in found.items()}
     if options.json:
         told = {
             "benchmark": "round",
             "seed": options.seed,
-            "peers": PEERS,
+            "peers": options.peers,
             "rounds": options.rounds,
             "load": os.getloadavg(),
             "sizes": rows,
@@ -151,14 +159,12 @@ def main() -> None:
         print_table(rows)
 
 
-def measure(size: str, round_count: int, seed: int) -> Repetition:
+def measure(size: str, stated: Data, peers: int) -> Repetition:
     """One swarm, and then the same training alone."""
     with TemporaryDirectory(prefix="round-") as place:
-        shares = [share(size, number, Path(place)) for number in range(PEERS)]
-        rows, used, manifest, splits = trained(
-            shares, settings(size, round_count, seed)
-        )
-        turns = alone(manifest, splits, shares, round_count)[SKIPPED:]
+        shares = [share(size, number, peers, Path(place)) for number in range(peers)]
+        rows, used, manifest, splits = trained(shares, stated)
+        turns = alone(manifest, splits, shares, manifest.rounds)[SKIPPED:]
     return Repetition(
         round_s=median(rows, "seconds"),
         pure_s=statistics.median(took for took, _ in turns),
@@ -171,7 +177,7 @@ def measure(size: str, round_count: int, seed: int) -> Repetition:
     )
 
 
-def settings(size: str, round_count: int, seed: int) -> Data:
+def settings(size: str, round_count: int, seed: int, peers: int) -> Data:
     """What the founder states."""
     return {
         **MODELS[size],
@@ -179,21 +185,21 @@ def settings(size: str, round_count: int, seed: int) -> Data:
         "seed": seed,
         "rounds": round_count,
         "local_steps": STEPS,
-        "min_peers": PEERS,
+        "min_peers": peers,
         "network": "local",
         "deadline_min_s": 60.0,
     }
 
 
-def share(size: str, number: int, place: Path) -> Data:
+def share(size: str, number: int, peers: int, place: Path) -> Data:
     """One peer's records: a part of the digits, or of random images."""
-    partition = {"rule": "iid", "share": f"{number}/{PEERS}"}
+    partition = {"rule": "iid", "share": f"{number}/{peers}"}
     if size != "resnet":
         return {"kind": "digits", "partition": partition}
     file = place / "images.npz"
     if not file.exists():
         random = np.random.default_rng(0)
-        images = random.integers(0, 256, (PEERS * IMAGES, 32, 32, 3), np.uint8)
+        images = random.integers(0, 256, (peers * IMAGES, 32, 32, 3), np.uint8)
         np.savez(file, images=images, labels=random.integers(0, 10, len(images)))
     return {"kind": "npz", "path": str(file), "partition": partition}
 
@@ -211,16 +217,16 @@ def trained(
             swarm.add(data=data, swarm=None if number else stated)
         gather(swarm.daemons)
         last = int(str(stated["rounds"])) - 1
-        swarm.daemons[0].wait(f"round={SKIPPED}")
+        swarm.daemons[0].wait(f"round={SKIPPED}", LONGEST_S)
         before = processor_s(swarm.daemons)
-        swarm.daemons[0].wait(f"round={last}")
+        swarm.daemons[0].wait(f"round={last}", LONGEST_S)
         after = processor_s(swarm.daemons)
         for daemon in swarm.daemons:
-            daemon.wait("done")
+            daemon.wait("done", LONGEST_S)
         rows = [row for d in swarm.daemons for row in d.rounds()[SKIPPED:]]
         _, splits = next(planned(swarm.daemons[0]))
         manifest = manifest_of(swarm.daemons[0].ask("plan"))
-    turns = PEERS * (last - SKIPPED)
+    turns = len(shares) * (last - SKIPPED)
     used = (after[0] - before[0]) / turns, (after[1] - before[1]) / turns
     return rows, used, manifest, list(splits.values())
 

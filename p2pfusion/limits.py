@@ -80,6 +80,10 @@ KEPT_ROSTERS = 32
 MAX_CONTROL_FRAME_BYTES = 64 * 1024
 """One control message. A manifest is sent in parts on the data plane instead."""
 
+MAX_TOGETHER = 16
+"""Messages in one frame: what a peer says to another at once is rarely more, and who
+counts a peer's frames must not be wrong by much."""
+
 CHUNK_BYTES = 1 << 20
 """Payload of one data frame: large enough that per-frame cost vanishes, small enough
 that a probe never waits long behind one."""

@@ -8,9 +8,9 @@ incarnations; its keys follow from the exchange keys in their signed records.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Protocol
 
 from p2pfusion.errors import (
     ConfigError,
@@ -28,7 +28,7 @@ from p2pfusion.protocol.messages import (
     PeerRecord,
     StreamStart,
 )
-from p2pfusion.protocol.wire import Frame, decode, encode
+from p2pfusion.protocol.wire import Frame, decode_all, encode, encode_all
 from p2pfusion.security import (
     End,
     ExchangeKey,
@@ -52,8 +52,17 @@ log = logging.getLogger("p2pfusion")
 
 DATA_MESSAGES = (StreamStart, Chunk)
 
-Place = Callable[[str, Chunk], memoryview | None]
-"""Where a chunk's payload belongs, if it can be put there at once."""
+
+class Places(Protocol):
+    """What knows where values belong."""
+
+    def place(self, source: str, chunk: Chunk) -> memoryview | None:
+        """Where a chunk's payload belongs, if it can be put there at once."""
+        ...
+
+    def check(self, source: str, chunk: Chunk) -> None:
+        """``RemoteProtocolError`` for a payload that can be nobody's values."""
+        ...
 
 
 class Links:
@@ -80,6 +89,7 @@ class Links:
         self._swarm = ""
         self._sessions: dict[str, tuple[End, Session | PlainSession]] = {}
         self._unreachable: dict[str, str] = {}
+        self._said: dict[str, list[Message]] = {}
         self._scratch = memoryview(bytearray())
 
     def adopt(self, manifest: Manifest) -> None:
@@ -152,12 +162,14 @@ class Links:
 
     def bar(self, peer: str) -> None:
         """Closes this peer's connections, and refuses new ones."""
+        self.flush()
         self.transport.expel(peer)
         self._sessions.pop(peer, None)
 
     def reply(self, record: PeerRecord, message: Message) -> None:
         """Answers a stranger once; a member by the connection that there is."""
         peer = record.peer
+        self.flush()
         if peer in self._sessions:
             self.send(peer, message)
             return
@@ -199,41 +211,58 @@ class Links:
 
     # --- Leaving ---------------------------------------------------------------------
 
-    def send(self, peer: str, message: Message) -> bool:
-        """Seals what is bulk, and sends; False if it finds no room or no way.
+    def say(self, peer: str, message: Message) -> None:
+        """Sends it with whatever else this peer is told before ``flush``."""
+        self._said.setdefault(peer, []).append(message)
+
+    def flush(self) -> None:
+        """Sends all that was said."""
+        said, self._said = self._said, {}
+        for peer, messages in said.items():
+            self.send(peer, *messages)
+
+    def send(self, peer: str, *messages: Message) -> bool:
+        """Sends messages of one plane, in as few frames as hold them; seals what is
+        bulk. False if something finds no room or no way.
 
         A message that is not sent is lost like one on the wire: requests, probes and
         facts are repeated until they have had their effect.
         """
-        frames = encode(message)
-        if not isinstance(message, DATA_MESSAGES):
-            return self.transport.send(peer, Plane.CONTROL, frames)
-        found = self._sessions.get(peer)
-        if found is None:
-            return False
-        return self.transport.send(peer, Plane.DATA, found[1].seal(frames))
+        if not isinstance(messages[0], DATA_MESSAGES):
+            plane, sealed = Plane.CONTROL, encode_all(messages)
+        else:
+            plane, found = Plane.DATA, self._sessions.get(peer)
+            if found is None:
+                return False
+            sealed = [found[1].seal(frames) for frames in encode_all(messages)]
+        return all([self.transport.send(peer, plane, frames) for frames in sealed])
 
     # --- Arriving --------------------------------------------------------------------
 
-    def open(self, incoming: Incoming, place: Place) -> Message | None:
-        """The message that arrived; ``RemoteProtocolError`` for anything but one.
+    def open(self, incoming: Incoming, places: Places | None) -> Iterator[Message]:
+        """The messages that arrived; ``RemoteProtocolError`` for anything else.
 
-        None for data that the sender has not sealed, or that comes again: its token is
-        seen by whoever watches the line, so that says nothing about the sender. Such
+        Nothing for data that the sender has not sealed, or that comes again: its token
+        is seen by whoever watches the line, so that says nothing about the sender. Such
         data is counted and dropped, and what it stood in for is asked for again.
 
-        A chunk's payload is opened straight into its ``place``, else into a buffer that
-        is good until the next call.
+        A chunk's payload is opened straight into its place, else into a buffer that is
+        good until the next call. Its place may follow from the message before it, so
+        that must have been dealt with by then.
         """
         if incoming.plane is Plane.DATA:
-            return self._open_data(incoming, place)
-        message = decode(incoming.frames, data_plane=False)
-        if incoming.sender.startswith(GUEST) and not isinstance(message, Hello):
+            yield from self._open_data(incoming, places)
+            return
+        messages = decode_all(incoming.frames, data_plane=False)
+        is_greeting = len(messages) == 1 and isinstance(messages[0], Hello)
+        if incoming.sender.startswith(GUEST) and not is_greeting:
             self.transport.kick(incoming.sender)
             raise RemoteProtocolError("a stranger sent something else than a greeting")
-        return message
+        yield from messages
 
-    def _open_data(self, incoming: Incoming, place: Place) -> Message | None:
+    def _open_data(
+        self, incoming: Incoming, places: Places | None
+    ) -> Iterator[Message]:
         found = self._sessions.get(incoming.sender)
         if found is None:
             raise RemoteProtocolError("data without a session")
@@ -248,19 +277,24 @@ class Links:
             opened = session.open_head(head)
         except RemoteProtocolError as error:
             self._drop(error)
-            return None
+            return
         frames: list[Frame] = [opened, *contents]
-        message = decode(frames, data_plane=True)
-        if not isinstance(message, Chunk):
-            return message
-        size = message.payload.nbytes
-        into = place(incoming.sender, message) or self._room(size)
-        try:
-            session.open_payload(sealed[0], into)
-        except RemoteProtocolError as error:
-            self._drop(error)
-            return None
-        return dataclasses.replace(message, payload=into)
+        for message in decode_all(frames, data_plane=True):
+            if not isinstance(message, Chunk):
+                yield message
+                continue
+            place = places.place(incoming.sender, message) if places else None
+            into = self._room(message.payload.nbytes) if place is None else place
+            try:
+                session.open_payload(sealed[0], into)
+            except RemoteProtocolError as error:
+                self._drop(error)
+                return
+            chunk = Chunk(message.pull, message.offset, into)
+            if places is not None:
+                # Before the protocol counts it: what is refused never arrived.
+                places.check(incoming.sender, chunk)
+            yield chunk
 
     def _drop(self, error: RemoteProtocolError) -> None:
         self.transport.traffic.dropped[str(error)] += 1

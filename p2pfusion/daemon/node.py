@@ -13,7 +13,7 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from p2pfusion.daemon.apprentice import Apprentice
 from p2pfusion.daemon.checkpoints import Checkpoints
@@ -58,7 +58,7 @@ from p2pfusion.methods.base import split_fraction
 from p2pfusion.protocol import events
 from p2pfusion.protocol.access import JoinBy
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.protocol.messages import Chunk
+from p2pfusion.protocol.messages import Message
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
@@ -119,7 +119,7 @@ class Node:
             events.Ask: lambda effect: links.ask(effect.host, effect.port),
             events.Knock: lambda effect: links.knock(effect.way, effect.message),
             events.Reply: lambda effect: links.reply(effect.record, effect.message),
-            events.Send: lambda effect: links.send(effect.peer, effect.message),
+            events.Send: lambda effect: links.say(effect.peer, effect.message),
             events.SaveInvites: self.disk.save_invites,
             events.Adopt: self._adopt,
             events.SaveFacts: self.disk.save_facts,
@@ -188,7 +188,6 @@ class Node:
         arrivals, ready = self.transport.poll(timeout_s, descriptors)
         for arrival in arrivals:
             self._take(arrival)
-            # What a message did wrong is known before the next of its sender counts.
             self._drain()
         for descriptor in ready:
             self._serve(descriptor, wake)
@@ -228,21 +227,17 @@ class Node:
             for event in self.entrance.arrived(arrival):
                 self._handle(event)
             return
+        for message in self._messages(arrival):
+            self.commands.heard(arrival.sender, message)
+            self._handle(events.Received(arrival.sender, message))
+            # What a message did wrong is known before the next of its sender counts.
+            self._drain()
+
+    def _messages(self, arrival: Incoming) -> Iterator[Message]:
         try:
-            message = self.links.open(arrival, self._place)
-            if message is None:
-                return  # data that its sender has not sealed
-            if isinstance(message, Chunk) and self.payloads is not None:
-                # Before the protocol counts it: what is refused never arrived.
-                self.payloads.check(arrival.sender, message)
+            yield from self.links.open(arrival, self.payloads)
         except RemoteProtocolError as error:
             self.handle(events.Misbehaved(arrival.sender, str(error)))
-            return
-        self.commands.heard(arrival.sender, message)
-        self._handle(events.Received(arrival.sender, message))
-
-    def _place(self, sender: str, chunk: Chunk) -> memoryview | None:
-        return self.payloads.place(sender, chunk) if self.payloads else None
 
     def handle(self, event: events.Event) -> None:
         """Queues an event; the loop takes it up before it waits again."""
@@ -254,6 +249,7 @@ class Node:
             log.debug("event %r: %d effects %r", event, len(effects), effects)
         for effect in effects:
             self._perform[type(effect)](effect)
+        self.links.flush()
 
     # --- The trainer -----------------------------------------------------------------
 

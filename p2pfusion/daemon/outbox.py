@@ -3,6 +3,9 @@
 A piece is read and sealed only when it can leave soon. So a slow peer costs no memory,
 and who asks for a stream again, from some place on, gets no second copy of what has not
 left yet.
+
+A stream's head leaves with the piece after it, where that can leave as well: most
+streams of a small model then are one message.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pfusion.limits import MAX_HELD_PIECES
+from p2pfusion.protocol.messages import StreamStart
 
 ROOM_MESSAGES = 2
 """So many wait at the transport: one that leaves and the one after it."""
 
 HEAD = -1
 """In place of an offset, of a stream's head."""
+
+
+Label = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,14 @@ class Piece:
     peer: str
     pull: int
     offset: int
-    send: Callable[[], bool]
-    """Gives it to the transport; False: it is lost, as on the wire."""
+    send: Callable[[StreamStart | None], bool]
+    """Gives it to the transport, with its stream's head if that goes along; False: it
+    is lost, as on the wire."""
+    head: StreamStart | None = None
+    """The message, if it is a head."""
 
     @property
-    def label(self) -> tuple[int, int]:
+    def label(self) -> Label:
         """What it is among those for one peer."""
         return self.pull, self.offset
 
@@ -41,10 +51,10 @@ class _Line:
     """To one peer."""
 
     held: deque[Piece] = field(default_factory=deque)
-    given: deque[tuple[int, int]] = field(
+    given: deque[list[Label]] = field(
         default_factory=lambda: deque(maxlen=ROOM_MESSAGES)
     )
-    """Labels of what the transport was given last."""
+    """Of the messages that the transport was given last, what is in each."""
 
 
 class Outbox:
@@ -61,17 +71,22 @@ class Outbox:
         return not any(line.held for line in self._lines.values())
 
     def add(self, piece: Piece) -> None:
-        """Sends it, now or later. A stream's head begins it anew: what is held of it is
-        held no more. What waits at the transport already is not sent twice."""
+        """Sends it, now or later; a head not before ``flush``, or what comes after it.
+
+        A stream's head begins it anew: what is held of it is held no more. What waits
+        at the transport already is not sent twice.
+        """
         line = self._lines.setdefault(piece.peer, _Line())
         if piece.offset == HEAD:
             self._forget(line, piece.pull)
         waiting = min(self._waiting(piece.peer), len(line.given))
-        if piece.label in list(line.given)[len(line.given) - waiting :]:
-            return
+        for labels in list(line.given)[len(line.given) - waiting :]:
+            if piece.label in labels:
+                return
         if len(line.held) < MAX_HELD_PIECES:
             line.held.append(piece)
-        self._flush(piece.peer, line)
+        if piece.offset != HEAD:
+            self._flush(piece.peer, line)
 
     def drop(self, peer: str, pull: int) -> None:
         """Nobody wants this stream any more."""
@@ -91,6 +106,9 @@ class Outbox:
 
     def _flush(self, peer: str, line: _Line) -> None:
         while line.held and self._waiting(peer) < ROOM_MESSAGES:
-            piece = line.held.popleft()
-            if piece.send():
-                line.given.append(piece.label)
+            piece, labels, head = line.held.popleft(), list[Label](), None
+            if piece.head and line.held and line.held[0].pull == piece.pull:
+                labels, head = [piece.label], piece.head
+                piece = line.held.popleft()
+            if piece.send(head):
+                line.given.append([*labels, piece.label])

@@ -117,19 +117,23 @@ class Streams:
         peer, pull = effect.peer, effect.pull
         size, absent = self._payloads.start(peer, pull, effect.stream)
         start = StreamStart(pull, size, effect.samples, absent, effect.base_round)
-        send = partial(self._node.links.send, peer, start)
-        self.outbox.add(Piece(peer, pull, HEAD, send))
+
+        def send(_: StreamStart | None) -> bool:
+            return self._node.links.send(peer, start)
+
+        self.outbox.add(Piece(peer, pull, HEAD, send, start))
 
     def _send_chunk(self, effect: events.SendChunk) -> None:
         send = partial(self._give, effect)
         self.outbox.add(Piece(effect.peer, effect.pull, effect.offset, send))
 
-    def _give(self, effect: events.SendChunk) -> bool:
+    def _give(self, effect: events.SendChunk, head: StreamStart | None) -> bool:
         peer, pull = effect.peer, effect.pull
         payload = self._payloads.chunk(peer, pull, effect.offset, effect.size)
         if payload is None:
             return False
-        sent = self._node.links.send(peer, Chunk(pull, effect.offset, payload))
+        chunk = Chunk(pull, effect.offset, payload)
+        sent = self._node.links.send(peer, *([] if head is None else [head]), chunk)
         if sent:
             number = effect.stream.round_index
             self._node.history.count_sent(number, payload.nbytes)

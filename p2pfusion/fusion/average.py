@@ -21,13 +21,17 @@ class StreamingMean(StreamingSum):
     def _finish(
         self, sums: NDArray[np.float64], start: int, partial: Partial
     ) -> NDArray[np.float64]:
-        np.divide(sums, self._divisors(start, start + len(sums), partial), sums)
-        return sums
+        return np.divide(sums, self._divisors(start, start + len(sums), partial), sums)
 
-    def _divisors(self, start: int, stop: int, partial: Partial) -> NDArray[np.float64]:
-        """The total weight of each element from ``start`` to ``stop``; 1 where none."""
+    def _divisors(
+        self, start: int, stop: int, partial: Partial
+    ) -> NDArray[np.float64] | float:
+        """The total weight of each element from ``start`` to ``stop``, or of all of
+        them; 1 where none."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         last = int(np.searchsorted(self._starts, stop, side="left"))
+        if last - first == 1 and not partial:
+            return float(self._weights[first]) or 1.0
         borders = np.clip(self._starts[first : last + 1], start, stop)
         divisors = np.repeat(self._weights[first:last], np.diff(borders))
         for begin, end, weight in partial:

@@ -1,15 +1,17 @@
 """Bytes to message and back: the only place that knows the format.
 
 A message is one frame of plain msgpack: ``[code, field, field, ...]``, fields in the
-order of the message's class. A ``Chunk`` has its payload in a second frame. ``decode``
-turns any bytes whatever into a message or a ``RemoteProtocolError``: types, lengths and
-bounds are checked here, once, so that the rest of the protocol handles values only.
+order of the message's class. A ``Chunk`` has its payload in a second frame. Messages to
+one peer may share a frame, ``[0, message, message, ...]``: a frame costs more than what
+is in it. ``decode`` turns any bytes whatever into a message, ``decode_all`` into some,
+or both raise ``RemoteProtocolError``: types, lengths and bounds are checked here, once,
+so that the rest of the protocol handles values only.
 What a signed statement says is read, and its signature checked, in ``statements.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
@@ -29,6 +31,7 @@ from p2pfusion.limits import (
     MAX_ROSTER,
     MAX_START_BYTES,
     MAX_STATEMENT_BYTES,
+    MAX_TOGETHER,
 )
 from p2pfusion.protocol import schema
 from p2pfusion.protocol.messages import (
@@ -68,6 +71,12 @@ Frame = bytes | memoryview
 
 BUCKETS_BYTES = DIGEST_BUCKETS * 8
 """Digests of the facts: eight bytes for each part of them."""
+
+TOGETHER = 0
+"""In place of a message's code: what follows are messages."""
+
+LENGTH_BYTES = 4
+"""What a message in a shared frame takes beside its own bytes, and the frame's head."""
 
 MAX_ABSENT_BYTES = 64 * 1024 - 512
 HOPS = frozenset({*(hop.value for hop in Hop), TABLE, CHECKPOINT})
@@ -165,29 +174,84 @@ def encode(message: Message) -> list[Frame]:
     return [head, *payload]
 
 
+def encode_all(messages: Iterable[Message]) -> list[list[Frame]]:
+    """The frames of messages for one peer and plane, in as few pairs as hold them: a
+    chunk is the last of its frame, because of its payload."""
+    sent: list[list[Frame]] = []
+    heads: list[Frame] = []
+    room = MAX_CONTROL_FRAME_BYTES
+    for message in messages:
+        head, *payload = encode(message)
+        room -= len(head) + LENGTH_BYTES
+        if heads and (room < LENGTH_BYTES or len(heads) == MAX_TOGETHER):
+            sent.append([_together(heads)])
+            heads, room = [], MAX_CONTROL_FRAME_BYTES - len(head) - LENGTH_BYTES
+        heads.append(head)
+        if payload:
+            sent.append([_together(heads), *payload])
+            heads, room = [], MAX_CONTROL_FRAME_BYTES
+    return [*sent, [_together(heads)]] if heads else sent
+
+
+def _together(heads: Sequence[Frame]) -> Frame:
+    return heads[0] if len(heads) == 1 else schema.pack([TOGETHER, *heads])
+
+
 def decode(frames: Sequence[Frame], *, data_plane: bool) -> Message:
     """The message in these frames.
 
     Raises ``RemoteProtocolError``, and nothing else, for anything but one well-formed
     message that belongs on this plane.
     """
+    head, payload = _apart(frames)
+    return _message(*_parts(head), payload, data_plane=data_plane)
+
+
+def decode_all(frames: Sequence[Frame], *, data_plane: bool) -> list[Message]:
+    """The messages in these frames, in order; ``RemoteProtocolError`` as ``decode``."""
+    head, payload = _apart(frames)
+    code, values = _parts(head)
+    if code != TOGETHER:
+        return [_message(code, values, payload, data_plane=data_plane)]
+    heads = [head for head in values if isinstance(head, bytes)]
+    if not 2 <= len(heads) == len(values) <= MAX_TOGETHER:
+        raise schema.bad("no messages in a frame for several")
+    *first, last = (_parts(head) for head in heads)
+    messages = [_message(*parts, (), data_plane=data_plane) for parts in first]
+    return [*messages, _message(*last, payload, data_plane=data_plane)]
+
+
+def _apart(frames: Sequence[Frame]) -> tuple[Frame, Sequence[Frame]]:
+    """A message's head, and its payload if there is one."""
     if not 1 <= len(frames) <= 2 or len(frames[0]) > MAX_CONTROL_FRAME_BYTES:
         raise schema.bad("wrong number or length of frames")
-    parts = schema.unpack(frames[0])
+    return frames[0], frames[1:]
+
+
+def _parts(head: Frame) -> tuple[int, list[object]]:
+    """A code, and what follows it."""
+    parts = schema.unpack(head)
     if not parts or type(parts[0]) is not int:
         raise schema.bad("not a list that begins with a code")
-    kind, checks = _BY_CODE.get(parts[0], (None, ()))
+    return parts[0], parts[1:]
+
+
+def _message(
+    code: int, said: list[object], payload: Sequence[Frame], *, data_plane: bool
+) -> Message:
+    """The message with this code, of what was said and what came beside it."""
+    kind, checks = _BY_CODE.get(code, (None, ()))
     if kind is None:
         raise schema.bad("an unknown code")
-    if (parts[0] in _DATA_CODES) is not data_plane:
+    if (code in _DATA_CODES) is not data_plane:
         raise schema.bad("on the wrong plane")
-    values = schema.checked(checks, parts[1:])
-    if (len(frames) == 2) is not (kind is Chunk):
+    values = schema.checked(checks, said)
+    if bool(payload) is not (kind is Chunk):
         raise schema.bad("a payload where none belongs, or none where one does")
     if kind is Chunk:
-        payload = memoryview(frames[1])
-        if not 1 <= payload.nbytes <= CHUNK_BYTES:
+        view = memoryview(payload[0])
+        if not 1 <= view.nbytes <= CHUNK_BYTES:
             raise schema.bad("a chunk of wrong length")
-        values.append(payload)
+        values.append(view)
     message: Message = kind(*values)
     return message

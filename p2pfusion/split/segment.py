@@ -114,8 +114,16 @@ class Split:
 
     def segments(self, layout: Layout) -> Iterator[Segment]:
         """What this split holds of every parameter, in the layout's order."""
-        for parameter in range(len(layout.parameters)):
-            yield self.segment(layout, parameter)
+        if not self._segments or self._segments[0][0] is not layout:
+            count = len(layout.parameters)
+            found = tuple(self.segment(layout, number) for number in range(count))
+            self._segments[:] = [(layout, found)]
+        return iter(self._segments[0][1])
+
+    @cached_property
+    def _segments(self) -> list[tuple[Layout, tuple[Segment, ...]]]:
+        """The segments of the layout that was asked for last: a round asks often."""
+        return []
 
     def size(self, layout: Layout) -> int:
         """Number of elements that this split holds: parameters of the sub-model."""

@@ -7,8 +7,9 @@ begins something more waits for the last; what went wrong is told then.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 
 Work = Callable[[], None]
 
@@ -17,41 +18,33 @@ class Behind:
     """At most one piece of work under way."""
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        # One thread for all that ever comes: to start one is something to wait for.
+        # What ends the process waits for what is under way.
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._work: Future[None] | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether there is something to wait for."""
-        return self._thread is not None or self._error is not None
+        return self._work is not None
 
     def begin(self, work: Work) -> None:
         """Does it beside everything else, after what is under way; see ``wait``."""
         self.wait()
-        # Not a daemon thread: what ends the process waits for it.
-        self._thread = threading.Thread(target=self._run, args=(work,))
-        self._thread.start()
+        self._work = self._thread.submit(work)
 
     def join(self) -> None:
-        """Returns when nothing is under way."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        """Returns when nothing is under way; what went wrong is still to be raised."""
+        if self._work is not None:
+            futures.wait([self._work])
 
     def wait(self) -> None:
         """As ``join``; raises what went wrong, once."""
-        self.join()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        work, self._work = self._work, None
+        if work is not None:
+            work.result()
 
     def look(self) -> None:
         """As ``wait``, if it takes no time; else nothing."""
-        if self._thread is not None and not self._thread.is_alive():
+        if self._work is not None and self._work.done():
             self.wait()
-
-    def _run(self, work: Work) -> None:
-        try:
-            work()
-        except BaseException as error:
-            self._error = error

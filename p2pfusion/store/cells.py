@@ -24,6 +24,9 @@ STREAMS = 64
 """Lists of segments of which is remembered which cells they cover: the streams of some
 rounds of a small swarm."""
 
+SEGMENTS = 1024
+"""Segments of which is remembered which cells they touch."""
+
 Mask = NDArray[np.bool_]
 Marks = TypeVar("Marks", NDArray[np.bool_], NDArray[np.int32])
 Place = tuple[NDArray[np.int64], ...]
@@ -41,6 +44,7 @@ class Cells:
         }
         # Windows move in a circle: the same streams come again.
         self._covered = lru_cache(maxsize=STREAMS)(self._found_covered)
+        self._touched = lru_cache(maxsize=SEGMENTS)(self._found_touched)
 
     def signature(self, parameter: int) -> int:
         """The signature that a parameter belongs to."""
@@ -56,7 +60,13 @@ class Cells:
         return math.prod(self.shape(signature_index))
 
     def touched(self, segment: Segment) -> Place:
-        """Where the cells that a segment lies in stand in its signature's array."""
+        """Where the cells that a segment lies in stand in its signature's array.
+
+        The arrays are shared: do not change them.
+        """
+        return self._touched(segment)
+
+    def _found_touched(self, segment: Segment) -> Place:
         cells = (_touched_cells(*pair) for pair in self._followed(segment))
         return np.ix_(*(numbers(indices) for indices in cells))
 

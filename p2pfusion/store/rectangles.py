@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -28,6 +29,10 @@ BLOCK_ELEMENTS = 1 << 20
 
 NARROW_ROW_BYTES = 4096
 """A page: patching rows up to this size touches hardly a page more than runs would."""
+
+REMEMBERED_BOXES = 64
+"""Of rectangles with more boxes it is not remembered where these lie: windows have one
+or a few, masks of single units thousands."""
 
 ELEMENTS_PER_BOX = 32
 """Copying box by box costs about as much per box as gathering this many elements one by
@@ -48,12 +53,14 @@ def boxes(sets: Sequence[IndexSet]) -> Iterator[tuple[Place, Place]]:
         yield tuple(place[0] for place in box), tuple(place[1] for place in box)
 
 
+def box_count(sets: Sequence[IndexSet]) -> int:
+    """How many boxes a rectangle has."""
+    return math.prod(len(indices.ranges) for indices in sets)
+
+
 def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
     """Copy the rectangle ``sets`` of ``whole`` into the dense array ``into``."""
-    box_count = 1
-    for indices in sets:
-        box_count *= len(indices.ranges)
-    if box_count * ELEMENTS_PER_BOX > into.size > 1:
+    if box_count(sets) * ELEMENTS_PER_BOX > into.size > 1:
         into[...] = whole[np.ix_(*(numbers(indices) for indices in sets))]
         return
     for place, dense in boxes(sets):
@@ -143,13 +150,26 @@ def _put_rows(
 
 def _patch(block: Floats, first_row: int, segment: Segment, dense: Floats) -> None:
     """Copy those rows of a segment that lie in a block of rows into it."""
-    mine, *columns = segment.sets
-    block_rows = IndexSet.span(first_row, first_row + len(block))
+    is_plain = box_count(segment.sets) <= REMEMBERED_BOXES
+    find = _patches if is_plain else _patches.__wrapped__
+    inside, patches = find(segment.sets, first_row, first_row + len(block))
+    some = dense[inside]
+    for place, source in patches:
+        block[place] = some[source]
+
+
+# Windows move in a circle: the same segments come again.
+@lru_cache(maxsize=4096)
+def _patches(
+    sets: tuple[IndexSet, ...], first_row: int, stop_row: int
+) -> tuple[slice, tuple[tuple[Place, Place], ...]]:
+    """Which of a segment's rows lie in a block of rows, and its boxes there."""
+    mine, *columns = sets
+    block_rows = IndexSet.span(first_row, stop_row)
     inside = mine & block_rows
     before = len(mine & IndexSet.span(0, first_row))
-    some = dense[before : before + len(inside)]
-    for place, source in boxes((block_rows.positions(inside), *columns)):
-        block[place] = some[source]
+    found = boxes((block_rows.positions(inside), *columns))
+    return slice(before, before + len(inside)), tuple(found)
 
 
 def _put_runs(

@@ -104,7 +104,9 @@ class Store:
         self._behind = Behind()
         if writable:
             self._recover()
-        self._loaded = [self._load(i) for i in range(len(layout.signatures))]
+        # A reader looks into the files whenever it reads.
+        count = len(layout.signatures) if writable else 0
+        self._loaded = [self._load(i) for i in range(count)]
         self._next: dict[int, Versions] = {}
         self._reserved: set[Segment] = set()
         self._has_values = False
@@ -162,6 +164,9 @@ class Store:
             begins = Pretrained(path / PRETRAINED, layout)
         for index, parameter in enumerate(layout.parameters):
             check_size(values_file(path, index), parameter.size)
+        cells = Cells(layout)
+        for index in range(len(layout.signatures)):
+            check_size(versions_file(path, index), cells.count(index))
         return cls(path, layout, seed, writable=writable, pretrained=begins)
 
     @property
@@ -233,7 +238,7 @@ class Store:
         """Whether any cell of a segment has more than this version: what reading gives
         (``sealed``), or what waits for the next ``flush`` as well."""
         index = self._cells.signature(segment.parameter)
-        newest = self._loaded[index]
+        newest = self._current(index)
         newest = newest if sealed else self._next.get(index, newest)
         return bool((newest[self._cells.touched(segment)] > version).any())
 

@@ -10,25 +10,32 @@ from hypothesis import strategies as st
 
 from p2pfusion.daemon.outbox import HEAD, ROOM_MESSAGES, Outbox, Piece
 from p2pfusion.limits import MAX_HELD_PIECES
+from p2pfusion.protocol.messages import StreamStart
+
+Send = Callable[[StreamStart | None], bool]
 
 
 class Lines:
     """A transport whose messages leave when the test says so."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, list[tuple[int, int]]] = {}
+        self.waiting: dict[str, list[list[tuple[int, int]]]] = {}
         self.left: list[tuple[str, int, int]] = []
         self.broken: set[str] = set()
         self.outbox = Outbox(lambda peer: len(self.waiting.get(peer, [])))
 
     def add(self, pull: int, offset: int, peer: str = "b") -> None:
-        self.outbox.add(Piece(peer, pull, offset, self._sender(peer, pull, offset)))
+        head = StreamStart(pull, 1, 1, b"") if offset == HEAD else None
+        send = self._sender(peer, pull, offset)
+        self.outbox.add(Piece(peer, pull, offset, send, head))
 
-    def _sender(self, peer: str, pull: int, offset: int) -> Callable[[], bool]:
-        def send() -> bool:
+    def _sender(self, peer: str, pull: int, offset: int) -> Send:
+        def send(head: StreamStart | None) -> bool:
             if peer in self.broken:
                 return False
-            self.waiting.setdefault(peer, []).append((pull, offset))
+            offsets = [offset] if head is None else [HEAD, offset]
+            assert head is None or head.pull == pull
+            self.waiting.setdefault(peer, []).append([(pull, o) for o in offsets])
             return True
 
         return send
@@ -36,11 +43,12 @@ class Lines:
     def leave(self, peer: str = "b") -> None:
         """One message leaves."""
         if self.waiting.get(peer):
-            self.left.append((peer, *self.waiting[peer].pop(0)))
+            self.left += [(peer, *label) for label in self.waiting[peer].pop(0)]
         self.outbox.flush()
 
     def drain(self) -> list[tuple[str, int, int]]:
         """All that can leave leaves."""
+        self.outbox.flush()
         while any(self.waiting.values()):
             for peer in list(self.waiting):
                 self.leave(peer)
@@ -51,10 +59,19 @@ def test_pieces_leave_in_order_and_few_wait_at_the_transport() -> None:
     lines = Lines()
     for offset in (HEAD, *range(20)):
         lines.add(1, offset)
-        assert len(lines.waiting["b"]) <= ROOM_MESSAGES
+        assert len(lines.waiting.get("b", [])) <= ROOM_MESSAGES
     assert not lines.outbox.is_empty
     assert lines.drain() == [("b", 1, offset) for offset in (HEAD, *range(20))]
     assert lines.outbox.is_empty
+
+
+def test_a_head_leaves_with_the_piece_after_it_or_alone() -> None:
+    lines = Lines()
+    for pull, offset in ((1, HEAD), (1, 0), (2, HEAD), (3, HEAD), (3, 0)):
+        lines.add(pull, offset)
+    assert lines.waiting["b"] == [[(1, HEAD), (1, 0)], [(2, HEAD)]]
+    lines.leave()
+    assert lines.waiting["b"] == [[(2, HEAD)], [(3, HEAD), (3, 0)]]
 
 
 def test_a_slow_peer_holds_up_no_other() -> None:
@@ -68,7 +85,9 @@ def test_a_slow_peer_holds_up_no_other() -> None:
 
 def test_what_has_not_left_is_not_sent_twice() -> None:
     lines = Lines()
-    for offset in (HEAD, *range(6)):
+    lines.add(1, HEAD)
+    lines.outbox.flush()  # nothing comes after it for now
+    for offset in range(6):
         lines.add(1, offset)
     lines.leave()  # the head; 0 and 1 wait at the transport, the rest here
     for _ in range(3):
@@ -131,12 +150,16 @@ def test_streams_leave_as_a_slow_version_lets_them(
     """The slow one keeps plain lists, and looks through all of them each time."""
     lines = Lines()
     held: dict[str, list[tuple[int, int]]] = {"b": [], "c": []}
-    given: dict[str, list[tuple[int, int]]] = {"b": [], "c": []}
+    given: dict[str, list[list[tuple[int, int]]]] = {"b": [], "c": []}
     left: list[tuple[str, int, int]] = []
 
     def move(peer: str) -> None:
         while held[peer] and len(given[peer]) < ROOM_MESSAGES:
-            given[peer].append(held[peer].pop(0))
+            message = [held[peer].pop(0)]
+            pulls = [pull for pull, _ in held[peer][:1]]
+            if message[0][1] == HEAD and pulls == [message[0][0]]:
+                message.append(held[peer].pop(0))
+            given[peer].append(message)
 
     for what, peer, pull in script:
         if what == "ask":
@@ -144,17 +167,20 @@ def test_streams_leave_as_a_slow_version_lets_them(
                 lines.add(pull, offset, peer)
                 if offset == HEAD:
                     held[peer] = [each for each in held[peer] if each[0] != pull]
-                if (pull, offset) not in given[peer]:
-                    held[peer].append((pull, offset))
-                move(peer)
+                if any((pull, offset) in message for message in given[peer]):
+                    continue
+                held[peer].append((pull, offset))
+                if offset != HEAD:
+                    move(peer)
         elif what == "drop":
             lines.outbox.drop(peer, pull)
             held[peer] = [each for each in held[peer] if each[0] != pull]
         else:
             lines.leave(peer)
             if given[peer]:
-                left.append((peer, *given[peer].pop(0)))
-            move(peer)
+                left += [(peer, *label) for label in given[peer].pop(0)]
+            for each in held:
+                move(each)
         assert lines.left == left
         assert lines.outbox.is_empty == (not any(held.values()))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion.average import MeanChange, StreamingMean
-from p2pfusion.fusion.sums import BLOCK_ELEMENTS, Cursor
+from p2pfusion.fusion.sums import WIDENED_ELEMENTS, Cursor
 
 Floats = NDArray[np.float32]
 
@@ -236,7 +236,7 @@ def test_two_halves_do_not_make_a_whole() -> None:
 
 
 def test_large_ranges_pass_through_in_blocks() -> None:
-    sizes = [BLOCK_ELEMENTS * 2 + 3, 1, BLOCK_ELEMENTS + 1]
+    sizes = [WIDENED_ELEMENTS * 2 + 3, 1, WIDENED_ELEMENTS + 1]
     mean = StreamingMean(sizes)
     one = np.arange(sum(sizes), dtype=np.float32)
     mean.open([0, 1, 2], 1.0).add(one)

@@ -16,7 +16,7 @@ from p2pfusion.errors import DeniedError, RemoteProtocolError
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Chunk
 from p2pfusion.protocol.statements import banner, read_banner
-from p2pfusion.protocol.wire import decode, encode
+from p2pfusion.protocol.wire import TOGETHER, decode_all, encode_all
 from p2pfusion.security import (
     ED25519,
     OVERHEAD_BYTES,
@@ -66,7 +66,7 @@ class _Plain:
 
 
 class Decoding(_Plain):
-    """``wire.decode`` on both planes."""
+    """``wire.decode_all`` on both planes."""
 
     name = "decode"
 
@@ -77,29 +77,52 @@ class Decoding(_Plain):
 
     def attempt(self) -> str:
         rng = self.rng
-        if rng.random() < 0.2:
+        draw = rng.random()
+        if draw < 0.2:
             self.frames = self.author.frames(self.author.kind())
+            last = self.frames[:1]
         else:
-            self.frames = list(rng.choice(self._corpus))
+            some = self._some() if draw < 0.4 else [rng.choice(self._corpus)]
+            self.frames, last = _sharing(some), some[-1]
             at = rng.randrange(len(self.frames))
-            self.frames[at] = damaged(rng, self.frames[at], self._others)
+            if draw > 0.3:
+                self.frames[at] = damaged(rng, self.frames[at], self._others)
         if rng.random() < 0.02:
             self.frames = self.frames * rng.choice((0, 2, 3))
-        on_data = rng.random() < 0.5 if rng.random() < 0.1 else self._is_data()
+        on_data = rng.random() < 0.5 if rng.random() < 0.1 else _is_data(last)
         try:
-            message = decode(self.frames, data_plane=on_data)
+            messages = decode_all(self.frames, data_plane=on_data)
         except RemoteProtocolError:
             return REFUSED
         # What was understood can be said, and is then understood as the same.
-        again = decode(encode(message), data_plane=on_data)
-        assert again == message
-        assert not isinstance(message, Chunk) or message.payload.nbytes > 0
-        return type(message).__name__
+        again = [decode_all(f, data_plane=on_data) for f in encode_all(messages)]
+        assert [each for together in again for each in together] == messages
+        *first, last_one = messages
+        assert not isinstance(last_one, Chunk) or last_one.payload.nbytes > 0
+        return f"after {len(first)}" if first else type(last_one).__name__
 
-    def _is_data(self) -> bool:
-        codes = (CODES["StreamStart"], CODES["Chunk"])
-        first = self.frames[0][1:2] if self.frames else b""
-        return first in [bytes([code]) for code in codes]
+    def _some(self) -> list[list[bytes]]:
+        """Messages that share a frame, mostly as they should."""
+        some = [
+            self.rng.choice(self._corpus) for _ in range(self.rng.choice((2, 3, 6)))
+        ]
+        on_data = _is_data(some[-1])
+        fitting = [each for each in some if _is_data(each) is on_data]
+        return some if self.rng.random() < 0.2 else fitting
+
+
+def _sharing(some: list[list[bytes]]) -> list[bytes]:
+    """The frames of some messages, of which the last alone may have a payload."""
+    if len(some) == 1:
+        return list(some[0])
+    shared: bytes = msgpack.packb([TOGETHER, *(head for head, *_ in some)])
+    return [shared, *some[-1][1:]]
+
+
+def _is_data(frames: list[bytes]) -> bool:
+    codes = (CODES["StreamStart"], CODES["Chunk"])
+    first = frames[0][1:2] if frames else b""
+    return first in [bytes([code]) for code in codes]
 
 
 class Manifests(_Plain):

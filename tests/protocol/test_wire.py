@@ -23,6 +23,7 @@ from p2pfusion.limits import (
     MAX_ROSTER,
     MAX_START_BYTES,
     MAX_STATEMENT_BYTES,
+    MAX_TOGETHER,
 )
 from p2pfusion.protocol import messages as m
 from p2pfusion.protocol.messages import NEVER
@@ -33,7 +34,9 @@ from p2pfusion.protocol.wire import (
     SCHEMAS,
     _plain,
     decode,
+    decode_all,
     encode,
+    encode_all,
 )
 from tests.protocol.names import invitation, knocking, record
 
@@ -114,6 +117,42 @@ def test_decode_undoes_encode(message: m.Message) -> None:
     assert decoded == message
     if isinstance(message, m.Chunk) and isinstance(decoded, m.Chunk):
         assert bytes(decoded.payload) == bytes(message.payload)
+
+
+@given(st.lists(messages, max_size=2 * MAX_TOGETHER))
+def test_messages_share_frames_and_come_in_order(said: list[m.Message]) -> None:
+    for on_data in (False, True):
+        given_ = [each for each in said if on_data_plane(each) is on_data]
+        sent = encode_all(given_)
+        found = [decode_all(frames, data_plane=on_data) for frames in sent]
+        assert [each for together in found for each in together] == given_
+        assert all(len(head) <= MAX_CONTROL_FRAME_BYTES for head, *_ in sent)
+        chunks = sum(isinstance(each, m.Chunk) for each in given_)
+        bound = len(given_) // MAX_TOGETHER + 1
+        is_short = sum(len(encode(each)[0]) for each in given_) < 1_000
+        assert len(sent) <= chunks + bound or not is_short
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [b"\x91\x08"],
+        [b"\x91\x08", "no bytes"],
+        [b"\x91\x08", b"\x93\x00\xa2\x91\x08\xa2\x91\x08"],
+        (MAX_TOGETHER + 1) * [b"\x91\x08"],
+        [b"\x91\x08", b"\x91\x63"],
+        [b"\x93\x0e\x01\x00", b"\x91\x08"],
+    ],
+)
+def test_what_shares_a_frame_is_some_messages(parts: list[object]) -> None:
+    """``Goodbye`` is the shortest message, and 99 the code of none."""
+    with pytest.raises(RemoteProtocolError):
+        decode_all([msgpack.packb([0, *parts])], data_plane=False)
+    goodbyes = [0, b"\x91\x08", b"\x91\x08"]
+    assert decode_all([msgpack.packb(goodbyes)], data_plane=False) == 2 * [m.Goodbye()]
+    with pytest.raises(RemoteProtocolError):
+        decode([msgpack.packb(goodbyes)], data_plane=False)
 
 
 @given(messages)
