@@ -31,6 +31,12 @@ class Lists:
         self._work = work
         self._early: dict[int, dict[str, SignedClosing]] = {}
 
+    @property
+    def are_made(self) -> bool:
+        """Whether this swarm has any: else there is nothing to do here."""
+        manifest = self._gossip.manifest
+        return manifest is not None and manifest.adds_changes
+
     def _open(self) -> Iterator[ListedRound]:
         """The rounds whose list is not known."""
         for round_ in list(self._exchange.rounds.values()):

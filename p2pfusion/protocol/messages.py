@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2pfusion.protocol.values import value
+
 PROTOCOL_VERSION = 8
 """Peers with another number are refused by name (exit 9)."""
 
@@ -31,7 +33,7 @@ Age = tuple[int, int]
 """Incarnation and sequence of a record."""
 
 
-@dataclass(frozen=True)
+@value
 class Signed:
     """A statement as it travels: its author's key with what was said, and a signature.
 
@@ -93,7 +95,7 @@ class PeerRecord:
         return self.port + 1
 
 
-@dataclass(frozen=True)
+@value
 class Offer:
     """My values of this round are ready; or, with ``samples`` 0, I have none."""
 
@@ -221,7 +223,7 @@ class Facts:
     recoveries: tuple[Recovery, ...] = ()
 
 
-@dataclass(frozen=True)
+@value
 class Ping:
     """Are you there? Carries the sender's round and the digest of its facts."""
 
@@ -230,7 +232,7 @@ class Ping:
     facts_digest: bytes
 
 
-@dataclass(frozen=True)
+@value
 class Pong:
     """Yes. Echoes the nonce; carries the sender's Unix time, for people only."""
 
@@ -287,7 +289,7 @@ class Seen:
     peer: str
 
 
-@dataclass(frozen=True)
+@value
 class SignedOffer:
     """An ``Offer``, signed by the peer that makes it."""
 
@@ -301,7 +303,7 @@ class SignedClosing:
     statement: Signed
 
 
-@dataclass(frozen=True)
+@value
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
 
@@ -337,7 +339,7 @@ class Credit:
     limit: int
 
 
-@dataclass(frozen=True)
+@value
 class StreamStart:
     """Head of a stream, on the data plane: its length and what it lacks.
 
@@ -354,7 +356,7 @@ class StreamStart:
     base_round: int = NEVER
 
 
-@dataclass(frozen=True)
+@value
 class Chunk:
     """At most 1 MiB of a stream. The payload travels as a frame of its own."""
 

@@ -123,9 +123,9 @@ class Pause:
         self._settled_at, self.is_held, self.is_on = FOREVER_S, False, False
         return due
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When ``review`` has something to do even if nothing happens."""
-        return None if self._settled_at == FOREVER_S else self._settled_at
+        return self._settled_at
 
     # --- Quorums ---------------------------------------------------------------------
 

@@ -151,7 +151,9 @@ class Peer:
             effects += self._notice_silence(now)
         if not self._stands_still:
             effects += self._progress(now)
-        effects += self.exchange.serve_waiting(now) + self.exchange.fetching.look(now)
+        effects += self.exchange.serve_waiting(now)
+        if self.exchange.fetching.is_on:
+            effects += self.exchange.fetching.look(now)
         self.gossip.round_index = self.course.round_index
         return effects
 
@@ -162,19 +164,25 @@ class Peer:
 
     def _progress(self, now: float) -> list[Effect]:
         """Closes and takes up what can be, and goes on to a next round."""
-        before, effects = self.round, self.lists.look(now)
-        effects += self.course.progress(now)
-        effects += self.lists.look(now) if self.round is not before else []
-        return effects + self.exchange.upkeep.look(self.round, now)
+        if not self.lists.are_made:
+            effects = self.course.progress(now)
+        else:
+            before, effects = self.round, self.lists.look(now)
+            effects += self.course.progress(now)
+            effects += self.lists.look(now) if self.round is not before else []
+        return effects + self.exchange.upkeep.look(self.exchange.round, now)
 
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
-        soon = min(self.gossip.deadline(), self.lists.deadline())
-        soon = min(soon, self.exchange.fetching.deadline())
-        instants = [self.exchange.deadline(soon)]
-        if not self._stands_still:
-            instants += [self.course.deadline(), self.exchange.upkeep.deadline()]
-        return min([soon, *(each for each in instants if each is not None)])
+        soon, exchange = self.gossip.deadline(), self.exchange
+        if self.lists.are_made:
+            soon = min(soon, self.lists.deadline())
+        if exchange.fetching.is_on:
+            soon = min(soon, exchange.fetching.deadline())
+        soon = exchange.deadline(soon)
+        if self._stands_still:
+            return soon
+        return min(soon, self.course.deadline(), exchange.upkeep.deadline())
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
         """What to do about anything but a message."""

@@ -125,8 +125,7 @@ class Carrier:
         )
         for instant in link.arrivals(life.clock, size):
             world.at(instant, self._arriving, envelope)
-        takes_s = link.takes_s(size)
-        if on_data and takes_s > SIGN_S:
+        if on_data and (takes_s := link.takes_s(size)) > SIGN_S:
             # Also one that will not count has its bytes on the line.
             whole_at = link.free_at + link.conditions.latency_s
             first = whole_at - takes_s + SIGN_S
