@@ -176,14 +176,14 @@ class Course:
     def _is_settled(self) -> bool:
         """Whether the round waits for something, and nothing else is under way: then
         ``progress`` has nothing to do. It is so after nearly every event."""
-        round_ = self.exchange.round
+        round_, standing = self.exchange.round, self._standing
         if round_ is None or not round_.waits or self.pause.is_held:
             return False
         if self.tables.is_on or self.draining.is_wanted:
             return False
-        if self._standing is Standing.RUNNING:
+        if standing is Standing.RUNNING:
             return self.gossip.detector.furthest < round_.number + 2
-        return self._standing is Standing.DONE
+        return standing is Standing.DONE
 
     def _drain(self, now: float) -> list[Effect]:
         """Where this peer shall end, or has left: says when that costs nobody much."""

@@ -139,7 +139,7 @@ class Peer:
         """What to do about an event. Never raises for anything that a peer sent."""
         slept_s = self.gossip.probing.awake(now)
         effects = self._woke(slept_s, now) if slept_s else []
-        if isinstance(event, Received):
+        if type(event) is Received:
             effects += self._received(event.peer, event.message, now)
             may_bar = type(event.message) in MEMBERSHIP
         else:
@@ -151,9 +151,7 @@ class Peer:
             effects += self._notice_silence(now)
         if not self._stands_still:
             effects += self._progress(now)
-        effects += self.exchange.serve_waiting(now)
-        if self.exchange.fetching.is_on:
-            effects += self.exchange.fetching.look(now)
+        effects += self.exchange.serve_waiting(now) + self.exchange.fetching.look(now)
         self.gossip.round_index = self.course.round_index
         return effects
 
@@ -164,25 +162,19 @@ class Peer:
 
     def _progress(self, now: float) -> list[Effect]:
         """Closes and takes up what can be, and goes on to a next round."""
-        if not self.lists.are_made:
-            effects = self.course.progress(now)
-        else:
-            before, effects = self.round, self.lists.look(now)
-            effects += self.course.progress(now)
-            effects += self.lists.look(now) if self.round is not before else []
+        before, effects = self.exchange.round, self.lists.look(now)
+        effects += self.course.progress(now)
+        effects += self.lists.look(now) if self.exchange.round is not before else []
         return effects + self.exchange.upkeep.look(self.exchange.round, now)
 
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
-        soon, exchange = self.gossip.deadline(), self.exchange
-        if self.lists.are_made:
-            soon = min(soon, self.lists.deadline())
-        if exchange.fetching.is_on:
-            soon = min(soon, exchange.fetching.deadline())
-        soon = exchange.deadline(soon)
+        exchange = self.exchange
+        soon = min(self.gossip.deadline(), self.lists.deadline())
         if self._stands_still:
-            return soon
-        return min(soon, self.course.deadline(), exchange.upkeep.deadline())
+            return exchange.deadline(min(soon, exchange.fetching.deadline()))
+        soon = min(soon, self.course.deadline(), exchange.upkeep.deadline())
+        return exchange.deadline(soon)
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
         """What to do about anything but a message."""
