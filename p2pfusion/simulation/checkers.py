@@ -327,9 +327,10 @@ class Checks:
         if peer.twin.address:
             return  # it stands still, and has said so
         round_ = peer.exchange.round
-        if round_ is not None and not self._has_reason(life, round_):
-            if peer.course.standing is Standing.RUNNING:
-                self._found("wait without reason", life, f"round {round_.number}")
+        idles = round_ is not None and not self._has_reason(life, round_)
+        if idles and peer.course.standing is Standing.RUNNING:
+            number = peer.course.round_index
+            self._found("wait without reason", life, f"round {number}")
         if isinstance(event, e.Tick):
             self._tables(life)
             self._offers(life)
