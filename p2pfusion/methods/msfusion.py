@@ -221,6 +221,13 @@ class MSfusion:
 
     def _step_cells(self, context: PlanContext, cell_count: int) -> int:
         """The step on an axis of so many cells; not one that leaves all as it was."""
+        kept, name = context.kept, ("step", self, cell_count)
+        if name not in kept:
+            kept[name] = self._found_step_cells(context, cell_count)
+        found: int = kept[name]  # type: ignore[assignment]
+        return found
+
+    def _found_step_cells(self, context: PlanContext, cell_count: int) -> int:
         narrowest = window_width(cell_count, context.narrowest)
         step_cells = (
             overlapping_step(narrowest, Fraction(1, 2))

@@ -13,6 +13,7 @@ split fraction is, and nobody ever plans with it.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 
 from p2pfusion.errors import ConfigError, RemoteProtocolError
 from p2pfusion.methods import announcing, split_fraction
@@ -45,7 +46,7 @@ class Announcements:
             return False
         return True
 
-    @property
+    @cached_property
     def are_wanted(self) -> bool:
         """Whether the swarm's method asks for announcements."""
         manifest = self._manifest

@@ -120,13 +120,12 @@ class Course:
         self._own = Own(number, event.homes, number, now + ALONE_AFTER_S)
         self._returning = True
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When ``progress`` must be looked at even if nothing happens."""
-        own, instants = self._own, [self.pause.deadline(), self.draining.deadline()]
-        if own and self._returning and not (self._is_out or self.pause.is_held):
-            instants.append(None if own.lacks_quorum else own.alone_at)
-        due = [at for at in instants if at is not None]
-        return min(due, default=None)
+        own, due = self._own, min(self.pause.deadline(), self.draining.deadline())
+        if own is None or not self._returning or own.lacks_quorum:
+            return due
+        return due if self._is_out or self.pause.is_held else min(due, own.alone_at)
 
     @property
     def _is_out(self) -> bool:
@@ -177,14 +176,14 @@ class Course:
     def _is_settled(self) -> bool:
         """Whether the round waits for something, and nothing else is under way: then
         ``progress`` has nothing to do. It is so after nearly every event."""
-        round_ = self.exchange.round
+        round_, standing = self.exchange.round, self._standing
         if round_ is None or not round_.waits or self.pause.is_held:
             return False
         if self.tables.is_on or self.draining.is_wanted:
             return False
-        if self._standing is Standing.RUNNING:
+        if standing is Standing.RUNNING:
             return self.gossip.detector.furthest < round_.number + 2
-        return self._standing is Standing.DONE
+        return standing is Standing.DONE
 
     def _drain(self, now: float) -> list[Effect]:
         """Where this peer shall end, or has left: says when that costs nobody much."""

@@ -253,8 +253,9 @@ class Detector:
 
     def has_news(self, now: float) -> bool:
         """Whether ``newly_silent`` is worth a call."""
-        may_end = bool(self._ends) and self._ends[0][0] < now + ROUNDING_S
-        return may_end or bool(self._news)
+        if self._news:
+            return True
+        return bool(self._ends) and self._ends[0][0] < now + ROUNDING_S
 
     def newly_silent(self, now: float) -> list[str]:
         """Peers that went silent since the last call, sorted."""

@@ -41,8 +41,8 @@ class Draining:
         """This peer is in rounds (once more)."""
         self._since, self._is_said = None, False
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When patience ends."""
         if self._is_said or self._since is None:
-            return None
+            return float("inf")
         return self._since + DRAIN_PATIENCE_S

@@ -44,6 +44,7 @@ from p2pfusion.protocol.results import Moved as Moved
 from p2pfusion.protocol.results import TrainingFailed as TrainingFailed
 from p2pfusion.protocol.results import TrainingFinished as TrainingFinished
 from p2pfusion.protocol.stream import StreamKey as StreamKey
+from p2pfusion.protocol.values import value
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan
@@ -52,7 +53,7 @@ from p2pfusion.split.segment import Split
 # --- Events --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value
 class Received:
     """A message from a connected peer."""
 
@@ -201,7 +202,7 @@ class SaveInvites:
     invites: tuple[Invite, ...]
 
 
-@dataclass(frozen=True)
+@value
 class Send:
     """Send a message to a peer."""
 
@@ -273,7 +274,7 @@ class CloseReduction:
     instead_of: str
 
 
-@dataclass(frozen=True)
+@value
 class OpenSink:
     """A stream begins to arrive: prepare its destination."""
 
@@ -284,7 +285,7 @@ class OpenSink:
     absent: bytes
 
 
-@dataclass(frozen=True)
+@value
 class Absorb:
     """Bytes of a stream, in order."""
 
@@ -293,7 +294,7 @@ class Absorb:
     payload: memoryview = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@value
 class CloseSink:
     """A stream has ended; ``complete`` says whether all of it arrived."""
 

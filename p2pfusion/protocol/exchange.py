@@ -105,16 +105,18 @@ class Exchange:
             effects.append(again)
         return effects
 
-    def deadline(self, before: float = float("inf")) -> float | None:
-        """When ``tick`` may have something to do; None also if not before."""
-        soonest = self.pulls.deadline()
+    def deadline(self, before: float = float("inf")) -> float:
+        """When ``tick`` may have something to do; ``before`` if not earlier."""
+        retry_at, soonest = self.pulls.deadline(), before
+        if retry_at is not None:
+            soonest = min(soonest, retry_at)
         if self.pause.is_held:
             return soonest
         for number in self.pulls.open_rounds():
             round_ = self.rounds.get(number)
             instant = None if round_ is None else round_.deadline(before)
-            if instant is not None and (soonest is None or instant < soonest):
-                soonest = instant
+            if instant is not None:
+                soonest = min(soonest, instant)
         return soonest
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from p2pfusion.protocol.messages import NEVER
 from p2pfusion.protocol.stream import StreamKey
+from p2pfusion.protocol.values import value
 
 # --- Events --------------------------------------------------------------------------
 
@@ -24,7 +25,7 @@ class Arriving:
 # --- Effects -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value
 class SendStart:
     """Send the head of a stream that this peer serves."""
 
@@ -35,7 +36,7 @@ class SendStart:
     base_round: int = NEVER
 
 
-@dataclass(frozen=True)
+@value
 class SendChunk:
     """Send bytes ``offset`` to ``offset + size`` of a stream that this peer serves."""
 
@@ -46,7 +47,7 @@ class SendChunk:
     size: int
 
 
-@dataclass(frozen=True)
+@value
 class StopServing:
     """Free what was held ready for this stream."""
 

@@ -28,6 +28,7 @@ class Lateness:
         self._mads = mads
         self._recent: deque[float] = deque(maxlen=HISTORY)
         self._wait_s: float | None = maximum_s
+        self._measured: tuple[float, float, int] | None = None
 
     def alike(self) -> Lateness:
         """Another one of the same bounds, which remembers nothing yet."""
@@ -38,15 +39,15 @@ class Lateness:
     def note(self, delay_s: float) -> None:
         """One offer came so long after the own one; earlier ones count as 0."""
         self._recent.append(max(0.0, delay_s))
-        self._wait_s = None
+        self._wait_s = self._measured = None
 
     def measured(self) -> tuple[float, float, int] | None:
         """Median and median absolute deviation, of how many; None if of none."""
-        if not self._recent:
-            return None
-        median = statistics.median(self._recent)
-        mad = statistics.median(abs(delay - median) for delay in self._recent)
-        return median, mad, len(self._recent)
+        if self._measured is None and self._recent:
+            median = statistics.median(self._recent)
+            mad = statistics.median(abs(delay - median) for delay in self._recent)
+            self._measured = median, mad, len(self._recent)
+        return self._measured
 
     def wait_s(self) -> float:
         """How long after the own offer a missing one is still waited for."""

@@ -318,7 +318,7 @@ def make_round(
     started_at: float,
 ) -> Round:
     """A round by the rules of the swarm's method."""
-    method = sharing(manifest.trained_by)
+    method = sharing(manifest.trained_by) if manifest.adds_changes else None
     if method is None or not splits:  # in the last round nobody trains
         return Round(plan, me, pulls, pace, splits, trains, catches_up, started_at)
     return ListedRound(

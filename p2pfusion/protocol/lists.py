@@ -31,6 +31,12 @@ class Lists:
         self._work = work
         self._early: dict[int, dict[str, SignedClosing]] = {}
 
+    @property
+    def _are_made(self) -> bool:
+        """Whether this swarm has any: with most methods there is nothing to do here."""
+        manifest = self._gossip.manifest
+        return manifest is not None and manifest.adds_changes
+
     def _open(self) -> Iterator[ListedRound]:
         """The rounds whose list is not known."""
         for round_ in list(self._exchange.rounds.values()):
@@ -39,6 +45,8 @@ class Lists:
 
     def deadline(self) -> float:
         """When ``look`` has something to do, if nothing happens before."""
+        if not self._are_made:
+            return float("inf")
         instants = (at for r in self._open() for at in (r.closes_at(), r.takes_at()))
         return min((at for at in instants if at is not None), default=float("inf"))
 
@@ -97,6 +105,8 @@ class Lists:
     def look(self, now: float) -> list[Effect]:
         """Takes the lists that count by now, and makes those that are due."""
         effects: list[Effect] = []
+        if not self._are_made:
+            return effects
         for round_ in self._open():
             effects += self._hear_early(round_, now)
             effects += round_.take(self._exchange.online(now), now)

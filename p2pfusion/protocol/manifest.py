@@ -216,7 +216,7 @@ class Manifest:
         """The method as an object; ``ConfigError`` if this machine does not know it."""
         return build_method(self.method, self.method_arguments)
 
-    @property
+    @cached_property
     def adds_changes(self) -> bool:
         """Whether shares of changes are added, in place of a mean of values."""
         return sharing(self.trained_by) is not None

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2pfusion.protocol.values import value
+
 PROTOCOL_VERSION = 9
 """Peers with another number are refused by name (exit 9)."""
 
@@ -31,7 +33,7 @@ Age = tuple[int, int]
 """Incarnation and sequence of a record."""
 
 
-@dataclass(frozen=True)
+@value
 class Signed:
     """A statement as it travels: its author's key with what was said, and a signature.
 
@@ -70,13 +72,11 @@ class PeerRecord:
     since_epoch: int = 0
     """The epoch from which ``split_fraction`` counts."""
     refutes_epoch: int = NEVER
-    """With this record its subject answers accusations of older ones, as far as they
-    count from this epoch on."""
+    """It answers accusations of older records that count from this epoch on."""
     leave_epoch: int = NEVER
     """The subject leaves the swarm with this epoch."""
     refuted: tuple[tuple[int, int, int], ...] = ()
-    """What its earlier records have refuted, and stays so: (incarnation, sequence,
-    epoch) each. ``renewal.py`` keeps it."""
+    """What earlier ones have refuted (``renewal.py``): (incarnation, sequence, epoch)."""
     announced: bytes = b""
     """What its trainer has found out, if the method asks for that."""
     announced_epoch: int = NEVER
@@ -106,7 +106,7 @@ class PeerRecord:
         return self.port + 1
 
 
-@dataclass(frozen=True)
+@value
 class Offer:
     """My values of this round are ready; or, with ``samples`` 0, I have none."""
 
@@ -234,7 +234,7 @@ class Facts:
     recoveries: tuple[Recovery, ...] = ()
 
 
-@dataclass(frozen=True)
+@value
 class Ping:
     """Are you there? Carries the sender's round and the digest of its facts."""
 
@@ -243,7 +243,7 @@ class Ping:
     facts_digest: bytes
 
 
-@dataclass(frozen=True)
+@value
 class Pong:
     """Yes. Echoes the nonce; carries the sender's Unix time, for people only."""
 
@@ -300,7 +300,7 @@ class Seen:
     peer: str
 
 
-@dataclass(frozen=True)
+@value
 class SignedOffer:
     """An ``Offer``, signed by the peer that makes it."""
 
@@ -314,7 +314,7 @@ class SignedClosing:
     statement: Signed
 
 
-@dataclass(frozen=True)
+@value
 class Request:
     """Send me the stream of this hop, from ``offset``, up to byte ``limit``.
 
@@ -350,7 +350,7 @@ class Credit:
     limit: int
 
 
-@dataclass(frozen=True)
+@value
 class StreamStart:
     """Head of a stream, on the data plane: its length and what it lacks.
 
@@ -367,7 +367,7 @@ class StreamStart:
     base_round: int = NEVER
 
 
-@dataclass(frozen=True)
+@value
 class Chunk:
     """At most 1 MiB of a stream. The payload travels as a frame of its own."""
 

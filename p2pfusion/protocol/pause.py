@@ -50,8 +50,9 @@ class Pause:
     @property
     def is_disturbed(self) -> bool:
         """Whether ``review`` may have something to say, or to do."""
-        is_quiet = self._settled_at == FOREVER_S and not self._gossip.detector.silent
-        return self.is_held or self._lacked or not is_quiet
+        if self.is_held or self._lacked or self._settled_at != FOREVER_S:
+            return True
+        return bool(self._gossip.detector.silent)
 
     @property
     def by_majority(self) -> bool:
@@ -123,9 +124,9 @@ class Pause:
         self._settled_at, self.is_held, self.is_on = FOREVER_S, False, False
         return due
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When ``review`` has something to do even if nothing happens."""
-        return None if self._settled_at == FOREVER_S else self._settled_at
+        return self._settled_at
 
     # --- Quorums ---------------------------------------------------------------------
 

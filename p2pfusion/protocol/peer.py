@@ -139,7 +139,7 @@ class Peer:
         """What to do about an event. Never raises for anything that a peer sent."""
         slept_s = self.gossip.probing.awake(now)
         effects = self._woke(slept_s, now) if slept_s else []
-        if isinstance(event, Received):
+        if type(event) is Received:
             effects += self._received(event.peer, event.message, now)
             may_bar = type(event.message) in MEMBERSHIP
         else:
@@ -162,19 +162,19 @@ class Peer:
 
     def _progress(self, now: float) -> list[Effect]:
         """Closes and takes up what can be, and goes on to a next round."""
-        before, effects = self.round, self.lists.look(now)
+        before, effects = self.exchange.round, self.lists.look(now)
         effects += self.course.progress(now)
-        effects += self.lists.look(now) if self.round is not before else []
-        return effects + self.exchange.upkeep.look(self.round, now)
+        effects += self.lists.look(now) if self.exchange.round is not before else []
+        return effects + self.exchange.upkeep.look(self.exchange.round, now)
 
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
+        exchange = self.exchange
         soon = min(self.gossip.deadline(), self.lists.deadline())
-        soon = min(soon, self.exchange.fetching.deadline())
-        instants = [self.exchange.deadline(soon)]
-        if not self._stands_still:
-            instants += [self.course.deadline(), self.exchange.upkeep.deadline()]
-        return min([soon, *(each for each in instants if each is not None)])
+        if self._stands_still:
+            return exchange.deadline(min(soon, exchange.fetching.deadline()))
+        soon = min(soon, self.course.deadline(), exchange.upkeep.deadline())
+        return exchange.deadline(soon)
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
         """What to do about anything but a message."""

@@ -202,5 +202,5 @@ class Spread:
     @property
     def deadline(self) -> float:
         """When there is something to save, or to tell."""
-        save_at = float("inf") if self._save_at is None else self._save_at
-        return min(save_at, self.rumours.deadline())
+        tell_at, save_at = self.rumours.deadline(), self._save_at
+        return tell_at if save_at is None else min(tell_at, save_at)

@@ -32,6 +32,7 @@ from p2pfusion.protocol.messages import (
     PeerRecord,
     Signed,
 )
+from p2pfusion.protocol.values import value
 from p2pfusion.security import CIPHERS, Scheme, Signer
 
 KEY_BYTES = 32
@@ -39,6 +40,10 @@ KEY_BYTES = 32
 KEPT_READ = 4 * MAX_ROSTER
 """Records and accusations that are remembered as they were read: each is looked at
 more than once, when it comes, when it is told to people, when it is shown again."""
+
+KEPT_OFFERS = 256
+"""Offers that are remembered as they were read: one that is sent again is read once,
+and so is one that many peers of one process get."""
 
 _peer = schema.text(MAX_NAME_CHARACTERS, least=1)
 _name = schema.text(MAX_NAME_CHARACTERS)
@@ -130,7 +135,7 @@ class RecoveryFact:
     reason: str
 
 
-@dataclass(frozen=True)
+@value
 class OfferFact:
     """An offer, with what tells a repetition from news."""
 
@@ -295,6 +300,7 @@ def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signe
     return _sign("offer/v1", OFFER, values, signer)
 
 
+@lru_cache(maxsize=KEPT_OFFERS)
 def read_offer(signed: Signed, scheme: Scheme, *, swarm: str, key: bytes) -> OfferFact:
     """The offer of the peer with this key."""
     author, values = _read("offer/v1", OFFER, signed, scheme)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from p2pfusion.protocol.values import value
 from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
@@ -11,7 +10,7 @@ from p2pfusion.split.restoring import asked_cells, asked_segments, unpack_cells
 from p2pfusion.split.segment import Segment
 
 
-@dataclass(frozen=True)
+@value
 class StreamKey:
     """Names one payload: ``source`` sends it to ``target`` in a hop of a round.
 

@@ -32,6 +32,8 @@ PATIENCE_S = 30.0
 """When nothing of what was asked for has come for so long, whoever is there and does
 not give it is left for another: six repetitions of a request fit. A round would end."""
 
+NEVER_S = float("inf")
+
 FACTS_AHEAD_EPOCHS = 2
 """What facts say counts so many epochs later, and no epoch follows the last round's."""
 
@@ -61,7 +63,7 @@ class Upkeep:
         self._swarm = Swarm()
         self._said: Said | None = None
         self._looks_at = float("-inf")
-        self._due: float | None = None
+        self._due = NEVER_S
         self._tries = 0
         self._received: tuple[tuple[int, int], ...] = ()
         self._received_at = 0.0
@@ -74,16 +76,16 @@ class Upkeep:
     def is_at_rest(self, now: float) -> bool:
         """Whether there is nothing to do, or nobody to ask, as long as nobody else is
         gone or there. Not before the last round."""
-        waits = self._due is not None or self.is_asked or self._restoring.is_busy
+        waits = self._due != NEVER_S or self.is_asked or self._restoring.is_busy
         if self._plan is None or waits:
             return False
         swarm = self._left(self._plan, now)
         return swarm == self._swarm and not swarm.fades
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
         """When ``look`` has something to do. Who comes or goes is seen when there is a
         probe to send, or to answer."""
-        return None if self.is_asked or self._restoring.is_busy else self._due
+        return NEVER_S if self.is_asked or self._restoring.is_busy else self._due
 
     def look(self, round_: Round | None, now: float) -> list[Effect]:
         """Asks the own side what is lacking, when it is time to."""
@@ -98,10 +100,9 @@ class Upkeep:
             if round_.plan is not self._plan or swarm != self._swarm:
                 self._plan, self._swarm, self._said = round_.plan, swarm, None
                 self._tries, self._due = 0, now + interval_s
-        due = self.deadline()
-        if due is None or now < due:
+        if now < self.deadline():
             return effects
-        self._due = None
+        self._due = NEVER_S
         if self._gossip.me not in self._swarm.members:
             return effects
         self.is_asked, homes = True, self.said(round_.plan).homes

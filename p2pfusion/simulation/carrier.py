@@ -163,8 +163,8 @@ class Carrier:
         link, world = envelope.link, self._world
         for arrival in link.arrivals(instant, envelope.size):
             world.at(arrival, self._arriving, envelope)
-        takes_s = link.takes_s(envelope.size)
-        if envelope.parcel is not None and takes_s > SIGN_S:
+        is_bulk = envelope.parcel is not None
+        if is_bulk and (takes_s := link.takes_s(envelope.size)) > SIGN_S:
             # Also one that will not count has its bytes on the line.
             whole_at = link.free_at + link.conditions.latency_s
             first = whole_at - takes_s + SIGN_S

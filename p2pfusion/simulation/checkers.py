@@ -28,6 +28,7 @@ from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
 from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.phases import Phase
+from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.protocol.waiting import NOTHING_TO_DO, waiting_for
 from p2pfusion.simulation.gaps import KNOWN_GAPS, OBSERVED
@@ -325,23 +326,26 @@ class Checks:
             self._witness.accusing(life)
         if peer.twin.address:
             return  # it stands still, and has said so
-        round_, standing = peer.exchange.round, peer.course.standing
-        if round_ is not None and standing is Standing.RUNNING:
-            if round_.phase is Phase.TRAIN:
-                good = life.is_training(round_.number)
-            else:
-                good = bool(round_.needs or round_.held) or any(
-                    reduction.waits for reduction in round_.reductions.values()
-                )
-            if not good:
-                self._found("wait without reason", life, f"round {round_.number}")
+        round_ = peer.exchange.round
+        idles = round_ is not None and not self._has_reason(life, round_)
+        if idles and peer.course.standing is Standing.RUNNING:
+            number = peer.course.round_index
+            self._found("wait without reason", life, f"round {number}")
         if isinstance(event, e.Tick):
             self._tables(life)
             self._offers(life)
-            waits = waiting_for(life.peer, self._world.now)
+            waits, standing = waiting_for(peer, self._world.now), peer.course.standing
             is_done = standing in NOTHING_TO_DO
             if not is_done and not (waits and all(waits.values())):
                 self._found("wait without reason", life, f"{standing}: {waits}")
+
+    def _has_reason(self, life: Life, round_: Round) -> bool:
+        """Whether a round that is not over waits for something."""
+        if round_.phase is Phase.TRAIN:
+            return life.is_training(round_.number)
+        if round_.needs or round_.held:
+            return True
+        return any(reduction.waits for reduction in round_.reductions.values())
 
     def _tables(self, life: Life) -> None:
         """What a peer keeps stays within its limits."""

@@ -186,10 +186,10 @@ class Life:
 
     def is_training(self, number: int) -> bool:
         """Whether the trainer is at this round, or its word waits to be heard."""
-        for job in (self.training, self.next_training):
-            if job is not None and job[0] == number:
-                return True
-        return bool(self.queue)
+        if self.training is not None and self.training[0] == number:
+            return True
+        waits = self.next_training
+        return bool(self.queue) or (waits is not None and waits[0] == number)
 
 
 @dataclass(eq=False)

@@ -309,11 +309,12 @@ class World:
             self._handle(life, *queue.popleft())
 
     def _handle(self, life: Life, event: e.Event, source: Envelope | None) -> None:
-        life.clock, self.current = self.now, source
+        now = life.clock = self.now
+        self.current = source
         text = event_line(event) if source is None else f"< #{source.number}"
-        lines = [f"{self.now!r} {life.name} {text}"]
+        lines = [f"{now!r} {life.name} {text}"]
         try:
-            effects = life.peer.handle(event, self.now)
+            effects = life.peer.handle(event, now)
         except Exception as error:  # whatever it is, it must not happen
             self.log.add(lines)
             self.checks.raised(life, event, error)

@@ -125,12 +125,13 @@ class ExchangePlan:
 
     def elements(self, hop: str, source: str, target: str, instead_of: str = "") -> int:
         """``stream_elements`` by a stream's name; of a planned one counted once."""
-        ends = {"source": source, "target": target}
         if instead_of:
-            return self.stream_elements(Hop(hop), **ends, instead_of=instead_of)
+            return self.stream_elements(
+                Hop(hop), source=source, target=target, instead_of=instead_of
+            )
         found = self._sizes.get((hop, source, target))
         if found is None:
-            found = self.stream_elements(Hop(hop), **ends)
+            found = self.stream_elements(Hop(hop), source=source, target=target)
             self._sizes[hop, source, target] = found
         return found
 
@@ -180,6 +181,20 @@ class ExchangePlan:
         self, hop: Hop, target: str, *, instead_of: str | None = None
     ) -> tuple[str, ...]:
         """Who sends the target such a stream, in order."""
+        if instead_of is not None:
+            return self._senders(hop, target, instead_of)
+        found = self._planned.get((hop, target))
+        if found is None:
+            found = self._planned[hop, target] = self._senders(hop, target, None)
+        return found
+
+    @cached_property
+    def _planned(self) -> dict[tuple[Hop, str], tuple[str, ...]]:
+        return {}
+
+    def _senders(
+        self, hop: Hop, target: str, instead_of: str | None
+    ) -> tuple[str, ...]:
         position = self._positions.get(target)
         if position is None:
             return ()

@@ -32,7 +32,7 @@ def test_everything_declared_is_an_event_or_an_effect() -> None:
     assert not events & effects
     assert events | effects == declared()
     for kind in declared():
-        with pytest.raises(dataclasses.FrozenInstanceError):
+        with pytest.raises(AttributeError):  # frozen, or without room for it
             made = object.__new__(kind)
             made.anything = 1  # type: ignore[attr-defined]
 
