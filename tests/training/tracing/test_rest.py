@@ -12,7 +12,7 @@ from p2pfusion.split.segment import Split
 from p2pfusion.store import write_checkpoint
 from p2pfusion.store.beside import read_beside
 from p2pfusion.store.pretrained import Pretrained
-from p2pfusion.training.models import allow
+from p2pfusion.training.outside import MODEL, allow
 from p2pfusion.training.tracing import trace
 from p2pfusion.training.whole import save_beside
 from tests.training.tracing.modules import TOKENS, tokens
@@ -65,7 +65,7 @@ def test_running_statistics_begin_as_they_were_built() -> None:
 
 def test_a_whole_model_is_loaded_strictly_by_the_module(tmp_path: Path) -> None:
     name = f"{__name__}:build"
-    allow([name])
+    allow(MODEL, [name])
     arguments = {"task": "language", "shape": [], "length": 6, "vocabulary": TOKENS}
     save_beside(name, {**arguments, "classes": TOKENS}, tmp_path / "beside")
     layout = trace(Everything(), tokens()).layout
