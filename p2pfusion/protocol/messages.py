@@ -76,7 +76,7 @@ class PeerRecord:
     leave_epoch: int = NEVER
     """The subject leaves the swarm with this epoch."""
     refuted: tuple[tuple[int, int, int], ...] = ()
-    """What earlier ones have refuted (``renewal.py``): (incarnation, sequence, epoch)."""
+    """What earlier ones have refuted (``renewal.py``): incarnation, sequence, epoch."""
     announced: bytes = b""
     """What its trainer has found out, if the method asks for that."""
     announced_epoch: int = NEVER
