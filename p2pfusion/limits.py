@@ -9,8 +9,7 @@ from __future__ import annotations
 # --- Layouts and plans ---------------------------------------------------------------
 
 MAX_CELLS_PER_AXIS = 32
-"""Windows start and end on a grid of at most this many cells per axis, so that the
-number of ranges of a plan depends on the model and not on the size of the swarm."""
+"""Windows start and end on a grid of so many: ranges depend on the model, not on N."""
 
 MAX_PARAMETERS = 20_000
 """Parameter tensors of one layout: ten times the largest transformer in common use."""
@@ -27,16 +26,14 @@ MAX_REPLICATION = 16
 # --- Membership ----------------------------------------------------------------------
 
 OBSERVERS = 16
-"""Members that watch one and the same member: so many rarely fail together, and they
-cost a swarm of any size sixteen probes per member."""
+"""Members that watch one and the same member: so many rarely fail together."""
 
 MAX_ACCUSERS = 2 * OBSERVERS
 """Accusations of one member that are kept, those of its nearest: its observers are
 among them, also when some of them have left the swarm since they spoke."""
 
 MAX_ANNOUNCED_BYTES = 4 * 1024
-"""What a member announces of its own data, for its method: one bit for each cell of a
-thousand axes. It travels in the record, whenever that is told."""
+"""What a member announces for its method: a bit for each cell of a thousand axes."""
 
 MAX_AMOUNT = 1e300
 """Sums of magnitudes that peers state: those of the largest swarm, each divided by the
@@ -386,8 +383,7 @@ KEPT_LOGS = 3
 """Older log files that are kept."""
 
 MAX_DESCRIPTORS = 16_384
-"""Open files of a daemon, as far as the system allows: half a dozen for each of a
-thousand peers, and room for the store's maps."""
+"""Open files of a daemon, if the system allows: six per peer, and the store's maps."""
 
 # --- Simulation ----------------------------------------------------------------------
 
