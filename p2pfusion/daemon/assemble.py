@@ -24,7 +24,7 @@ from p2pfusion.daemon.identity import Identity, create_identity
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.logs import log_to_file
 from p2pfusion.daemon.node import Node
-from p2pfusion.daemon.outlets import OpenOutlets, Outlets
+from p2pfusion.daemon.outlets import NO_OUTLETS, OpenOutlets, Outlets
 from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
@@ -55,7 +55,7 @@ def run_daemon(
     join: Sequence[str],
     on_ready: OnReady,
     signals: EndingSignals,
-    outlets: Outlets,
+    outlets: Outlets = NO_OUTLETS,
 ) -> None:
     """Runs a daemon until it is stopped; raises what makes going on pointless.
 

@@ -11,13 +11,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2pfusion.daemon.address import parse_address
-from p2pfusion.daemon.answers import Data
 from p2pfusion.daemon.client import LocalClient
-from p2pfusion.daemon.config import PeerSettings
-from p2pfusion.daemon.history import Watcher
-from p2pfusion.daemon.home import Home
+
+# Also for commands that start nothing, and are to be quick.
+if TYPE_CHECKING:
+    from p2pfusion.daemon.answers import Data
+    from p2pfusion.daemon.config import PeerSettings
+    from p2pfusion.daemon.history import Watcher
+    from p2pfusion.daemon.home import Home
 
 ANSWER_TIMEOUT_S = 5.0
 """For the answers of which metrics and the page are made: the loop that gives them does
@@ -39,6 +43,9 @@ class Outlets:
 
     tensorboard: Path | None = None
     """The directory in which the numbers of every round go."""
+
+
+NO_OUTLETS = Outlets()
 
 
 class OpenOutlets:

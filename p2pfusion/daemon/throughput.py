@@ -20,7 +20,7 @@ from p2pfusion.daemon.echo import FIRST_NUMBER, asked_peer
 from p2pfusion.daemon.outbox import Piece
 from p2pfusion.errors import ConflictError
 from p2pfusion.limits import CHUNK_BYTES, CREDIT_CHUNKS
-from p2pfusion.protocol.messages import Chunk, Credit
+from p2pfusion.protocol.messages import Chunk, Credit, StreamStart
 
 if TYPE_CHECKING:
     from p2pfusion.daemon.node import Node
@@ -106,11 +106,15 @@ class Throughput:
     def _fill(self, found: Measurement, now: float) -> None:
         while now < found.ends_at and found.has_room:
             chunk = Chunk(found.number, found.sent, found.noise[: found.size])
-            send = partial(self._node.links.send, found.peer, chunk)
+            send = partial(self._send, found.peer, chunk)
             outbox = self._node.streams.outbox
             outbox.add(Piece(found.peer, found.number, found.sent, send))
             found.sent += found.size
             found.under_way[found.sent] = found.size
+
+    def _send(self, peer: str, chunk: Chunk, head: StreamStart | None) -> bool:
+        assert head is None, "what is measured is no stream"
+        return self._node.links.send(peer, chunk)
 
     def check(self) -> None:
         """Answers what is over."""

@@ -82,6 +82,8 @@ CASES = {
         Try("--since x", USAGE, "'x' is not a valid integer"),
         Try("", NOBODY, "none has left events"),
     ),
+    "web": asks(EXTRA),
+    "discover": Case(Try("--seconds x", USAGE, "'x' is not a valid float range"), None),
     "ping": asks(LESS, "bob"),
     "bench link": asks(Try("bob --seconds 0", USAGE, "0.0 is not in the range"), "bob"),
     "doctor": Case(
@@ -98,7 +100,8 @@ CASES = {
     "split show": asks(Try("--method nope", BAD, "nope")),
     "export": asks(Try("nowhere/m", BAD, "no directory 'nowhere'"), "m.safetensors"),
     "evaluate": Case(Try("none --data digits", MISSING, "no such file"), None),
-    "checkpoint ls": Case(EXTRA, Try("", 0, "")),
+    "import": Case(LESS, None),
+    "checkpoint ls": Case(Try("one two", USAGE, "extra argument"), Try("", 0, "")),
     "checkpoint create": asks(EXTRA),
     "pool add": Case(Try("none.safetensors", BAD, "no such file"), None),
     "pool ls": Case(EXTRA, Try("", 0, "")),

@@ -20,7 +20,7 @@ LOCK = {
         r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M
     )
 }
-NOT_LOCKED = ("models",)
+NOT_LOCKED = ("libraries",)
 """Extras whose packages the tests do without where they are not installed."""
 
 
