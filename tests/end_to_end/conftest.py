@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.namespaces import Network, network, why_not
 from tests.end_to_end.pages import Machine, machines_in
 from tests.end_to_end.swarm import Swarm, swarms
 
@@ -15,6 +16,16 @@ from tests.end_to_end.swarm import Swarm, swarms
 def swarm() -> Iterator[Swarm]:
     """A place for the daemons of one test."""
     with swarms() as made:
+        yield made
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    """A switch, to which hosts can be connected."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with network() as made:
         yield made
 
 

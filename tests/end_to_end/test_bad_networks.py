@@ -16,7 +16,7 @@ from p2pfusion.store import read_checkpoint
 from tests.end_to_end.absences import contributors, missing, number_of
 from tests.end_to_end.hosts import start_all
 from tests.end_to_end.inspection import number_of_round
-from tests.end_to_end.namespaces import Line, Network, network, why_not
+from tests.end_to_end.namespaces import Line, Network
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, planned, swarms
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.soak]
@@ -26,16 +26,6 @@ BAD = Line(delay_s=0.08, loss=0.02, bits_per_s=20e6)
 
 PATIENCE_S = 300.0
 FLOAT_BYTES = 4
-
-
-@pytest.fixture
-def net() -> Iterator[Network]:
-    """A switch, to which hosts can be connected."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,21 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.end_to_end.hosts import PORT, start
-from tests.end_to_end.namespaces import Network, network, why_not
+from tests.end_to_end.namespaces import Network
 from tests.end_to_end.programs import Program
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share, swarms
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def net() -> Iterator[Network]:
-    """A switch, to which hosts can be connected."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture

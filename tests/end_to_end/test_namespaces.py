@@ -15,7 +15,7 @@ from p2pfusion.errors import WaitTimeoutError
 from p2pfusion.security import DeviceKey, Ticket, transport_public
 from p2pfusion.store import read_checkpoint
 from tests.end_to_end.hosts import start
-from tests.end_to_end.namespaces import Host, Network, network, why_not
+from tests.end_to_end.namespaces import Host, Network
 from tests.end_to_end.swarm import QUICK, Daemon, Swarm, share, swarms
 from tests.end_to_end.wiretap import (
     Windows,
@@ -40,16 +40,6 @@ LEAST = {"values": 1_000, "statistics": 10, "manifest": 200, "names": 20}
 TOLD = {"values": 0.5, "statistics": 1.0, "manifest": 1.0, "names": 1.0}
 """Which part of each kind an eavesdropper hears where nothing is encrypted. Of the
 values not all travel: some peer trains them and needs them next."""
-
-
-@pytest.fixture
-def net() -> Iterator[Network]:
-    """A switch, to which hosts can be connected."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture

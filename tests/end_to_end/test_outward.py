@@ -9,20 +9,10 @@ import pytest
 
 from p2pfusion.errors import ConfigError
 from tests.end_to_end.hosts import PORT, start
-from tests.end_to_end.namespaces import Host, Network, network, why_not
+from tests.end_to_end.namespaces import Host, Network
 from tests.end_to_end.swarm import QUICK, Daemon, Data, Swarm, share, swarms
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def net() -> Iterator[Network]:
-    """A switch, to which hosts can be connected."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture
