@@ -39,6 +39,7 @@ def online(daemon: Daemon) -> list[bool]:
     return [row["online"] for row in found]
 
 
+@pytest.mark.soak
 def test_they_are_found_and_find_each_other_again_when_all_addresses_have_changed(
     net: Network, swarm: Swarm
 ) -> None:

@@ -74,6 +74,7 @@ def garage(directory: Path, kernel: int = 3, version: str = "1.0") -> str:
     return str(directory)
 
 
+@pytest.mark.soak
 def test_a_module_of_ones_own_trains_in_a_swarm_of_three(
     swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def manifest(model: str = "mlp", **changes: object) -> Manifest:
     return Manifest(name="t", model=model, layout=layout, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.soak
 def test_what_grows_grows_with_the_batch_and_the_rest_stays() -> None:
     split = candidates(manifest())[-1].split
     found = {
@@ -82,6 +83,7 @@ def test_what_grows_grows_with_the_batch_and_the_rest_stays() -> None:
         assert found[batch].states == pytest.approx(found[256].states, rel=0.02)
 
 
+@pytest.mark.soak
 def test_copies_of_the_optimiser_and_parts_of_the_batch_are_seen() -> None:
     split = candidates(manifest())[-1].split
     size = 4 * split.size(manifest().layout)
@@ -96,6 +98,7 @@ def test_copies_of_the_optimiser_and_parts_of_the_batch_are_seen() -> None:
     assert parts.activations < 0.5 * whole.activations  # inputs stay
 
 
+@pytest.mark.soak
 def test_checkpointing_and_rounding_are_seen() -> None:
     split = candidates(manifest("vit"))[-1].split
     plain = predictor("vit").predict(split)
