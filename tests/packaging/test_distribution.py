@@ -95,8 +95,10 @@ def test_the_wheel_has_the_package_and_its_data(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"p2pfusion", f"p2pfusion-{__version__}.dist-info"}
     data = {name for name in names if not name.endswith((".py", "/"))}
-    data = {name for name in data if "dist-info" not in name}
-    assert data == {
+    page = {
+        p.relative_to(ROOT).as_posix() for p in ROOT.glob("p2pfusion/daemon/web/page/*")
+    }
+    assert {name for name in data if "dist-info" not in name} == page | {
         "p2pfusion/training/data/digits.LICENSE.txt",
         "p2pfusion/training/data/digits.csv.gz",
     }
