@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import signal
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -23,6 +25,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+BEGUN = time.monotonic()
 
 EXAMPLES = 50
 """Of each property, half of what Hypothesis takes: there are many properties."""
@@ -49,10 +53,18 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``pytest tests/golden --rewrite-golden``, then look at the difference.
 
-    ``--soak`` runs what is marked so, and nothing else.
+    ``--soak`` runs what is marked so, and nothing else. With ``--soak-for`` whatever
+    has not begun after so long is skipped, and says so; which files come first is drawn
+    from ``--soak-order``, so that over many runs all of them have their turn.
     """
     parser.addoption(
         "--soak", action="store_true", help="run the tests marked soak, and only them"
+    )
+    parser.addoption(
+        "--soak-for", type=float, metavar="SECONDS", help="begin no test after so long"
+    )
+    parser.addoption(
+        "--soak-order", metavar="WORD", help="draw the order of the files from a word"
     )
     parser.addoption(
         "--rewrite-golden",
@@ -77,11 +89,25 @@ def pytest_collection_modifyitems(
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if _is(item, "soak") is soaks]
-    items.sort(key=lambda item: [_is(item, "alone"), _is(item, "slow")])
+    order = config.getoption("--soak-order")
+    if order:
+        files = sorted({item.path for item in items})
+        random.Random(order).shuffle(files)
+        items.sort(key=lambda item: files.index(item.path))
+    else:
+        items.sort(key=lambda item: [_is(item, "alone"), _is(item, "slow")])
 
 
 def _is(item: pytest.Item, marker: str) -> bool:
     return item.get_closest_marker(marker) is not None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Here, and not before: a test that is alone has waited for the others."""
+    allowed = item.config.getoption("--soak-for")
+    if allowed is not None and time.monotonic() - BEGUN > allowed:
+        pytest.skip("no time is left for it in this run")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,10 +119,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """
     if not (_is(item, "slow") or _is(item, "alone")):
         return (yield)
-    with (item.config.rootpath / "setup.cfg").open() as settings_file:
-        # The kernel lets go of the lock with the file, also when this process dies.
-        kind = fcntl.LOCK_EX if _is(item, "alone") else fcntl.LOCK_SH
-        fcntl.flock(settings_file, kind)
+    root = item.config.rootpath
+    # The kernel lets go of a lock with its file, also when this process dies.
+    with (root / "setup.cfg").open() as running:
+        # One at a time waits for the others: else the next slow test of the other
+        # process would come before one that is alone, again and again.
+        with (root / "pyproject.toml").open() as waiting:
+            fcntl.flock(waiting, fcntl.LOCK_EX)
+            kind = fcntl.LOCK_EX if _is(item, "alone") else fcntl.LOCK_SH
+            fcntl.flock(running, kind)
         return (yield)
 
 

@@ -5,7 +5,7 @@ A trainer process tells, with the swarm's settings and some data; nothing is tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
@@ -70,17 +70,7 @@ def fitting(
 ) -> Data:
     """The largest split fraction that so much memory suffices for, what it takes, and
     what the next larger one would."""
-    return fitting_of(candidates(manifest), manifest, peer, data, memory_bytes)
-
-
-def fitting_of(
-    options: Sequence[Candidate],
-    manifest: Manifest,
-    peer: PeerSettings,
-    data: DataSettings,
-    memory_bytes: int,
-) -> Data:
-    """The same of some fractions, ascending."""
+    options = candidates(manifest)
     answer = ask_in_turn(
         [
             setup_request(manifest, peer, data),

@@ -7,7 +7,6 @@ ports, and the way to every member that this home knows of.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import stat
@@ -23,7 +22,7 @@ from p2pfusion.cli.reach import Reached, reach
 from p2pfusion.cli.text import duration, plural, size
 from p2pfusion.daemon.address import parse_address
 from p2pfusion.daemon.home import HOME_MODE, Home
-from p2pfusion.daemon.memory import BARE_TRAINER_BYTES
+from p2pfusion.daemon.memory import BARE_TRAINER_BYTES, installed_bytes
 from p2pfusion.errors import ConfigError, P2PFusionError
 
 GOOD, INFO, WARN, BAD = "ok", "info", "warn", "error"
@@ -151,7 +150,7 @@ def check_memory(is_running: bool) -> Finding:
 def memory_bytes() -> tuple[int, int]:
     """This machine's memory, and what programs can have of it now; all where the
     system does not say."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = installed_bytes()
     with contextlib.suppress(OSError):
         found = re.search(r"MemAvailable: +(\d+) kB", MEMORY.read_text())
         if found is not None:

@@ -9,6 +9,7 @@ import click
 from p2pfusion.cli.command import command
 from p2pfusion.cli.output import Data, show
 from p2pfusion.cli.text import screen_width, shorten, table
+from p2pfusion.daemon.address import write_address
 
 DEFAULT_SECONDS = 3.0
 """Who is there answers within one; a question that is lost is asked again after it."""
@@ -33,7 +34,7 @@ def discover(listen_s: float) -> None:
     Those are daemons started with --lan. Joining one still needs a ticket, unless its
     swarm takes peers without.
     """
-    from p2pfusion.daemon.lan import Network, written
+    from p2pfusion.daemon.lan import Network
 
     network = Network()
     try:
@@ -46,7 +47,7 @@ def discover(listen_s: float) -> None:
             "id": said.peer,
             "name": said.name,
             "swarm": said.swarm or None,
-            "addresses": [written(host, said.port) for host in said.addresses],
+            "addresses": [write_address(host, said.port) for host in said.addresses],
         }
         for said in found
     ]

@@ -15,7 +15,7 @@ from p2pfusion.cli.command import command
 from p2pfusion.cli.connection import ask, stop_daemon
 from p2pfusion.cli.output import Data, note, settings, show
 from p2pfusion.cli.text import shorten
-from p2pfusion.daemon.address import is_loopback, parse_address
+from p2pfusion.daemon.address import is_loopback, parse_address, write_address
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.outlets import Outlets
 from p2pfusion.errors import (
@@ -211,8 +211,8 @@ def start(
         arguments = _start_arguments(profile, swarm, ways, listen, advertise, name)
         arguments += ["--lan"] if lan else []
         arguments += ["--insecure-loopback"] if insecure_loopback else []
-        arguments += [] if metrics is None else ["--metrics", _written(*metrics)]
-        arguments += [] if web is None else ["--web", _written(*web)]
+        arguments += [] if metrics is None else ["--metrics", write_address(*metrics)]
+        arguments += [] if web is None else ["--web", write_address(*web)]
         arguments += [] if tensorboard is None else ["--tensorboard", str(tensorboard)]
         _detached(home, arguments)
         return
@@ -312,10 +312,6 @@ def _start_arguments(
         if value is not None:
             arguments += [option, str(value)]
     return arguments
-
-
-def _written(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_way(typed: str, where: str) -> None:

@@ -10,6 +10,8 @@ import errno
 import socket
 from dataclasses import dataclass
 
+from p2pfusion.daemon.address import write_address
+
 CONNECT_TIMEOUT_S = 3.0
 """Several times what a handshake around the world takes."""
 
@@ -36,7 +38,7 @@ class Reached:
 
 def reach(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> Reached:
     """Resolves the host and connects to the port."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = write_address(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

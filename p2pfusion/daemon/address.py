@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from p2pfusion.errors import ConfigError
+from p2pfusion.errors import ConfigError, ConflictError
 from p2pfusion.limits import MAX_ADDRESS_CHARACTERS
 
 LARGEST_PORT = 65_535
@@ -28,6 +31,28 @@ def parse_address(text: str, where: str) -> tuple[str, int]:
             hint="for example 127.0.0.1:7788 or [::1]:7788",
         )
     return bare, int(port)
+
+
+def write_address(host: str, port: int) -> str:
+    """As ``parse_address`` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def listening(option: str, host: str, port: int, *, example: str) -> Iterator[None]:
+    """Around what begins to listen for an option: ``ConflictError`` if the port is
+    taken, ``ConfigError`` for an address that is not this machine's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConflictError(
+                f"{option}: {host}:{port} is in use", hint="choose another port"
+            ) from None
+        raise ConfigError(
+            f"{option}: cannot listen on {host}:{port}: {error.strerror or error}",
+            hint=f"name an address of this machine: {example}",
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from p2pfusion.daemon.address import LARGEST_PORT, write_address
 from p2pfusion.errors import ConfigError, P2PFusionError
 from p2pfusion.limits import MAX_FOUND_PEERS, MAX_NAME_CHARACTERS
 
@@ -48,15 +49,11 @@ LABEL_CHARACTERS = 63
 LOOK_EVERY_S = 5.0
 """How often a daemon is asked what there is to announce, and whom it misses."""
 
-ANSWER_TIMEOUT_S = 5.0
-"""For the daemon's answer: its loop does nothing that takes long."""
-
 QUESTION_MS = 2_000
 """How long a peer that was seen may take to say where it is."""
 
 MAX_TEXT_CHARACTERS = 128
 MAX_ADDRESSES = 8
-LARGEST_PORT = 65_534
 
 Ask = Callable[..., Mapping[str, object]]
 """Asks the daemon: a command and its arguments."""
@@ -99,7 +96,7 @@ def read(info: ServiceInfo) -> Announced | None:
         return None
     found = sorted(info.parsed_addresses(), key=lambda each: ":" in each)
     addresses = tuple(found[:MAX_ADDRESSES])
-    if not addresses or not 0 < info.port <= LARGEST_PORT:
+    if not addresses or not 0 < info.port < LARGEST_PORT:
         return None
     shown = name[:MAX_NAME_CHARACTERS], swarm[:SWARM_CHARACTERS]
     return Announced(peer, *shown, addresses, info.port)
@@ -218,7 +215,7 @@ class Neighbours:
             for peer, host, port in elsewhere(
                 rows, self._network.found.all(), said.swarm
             ):
-                log.info("%s announces itself at %s", peer, written(host, port))
+                log.info("%s announces itself at %s", peer, write_address(host, port))
                 self._ask("meet", peer=peer, host=host, port=port)
 
 
@@ -248,13 +245,8 @@ def elsewhere(
         for said in found
         if said.swarm == swarm and said.peer in missed
         for host in said.addresses
-        if missed[said.peer] != written(host, said.port)
+        if missed[said.peer] != write_address(host, said.port)
     ]
-
-
-def written(host: str, port: int) -> str:
-    """An address as people write it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _own_addresses(listen: str) -> list[str]:

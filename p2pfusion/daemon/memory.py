@@ -48,9 +48,14 @@ def parse_size(text: str) -> int | None:
     return int(number * UNITS[found[3] or ""])
 
 
+def installed_bytes() -> int:
+    """This machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def machine_bytes() -> int:
     """Half of this machine's memory: the other half is its owner's."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return installed_bytes() // 2
 
 
 def copies_of(manifest: Manifest) -> int:

@@ -9,7 +9,6 @@ if somebody wants metrics.
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 import socketserver
@@ -29,8 +28,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import MetricsHandler
 from prometheus_client.registry import Collector
 
+from p2pfusion.daemon.address import listening, write_address
 from p2pfusion.daemon.diagnosis import STATES
-from p2pfusion.errors import ConfigError, ConflictError, P2PFusionError
+from p2pfusion.errors import P2PFusionError
 
 Table = Mapping[str, object]
 Ask = Callable[[], Table]
@@ -161,8 +161,7 @@ class MetricsServer:
     def url(self) -> str:
         """Where to scrape."""
         host, port = self._server.server_address[:2]
-        shown = f"[{host!s}]" if ":" in str(host) else str(host)
-        return f"http://{shown}:{port}/metrics"
+        return f"http://{write_address(str(host), port)}/metrics"
 
     def close(self) -> None:
         """Ends it; a scrape that is under way is finished or fails."""
@@ -200,17 +199,8 @@ def _listen(host: str, port: int, ask: Ask) -> _Server:
     registry.register(_Asking(ask))
     fields = {"registry": registry, "timeout": SILENT_TIMEOUT_S}
     handler = type("Scrape", (_Scrape,), fields)
-    try:
+    with listening("--metrics", host, port, example="127.0.0.1:9464"):
         return (_Server6 if ":" in host else _Server)((host, port), handler)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConflictError(
-                f"--metrics: {host}:{port} is in use", hint="choose another port"
-            ) from None
-        raise ConfigError(
-            f"--metrics: cannot listen on {host}:{port}: {error.strerror or error}",
-            hint="name an address of this machine: 127.0.0.1:9464",
-        ) from None
 
 
 class _Scrape(MetricsHandler):

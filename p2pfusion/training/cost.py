@@ -33,7 +33,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from p2pfusion.split.layout import Layout
@@ -48,6 +47,7 @@ from p2pfusion.training.objectives import SELF_SUPERVISED, create_objective
 from p2pfusion.training.objectives.contrastive import contrast, projected
 from p2pfusion.training.objectives.self_supervised import SelfSupervised, embeddings
 from p2pfusion.training.submodel import build
+from p2pfusion.training.uncompiled import Uncompiled
 
 CPU = torch.device("cpu")
 
@@ -73,7 +73,7 @@ _KERNELS: Mapping[object, Callable[..., int]] = {
 """What each kernel computes: torch's own table, and one that it lacks."""
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(Uncompiled):
     """Counts the FLOPs of every kernel that runs inside.
 
     Torch's ``FlopCounterMode`` counts the same, and loads torch's compiler for it,
@@ -83,11 +83,6 @@ class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: that alone would load the compiler. Nothing here is compiled."""
-        return False
 
     def __torch_dispatch__(
         self,

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from p2pfusion.training.uncompiled import Uncompiled
 
-class Ledger(TorchDispatchMode):
+
+class Ledger(Uncompiled):
     """Counts what is allocated inside, and is still alive, after every operator."""
 
     def __init__(self) -> None:
@@ -26,11 +27,6 @@ class Ledger(TorchDispatchMode):
         self.timeline: list[int] = []
         """Bytes after each operator."""
         self._known: set[int] = set()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: that alone would load the compiler. Nothing here is compiled."""
-        return False
 
     def __torch_dispatch__(
         self,

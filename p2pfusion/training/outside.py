@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
 
-from p2pfusion.errors import ConfigError, IncompatibleError
+from p2pfusion.errors import ConfigError, IncompatibleError, P2PFusionError
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,20 @@ def parameters(
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise ConfigError(f"{kind.word} {name!r} is not a function") from None
+
+
+@contextmanager
+def foreign_code(
+    what: str, failure: type[P2PFusionError] = ConfigError
+) -> Iterator[None]:
+    """Around a call of somebody's own code, which can raise whatever it likes: that
+    becomes one line that begins with ``what``. Our own errors say enough themselves."""
+    try:
+        yield
+    except P2PFusionError:
+        raise
+    except Exception as error:
+        raise failure(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def lacking(known: Mapping[str, inspect.Parameter], told: Iterable[str]) -> str | None:

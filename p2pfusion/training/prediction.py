@@ -83,16 +83,12 @@ class Predictor:
         many = max(LEAST, min(MOST, self._batch // parts))
         few = self._trace(split, many // 2 * parts)
         more = self._trace(split, many // 2 * 2 * parts)
-        fixed, slope = _line(few.training, more.training, many // 2 * parts)
-        total = fixed + slope * self._batch
-        place = int(total.argmax())
-        peak, growing = total[place], slope[place] * self._batch
+        count = many // 2 * parts
+        peak, growing = _peak(few.training, more.training, count, self._batch)
         if self._validated:
-            fixed, slope = _line(few.after, more.after, many // 2 * parts)
-            total = fixed + slope * self._validated
-            place = int(total.argmax())
-            if total[place] > peak:
-                peak, growing = total[place], slope[place] * self._validated
+            after = _peak(few.after, more.after, count, self._validated)
+            if after[0] > peak:
+                peak, growing = after
         layout = self._setup.layout
         parameters = split.size(layout) * TRAINING_ELEMENT_BYTES
         trained = split.trained.size(layout) * TRAINING_ELEMENT_BYTES
@@ -192,6 +188,16 @@ def _line(
         few, more = (np.array([each.max(initial=0.0)]) for each in (few, more))
     slope = np.maximum((more - few) / count, 0.0)
     return few - count * slope, slope
+
+
+def _peak(
+    few: np.ndarray, more: np.ndarray, count: int, records: int
+) -> tuple[float, float]:
+    """The most bytes of so many records, and how much of it grows with them."""
+    fixed, slope = _line(few, more, count)
+    total = fixed + slope * records
+    place = int(total.argmax())
+    return float(total[place]), float(slope[place] * records)
 
 
 def _drawn(layout: Layout, segment: Segment, random: np.random.Generator) -> np.ndarray:

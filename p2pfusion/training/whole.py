@@ -60,7 +60,7 @@ def whole_module(
     return module
 
 
-def names_beside(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+def state_names(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
     """What the state dictionary of a traced model has beside its layout."""
     trace = getattr(find_model(name), "trace", None)
     if trace is None:

@@ -56,8 +56,8 @@ from p2pfusion.training.trainer import Setup, Trainer
 from p2pfusion.training.whole import (
     evaluate_full,
     evaluation_records,
-    names_beside,
     save_beside,
+    state_names,
 )
 
 PROGRESS_INTERVAL_S = 0.2
@@ -97,7 +97,7 @@ class Worker:
             "deep": found.is_deep,
             "held": found.held,
             "versions": found.versions,
-            **names_beside(request.text("model"), found.arguments),
+            **state_names(request.text("model"), found.arguments),
         }
 
     def setup(self, request: Request) -> Fields:

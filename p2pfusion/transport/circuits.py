@@ -18,7 +18,7 @@ from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Plane, Traffic, is_peer_id
 from p2pfusion.transport.budget import TokenBuckets
 from p2pfusion.transport.cap import Cap
-from p2pfusion.transport.passage import ANSWER_OF, WISH_OF, Wish
+from p2pfusion.transport.passage import ANSWER_OF, WISH_OF, Wish, hear
 from p2pfusion.transport.splice import Splice
 from p2pfusion.transport.watch import READ, Budget, Watch
 
@@ -308,12 +308,9 @@ class _Request:
 
     def ready(self, events: int, budget: Budget) -> bool:
         """Reads the name, and nothing beyond."""
-        try:
-            heard = self.channel.recv(self._length - len(self._heard))
-        except BlockingIOError:
+        heard = hear(self.channel, self._length - len(self._heard))
+        if heard is None:
             return False
-        except OSError:
-            heard = b""
         self._heard += heard
         if not heard:
             self.overdue()

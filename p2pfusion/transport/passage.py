@@ -60,6 +60,17 @@ def request(token: bytes, wish: Wish, target: str = "") -> bytes:
     return PREFIX.pack(token, wish, len(name)) + name
 
 
+def hear(channel: socket.socket, most: int) -> bytes | None:
+    """What has come, up to so many bytes; nothing at the end of the connection, None
+    if it is only not there yet."""
+    try:
+        return channel.recv(most)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
 class Passage:
     """One attempt to open a passage at an address."""
 
@@ -106,12 +117,9 @@ class Passage:
         """Reads the answer, and nothing beyond it."""
         channel = self._channel
         assert channel is not None
-        try:
-            heard = channel.recv(self._wanted - len(self._heard))
-        except BlockingIOError:
+        heard = hear(channel, self._wanted - len(self._heard))
+        if heard is None:
             return False
-        except OSError:
-            heard = b""
         self._heard += heard
         if not heard:
             self.overdue()

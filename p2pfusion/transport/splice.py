@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from p2pfusion.transport import bounds
 from p2pfusion.transport.cap import Cap
+from p2pfusion.transport.passage import hear
 from p2pfusion.transport.watch import READ, WRITE, Budget, Watch
 
 
@@ -95,13 +96,10 @@ class _End:
         return self._read(most)
 
     def _read(self, most: int) -> int:
-        try:
-            came = self._channel.recv(min(most, bounds.SPLICE_BYTES))
-        except BlockingIOError:
+        came = hear(self._channel, min(most, bounds.SPLICE_BYTES))
+        if came is None:
             self.look()
             return 0
-        except OSError:
-            came = b""
         if not came:
             # What has come before has left: nothing is read while anything waits.
             self._splice.close()

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zeroconf import ServiceInfo
 
+from p2pfusion.daemon.address import write_address
 from p2pfusion.daemon.lan import (
     KIND,
     MAX_ADDRESSES,
@@ -19,7 +20,6 @@ from p2pfusion.daemon.lan import (
     announcement,
     elsewhere,
     read,
-    written,
 )
 from p2pfusion.limits import MAX_NAME_CHARACTERS
 
@@ -39,7 +39,9 @@ rows = st.lists(
         {
             "id": st.sampled_from(["a", "b", "c"]),
             "online": st.booleans(),
-            "address": st.builds(written, st.sampled_from(HOSTS), st.integers(1, 3)),
+            "address": st.builds(
+                write_address, st.sampled_from(HOSTS), st.integers(1, 3)
+            ),
         }
     ),
     unique_by=lambda row: row["id"],
@@ -79,7 +81,7 @@ def test_only_members_that_are_missed_are_looked_for_and_only_where_they_were_no
     slow = []
     for said, row in itertools.product(heard, members):
         for host in said.addresses:
-            is_news = row["address"] != written(host, said.port)
+            is_news = row["address"] != write_address(host, said.port)
             is_missed = row["id"] == said.peer and not row["online"]
             if said.swarm == "ours" and is_missed and is_news:
                 slow.append((said.peer, host, said.port))

@@ -1,12 +1,11 @@
 """Rounds that cannot be trained now, and sub-models that memory does not suffice for.
 
-The node, its trainer process and the limit on that process's memory are real.
+The node and its trainer process are real, and so is what refuses memory.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +25,8 @@ WIDE = {
     "rounds": 100_000,
     "local_steps": 1,
 }
-UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+SMALL = {**WIDE, "model_arguments": {"hidden": [16]}}
+HUNGRY = "tests.daemon.hungry:loss"
 
 
 def number(alone: Running) -> int:
@@ -48,18 +48,18 @@ def counts(alone: Running) -> Fraction:
     return gossip.facts.fraction(gossip.me, manifest.epoch(number(alone)))
 
 
-def grow_no_more(pid: int) -> None:
-    """From now on a process gets no more memory than it has, or hardly any."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + (1 << 20)
-    resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-
-
-@pytest.mark.soak
-def test_memory_that_does_not_suffice_twice_lowers_the_split_fraction() -> None:
-    with running(swarm=WIDE) as alone:
+def test_memory_that_does_not_suffice_twice_lowers_the_split_fraction(
+    tmp_path: Path,
+) -> None:
+    greedy = tmp_path / "greedy"
+    swarm = {
+        **SMALL,
+        "objective": HUNGRY,
+        "objective_arguments": {"greedy": str(greedy)},
+    }
+    with running(swarm=swarm, peer={"objectives": [HUNGRY]}) as alone:
         alone.turn_until(lambda: number(alone) >= 1)
-        grow_no_more(alone.node.apprentice.pid)
+        greedy.touch()
         alone.turn_until(lambda: "split-fraction" in alone.node.troubles)
         trouble = alone.node.troubles["split-fraction"]
         assert "out of memory" in trouble.message and "1/4" in trouble.message
@@ -74,12 +74,12 @@ def test_memory_that_does_not_suffice_twice_lowers_the_split_fraction() -> None:
         assert isinstance(health, list)
         assert "split-fraction" in [each["code"] for each in health]
         before = trained(alone)
-        resource.prlimit(alone.node.apprentice.pid, resource.RLIMIT_AS, UNLIMITED)
+        greedy.unlink()
         alone.turn_until(lambda: len(trained(alone)) > len(before))
 
 
 def test_a_lone_peer_whose_trainer_rests_stays_in_its_round() -> None:
-    with running(swarm={**WIDE, "model_arguments": {"hidden": [16]}}) as alone:
+    with running(swarm=SMALL) as alone:
         node = alone.node
         alone.turn_until(lambda: number(alone) >= 1)
         # It is killed before it can train: again and again, until it rests.

@@ -9,7 +9,6 @@ file that imports it, and itself imported only if somebody wants the page.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import socket
@@ -21,8 +20,9 @@ from urllib.parse import parse_qs
 
 from waitress import create_server, wasyncore
 
+from p2pfusion.daemon.address import listening, write_address
 from p2pfusion.daemon.web.gate import Question, refusal
-from p2pfusion.errors import ConfigError, ConflictError, P2PFusionError
+from p2pfusion.errors import P2PFusionError
 
 Table = Mapping[str, object]
 Ask = Callable[[dict[str, int]], Table]
@@ -104,8 +104,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """Where the page is."""
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{shown}:{self._port}/"
+        return f"http://{write_address(self._host, self._port)}/"
 
     def close(self) -> None:
         """Ends it: what is being answered is finished, everybody else hung up on."""
@@ -118,17 +117,8 @@ class WebServer:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
+    with listening("--web", host, port, example="127.0.0.1:8477"):
         return socket.create_server((host, port), family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConflictError(
-                f"--web: {host}:{port} is in use", hint="choose another port"
-            ) from None
-        raise ConfigError(
-            f"--web: cannot listen on {host}:{port}: {error.strerror or error}",
-            hint="name an address of this machine: 127.0.0.1:8477",
-        ) from None
 
 
 class _Site:

@@ -22,13 +22,20 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from p2pfusion.errors import ConfigError, DataError, P2PFusionError
+from p2pfusion.errors import ConfigError, DataError
 from p2pfusion.training.data.examples import examples
 from p2pfusion.training.data.language import running_text
 from p2pfusion.training.data.records import Records
 from p2pfusion.training.data.texts import texts
 from p2pfusion.training.data.vocabulary import Coding
-from p2pfusion.training.outside import DATA, allow, find_own, lacking, parameters
+from p2pfusion.training.outside import (
+    DATA,
+    allow,
+    find_own,
+    foreign_code,
+    lacking,
+    parameters,
+)
 
 RETURNS = "return (images, labels), (texts, labels), texts, or a data set of pairs"
 
@@ -48,13 +55,10 @@ def load_own(name: str, path: str | None, part: str, coding: Coding) -> Records 
         )
     if part == "test" and "part" not in known:
         return None
-    try:
+    where = f"data {name!r}"
+    with foreign_code(where, DataError):
         found = function(**{key: told[key] for key in told if key in known})
-    except P2PFusionError:
-        raise
-    except Exception as error:  # whatever its owner's code may raise
-        raise DataError(f"data {name!r}: {type(error).__name__}: {error}") from error
-    return records_of(found, f"data {name!r}", coding)
+    return records_of(found, where, coding)
 
 
 def records_of(found: object, where: str, coding: Coding) -> Records | None:

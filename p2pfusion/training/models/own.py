@@ -17,10 +17,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from p2pfusion.errors import ConfigError, P2PFusionError
+from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.training.models.base import settle, whole, wholes
-from p2pfusion.training.outside import MODEL, lacking, parameters
+from p2pfusion.training.outside import MODEL, foreign_code, lacking, parameters
 from p2pfusion.training.tracing import Trace, trace
 from p2pfusion.training.traits import TASKS, Traits
 
@@ -129,14 +129,8 @@ class Own:
 
     def _module(self, settled: Mapping[str, object]) -> nn.Module:
         known = parameters(MODEL, self.name, self.builder)
-        try:
+        with foreign_code("it cannot be built"):
             module = self.builder(**{name: settled[name] for name in known})
-        except P2PFusionError:
-            raise
-        except Exception as error:  # whatever its owner's code may raise
-            raise ConfigError(
-                f"it cannot be built: {type(error).__name__}: {error}"
-            ) from error
         if not isinstance(module, nn.Module):
             raise ConfigError(f"it gives {type(module).__name__}, not an nn.Module")
         return module

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from p2pfusion.errors import ConfigError, P2PFusionError
+from p2pfusion.errors import ConfigError
 from p2pfusion.split.layout import Layout
 from p2pfusion.training.data.records import NO_ANSWER
 from p2pfusion.training.objectives.task import TaskObjective
-from p2pfusion.training.outside import OBJECTIVE, lacking, parameters
+from p2pfusion.training.outside import OBJECTIVE, foreign_code, lacking, parameters
 
 Loss = Callable[[Tensor, Tensor], object]
 
@@ -99,14 +99,8 @@ def _made(
             f"objective {name!r} needs the argument {missing!r}",
             hint=f"say it in objective_arguments, as {{ {missing} = 1.0 }}",
         )
-    try:
+    with foreign_code(f"objective {name!r} cannot be made"):
         return function(**given)
-    except P2PFusionError:
-        raise
-    except Exception as error:  # whatever its owner's code may raise
-        raise ConfigError(
-            f"objective {name!r} cannot be made: {type(error).__name__}: {error}"
-        ) from error
 
 
 def _try(
