@@ -168,6 +168,8 @@ def _strangers(found: Asked, homes: Path, ann: Program) -> None:
 def _model(found: Asked, homes: Path, ann: Program) -> None:
     file = homes / "model.safetensors"
     found.look(ann, "split", "show")
+    # On a busy machine bob may have been out of sight for a moment.
+    assert ann.run("wait", "--for", "peers=2", *WAIT).code == 0
     found.run(ann, "export", str(file))
     found.look(ann, "evaluate", str(file), "--data", "digits")
     found.look(ann, "checkpoint", "create")
