@@ -30,6 +30,7 @@ NOWHERE = "none"
 CAPS = ("up_limit", "down_limit")
 PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
+MAX_PROCESSES = 64
 MAX_EVERY = 1_000_000
 MAX_BATCH = 1_000_000
 PRECISIONS = ("float32", "bfloat16")
@@ -58,6 +59,9 @@ class PeerSettings:
     device: str = "cpu"
     """Where the trainer computes, in torch's words: every machine has a ``cpu``, some a
     ``cuda`` or a ``mps``."""
+    processes: int = 1
+    """Processes of the trainer, each with the whole sub-model and a part of every
+    batch: one for each graphics card from ``device`` on."""
     precision: str = "float32"
     """What products are computed in: ``float32``, or ``bfloat16``, which takes half of
     the memory for activations. Parameters and sums stay ``float32``."""
@@ -85,7 +89,8 @@ class PeerSettings:
     """Where they go instead of the home, as to a disk that others read, too; a relative
     one starts at the profile's directory."""
     cpu_threads: int = 1
-    """Threads of the trainer; one leaves the machine usable for its owner."""
+    """Threads of each of these processes; one leaves the machine usable for its
+    owner."""
     log_format: str = "text"
     """Of the log and of standard error: ``text`` for people, ``json`` for programs that
     collect logs, with each event's kind and details beside its words."""
@@ -321,6 +326,7 @@ def _peer(table: Table, source: str) -> PeerSettings:
     _check_range(peer.checkpoint_every, 0, MAX_EVERY, where("checkpoint_every"))
     _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))
+    _check_range(peer.processes, 1, MAX_PROCESSES, where("processes"))
     return peer
 
 

@@ -156,12 +156,13 @@ class Training:
         self._candidates, self._then = candidates(manifest), then
         memory_bytes = memory_of(profile)
         node.apprentice.fit([each.split for each in self._candidates], memory_bytes)
+        batch = -(-(profile.peer.batch or manifest.batch) // profile.peer.processes)
         self._change(
             fitting_fraction(
                 manifest.layout,
-                manifest.batch * views_of(manifest.objective),
+                batch * views_of(manifest.objective),
                 memory_bytes,
-                copies=copies_of(manifest),
+                copies=copies_of(manifest) + (profile.peer.processes > 1),
             )
         )
 
@@ -229,5 +230,8 @@ def wish_of(profile: Profile) -> str:
 
 
 def memory_of(profile: Profile) -> int:
-    """Bytes that the trainer may use."""
-    return parse_size(profile.peer.memory or "") or machine_bytes()
+    """Bytes that each process of the trainer may use: a card's own, or its part of what
+    they share."""
+    stated = parse_size(profile.peer.memory or "") or machine_bytes()
+    on_cards = profile.peer.device.startswith("cuda")
+    return stated if on_cards else stated // profile.peer.processes

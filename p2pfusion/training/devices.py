@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from contextlib import AbstractContextManager
 
 import torch
 
 from p2pfusion.errors import ConfigError
+from p2pfusion.training.heap import resident_bytes
 
 PRECISIONS = ("float32", "bfloat16")
 """What products are computed in. Parameters, gradients and losses are float32."""
@@ -30,6 +32,42 @@ def find_device(name: str) -> torch.device:
     if not is_there[device.type]:
         raise ConfigError(f"device {name!r} is not available here", hint=hint)
     return device
+
+
+def find_devices(name: str, processes: int) -> list[torch.device]:
+    """Of each of several processes that train together: all on the processor, or each
+    on a graphics card of its own, from the named one on."""
+    first = find_device(name)
+    if processes == 1 or first.type == "cpu":
+        return [first] * processes
+    cards = torch.cuda.device_count() if first.type == "cuda" else 1
+    numbers = [(first.index or 0) + number for number in range(processes)]
+    if numbers[-1] >= cards:
+        raise ConfigError(
+            f"device {name!r} with {processes} processes needs {numbers[-1] + 1} of "
+            f"them, and there are {cards} here",
+            hint="set processes in [peer] to the number of cards that are to train",
+        )
+    return [torch.device(first.type, number) for number in numbers]
+
+
+def has_own_memory(device: torch.device) -> bool:
+    """Whether it has memory beside the machine's, as a graphics card that is no part of
+    the processor."""
+    if device.type != "cuda":
+        return False
+    return not torch.cuda.get_device_properties(device).is_integrated
+
+
+def taken_bytes(device: torch.device) -> int:
+    """What this process has taken already of the memory that the device computes in,
+    when all that it can give back is given back. Of a card: what torch's libraries hold
+    there; CUDA's own part is not known to it."""
+    if not has_own_memory(device):
+        return resident_bytes()
+    gc.collect()
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved(device)
 
 
 def computing_in(

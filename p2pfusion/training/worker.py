@@ -1,4 +1,4 @@
-"""The trainer process: ``python -m p2pfusion.training.worker FD``.
+"""The trainer process: ``python -m p2pfusion.training.worker FD [LIFELINE]``.
 
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
@@ -18,6 +18,9 @@ Values never pass through the channel: they are read from the store, which is op
 read-only in every round, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
 decides when training ends, and stdout and stderr never carry protocol.
+
+With ``processes`` in setup it starts others of its kind, each with a LIFELINE that ends
+it with this one, and they train together (``siblings.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -45,13 +49,16 @@ from p2pfusion.store.beside import beside_path
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import coding_of, describe
+from p2pfusion.training.devices import find_devices
 from p2pfusion.training.heap import bound_heap
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.prediction import Predictor, largest
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
+from p2pfusion.training.replicas import ALONE, Team, join
 from p2pfusion.training.request import Fields, Request, failure, parse
+from p2pfusion.training.siblings import Siblings, follow
 from p2pfusion.training.trainer import Setup, Trainer
 from p2pfusion.training.whole import (
     evaluate_full,
@@ -77,6 +84,7 @@ class Worker:
         self._send = send
         self._setup: Setup | None = None
         self._trainer: Trainer | None = None
+        self._siblings: Siblings | None = None
         self._store = Path()
         self._offers = Path()
 
@@ -124,6 +132,7 @@ class Worker:
             versions=request.table("versions"),
             augment=request.text("augment"),
             device=request.text("device"),
+            processes=request.whole("processes", least=1),
             precision=request.text("precision"),
             checkpointing=request.flag("checkpointing"),
             outer_momentum=request.number("outer_momentum"),
@@ -133,11 +142,14 @@ class Worker:
             summed=request.flag("summed"),
             owed=Path(request.text("owed")) if request.fields.get("owed") else None,
         )
-        trainer = Trainer(setup)
+        with self._gathered(
+            request, find_devices(setup.device, setup.processes)
+        ) as team:
+            trainer = Trainer(setup, team=team)
         self._setup, self._trainer = setup, trainer
         # Without a store this process is only asked what training would take.
         self._store = Path(str(request.fields.get("store", "")))
-        if request.fields.get("store"):
+        if request.fields.get("store") and not team.rank:
             save_beside(setup.model, setup.arguments, beside_path(self._store))
         self._offers = offers
         return {
@@ -145,6 +157,25 @@ class Worker:
             "class_counts": trainer.class_counts,
             "validation_samples": trainer.validation_samples,
         }
+
+    def _gathered(
+        self, request: Request, devices: Sequence[torch.device]
+    ) -> AbstractContextManager[Team]:
+        """Who trains with this process, while all of them are set up."""
+        self.end()
+        if len(devices) == 1:
+            return nullcontext(ALONE)
+        if "rank" in request.fields:
+            rank = request.whole("rank", least=1)
+            return nullcontext(join(rank, devices, Path(request.text("meeting"))))
+        self._siblings = Siblings(devices, self._send)
+        return self._siblings.joining(request.fields)
+
+    def end(self) -> None:
+        """Nobody trains with this process any more."""
+        siblings, self._siblings = self._siblings, None
+        if siblings is not None:
+            siblings.end()
 
     def _ready(self) -> tuple[Setup, Trainer]:
         """What setup has left."""
@@ -184,13 +215,17 @@ class Worker:
         """One round: read the split from the store, train it, write it as an offer."""
         setup, trainer = self._ready()
         layout, round_index = setup.layout, request.whole("round")
-        trained = trainer.train(
-            round_index=round_index,
-            split=Split.from_data(request.fields.get("split"), layout),
-            learning_rate=request.number("learning_rate"),
-            read=self._open_store(setup).read,
-            on_progress=_Throttle(self._send, round_index),
-        )
+        split = Split.from_data(request.fields.get("split"), layout)
+        with self._siblings.doing(request.fields) if self._siblings else nullcontext():
+            trained = trainer.train(
+                round_index=round_index,
+                split=split,
+                learning_rate=request.number("learning_rate"),
+                read=self._open_store(setup).read,
+                on_progress=_Throttle(self._send, round_index),
+            )
+        if trainer.rank:
+            return {}  # the first one gives it away
         # Two files in turn: the daemon may still serve the previous round's offer.
         offer = self._offers / f"offer-{round_index % 2}.f32"
         write_offer(offer, trained.arrays)
@@ -312,13 +347,17 @@ def serve(reader: BinaryIO, writer: BinaryIO) -> None:
             )
         send(answer(worker, line))
         worker.rest()
+    worker.end()
 
 
 def main() -> None:
-    """Serves the descriptor that the only argument names."""
+    """Serves the descriptor that the first argument names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
-    descriptor = int(sys.argv[1])
+    descriptor, *lifeline = map(int, sys.argv[1:])
+    if lifeline:
+        follow(*lifeline)
+    else:
+        os.nice(NICENESS)  # those that it starts are as nice already
     os.set_blocking(descriptor, True)
     bound_heap()
     try:

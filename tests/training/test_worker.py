@@ -130,6 +130,7 @@ def setup_request(home: Path) -> Fields:
         "accumulation": 1,
         "precision": "float32",
         "device": "cpu",
+        "processes": 1,
         "threads": 1,
     }
 
