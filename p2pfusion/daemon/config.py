@@ -110,6 +110,11 @@ class PeerSettings:
     """Neither encryption nor authentication, for measuring what they cost; refused
     anywhere but on loopback."""
 
+    @property
+    def has_card(self) -> bool:
+        """Whether the trainer computes on graphics cards with torch's CUDA."""
+        return self.device.startswith("cuda")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionSettings:
@@ -269,8 +274,15 @@ def parse_profile(text: str, source: str) -> Profile:
     auto_fraction = peer.get("split_fraction") == "auto"
     if auto_fraction:
         del peer["split_fraction"]
+    settings = _peer(peer, source)
+    if auto_fraction and settings.has_card and settings.memory is None:
+        raise ConfigError(
+            f"{Place(source, 'peer')('split_fraction')} is 'auto', and nothing says "
+            "how much memory the graphics card has for it",
+            hint='state it: memory = "22 GiB"',
+        )
     return Profile(
-        peer=_peer(peer, source),
+        peer=settings,
         auto_fraction=auto_fraction,
         data=_data(document.get("data", {}), source),
         swarm=read_swarm(document["swarm"], source) if "swarm" in document else None,

@@ -233,5 +233,4 @@ def memory_of(profile: Profile) -> int:
     """Bytes that each process of the trainer may use: a card's own, or its part of what
     they share."""
     stated = parse_size(profile.peer.memory or "") or machine_bytes()
-    on_cards = profile.peer.device.startswith("cuda")
-    return stated if on_cards else stated // profile.peer.processes
+    return stated if profile.peer.has_card else stated // profile.peer.processes

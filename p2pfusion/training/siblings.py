@@ -37,7 +37,7 @@ from p2pfusion.errors import (
     reported,
 )
 from p2pfusion.training.replicas import Replica, join, part_ways
-from p2pfusion.training.request import Fields, failure
+from p2pfusion.training.request import Fields, failure, known
 
 GRACE_S = 5.0
 """What connects processes may break before the system says which of them has ended."""
@@ -87,7 +87,7 @@ class Siblings:
             self._answers()  # all of them have found the same
             raise
         except Exception as error:
-            self._fail(error if isinstance(error, P2PFusionError) else self._why(error))
+            self._fail(error if known(error) else self._why(error))
         for answer in self._answers():
             if "failed" in answer:
                 raise reported(answer["error"])  # type: ignore[arg-type]
@@ -141,7 +141,8 @@ class Siblings:
         """Tells why nobody goes on, and leaves; the others follow."""
         with self._telling:  # for good: whoever finds a cause next has nothing to add
             fields = failure(self._doing, error)
-            print(str(error), file=sys.stderr)
+            if known(error):  # others have told theirs
+                print(error, file=sys.stderr)
             try:
                 if self._doing:
                     self._send(fields)
@@ -184,11 +185,27 @@ class _Sibling:
             self.process.wait()
 
 
-def follow(lifeline: int) -> None:
+class Following:
     """Ends this process when the first one is gone, even if it computes or waits."""
 
-    def wait() -> None:
+    def __init__(self, lifeline: int) -> None:
+        """Begins at once. ``lifeline``: a pipe that the first one holds open."""
+        self._waiting = threading.Thread(
+            target=self._wait, args=(lifeline,), daemon=True
+        )
+        self._waiting.start()
+
+    def _wait(self, lifeline: int) -> NoReturn:
         os.read(lifeline, 1)
         os._exit(0)
 
-    threading.Thread(target=wait, daemon=True).start()
+    @contextlib.contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Around what the others do as well: when one of them is gone all fail, and
+        are gone before they have told that."""
+        try:
+            yield
+        except Exception as error:
+            if not known(error):
+                self._waiting.join(2 * GRACE_S)
+            raise

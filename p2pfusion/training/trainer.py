@@ -33,7 +33,7 @@ from p2pfusion.training.data import (
 from p2pfusion.training.data.augment import augmentation
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import code_of, coding_of
-from p2pfusion.training.devices import find_devices
+from p2pfusion.training.devices import check_precision, find_devices
 from p2pfusion.training.loop import (
     Progress,
     Schedule,
@@ -163,6 +163,7 @@ class Trainer:
                 sizes = Split.full(setup.layout).sizes()
                 check_parts(self._model.build(setup.arguments, sizes))
         self.device = find_devices(setup.device, setup.processes)[team.rank]
+        check_precision(setup.precision, self.device)
         if records is None:
             records = self._load()
         check_fit(self._model, setup.arguments, records.traits)

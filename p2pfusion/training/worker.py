@@ -32,8 +32,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +58,7 @@ from p2pfusion.training.prediction import Predictor, largest
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.replicas import ALONE, Team, join
 from p2pfusion.training.request import Fields, Request, failure, parse
-from p2pfusion.training.siblings import Siblings, follow
+from p2pfusion.training.siblings import Following, Siblings
 from p2pfusion.training.trainer import Setup, Trainer
 from p2pfusion.training.whole import (
     evaluate_full,
@@ -80,8 +80,9 @@ Send = Callable[[Fields], None]
 class Worker:
     """What the requests of one channel have set up so far."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, following: Following | None = None) -> None:
+        """``following``: what ends this process, if it is not the first of several."""
+        self._send, self._following = send, following
         self._setup: Setup | None = None
         self._trainer: Trainer | None = None
         self._siblings: Siblings | None = None
@@ -158,18 +159,30 @@ class Worker:
             "validation_samples": trainer.validation_samples,
         }
 
+    @contextmanager
     def _gathered(
         self, request: Request, devices: Sequence[torch.device]
-    ) -> AbstractContextManager[Team]:
+    ) -> Iterator[Team]:
         """Who trains with this process, while all of them are set up."""
         self.end()
         if len(devices) == 1:
-            return nullcontext(ALONE)
-        if "rank" in request.fields:
-            rank = request.whole("rank", least=1)
-            return nullcontext(join(rank, devices, Path(request.text("meeting"))))
-        self._siblings = Siblings(devices, self._send)
-        return self._siblings.joining(request.fields)
+            yield ALONE
+        elif self._following is not None:
+            rank, meeting = request.whole("rank", least=1), request.text("meeting")
+            with self._following.quietly():
+                yield join(rank, devices, Path(meeting))
+        else:
+            self._siblings = Siblings(devices, self._send)
+            with self._siblings.joining(request.fields) as team:
+                yield team
+
+    def _as_others(self, request: Request) -> AbstractContextManager[None]:
+        """Around what all processes do that train together."""
+        if self._following is not None:
+            return self._following.quietly()
+        if self._siblings is not None:
+            return self._siblings.doing(request.fields)
+        return nullcontext()
 
     def end(self) -> None:
         """Nobody trains with this process any more."""
@@ -216,7 +229,7 @@ class Worker:
         setup, trainer = self._ready()
         layout, round_index = setup.layout, request.whole("round")
         split = Split.from_data(request.fields.get("split"), layout)
-        with self._siblings.doing(request.fields) if self._siblings else nullcontext():
+        with self._as_others(request):
             trained = trainer.train(
                 round_index=round_index,
                 split=split,
@@ -332,14 +345,16 @@ def answer(worker: Worker, line: bytes) -> Fields:
         return failure(do, error)
 
 
-def serve(reader: BinaryIO, writer: BinaryIO) -> None:
+def serve(
+    reader: BinaryIO, writer: BinaryIO, following: Following | None = None
+) -> None:
     """Answers requests until the other end closes the channel."""
 
     def send(fields: Fields) -> None:
         writer.write(json.dumps(fields, separators=(",", ":")).encode() + b"\n")
         writer.flush()
 
-    worker = Worker(send)
+    worker = Worker(send, following)
     while line := reader.readline(MAX_TRAINER_LINE_BYTES + 1):
         if len(line) > MAX_TRAINER_LINE_BYTES:
             raise LocalProtocolError(
@@ -354,15 +369,14 @@ def main() -> None:
     """Serves the descriptor that the first argument names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     descriptor, *lifeline = map(int, sys.argv[1:])
-    if lifeline:
-        follow(*lifeline)
-    else:
+    following = Following(*lifeline) if lifeline else None
+    if following is None:
         os.nice(NICENESS)  # those that it starts are as nice already
     os.set_blocking(descriptor, True)
     bound_heap()
     try:
         with open(descriptor, "rb") as reader, open(os.dup(descriptor), "wb") as writer:
-            serve(reader, writer)
+            serve(reader, writer, following)
     except ConnectionError:
         # The daemon is gone, or has no use for the rest: that is how a trainer ends.
         os._exit(0)
