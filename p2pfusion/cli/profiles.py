@@ -20,9 +20,9 @@ from p2pfusion.cli.toml_text import toml_text
 from p2pfusion.cli.trainer import describe
 from p2pfusion.daemon.budget import candidate
 from p2pfusion.daemon.config import Profile, load_profile
-from p2pfusion.daemon.memory import copies_of, fitting_fraction, predicted_bytes
+from p2pfusion.daemon.memory import fitting_fraction, predicted_bytes
 from p2pfusion.daemon.swarm_settings import read_swarm
-from p2pfusion.daemon.training import memory_of
+from p2pfusion.daemon.training import memory_of, step_of
 from p2pfusion.errors import DeviceError, NotFoundError, P2PFusionError, ResourceError
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import check_depth
@@ -263,8 +263,7 @@ class _Needs:
 
 def _estimated(profile: Profile, manifest: Manifest) -> _Needs:
     """By the widths alone."""
-    layout, copies = manifest.layout, copies_of(manifest)
-    batch = profile.peer.batch or manifest.batch
+    layout, (batch, copies) = manifest.layout, step_of(profile, manifest)
     fraction = profile.peer.split_fraction
     if profile.auto_fraction:
         memory_bytes = memory_of(profile)

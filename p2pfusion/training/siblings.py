@@ -112,7 +112,8 @@ class Siblings:
             error = told.get("error")
             if error is not None and error["name"] != NonFiniteError.name:
                 self._fail(reported(error))
-            other.answers.put(told)
+            if "event" not in told:  # how far it is: as far as this process
+                other.answers.put(told)
         code = other.process.wait()
         if not self._is_over:
             self._fail(self._ended(number, code))
