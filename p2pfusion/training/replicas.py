@@ -17,7 +17,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -113,9 +113,7 @@ class Replica:
 
     def part(self, count: int) -> Part:
         """As many as the others have, or one more."""
-        start, stop = (
-            count * rank // self.count for rank in (self.rank, self.rank + 1)
-        )
+        start, stop = (count * n // self.count for n in (self.rank, self.rank + 1))
         if start == stop:
             return Part(0, 1, count, counts=False)
         return Part(start, stop, count)
@@ -126,8 +124,7 @@ class Replica:
         shared = self.wrapped(_Loss(module, objective))
 
         def loss(inputs: Tensor, targets: Tensor, *, is_last: bool) -> Tensor:
-            waits: AbstractContextManager[None] = shared.no_sync()
-            with nullcontext() if is_last else waits:
+            with nullcontext() if is_last else shared.no_sync():
                 found: Tensor = shared(inputs, targets)
             return found
 

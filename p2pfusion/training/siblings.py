@@ -40,7 +40,7 @@ from p2pfusion.training.replicas import Replica, join, part_ways
 from p2pfusion.training.request import Fields, failure, known
 
 GRACE_S = 5.0
-"""What connects processes may break before the system says which of them has ended."""
+"""What connects processes breaks a moment before the system says who has ended."""
 
 END_S = 10.0
 """How long one may take to leave when it has nothing left to do."""
@@ -86,8 +86,13 @@ class Siblings:
         except NonFiniteError:
             self._answers()  # all of them have found the same
             raise
+        except ConnectionError:
+            raise  # the daemon is gone
         except Exception as error:
-            self._fail(error if known(error) else self._why(error))
+            if not known(error):
+                # Perhaps another's end has broken it: who listens tells that.
+                threading.Event().wait(GRACE_S)
+            self._fail(error)
         for answer in self._answers():
             if "failed" in answer:
                 raise reported(answer["error"])  # type: ignore[arg-type]
@@ -117,13 +122,6 @@ class Siblings:
         code = other.process.wait()
         if not self._is_over:
             self._fail(self._ended(number, code))
-
-    def _why(self, error: Exception) -> Exception:
-        """What is behind an error: another process that has ended, or only itself."""
-        for number, other in enumerate(self._others, 1):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._ended(number, other.process.wait(GRACE_S))
-        return error
 
     def _ended(self, number: int, code: int) -> P2PFusionError:
         which = (
@@ -178,7 +176,8 @@ class _Sibling:
 
     def end(self) -> None:
         """It leaves, if need be by force."""
-        self._channel.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it has left already
+            self._channel.shutdown(socket.SHUT_RDWR)
         try:
             self.process.wait(END_S)
         except subprocess.TimeoutExpired:

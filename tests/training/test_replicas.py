@@ -232,14 +232,18 @@ def test_one_that_dies_ends_the_round_in_one_line(
 
 
 @pytest.mark.slow
-def test_nobody_stays_when_the_first_one_is_killed(home: Path) -> None:
+@pytest.mark.parametrize("who", ["the first one", "the daemon"])
+def test_nobody_stays_when_one_is_gone(home: Path, who: str) -> None:
     with open(home / "log", "wb") as log:
         process = patient(log)
         layout = set_up(process, home, 2, model="mlp", local_epochs=1_000_000)
         process.send(json.dumps(train_request(0, half(layout))).encode())
         process.socket.recv(1, socket.MSG_PEEK)
         children = psutil.Process(process.popen.pid).children()
-        process.popen.kill()
+        if who == "the first one":
+            process.popen.kill()
+        else:
+            assert process.close() == 0
         assert len(children) == 1 and not psutil.wait_procs(children, EXIT_S)[1]
     assert (home / "log").read_bytes() == b""
 
