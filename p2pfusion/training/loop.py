@@ -24,7 +24,7 @@ from p2pfusion.training.descent import Descent, Optimiser
 from p2pfusion.training.devices import computing_in
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Objective
-from p2pfusion.training.replicas import ALONE, Team
+from p2pfusion.training.replicas import ALONE, Loss, Team
 
 EVALUATION_BATCH = 512
 """Records per forward pass without gradients: enough to be fast, small in memory."""
@@ -159,16 +159,10 @@ def train_round(
         if dropout is not None:
             dropout.draw()
         answers = round(team.total(part.counts * _answers(targets)))
-        value = 0.0
-        pieces = inputs.chunk(schedule.parts), targets.chunk(schedule.parts)
-        for number, (piece, wanted) in enumerate(zip(*pieces, strict=True), 1):
-            # The gradients of a team are their mean, and shall be their sum.
-            weight = team.count * part.counts * _answers(wanted) / answers
-            is_last = number == len(pieces[0])
-            with computing_in(precision, device):
-                loss = loss_of(piece, wanted, is_last=is_last) * weight
-            value += loss.item()
-            loss.backward()  # type: ignore[no-untyped-call]
+        pieces = _pieces(inputs, targets, schedule.parts)
+        # Gradients of a team are the mean of everybody's, and shall be the sum.
+        times = team.count * part.counts
+        value = _add_gradients(loss_of, pieces, times, answers, precision)
         value = team.total(value) / team.count
         if not math.isfinite(value):
             raise _diverged(f"the loss of step {step} of {steps} is {value}")
@@ -179,10 +173,39 @@ def train_round(
         if on_progress is not None:
             on_progress(step, steps, value)
     team.average(module.get_parameter(name) for name in measured)
+    _check_finite(module, steps)
+    return RoundResult(loss_sum / seen, steps)
+
+
+def _check_finite(module: nn.Module, steps: int) -> None:
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise _diverged(f"parameter {name} is not finite after {steps} steps")
-    return RoundResult(loss_sum / seen, steps)
+
+
+def _pieces(inputs: Tensor, targets: Tensor, parts: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch in so many parts, without those that have no answers."""
+    pairs = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+    return [pair for pair in pairs if _answers(pair[1])] or [(inputs, targets)]
+
+
+def _add_gradients(
+    loss_of: Loss,
+    pieces: Sequence[tuple[Tensor, Tensor]],
+    times: int,
+    answers: int,
+    precision: str,
+) -> float:
+    """Adds up the gradients of a batch, piece by piece; its loss, ``times`` over. All
+    ``answers`` of the batch count alike."""
+    value = 0.0
+    for number, (inputs, targets) in enumerate(pieces, 1):
+        weight = times * _answers(targets) / answers
+        with computing_in(precision, inputs.device):
+            loss = loss_of(inputs, targets, is_last=number == len(pieces)) * weight
+        value += loss.item()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return value
 
 
 def _answers(targets: Tensor) -> int:

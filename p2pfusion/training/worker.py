@@ -10,6 +10,7 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     announce   -> the same, then {"done": "announce", "announced": base64}
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
+    look       -> {"done": "look", "devices"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
 Every request may name ``models`` and ``objectives`` of its owner's own, which it may
@@ -27,7 +28,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import signal
 import sys
@@ -44,28 +44,22 @@ from p2pfusion.errors import ConfigError, LocalProtocolError
 from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, read_checkpoint, write_offer
+from p2pfusion.store import Store, write_offer
 from p2pfusion.store.beside import beside_path
-from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
-from p2pfusion.training.description import coding_of, describe
-from p2pfusion.training.devices import find_devices
+from p2pfusion.training.description import describe
+from p2pfusion.training.devices import check_precision, find_devices
 from p2pfusion.training.heap import bound_heap
+from p2pfusion.training.judging import judged
 from p2pfusion.training.loop import Schedule
-from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.prediction import Predictor, largest
-from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.replicas import ALONE, Team, join
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.siblings import Following, Siblings
 from p2pfusion.training.trainer import Setup, Trainer
-from p2pfusion.training.whole import (
-    evaluate_full,
-    evaluation_records,
-    save_beside,
-    state_names,
-)
+from p2pfusion.training.whole import save_beside, state_names
 
 PROGRESS_INTERVAL_S = 0.2
 """Time between two progress lines: no display needs more."""
@@ -260,46 +254,17 @@ class Worker:
             self._trainer.rest()
 
     def evaluate(self, request: Request) -> Fields:
-        """An assembled model, from a safetensors file, on the test part of the data.
+        """An assembled model, from a safetensors file, on the test part of the data."""
+        return judged(request)
 
-        After a self-supervised ``objective`` a linear probe stands in for the model's
-        classifier. It is fitted with labels of the training part. Beside it is the same
-        of initial values, of the swarm's ``seed`` where it is told; none are silent.
-        """
-        values, _ = read_checkpoint(Path(request.text("file")))
-        model, arguments = request.text("model"), request.table("arguments")
-        options = DataOptions.from_data(request.table("data"))
-        coding = coding_of(arguments, request.table("vocabulary"))
-        records, held_out = evaluation_records(options, coding)
-        probed = request.fields.get("objective") in SELF_SUPERVISED
-        labelled = load(options, "train", coding) if probed else None
-        found = evaluate_full(
-            model, arguments, values, records, held_out=held_out, labelled=labelled
+    def look(self, request: Request) -> Fields:
+        """Whether this machine has what a profile says that it trains on."""
+        devices = find_devices(
+            request.text("device"), request.whole("processes", least=1)
         )
-        beside: Fields = {}
-        if labelled is not None:
-            seed = request.whole("seed") if "seed" in request.fields else 0
-            fresh = initial_model(model, arguments, seed)
-            random = evaluate_full(model, arguments, fresh, records, labelled=labelled)
-            beside = {
-                "probe_labels": min(PROBE_LABELS, len(labelled)),
-                "random_encoder_accuracy": random.result.accuracy,
-            }
-        return {
-            **beside,
-            "accuracy": found.result.accuracy,
-            "loss": _finite(found.result.loss),
-            "perplexity": _finite(found.result.perplexity),
-            "samples": found.result.samples,
-            "chance_accuracy": found.chance_accuracy,
-            "chance_perplexity": found.chance_perplexity,
-            "held_out": found.held_out,
-        }
-
-
-def _finite(value: float | None) -> float | None:
-    # JSON has no name for what is not finite; unknown is null.
-    return value if value is not None and math.isfinite(value) else None
+        for device in devices:
+            check_precision(request.text("precision"), device)
+        return {"devices": [str(device) for device in devices]}
 
 
 class _Throttle:
@@ -332,6 +297,7 @@ def answer(worker: Worker, line: bytes) -> Fields:
             "train": worker.train,
             "announce": worker.announce,
             "evaluate": worker.evaluate,
+            "look": worker.look,
         }
         if do not in actions:
             raise ConfigError(f"trainer request: cannot do {do!r}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from p2pfusion.simulation.experiment import run
+from p2pfusion.store.companion import companion_path
 from tests.end_to_end.programs import Program
 from tests.end_to_end.swarm import QUICK, Swarm
 from tests.training.samples import IDX_NAMES, idx_bytes
@@ -160,10 +161,10 @@ def test_checkpoints_come_at_intervals_and_can_be_judged(
     daemon.wait("done")
     (directory,) = swarm.root.rglob("models")
     last = directory / "round-000005.safetensors"
-    daemon.until(lambda: last.exists())
+    daemon.until(companion_path(last).exists)  # written last
     program = Program(tmp_path / "elsewhere")
     for path in sorted(directory.glob("round-*.safetensors")):
-        beside = json.loads(path.with_suffix(".manifest.json").read_text())
+        beside = json.loads(companion_path(path).read_text())
         assert path.name == f"round-{beside['round']:06}.safetensors"
     done = program.run("evaluate", str(last), "--data", "digits", "--json")
     assert done.code == 0, done.err
