@@ -92,7 +92,7 @@ class Setup:
     """Whether activations are computed again for the backward pass, and not kept."""
     outer_momentum: float = 0.0
     past: Path | None = None
-    """Where the outer momentum's memory is; needed if there is one."""
+    """Where the outer momentum's memory is; whoever trains needs it if there is one."""
     depth_dropout: float = 0.0
     """The chance of each frozen block to be left out of a step."""
     changes: bool = False
@@ -182,9 +182,8 @@ class Trainer:
 
     def _remembered(self) -> OuterMomentum | None:
         setup = self._setup
-        if not setup.outer_momentum:
+        if not setup.outer_momentum or setup.past is None:
             return None
-        assert setup.past is not None, "an outer momentum needs a place for its memory"
         return OuterMomentum.open(
             setup.past,
             setup.layout,
@@ -323,7 +322,8 @@ class Trainer:
         arrays: list[np.ndarray],
     ) -> list[np.ndarray]:
         """What others get of what was trained; may be in place."""
-        if self._outer is not None:
+        if self._setup.outer_momentum:
+            assert self._outer is not None, "its memory needs a place"
             self._outer.push(round_index, split, before, arrays)
         if self._setup.changes:
             arrays = [new - old for old, new in zip(before, arrays, strict=True)]

@@ -108,7 +108,8 @@ class Worker:
         if request.fields.get("threads") is not None:
             torch.set_num_threads(request.whole("threads", least=1))
         steps = request.fields.get("local_steps")
-        offers = Path(str(request.fields.get("offers", "")))
+        told = request.fields.get("offers")
+        offers = Path(str(told)) if told else None
         setup = Setup(
             model=request.text("model"),
             arguments=request.table("arguments"),
@@ -131,7 +132,7 @@ class Worker:
             precision=request.text("precision"),
             checkpointing=request.flag("checkpointing"),
             outer_momentum=request.number("outer_momentum"),
-            past=offers / "past",
+            past=None if offers is None else offers / "past",
             depth_dropout=request.number("depth_dropout"),
             changes=request.flag("changes"),
             summed=request.flag("summed"),
@@ -146,7 +147,7 @@ class Worker:
         self._store = Path(str(request.fields.get("store", "")))
         if request.fields.get("store") and not team.rank:
             save_beside(setup.model, setup.arguments, beside_path(self._store))
-        self._offers = offers
+        self._offers = offers or Path()
         return {
             "samples": trainer.samples,
             "class_counts": trainer.class_counts,
