@@ -146,7 +146,17 @@ CASES: dict[str, tuple[int, Fields]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        "a record for three",
+        *(
+            pytest.param(case, marks=pytest.mark.soak)
+            for case in CASES
+            if case != "a record for three"
+        ),
+    ],
+)
 def test_rounds_are_those_of_one_process(
     process: Process, home: Path, case: str
 ) -> None:
@@ -162,6 +172,7 @@ def test_rounds_are_those_of_one_process(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_parts_of_text_have_unlike_many_answers(process: Process, home: Path) -> None:
     (home / "words.txt").write_text(WORDS * 20)
     text = {"kind": "text", "path": str(home / "words.txt"), "validation": 0.0}
@@ -207,7 +218,10 @@ def test_a_diverged_round_is_all_of_theirs_and_they_go_on(
     ("ending", "name", "why"),
     [
         (signal.SIGKILL, "out-of-memory", "was killed by SIGKILL"),
-        (signal.SIGTERM, "trainer", "has ended: killed by signal 15"),
+        pytest.param(
+            *(signal.SIGTERM, "trainer", "has ended: killed by signal 15"),
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_one_that_dies_ends_the_round_in_one_line(
