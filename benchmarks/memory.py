@@ -180,6 +180,7 @@ def setup_request(
         "accumulation": 1,
         "precision": "float32",
         "device": "cpu",
+        "processes": 1,
         "threads": 1,
     }
 

@@ -2,7 +2,8 @@
 
 Runs the real trainer process (``p2pfusion.training.worker``), a fresh one each time,
 asks it what a sub-model will take (``training/prediction.py``), lets it train a round
-of it, and takes the peak resident memory from the kernel (``VmHWM``).
+of it, and takes the peak resident memory from the kernel (``VmHWM``). Where several
+processes train together, that is the first one's.
 
     python benchmarks/prediction.py [--json] [--only NAME]
 
@@ -47,6 +48,10 @@ CASES: dict[str, Fields] = {
     "transformer": {**LANGUAGE, "batch": 64},
     "transformer half": {**LANGUAGE, "batch": 128, "fraction": "1/2"},
     "resnet18": {"model": "resnet18", "arguments": {}, "batch": 16},
+    "resnet18 of two": {
+        **{"model": "resnet18", "arguments": {}},
+        **{"batch": 32, "processes": 2},
+    },
 }
 
 
@@ -126,7 +131,8 @@ def request_of(case: Fields, home: Path) -> Fields:
         text.write_text(TEXT * 8_000)
         told = {"kind": "text", "path": str(text), "partition": None, "validation": 0}
         request |= {"data": told, "vocabulary": {"level": "byte"}}
-    return {**request, **{key: case[key] for key in ("optimiser",) if key in case}}
+    stated = ("optimiser", "processes")
+    return {**request, **{key: case[key] for key in stated if key in case}}
 
 
 def peak(pid: int) -> float:

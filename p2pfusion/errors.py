@@ -5,6 +5,7 @@
     +-- RemoteProtocolError     a peer broke the rules: drop what it sent, never crash
     +-- ConfigError             a profile, manifest or argument is wrong (exit 8)
     |   +-- LayoutError         a model's layout contradicts itself
+    |   +-- DeviceError         this machine has no such device
     +-- DataError               a data file is missing, corrupt or unsuitable (exit 8)
     +-- NotRunningError         no daemon answers in this home (exit 3)
     +-- NotFoundError           nothing, or more than one thing, has that name (exit 4)
@@ -65,6 +66,12 @@ class LayoutError(ConfigError):
     """A layout contradicts itself, or a split does not fit it."""
 
     name = "bad-layout"
+
+
+class DeviceError(ConfigError):
+    """This machine has no such device to train on."""
+
+    name = "no-device"
 
 
 class DataError(P2PFusionError):

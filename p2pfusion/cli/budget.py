@@ -5,7 +5,7 @@ A trainer process tells, with the swarm's settings and some data; nothing is tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -66,11 +66,15 @@ class Budget:
 
 
 def fitting(
-    manifest: Manifest, peer: PeerSettings, data: DataSettings, memory_bytes: int
+    manifest: Manifest,
+    peer: PeerSettings,
+    data: DataSettings,
+    memory_bytes: int,
+    options: Sequence[Candidate] = (),
 ) -> Data:
     """The largest split fraction that so much memory suffices for, what it takes, and
-    what the next larger one would."""
-    options = candidates(manifest)
+    what the next larger one would. ``options``: fractions, ascending; none: all."""
+    options = options or candidates(manifest)
     answer = ask_in_turn(
         [
             setup_request(manifest, peer, data),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -41,6 +42,9 @@ from p2pfusion.errors import (
     UnhealthyError,
     WaitTimeoutError,
 )
+
+if TYPE_CHECKING:
+    from p2pfusion.daemon.config import PeerSettings
 
 PING_MARGIN_S = 10.0
 """Beside a second for each ping: the daemon answers when its patience is over."""
@@ -186,7 +190,25 @@ def _answers(home: Home, peer: Table) -> bool:
 def _check_profile(path: Path) -> Iterator[Finding]:
     from p2pfusion.daemon.config import load_profile
 
-    yield _tried("profile", f"{path} is in order", lambda: load_profile(path))
+    try:
+        peer = load_profile(path).peer
+    except P2PFusionError as error:
+        yield Finding(BAD, "profile", error.message, error.hint)
+        return
+    yield Finding(GOOD, "profile", f"{path} is in order")
+    yield _check_device(peer)
+
+
+def _check_device(peer: PeerSettings) -> Finding:
+    """Whether this machine has what the profile's trainer computes on."""
+    from p2pfusion.cli.trainer import ask_trainer
+
+    told = {"device": peer.device, "precision": peer.precision}
+    question = {"do": "look", "processes": peer.processes, **told}
+    text = f"{peer.device}, in {peer.precision}"
+    if peer.processes > 1:
+        text += f", {peer.processes} processes"
+    return _tried("device", text, lambda: ask_trainer(question))
 
 
 def _check_known(home: Home) -> Iterator[Finding]:

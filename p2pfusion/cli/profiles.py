@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,25 +11,25 @@ from pathlib import Path
 
 import click
 
+from p2pfusion.cli.budget import fitting
 from p2pfusion.cli.command import LazyGroup, command
 from p2pfusion.cli.model import JsonTable
 from p2pfusion.cli.output import Data, Failure, show
 from p2pfusion.cli.text import number, screen_width, size, table
 from p2pfusion.cli.toml_text import toml_text
-from p2pfusion.cli.trainer import Description, describe
+from p2pfusion.cli.trainer import describe
+from p2pfusion.daemon.budget import candidate
 from p2pfusion.daemon.config import Profile, load_profile
 from p2pfusion.daemon.memory import fitting_fraction, predicted_bytes
-from p2pfusion.daemon.training import memory_of
-from p2pfusion.errors import NotFoundError, P2PFusionError, ResourceError
-from p2pfusion.methods import build_method, initial_layout
+from p2pfusion.daemon.swarm_settings import read_swarm
+from p2pfusion.daemon.training import memory_of, step_of
+from p2pfusion.errors import DeviceError, NotFoundError, P2PFusionError, ResourceError
+from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
 
 READY_ONES = Path(__file__).resolve().parents[2] / "peers"
 """In a checkout; an installed package has none."""
-
-METHOD, BATCH = "msfusion", 32
-"""As swarms have it that say nothing else: the method, and the examples of a step."""
 
 profiles_group = LazyGroup(
     "profiles",
@@ -134,14 +135,22 @@ def _sections(data: Data) -> dict[str, Mapping[str, object]]:
 @click.option(
     "--model-arguments", type=JsonTable(), default="{}", metavar="JSON", help="Its own."
 )
+@click.option(
+    "--measure", is_flag=True, help="By steps of a trainer, where its device is here."
+)
 def profiles_check(
-    profiles: tuple[Path, ...], model: str | None, model_arguments: Data
+    profiles: tuple[Path, ...],
+    model: str | None,
+    model_arguments: Data,
+    measure: bool,
 ) -> None:
     """Whether profiles are in order: keys, values, files, and memory for the model.
 
     A founder's is checked with its own model; others with --model, if it is given.
     """
-    found = [_checked(path, model, model_arguments) for path in profiles]
+    found = [
+        _checked(path, model, model_arguments, measures=measure) for path in profiles
+    ]
     problems = [each.problem for each in found if each.problem is not None]
     failure = problems[0] if problems else None
     data = {"profiles": [each.to_data() for each in found]}
@@ -180,62 +189,116 @@ class Checked:
         return (
             f"{self.path}: in order; trains {self.needs['split_fraction']} of the "
             f"widths of {self.needs['name']} ({number(self.needs['parameters'])} "
-            f"parameters), about {size(float(str(self.needs['trainer_bytes'])))} for "
-            "the trainer"
+            f"parameters), {_about(self.needs['measured'])}"
+            f"{size(float(str(self.needs['trainer_bytes'])))} for the trainer"
         )
 
 
-def _checked(path: Path, model: str | None, arguments: Data) -> Checked:
+def _checked(
+    path: Path, model: str | None, arguments: Data, *, measures: bool
+) -> Checked:
     try:
         profile = load_profile(path)
         profile.check_data()
-        return Checked(path, None, _needs(profile, model, arguments))
+        needs = _needs(profile, model, arguments, measures=measures)
+        return Checked(path, None, needs)
     except P2PFusionError as error:
         return Checked(path, Failure.of(error), None)
 
 
-def _needs(profile: Profile, model: str | None, arguments: Data) -> Data | None:
+def _needs(
+    profile: Profile, model: str | None, arguments: Data, *, measures: bool
+) -> Data | None:
     """What the model would take on such a machine; None if there is no model."""
-    swarm = profile.swarm
-    if swarm is not None:
-        found = describe(swarm.model, swarm.model_arguments, profile.data.to_data())
-        return _budget(profile, swarm.model, found, swarm.values)
-    if model is None:
+    manifest = _manifest(profile, model, arguments, suited=measures)
+    if manifest is None:
         return None
-    return _budget(profile, model, describe(model, arguments, None), {})
-
-
-def _budget(
-    profile: Profile, model: str, found: Description, swarm: Mapping[str, object]
-) -> Data:
-    """``swarm``: the keys that a founder states."""
-    arguments = swarm.get("method_arguments", {})
-    assert isinstance(arguments, Mapping), "load_profile has checked that"
-    method = build_method(str(swarm.get("method", METHOD)), arguments)
-    layout = initial_layout(method, found.layout)
-    check_depth(layout, is_deep=found.is_deep)
-    batch, memory_bytes = int(str(swarm.get("batch", BATCH))), memory_of(profile)
-    fraction = profile.peer.split_fraction
-    if profile.auto_fraction:
-        fraction = fitting_fraction(layout, batch, memory_bytes)
-    check_fraction(layout, fraction, f"{profile.source}: [peer]")
-    needed_bytes = predicted_bytes(layout, fraction, batch)
-    if profile.peer.memory is not None and needed_bytes > memory_bytes:
-        raise _too_large(profile, model, fraction, needed_bytes)
+    needs = None
+    if measures:
+        # A profile of another machine, which has a device that this one lacks.
+        with contextlib.suppress(DeviceError):
+            needs = _measured(profile, manifest)
+    if needs is None:
+        needs = _estimated(profile, manifest)
+    if profile.peer.memory is not None and needs.trainer_bytes > memory_of(profile):
+        raise _too_large(profile, manifest.model, needs)
     return {
-        "name": model,
-        "parameters": layout.size,
-        "split_fraction": str(fraction),
-        "trainer_bytes": needed_bytes,
-        "memory_bytes": memory_bytes,
+        "name": manifest.model,
+        "parameters": manifest.layout.size,
+        "split_fraction": str(needs.fraction),
+        "trainer_bytes": needs.trainer_bytes,
+        "memory_bytes": memory_of(profile),
+        "measured": needs.is_measured,
     }
 
 
-def _too_large(
-    profile: Profile, model: str, fraction: Fraction, needed_bytes: int
-) -> ResourceError:
+def _manifest(
+    profile: Profile, model: str | None, arguments: Data, *, suited: bool
+) -> Manifest | None:
+    """The swarm that a profile founds, or one with this model that says nothing else;
+    ``suited``: to the profile's data."""
+    if profile.swarm is not None:
+        stated, data = profile.swarm, profile.data.to_data()
+        found = describe(stated.model, stated.model_arguments, data, stated.vocabulary)
+    elif model is not None:
+        stated = read_swarm({"name": "planned", "model": model}, profile.source)
+        found = describe(model, arguments, profile.data.to_data() if suited else None)
+    else:
+        return None
+    told = {"model_arguments": found.arguments, "vocabulary": found.vocabulary}
+    stated = dataclasses.replace(stated, values={**stated.values, **told})
+    manifest = stated.manifest(found.layout)
+    check_depth(manifest.layout, is_deep=found.is_deep)
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What a trainer would take."""
+
+    fraction: Fraction
+    trainer_bytes: int
+    is_measured: bool
+
+
+def _estimated(profile: Profile, manifest: Manifest) -> _Needs:
+    """By the widths alone."""
+    layout, (batch, copies) = manifest.layout, step_of(profile, manifest)
+    fraction = profile.peer.split_fraction
+    if profile.auto_fraction:
+        memory_bytes = memory_of(profile)
+        fraction = fitting_fraction(layout, batch, memory_bytes, copies=copies)
+    check_fraction(layout, fraction, f"{profile.source}: [peer]")
+    needed_bytes = predicted_bytes(layout, fraction, batch, copies=copies)
+    return _Needs(fraction, needed_bytes, is_measured=False)
+
+
+def _measured(profile: Profile, manifest: Manifest) -> _Needs:
+    """By steps of a trainer on this machine, as the daemon's would train there."""
+    stated = profile.peer.split_fraction
+    check_fraction(manifest.layout, stated, f"{profile.source}: [peer]")
+    options = [] if profile.auto_fraction else [candidate(manifest, stated)]
+    peer = dataclasses.replace(
+        profile.peer,
+        models=(*profile.models, manifest.model),
+        objectives=(*profile.objectives, manifest.objective),
+    )
+    found = fitting(manifest, peer, profile.data, memory_of(profile), options)
+    return _Needs(
+        Fraction(str(found["split_fraction"])),
+        int(str(found["peak_bytes"])),
+        is_measured=True,
+    )
+
+
+def _too_large(profile: Profile, model: str, needs: _Needs) -> ResourceError:
     return ResourceError(
-        f"{profile.source}: {fraction} of {model} takes about {size(needed_bytes)}, "
-        f"more than the memory of {profile.peer.memory} that [peer] states",
+        f"{profile.source}: {needs.fraction} of {model} takes "
+        f"{_about(needs.is_measured)}{size(needs.trainer_bytes)}, more than the memory "
+        f"of {profile.peer.memory} that [peer] states",
         hint='take a smaller split_fraction, or "auto"',
     )
+
+
+def _about(is_measured: object) -> str:
+    return "" if is_measured else "about "

@@ -259,6 +259,7 @@ CHECKED = record(
                     "split_fraction": TEXT,
                     "trainer_bytes": COUNT,
                     "memory_bytes": COUNT,
+                    "measured": FLAG,
                 }
             )
         ),

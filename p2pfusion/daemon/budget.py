@@ -38,13 +38,27 @@ def candidates(manifest: Manifest) -> list[Candidate]:
     """The fractions that differ, ascending; of those with equal splits the simplest."""
     found: list[Candidate] = []
     for fraction in _fractions(manifest.layout):
-        split = _largest_split(manifest, fraction)
+        split = candidate(manifest, fraction).split
         if found and found[-1].split == split:
             simplest = min(found.pop().fraction, fraction, key=lambda f: f.denominator)
             found.append(Candidate(simplest, split))
         else:
             found.append(Candidate(fraction, split))
     return found
+
+
+def candidate(manifest: Manifest, fraction: Fraction) -> Candidate:
+    """What one who is alone in the swarm would train, in the largest of some rounds."""
+    layout, rounds = manifest.layout, manifest.rounds
+    context = PlanContext(
+        manifest.seed, rounds, layout, (Member("this peer", fraction),)
+    )
+    places = {number * (rounds - 1) // (LOOKED_AT - 1) for number in range(LOOKED_AT)}
+    splits = [manifest.trained_by.split(context, each, 0) for each in sorted(places)]
+    largest = max(
+        splits, key=lambda each: each.size(layout) + each.trained.size(layout)
+    )
+    return Candidate(fraction, largest)
 
 
 def _fractions(layout: Layout) -> list[Fraction]:
@@ -57,14 +71,3 @@ def _fractions(layout: Layout) -> list[Fraction]:
     fractions = [Fraction(each, finest) for each in cells]
     smallest = Fraction(1, fewest)
     return sorted({smallest, *(each for each in fractions if each > smallest)})
-
-
-def _largest_split(manifest: Manifest, fraction: Fraction) -> Split:
-    """Of some of the rounds, one who is alone in the swarm would train this."""
-    layout, rounds = manifest.layout, manifest.rounds
-    context = PlanContext(
-        manifest.seed, rounds, layout, (Member("this peer", fraction),)
-    )
-    places = {number * (rounds - 1) // (LOOKED_AT - 1) for number in range(LOOKED_AT)}
-    splits = [manifest.trained_by.split(context, each, 0) for each in sorted(places)]
-    return max(splits, key=lambda each: each.size(layout) + each.trained.size(layout))

@@ -30,6 +30,7 @@ NOWHERE = "none"
 CAPS = ("up_limit", "down_limit")
 PARTITION_RULES = ("dirichlet", "shards", "iid", "by-document")
 MAX_CPU_THREADS = 1_024
+MAX_PROCESSES = 64
 MAX_EVERY = 1_000_000
 MAX_BATCH = 1_000_000
 PRECISIONS = ("float32", "bfloat16")
@@ -58,6 +59,9 @@ class PeerSettings:
     device: str = "cpu"
     """Where the trainer computes, in torch's words: every machine has a ``cpu``, some a
     ``cuda`` or a ``mps``."""
+    processes: int = 1
+    """Processes of the trainer, each with the whole sub-model and a part of every
+    batch: one for each graphics card from ``device`` on."""
     precision: str = "float32"
     """What products are computed in: ``float32``, or ``bfloat16``, which takes half of
     the memory for activations. Parameters and sums stay ``float32``."""
@@ -85,7 +89,8 @@ class PeerSettings:
     """Where they go instead of the home, as to a disk that others read, too; a relative
     one starts at the profile's directory."""
     cpu_threads: int = 1
-    """Threads of the trainer; one leaves the machine usable for its owner."""
+    """Threads of each of these processes; one leaves the machine usable for its
+    owner."""
     log_format: str = "text"
     """Of the log and of standard error: ``text`` for people, ``json`` for programs that
     collect logs, with each event's kind and details beside its words."""
@@ -104,6 +109,11 @@ class PeerSettings:
     insecure_loopback: bool = False
     """Neither encryption nor authentication, for measuring what they cost; refused
     anywhere but on loopback."""
+
+    @property
+    def has_card(self) -> bool:
+        """Whether the trainer computes on graphics cards with torch's CUDA."""
+        return self.device.startswith("cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,8 +274,15 @@ def parse_profile(text: str, source: str) -> Profile:
     auto_fraction = peer.get("split_fraction") == "auto"
     if auto_fraction:
         del peer["split_fraction"]
+    settings = _peer(peer, source)
+    if auto_fraction and settings.has_card and settings.memory is None:
+        raise ConfigError(
+            f"{Place(source, 'peer')('split_fraction')} is 'auto', and nothing says "
+            "how much memory the graphics card has for it",
+            hint='state it: memory = "22 GiB"',
+        )
     return Profile(
-        peer=_peer(peer, source),
+        peer=settings,
         auto_fraction=auto_fraction,
         data=_data(document.get("data", {}), source),
         swarm=read_swarm(document["swarm"], source) if "swarm" in document else None,
@@ -321,6 +338,7 @@ def _peer(table: Table, source: str) -> PeerSettings:
     _check_range(peer.checkpoint_every, 0, MAX_EVERY, where("checkpoint_every"))
     _check_range(peer.checkpoints_kept, 1, MAX_EVERY, where("checkpoints_kept"))
     _check_range(peer.cpu_threads, 1, MAX_CPU_THREADS, where("cpu_threads"))
+    _check_range(peer.processes, 1, MAX_PROCESSES, where("processes"))
     return peer
 
 

@@ -33,6 +33,9 @@ READ_BYTES = 256 * 1024
 TAIL_BYTES = 16 * 1024
 """How far back in the log the last lines are looked for."""
 
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""Torch's libraries warn, once a round, of traversals that training wants."""
+
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 """Where the trainer finds the package when a checkout runs without installing."""
 
@@ -200,7 +203,7 @@ def _worker_command() -> list[str]:
 
 
 def _environment(added: Mapping[str, str]) -> dict[str, str]:
-    environment = dict(os.environ)
+    environment = {**QUIET, **os.environ}
     paths = [str(PACKAGE_PARENT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return environment | dict(added)

@@ -50,6 +50,7 @@ def setup_request(manifest: Manifest, peer: PeerSettings, data: DataSettings) ->
         "summed": manifest.adds_changes,
         "data": data.to_data(),
         "device": peer.device,
+        "processes": peer.processes,
         "threads": peer.cpu_threads,
         **_allowed(peer),
     }

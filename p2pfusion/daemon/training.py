@@ -156,13 +156,9 @@ class Training:
         self._candidates, self._then = candidates(manifest), then
         memory_bytes = memory_of(profile)
         node.apprentice.fit([each.split for each in self._candidates], memory_bytes)
+        batch, copies = step_of(profile, manifest)
         self._change(
-            fitting_fraction(
-                manifest.layout,
-                manifest.batch * views_of(manifest.objective),
-                memory_bytes,
-                copies=copies_of(manifest),
-            )
+            fitting_fraction(manifest.layout, batch, memory_bytes, copies=copies)
         )
 
     def fitted(self, chosen: int) -> None:
@@ -228,6 +224,18 @@ def wish_of(profile: Profile) -> str:
     return str(profile.peer.split_fraction)
 
 
+def step_of(profile: Profile, manifest: Manifest) -> tuple[int, int]:
+    """Examples that one process of the trainer computes with in a step, and copies of
+    the sub-model beside values and gradients that it keeps."""
+    peer = profile.peer
+    examples = (peer.batch or manifest.batch) * views_of(manifest.objective)
+    # Gradients on their way to the other processes are one more copy.
+    copies = copies_of(manifest) + (peer.processes > 1)
+    return -(-examples // peer.processes), copies
+
+
 def memory_of(profile: Profile) -> int:
-    """Bytes that the trainer may use."""
-    return parse_size(profile.peer.memory or "") or machine_bytes()
+    """Bytes that each process of the trainer may use: a card's own, or its part of what
+    they share."""
+    stated = parse_size(profile.peer.memory or "") or machine_bytes()
+    return stated if profile.peer.has_card else stated // profile.peer.processes

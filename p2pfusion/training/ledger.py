@@ -21,8 +21,10 @@ from p2pfusion.training.uncompiled import Uncompiled
 class Ledger(Uncompiled):
     """Counts what is allocated inside, and is still alive, after every operator."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        """``device``: count what is there alone."""
         super().__init__()
+        self._device = device
         self.bytes = 0
         self.timeline: list[int] = []
         """Bytes after each operator."""
@@ -46,7 +48,8 @@ class Ledger(Uncompiled):
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        elsewhere = self._device is not None and tensor.device != self._device
+        if key in self._known or elsewhere:
             return
         self._known.add(key)
         self.bytes += storage.nbytes()

@@ -8,7 +8,7 @@ optimiser is fresh in every round, because the next round trains other coordinat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from p2pfusion.training.descent import Descent, Optimiser
 from p2pfusion.training.devices import computing_in
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import Objective
+from p2pfusion.training.replicas import ALONE, Loss, Team
 
 EVALUATION_BATCH = 512
 """Records per forward pass without gradients: enough to be fast, small in memory."""
@@ -100,14 +101,12 @@ def depth_generator(seed: int, round_index: int, share_index: int) -> torch.Gene
     return _torchs(random_stream(seed, DEPTH_STREAM, round_index, share_index))
 
 
-def seed_draws(seed: int, round_index: int, share_index: int) -> None:
+def seed_draws(seed: int, round_index: int, share_index: int, *, rank: int = 0) -> None:
     """What a module of somebody's own draws from torch's generator in one round, as
-    dropout does, is the same in every run, too."""
-    torch.manual_seed(
-        _torchs(
-            random_stream(seed, DRAW_STREAM, round_index, share_index)
-        ).initial_seed()
-    )
+    dropout does, is the same in every run, too; each process draws for its own part of
+    the batches."""
+    keys = DRAW_STREAM, round_index, share_index, *([rank] if rank else [])
+    torch.manual_seed(_torchs(random_stream(seed, *keys)).initial_seed())
 
 
 def mask_generator(seed: int, share_index: int) -> torch.Generator:
@@ -132,12 +131,15 @@ def train_round(
     augment: Augmentation | None = None,
     dropout: DepthDropout | None = None,
     precision: str = "float32",
+    team: Team = ALONE,
+    measured: Sequence[str] = (),
     on_progress: Progress | None = None,
 ) -> RoundResult:
     """Trains the module in place; ``NonFiniteError`` if it diverges.
 
     ``dropout`` leaves out some of the module's blocks, others in each step.
-    ``precision``: of products (``devices.py``).
+    ``precision``: of products (``devices.py``). ``team``: all processes that train it.
+    ``measured``: parameters that follow from batches, and not from gradients.
     ``on_progress(step, steps, loss)`` is called after every step, steps counting from
     1.
     """
@@ -146,37 +148,64 @@ def train_round(
     descent = Descent(trained, optimiser)
     steps = schedule.step_count(len(records))
     order = batches(len(records), schedule.batch, generator)
+    loss_of = team.loss_of(module, objective)
     loss_sum, seen = 0.0, 0
     for step in range(1, steps + 1):
-        inputs, targets = records.batch(next(order), device)
+        chosen = next(order)
+        part = team.part(len(chosen))
+        inputs, targets = records.batch(chosen[part.start : part.stop], device)
         if augment is not None:
-            inputs = augment(inputs, generator)
+            inputs = augment(inputs, generator, start=part.start, count=part.of)
         if dropout is not None:
             dropout.draw()
-        answers = _answers(targets)
-        value = 0.0
-        for part, wanted in zip(
-            inputs.chunk(schedule.parts), targets.chunk(schedule.parts), strict=True
-        ):
-            share = _answers(wanted) / answers
-            if not share:
-                continue
-            with computing_in(precision, device):
-                loss = objective.loss(module, part, wanted) * share
-            value += loss.item()
-            if not math.isfinite(value):
-                raise _diverged(f"the loss of step {step} of {steps} is {value}")
-            loss.backward()  # type: ignore[no-untyped-call]
+        answers = round(team.total(part.counts * _answers(targets)))
+        pieces = _pieces(inputs, targets, schedule.parts)
+        # Gradients of a team are the mean of everybody's, and shall be the sum.
+        times = team.count * part.counts
+        value = _add_gradients(loss_of, pieces, times, answers, precision)
+        value = team.total(value) / team.count
+        if not math.isfinite(value):
+            raise _diverged(f"the loss of step {step} of {steps} is {value}")
         descent.step(learning_rate)
         objective.after_step(module)
         loss_sum += value * answers
         seen += answers
         if on_progress is not None:
             on_progress(step, steps, value)
+    team.average(module.get_parameter(name) for name in measured)
+    _check_finite(module, steps)
+    return RoundResult(loss_sum / seen, steps)
+
+
+def _check_finite(module: nn.Module, steps: int) -> None:
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise _diverged(f"parameter {name} is not finite after {steps} steps")
-    return RoundResult(loss_sum / seen, steps)
+
+
+def _pieces(inputs: Tensor, targets: Tensor, parts: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch in so many parts, without those that have no answers."""
+    pairs = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+    return [pair for pair in pairs if _answers(pair[1])] or [(inputs, targets)]
+
+
+def _add_gradients(
+    loss_of: Loss,
+    pieces: Sequence[tuple[Tensor, Tensor]],
+    times: int,
+    answers: int,
+    precision: str,
+) -> float:
+    """Adds up the gradients of a batch, piece by piece; its loss, ``times`` over. All
+    ``answers`` of the batch count alike."""
+    value = 0.0
+    for number, (inputs, targets) in enumerate(pieces, 1):
+        weight = times * _answers(targets) / answers
+        with computing_in(precision, inputs.device):
+            loss = loss_of(inputs, targets, is_last=number == len(pieces)) * weight
+        value += loss.item()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return value
 
 
 def _answers(targets: Tensor) -> int:

@@ -4,7 +4,11 @@ A step of the real trainer, with its objective, optimiser and evaluation, runs o
 records, twice: what is allocated after each operator (``ledger.py``) is a number
 that does not depend on the batch, and one for each of its records. So a batch of any
 size is known from two small ones. What the process has taken already, with the data, is
-read from the system; copies that never are tensors are counted.
+read from the system; copies that never are tensors are counted. A graphics card with
+memory of its own has that counted alone.
+
+Of several processes that train together this is one. It computes its part of every
+batch, and torch keeps a copy of its gradients on their way to the others.
 
 The largest fraction of several is found by halving: the peak grows with the fraction.
 Only sub-models whose copies fit are ever built.
@@ -22,7 +26,8 @@ from p2pfusion.split.coverage import TRAINING_ELEMENT_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.training.data.records import Records
-from p2pfusion.training.heap import KEPT_HEAP_BYTES, resident_bytes
+from p2pfusion.training.devices import find_devices, has_own_memory, taken_bytes
+from p2pfusion.training.heap import KEPT_HEAP_BYTES
 from p2pfusion.training.ledger import Ledger
 from p2pfusion.training.loop import evaluation_batch
 from p2pfusion.training.trainer import Setup, Trainer
@@ -43,7 +48,7 @@ LATE_ROUND = 1_000
 
 @dataclass(frozen=True)
 class Prediction:
-    """A trainer's memory at its peak, in bytes, by what takes it."""
+    """The peak memory of one process of a trainer, in bytes, by what takes it."""
 
     process: int
     """Program, libraries and this peer's records."""
@@ -74,7 +79,9 @@ class Predictor:
         """``records``: any of those that are trained on."""
         self._setup = setup
         self._records = records
-        self._batch = min(setup.schedule.batch, len(records))
+        self._device = find_devices(setup.device, setup.processes)[0]
+        self._is_apart = has_own_memory(self._device)
+        self._batch = -(-min(setup.schedule.batch, len(records)) // setup.processes)
         self._validated = min(validation_count, evaluation_batch(records))
 
     def predict(self, split: Split) -> Prediction:
@@ -95,24 +102,32 @@ class Predictor:
         # What was received is kept in arrays, of which the ledger knows nothing; so is
         # what is given away, when there are no gradients any more.
         peak = max(int(peak), parameters + trained * self._given_away)
+        beside = self._received + (self._setup.processes > 1)
         return Prediction(
-            process=resident_bytes() + HEAP_BYTES,
+            process=taken_bytes(self._device) + (0 if self._is_apart else HEAP_BYTES),
             parameters=parameters,
-            states=peak - parameters - int(growing) + trained,
+            states=peak - parameters - int(growing) + trained * beside,
             activations=int(growing),
         )
 
     @property
+    def _received(self) -> int:
+        """Copies of what was received, in arrays, which are the machine's."""
+        return 0 if self._is_apart else 1
+
+    @property
     def _given_away(self) -> int:
         setup = self._setup
-        return 1 if setup.changes or setup.outer_momentum else 0
+        is_copied = setup.changes or setup.outer_momentum > 0
+        return self._received if is_copied else 0
 
-    def copies_bytes(self, split: Split) -> int:
-        """The least that training it takes, without building it: parameters, gradients
-        and what the round began with."""
+    def least(self, split: Split) -> int:
+        """The least that training it takes, without building it: the process,
+        parameters, gradients and what the round began with."""
         layout = self._setup.layout
         held, trained = split.size(layout), split.trained.size(layout)
-        return (held + 2 * trained) * TRAINING_ELEMENT_BYTES
+        copies = held + trained + self._received * trained
+        return taken_bytes(self._device) + copies * TRAINING_ELEMENT_BYTES
 
     def _trace(self, split: Split, count: int) -> Trace:
         setup = self._setup
@@ -126,12 +141,13 @@ class Predictor:
                 data=replace(setup.data, partition=None, validation=share),
                 outer_momentum=0.0,
                 owed=None,
+                processes=1,
             ),
             records=self._records.select(chosen),
         )
         ends: list[int] = []
         draws = np.random.default_rng(0)
-        with Ledger() as ledger:
+        with Ledger(self._device if self._is_apart else None) as ledger:
             for round_index in range(LATE_ROUND, LATE_ROUND + self._rounds):
                 trainer.train(
                     round_index=round_index,
@@ -161,7 +177,7 @@ def largest(
     found: dict[int, Prediction] = {}
 
     def fits(place: int) -> bool:
-        if resident_bytes() + predictor.copies_bytes(splits[place]) > memory_bytes:
+        if predictor.least(splits[place]) > memory_bytes:
             return False
         found[place] = predictor.predict(splits[place])
         return found[place].total <= memory_bytes

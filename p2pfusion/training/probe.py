@@ -178,7 +178,7 @@ def encoded(
     found, labels = [], []
     for batch in torch.arange(len(records)).split(EVALUATION_BATCH):
         inputs, targets = records.batch(batch, device)
-        found.append(encoder.features(encoder.last(inputs)).double().cpu())
+        found.append(encoder.features(encoder.last(inputs)).cpu().double())
         labels.append(targets.cpu())
     return torch.cat(found), torch.cat(labels)
 

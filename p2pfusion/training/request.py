@@ -16,7 +16,17 @@ Fields = dict[str, object]
 MAX_NUMBER = 1e30
 """Fits a float32 with room to spare; torch refuses factors that do not."""
 
-_MEMORY_TEXTS = ("not enough memory", "can't allocate memory", "out of memory")
+_MEMORY_TEXTS = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+    "Invalid buffer size",
+)
+"""Of the processor, of CUDA and MPS, of CUDA's libraries, and of MPS for one tensor
+that is larger than any may be."""
+
+_OF_CARDS = ("CUDA", "CUBLAS", "CUDNN", "MPS", "Invalid buffer size")
 
 
 def parse(line: bytes | str, what: str = "trainer request") -> Fields:
@@ -86,16 +96,16 @@ class Request:
 
 def failure(do: str, error: Exception) -> Fields:
     """The line for an error; a bug's traceback goes to stderr."""
-    known = _known(error)
-    if known is None:
+    told = known(error)
+    if told is None:
         traceback.print_exception(error, file=sys.stderr)
-        known = P2PFusionError(f"{type(error).__name__}: {error}")
-        known.name = "internal"
-    details = {"name": known.name, "message": known.message, "hint": known.hint}
+        told = P2PFusionError(f"{type(error).__name__}: {error}")
+        told.name = "internal"
+    details = {"name": told.name, "message": told.message, "hint": told.hint}
     return {"failed": do, "error": details}
 
 
-def _known(error: Exception) -> P2PFusionError | None:
+def known(error: Exception) -> P2PFusionError | None:
     """The error that a user can act on, or None for a bug of ours."""
     if isinstance(error, P2PFusionError):
         return error
@@ -104,8 +114,9 @@ def _known(error: Exception) -> P2PFusionError | None:
         isinstance(error, RuntimeError) and any(t in text for t in _MEMORY_TEXTS)
     )
     if memory:
+        where = " of the graphics card" if any(c in text for c in _OF_CARDS) else ""
         return OutOfMemoryError(
-            "the trainer ran out of memory",
+            f"the trainer ran out of memory{where}",
             hint="lower the split fraction or the batch size",
         )
     return None

@@ -33,7 +33,7 @@ from p2pfusion.training.data import (
 from p2pfusion.training.data.augment import augmentation
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import code_of, coding_of
-from p2pfusion.training.devices import find_device
+from p2pfusion.training.devices import check_precision, find_devices
 from p2pfusion.training.loop import (
     Progress,
     Schedule,
@@ -63,6 +63,7 @@ from p2pfusion.training.objectives import (
 from p2pfusion.training.outer import OuterMomentum
 from p2pfusion.training.outside import check_versions, told_versions
 from p2pfusion.training.recomputing import check_parts, recomputing
+from p2pfusion.training.replicas import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,15 @@ class Setup:
     """Packages from outside that the swarm's code is of, with their versions."""
     augment: str = "none"
     device: str = "cpu"
+    processes: int = 1
+    """How many train together, each its part of every batch."""
     precision: str = "float32"
     """What products are computed in."""
     checkpointing: bool = False
     """Whether activations are computed again for the backward pass, and not kept."""
     outer_momentum: float = 0.0
     past: Path | None = None
-    """Where the outer momentum's memory is; needed if there is one."""
+    """Where the outer momentum's memory is; whoever trains needs it if there is one."""
     depth_dropout: float = 0.0
     """The chance of each frozen block to be left out of a step."""
     changes: bool = False
@@ -124,22 +127,24 @@ class TrainedRound:
 class Trainer:
     """Trains one peer's splits on its own records."""
 
-    def __init__(self, setup: Setup, *, records: Records | None = None) -> None:
-        """``records``: the whole training part, if the caller has loaded it already."""
+    def __init__(
+        self, setup: Setup, *, records: Records | None = None, team: Team = ALONE
+    ) -> None:
+        """``records``: the whole training part, if the caller has loaded it already.
+        ``team``: the processes that train with this one."""
         if setup.summed and setup.outer_momentum:
             raise ConfigError(
                 "there is no outer momentum where changes are added",
                 hint="leave out outer_momentum, or choose another method",
             )
-        if setup.schedule.parts > 1 and (
-            setup.objective.get("name") in SELF_SUPERVISED
-        ):
+        in_parts = setup.schedule.parts > 1 or setup.processes > 1
+        if in_parts and setup.objective.get("name") in SELF_SUPERVISED:
             raise ConfigError(
                 f"the objective {setup.objective['name']!r} compares the records of a "
                 "batch with each other: it cannot be computed in parts",
-                hint="leave out accumulation, or set a smaller batch",
+                hint="leave out accumulation and processes, or set a smaller batch",
             )
-        self._setup = setup
+        self._setup, self._team = setup, team
         self._model = find_model(setup.model)
         check_name(str(setup.objective.get("name", "task")))
         described = self._model.layout(setup.arguments)
@@ -157,7 +162,8 @@ class Trainer:
             with torch.device("meta"):  # what it is made of, without its values
                 sizes = Split.full(setup.layout).sizes()
                 check_parts(self._model.build(setup.arguments, sizes))
-        self.device = find_device(setup.device)
+        self.device = find_devices(setup.device, setup.processes)[team.rank]
+        check_precision(setup.precision, self.device)
         if records is None:
             records = self._load()
         check_fit(self._model, setup.arguments, records.traits)
@@ -176,9 +182,8 @@ class Trainer:
 
     def _remembered(self) -> OuterMomentum | None:
         setup = self._setup
-        if not setup.outer_momentum:
+        if not setup.outer_momentum or setup.past is None:
             return None
-        assert setup.past is not None, "an outer momentum needs a place for its memory"
         return OuterMomentum.open(
             setup.past,
             setup.layout,
@@ -207,6 +212,11 @@ class Trainer:
         assert isinstance(classes, int)
         counts: list[int] = self._records.answer_counts(classes).tolist()
         return counts
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes that train together this one is."""
+        return self._team.rank
 
     @property
     def records(self) -> Records:
@@ -251,7 +261,7 @@ class Trainer:
         module.to(self.device)
         share = setup.data.partition
         drawn = setup.seed, round_index, share.index if share else 0
-        seed_draws(*drawn)
+        seed_draws(*drawn, rank=self._team.rank)
         if isinstance(self._objective, Dated):
             self._objective.at(round_index)
         # First, because copies that the objective makes leave out the same blocks.
@@ -270,6 +280,8 @@ class Trainer:
                 augment=self._augment,
                 dropout=dropout,
                 precision=setup.precision,
+                team=self._team,
+                measured=sorted(statistics(self._model, setup.arguments)),
                 on_progress=on_progress,
             )
         dropout.end()
@@ -291,7 +303,7 @@ class Trainer:
 
     def _accuracy(self, module: nn.Module) -> float | None:
         """On the records that are held back, if labels mean anything."""
-        if self._validation is None or not self._objective.labelled:
+        if self._validation is None or not self._objective.labelled or self._team.rank:
             return None
         found = evaluate(
             module,
@@ -310,7 +322,8 @@ class Trainer:
         arrays: list[np.ndarray],
     ) -> list[np.ndarray]:
         """What others get of what was trained; may be in place."""
-        if self._outer is not None:
+        if self._setup.outer_momentum:
+            assert self._outer is not None, "its memory needs a place"
             self._outer.push(round_index, split, before, arrays)
         if self._setup.changes:
             arrays = [new - old for old, new in zip(before, arrays, strict=True)]

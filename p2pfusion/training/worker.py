@@ -1,4 +1,4 @@
-"""The trainer process: ``python -m p2pfusion.training.worker FD``.
+"""The trainer process: ``python -m p2pfusion.training.worker FD [LIFELINE]``.
 
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
@@ -10,6 +10,7 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     announce   -> the same, then {"done": "announce", "announced": base64}
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
+    look       -> {"done": "look", "devices"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
 Every request may name ``models`` and ``objectives`` of its owner's own, which it may
@@ -18,18 +19,21 @@ Values never pass through the channel: they are read from the store, which is op
 read-only in every round, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
 decides when training ends, and stdout and stderr never carry protocol.
+
+With ``processes`` in setup it starts others of its kind, each with a LIFELINE that ends
+it with this one, and they train together (``siblings.py``).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -40,25 +44,22 @@ from p2pfusion.errors import ConfigError, LocalProtocolError
 from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, read_checkpoint, write_offer
+from p2pfusion.store import Store, write_offer
 from p2pfusion.store.beside import beside_path
-from p2pfusion.training.data import DataOptions, load
+from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
-from p2pfusion.training.description import coding_of, describe
+from p2pfusion.training.description import describe
+from p2pfusion.training.devices import check_precision, find_devices
 from p2pfusion.training.heap import bound_heap
+from p2pfusion.training.judging import judged
 from p2pfusion.training.loop import Schedule
-from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.prediction import Predictor, largest
-from p2pfusion.training.probe import PROBE_LABELS, initial_model
+from p2pfusion.training.replicas import ALONE, Team, join
 from p2pfusion.training.request import Fields, Request, failure, parse
+from p2pfusion.training.siblings import Following, Siblings
 from p2pfusion.training.trainer import Setup, Trainer
-from p2pfusion.training.whole import (
-    evaluate_full,
-    evaluation_records,
-    save_beside,
-    state_names,
-)
+from p2pfusion.training.whole import save_beside, state_names
 
 PROGRESS_INTERVAL_S = 0.2
 """Time between two progress lines: no display needs more."""
@@ -73,10 +74,12 @@ Send = Callable[[Fields], None]
 class Worker:
     """What the requests of one channel have set up so far."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, following: Following | None = None) -> None:
+        """``following``: what ends this process, if it is not the first of several."""
+        self._send, self._following = send, following
         self._setup: Setup | None = None
         self._trainer: Trainer | None = None
+        self._siblings: Siblings | None = None
         self._store = Path()
         self._offers = Path()
 
@@ -105,7 +108,8 @@ class Worker:
         if request.fields.get("threads") is not None:
             torch.set_num_threads(request.whole("threads", least=1))
         steps = request.fields.get("local_steps")
-        offers = Path(str(request.fields.get("offers", "")))
+        told = request.fields.get("offers")
+        offers = Path(str(told)) if told else None
         setup = Setup(
             model=request.text("model"),
             arguments=request.table("arguments"),
@@ -124,27 +128,62 @@ class Worker:
             versions=request.table("versions"),
             augment=request.text("augment"),
             device=request.text("device"),
+            processes=request.whole("processes", least=1),
             precision=request.text("precision"),
             checkpointing=request.flag("checkpointing"),
             outer_momentum=request.number("outer_momentum"),
-            past=offers / "past",
+            past=None if offers is None else offers / "past",
             depth_dropout=request.number("depth_dropout"),
             changes=request.flag("changes"),
             summed=request.flag("summed"),
             owed=Path(request.text("owed")) if request.fields.get("owed") else None,
         )
-        trainer = Trainer(setup)
+        with self._gathered(
+            request, find_devices(setup.device, setup.processes)
+        ) as team:
+            trainer = Trainer(setup, team=team)
         self._setup, self._trainer = setup, trainer
         # Without a store this process is only asked what training would take.
         self._store = Path(str(request.fields.get("store", "")))
-        if request.fields.get("store"):
+        if request.fields.get("store") and not team.rank:
             save_beside(setup.model, setup.arguments, beside_path(self._store))
-        self._offers = offers
+        self._offers = offers or Path()
         return {
             "samples": trainer.samples,
             "class_counts": trainer.class_counts,
             "validation_samples": trainer.validation_samples,
         }
+
+    @contextmanager
+    def _gathered(
+        self, request: Request, devices: Sequence[torch.device]
+    ) -> Iterator[Team]:
+        """Who trains with this process, while all of them are set up."""
+        self.end()
+        if len(devices) == 1:
+            yield ALONE
+        elif self._following is not None:
+            rank, meeting = request.whole("rank", least=1), request.text("meeting")
+            with self._following.quietly():
+                yield join(rank, devices, Path(meeting))
+        else:
+            self._siblings = Siblings(devices, self._send)
+            with self._siblings.joining(request.fields) as team:
+                yield team
+
+    def _as_others(self, request: Request) -> AbstractContextManager[None]:
+        """Around what all processes do that train together."""
+        if self._following is not None:
+            return self._following.quietly()
+        if self._siblings is not None:
+            return self._siblings.doing(request.fields)
+        return nullcontext()
+
+    def end(self) -> None:
+        """Nobody trains with this process any more."""
+        siblings, self._siblings = self._siblings, None
+        if siblings is not None:
+            siblings.end()
 
     def _ready(self) -> tuple[Setup, Trainer]:
         """What setup has left."""
@@ -184,13 +223,17 @@ class Worker:
         """One round: read the split from the store, train it, write it as an offer."""
         setup, trainer = self._ready()
         layout, round_index = setup.layout, request.whole("round")
-        trained = trainer.train(
-            round_index=round_index,
-            split=Split.from_data(request.fields.get("split"), layout),
-            learning_rate=request.number("learning_rate"),
-            read=self._open_store(setup).read,
-            on_progress=_Throttle(self._send, round_index),
-        )
+        split = Split.from_data(request.fields.get("split"), layout)
+        with self._as_others(request):
+            trained = trainer.train(
+                round_index=round_index,
+                split=split,
+                learning_rate=request.number("learning_rate"),
+                read=self._open_store(setup).read,
+                on_progress=_Throttle(self._send, round_index),
+            )
+        if trainer.rank:
+            return {}  # the first one gives it away
         # Two files in turn: the daemon may still serve the previous round's offer.
         offer = self._offers / f"offer-{round_index % 2}.f32"
         write_offer(offer, trained.arrays)
@@ -212,46 +255,17 @@ class Worker:
             self._trainer.rest()
 
     def evaluate(self, request: Request) -> Fields:
-        """An assembled model, from a safetensors file, on the test part of the data.
+        """An assembled model, from a safetensors file, on the test part of the data."""
+        return judged(request)
 
-        After a self-supervised ``objective`` a linear probe stands in for the model's
-        classifier. It is fitted with labels of the training part. Beside it is the same
-        of initial values, of the swarm's ``seed`` where it is told; none are silent.
-        """
-        values, _ = read_checkpoint(Path(request.text("file")))
-        model, arguments = request.text("model"), request.table("arguments")
-        options = DataOptions.from_data(request.table("data"))
-        coding = coding_of(arguments, request.table("vocabulary"))
-        records, held_out = evaluation_records(options, coding)
-        probed = request.fields.get("objective") in SELF_SUPERVISED
-        labelled = load(options, "train", coding) if probed else None
-        found = evaluate_full(
-            model, arguments, values, records, held_out=held_out, labelled=labelled
+    def look(self, request: Request) -> Fields:
+        """Whether this machine has what a profile says that it trains on."""
+        devices = find_devices(
+            request.text("device"), request.whole("processes", least=1)
         )
-        beside: Fields = {}
-        if labelled is not None:
-            seed = request.whole("seed") if "seed" in request.fields else 0
-            fresh = initial_model(model, arguments, seed)
-            random = evaluate_full(model, arguments, fresh, records, labelled=labelled)
-            beside = {
-                "probe_labels": min(PROBE_LABELS, len(labelled)),
-                "random_encoder_accuracy": random.result.accuracy,
-            }
-        return {
-            **beside,
-            "accuracy": found.result.accuracy,
-            "loss": _finite(found.result.loss),
-            "perplexity": _finite(found.result.perplexity),
-            "samples": found.result.samples,
-            "chance_accuracy": found.chance_accuracy,
-            "chance_perplexity": found.chance_perplexity,
-            "held_out": found.held_out,
-        }
-
-
-def _finite(value: float | None) -> float | None:
-    # JSON has no name for what is not finite; unknown is null.
-    return value if value is not None and math.isfinite(value) else None
+        for device in devices:
+            check_precision(request.text("precision"), device)
+        return {"devices": [str(device) for device in devices]}
 
 
 class _Throttle:
@@ -284,6 +298,7 @@ def answer(worker: Worker, line: bytes) -> Fields:
             "train": worker.train,
             "announce": worker.announce,
             "evaluate": worker.evaluate,
+            "look": worker.look,
         }
         if do not in actions:
             raise ConfigError(f"trainer request: cannot do {do!r}")
@@ -297,14 +312,16 @@ def answer(worker: Worker, line: bytes) -> Fields:
         return failure(do, error)
 
 
-def serve(reader: BinaryIO, writer: BinaryIO) -> None:
+def serve(
+    reader: BinaryIO, writer: BinaryIO, following: Following | None = None
+) -> None:
     """Answers requests until the other end closes the channel."""
 
     def send(fields: Fields) -> None:
         writer.write(json.dumps(fields, separators=(",", ":")).encode() + b"\n")
         writer.flush()
 
-    worker = Worker(send)
+    worker = Worker(send, following)
     while line := reader.readline(MAX_TRAINER_LINE_BYTES + 1):
         if len(line) > MAX_TRAINER_LINE_BYTES:
             raise LocalProtocolError(
@@ -312,18 +329,21 @@ def serve(reader: BinaryIO, writer: BinaryIO) -> None:
             )
         send(answer(worker, line))
         worker.rest()
+    worker.end()
 
 
 def main() -> None:
-    """Serves the descriptor that the only argument names."""
+    """Serves the descriptor that the first argument names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
-    descriptor = int(sys.argv[1])
+    descriptor, *lifeline = map(int, sys.argv[1:])
+    following = Following(*lifeline) if lifeline else None
+    if following is None:
+        os.nice(NICENESS)  # those that it starts are as nice already
     os.set_blocking(descriptor, True)
     bound_heap()
     try:
         with open(descriptor, "rb") as reader, open(os.dup(descriptor), "wb") as writer:
-            serve(reader, writer)
+            serve(reader, writer, following)
     except ConnectionError:
         # The daemon is gone, or has no use for the rest: that is how a trainer ends.
         os._exit(0)

@@ -18,8 +18,10 @@ WIDE = ("--model", "mlp", "--model-arguments", '{"hidden": [2048, 2048]}')
 def test_what_fits_and_why_not_more(tmp_path: Path) -> None:
     program = Program(tmp_path / "home")
     wanted = [*WIDE, "--memory", "340MiB", "--batch", "16", "--json"]
+    before = set(Path.cwd().iterdir())
     done = program.run("split", "show", *wanted)
     assert done.code == 0, done.err
+    assert set(Path.cwd().iterdir()) == before, "who only asks leaves nothing behind"
     found, peers = done.data["memory"], done.data["peers"]
     assert isinstance(found, dict) and isinstance(peers, list)
     following = found["next"]

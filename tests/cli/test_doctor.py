@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +134,22 @@ def test_a_home_where_nobody_lives(tmp_path: Path, capsys: Capture) -> None:
     assert found["trainer"]["level"] == "ok"
     assert found["clock"]["level"] == "ok"
     assert not home.exists()
+
+
+@pytest.mark.slow
+def test_a_profile_s_device_is_looked_for(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["--home", str(tmp_path / "home"), "init"]) == 0
+    capsys.readouterr()
+    profile, lacking = tmp_path / "x.toml", "mps" if sys.platform == "linux" else "cuda"
+    for device, level in (("cpu", "ok"), (lacking, "error")):
+        lines = f'device = "{device}"\nprecision = "bfloat16"\nprocesses = 2'
+        profile.write_text(f"[peer]\n{lines}")
+        main(["--home", str(tmp_path / "home"), "doctor", str(profile), "--json"])
+        found = findings(capsys)
+        assert found["profile"]["level"] == "ok"
+        assert found["device"]["level"] == level, found["device"]
+        wanted = "cpu, in bfloat16, 2 processes" if level == "ok" else "not available"
+        assert wanted in str(found["device"]["message"])
 
 
 def test_a_running_peer_and_its_members(

@@ -75,7 +75,7 @@ OPTIONS = {
     "--probe-labels --fine-tune-labels --pretrained --save",
     "profiles ls": "DIRECTORY",
     "profiles show": "PROFILE",
-    "profiles check": "PROFILES --model --model-arguments",
+    "profiles check": "PROFILES --measure --model --model-arguments",
     "completion": "SHELL",
     "version": "",
 }

@@ -82,13 +82,13 @@ def test_caps_are_bytes_per_second_however_they_are_written() -> None:
 
 def test_how_a_peer_trains_is_its_own() -> None:
     text = "[peer]\nbatch = 8\naccumulation = 4\nprecision = 'bfloat16'\n"
-    peer = parse_profile(text + "checkpointing = true", "x").peer
-    assert (peer.batch, peer.accumulation) == (8, 4)
+    peer = parse_profile(text + "checkpointing = true\nprocesses = 2", "x").peer
+    assert (peer.batch, peer.accumulation, peer.processes) == (8, 4, 2)
     assert (peer.precision, peer.checkpointing) == ("bfloat16", True)
     assert PRECISIONS == trainers.PRECISIONS
     manifest = Manifest(name="t", model="mlp", layout=Layout((), ()), batch=64)
     told = setup_request(manifest, peer, DataSettings())
-    assert (told["batch"], told["accumulation"]) == (8, 4)
+    assert (told["batch"], told["accumulation"], told["processes"]) == (8, 4, 2)
     assert (told["precision"], told["checkpointing"]) == ("bfloat16", True)
     assert setup_request(manifest, PeerSettings(), DataSettings())["batch"] == 64
 
@@ -144,6 +144,11 @@ MISTAKES = [
     ("[peer]\ncpu_threads = 'two'", "key 'cpu_threads' in [peer] is 'two'"),
     ("[peer]\ncpu_threads = true", "key 'cpu_threads' in [peer] is True"),
     ("[peer]\ncpu_threads = 0", "key 'cpu_threads' in [peer] is 0"),
+    ("[peer]\nprocesses = 0", "key 'processes' in [peer] is 0"),
+    (
+        "[peer]\ndevice = 'cuda:1'\nsplit_fraction = 'auto'",
+        "nothing says how much memory the graphics card has",
+    ),
     ("[peer]\nup_limit = 'fast'", "key 'up_limit' in [peer] is 'fast'"),
     ("[peer]\ndown_limit = 12", "key 'down_limit' in [peer] is 12"),
     ("[peer]\nname = 3", "key 'name' in [peer] is 3"),

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from p2pfusion.daemon.training import first_fraction, smallest_fraction
+from p2pfusion.daemon.config import parse_profile
+from p2pfusion.daemon.training import (
+    first_fraction,
+    memory_of,
+    smallest_fraction,
+    step_of,
+)
+from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Axis, Initial, Layout, ParameterSpec
 from tests.daemon.running import ALONE, Running, running
@@ -129,6 +136,24 @@ def test_auto_follows_from_the_memory_before_anything_is_trained() -> None:
             )
     plain, contrasting = fitting
     assert contrasting < plain
+
+
+@pytest.mark.parametrize(
+    ("stated", "memory", "batch", "copies"),
+    [
+        ("", 8 << 30, 32, 3),
+        ("processes = 4\nbatch = 10", 2 << 30, 3, 4),
+        ("processes = 4\ndevice = 'cuda'", 8 << 30, 8, 4),
+    ],
+    ids=["one", "on the processor", "on cards"],
+)
+def test_each_process_has_a_part_of_the_batch_and_all_of_the_sub_model(
+    stated: str, memory: int, batch: int, copies: int
+) -> None:
+    profile = parse_profile(f"[peer]\nmemory = '8 GiB'\n{stated}", "x")
+    manifest = Manifest(name="t", model="mlp", layout=Layout((), ()), batch=32)
+    assert memory_of(profile) == memory
+    assert step_of(profile, manifest) == (batch, copies)
 
 
 def test_the_smallest_fraction_is_one_cell_of_the_shortest_axis() -> None:

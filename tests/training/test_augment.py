@@ -33,6 +33,16 @@ def test_every_image_is_a_moved_and_perhaps_flipped_one() -> None:
         assert torch.equal(found[n], expected)
 
 
+def test_parts_of_a_batch_are_drawn_as_the_whole_batch() -> None:
+    images = torch.rand(20, 1, 8, 8)
+    whole = flip_crop(images, stream(), blank=0.0)
+    parts = [
+        flip_crop(images[start:stop], stream(), blank=0.0, start=start, count=20)
+        for start, stop in ((0, 7), (7, 8), (8, 20))
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+
+
 def test_the_same_generator_gives_the_same_images() -> None:
     images = torch.rand(20, 1, 8, 8)
     one, other = (flip_crop(images, stream(), blank=0.0) for _ in range(2))

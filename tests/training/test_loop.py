@@ -215,7 +215,14 @@ def test_a_large_vocabulary_is_evaluated_in_smaller_batches(
 def test_augmentation_sees_the_batches_of_the_round() -> None:
     seen: list[torch.Tensor] = []
 
-    def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def augment(
+        images: torch.Tensor,
+        generator: torch.Generator,
+        *,
+        start: int = 0,
+        count: int | None = None,
+    ) -> torch.Tensor:
+        assert (start, count) == (0, len(images))
         seen.append(images)
         return torch.zeros_like(images)
 

@@ -11,7 +11,6 @@ from torch import nn
 from p2pfusion.daemon.budget import candidates
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import cut_in_depth
-from p2pfusion.training import prediction
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import describe
@@ -127,7 +126,7 @@ class Fixed:
         self.totals = totals
         self.asked = 0
 
-    def copies_bytes(self, split: int) -> int:
+    def least(self, split: int) -> int:
         return 0
 
     def predict(self, split: int) -> object:
@@ -140,10 +139,7 @@ class Fixed:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 512])
-def test_halving_finds_what_trying_all_finds(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prediction, "resident_bytes", lambda: 0)
+def test_halving_finds_what_trying_all_finds(count: int) -> None:
     totals = [number * 100 * MEBI for number in range(1, count + 1)]
     for fits in {0, 1, count // 2, count - 1, count}:
         asked = Fixed(totals)

@@ -66,18 +66,25 @@ def test_a_failure_carries_name_message_and_hint() -> None:
     }
 
 
+CARD = " of the graphics card"
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "where"),
     [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: 8 bytes"),
+        (MemoryError(), ""),
+        (RuntimeError("[enforce fail] can't allocate memory: 8 bytes"), ""),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), CARD),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"), CARD),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), CARD),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), CARD),
+        (RuntimeError("Invalid buffer size: 12.50 GiB"), CARD),
     ],
 )
-def test_memory_that_ran_out_is_resources(error: Exception) -> None:
+def test_memory_that_ran_out_is_resources(error: Exception, where: str) -> None:
     assert failure("train", error)["error"] == {
         "name": "out-of-memory",
-        "message": "the trainer ran out of memory",
+        "message": f"the trainer ran out of memory{where}",
         "hint": "lower the split fraction or the batch size",
     }
 

@@ -130,6 +130,7 @@ def setup_request(home: Path) -> Fields:
         "accumulation": 1,
         "precision": "float32",
         "device": "cpu",
+        "processes": 1,
         "threads": 1,
     }
 
@@ -341,7 +342,7 @@ def test_divergence_offers_nothing(process: Process, tmp_path: Path) -> None:
         ({"batch": 0}, "bad-configuration", "batch"),
         ({"arguments": {}}, "incompatible", "layout"),
         ({"layout": {}}, "bad-layout", "layout"),
-        ({"device": "abacus"}, "bad-configuration", "abacus"),
+        ({"device": "abacus"}, "no-device", "abacus"),
         (
             {"data": {"kind": "digits", "partition": {"share": "5/4"}}},
             "bad-configuration",

@@ -8,8 +8,8 @@ that is repeated sees the same images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,22 @@ from p2pfusion.training.data.records import Records
 CROP_PIXELS = 4
 """How far an image is moved in each direction, at most."""
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+class Augmentation(Protocol):
+    """What is done to some images of a batch of ``count``, those from ``start`` on; by
+    default these are all of it."""
+
+    def __call__(
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        *,
+        start: int = 0,
+        count: int | None = None,
+    ) -> Tensor:
+        """The images as they are trained on; the generator draws for the whole
+        batch."""
+        ...
 
 
 def augmentation(name: str, records: Records) -> Augmentation | None:
@@ -39,19 +54,28 @@ def augmentation(name: str, records: Records) -> Augmentation | None:
     return partial(flip_crop, blank=records.blank)
 
 
-def flip_crop(images: Tensor, generator: torch.Generator, *, blank: float) -> Tensor:
+def flip_crop(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    blank: float,
+    start: int = 0,
+    count: int | None = None,
+) -> Tensor:
     """Images (B, C, H, W), each moved, and flipped with a chance of one half.
 
-    ``blank``: the value of the pixels that come in at the edges.
+    ``blank``: the value of the pixels that come in at the edges. ``start``, ``count``:
+    of which batch these are a part (``Augmentation``).
     """
-    count, _, height, width = images.shape
-    drawn = torch.randint(0, 2 * CROP_PIXELS + 1, (2, count), generator=generator)
-    flipped = torch.randint(0, 2, (count, 1), generator=generator).bool()
+    own, _, height, width = images.shape
+    of, here = count or own, slice(start, start + own)
+    drawn = torch.randint(0, 2 * CROP_PIXELS + 1, (2, of), generator=generator)[:, here]
+    flipped = torch.randint(0, 2, (of, 1), generator=generator)[here].bool()
     rows = drawn[0, :, None] + torch.arange(height)  # (B, H)
-    across = torch.arange(width).expand(count, width)
+    across = torch.arange(width).expand(own, width)
     columns = drawn[1, :, None] + torch.where(flipped, across.flip(1), across)
     padded = functional.pad(images, (CROP_PIXELS,) * 4, value=blank)
-    places = torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
+    places = torch.arange(own)[:, None, None], rows[:, :, None], columns[:, None, :]
     first, second, third = (place.to(images.device) for place in places)
     # The slice between the indices moves the channels behind them: (B, H, W, C).
     return padded[first, :, second, third].permute(0, 3, 1, 2).contiguous()

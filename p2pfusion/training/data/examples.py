@@ -82,8 +82,13 @@ class Examples:
         differ between peers, and their models would disagree about brightness.
         """
         rows = chosen if self.rows is None else self.rows[chosen]
-        images = self.images[rows].to(device, torch.float32).contiguous()
-        if self.images.dtype == torch.uint8:
+        images = self.images[rows]
+        if images.dtype != torch.uint8:
+            # Before it moves: not every device knows all of torch's types.
+            images = images.to(torch.float32).to(device).contiguous()
+        else:
+            # After it: bytes are a quarter of what goes to a card.
+            images = images.to(device).to(torch.float32).contiguous()
             images = images.mul_(2.0 / self.scale).sub_(1.0)
         return images, self.labels[chosen].to(device)
 
