@@ -58,6 +58,9 @@ waited there in vain was not hung up on, and does not think so."""
 MAX_CONTROL_MESSAGES_PER_POLL = 64
 """Control messages handed over at once, so that timers and data get their turn."""
 
+MAX_CONTROL_BYTES_PER_POLL = 256 * 1024
+"""... and in all: four of the largest, each of which is milliseconds of work."""
+
 MAX_DATA_MESSAGES_PER_POLL = 16
 """Chunks handed over at once: 16 MiB, some ten milliseconds of work."""
 
