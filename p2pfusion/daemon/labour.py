@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 
 from p2pfusion.transport import GUEST, Arrival, Incoming, Plane
 
@@ -39,11 +39,11 @@ class Labour:
     def __init__(
         self,
         dropped: Counter[str],
-        others: Callable[[], int],
+        others: Callable[[], Sized],
         clock: Callable[[], float] = time.monotonic,
         worked: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Counts what is not heard in ``dropped``. ``others``: how many members share;
+        """Counts what is not heard in ``dropped``. ``others``: the members that share;
         ``worked``: the processor's time that this thread has taken."""
         self._dropped = dropped
         self._others = others
@@ -66,15 +66,19 @@ class Labour:
 
     def _debt_s(self, sender: str) -> float:
         debt_s, since = self._debts.get(sender, (0.0, 0.0))
-        share = max(LEAST_SHARE, SHARE_OF_ALL / max(1, self._others()))
+        share = max(LEAST_SHARE, SHARE_OF_ALL / self._sharers)
         return max(0.0, debt_s - share * (self._clock() - since))
 
     def _owe(self, sender: str, took_s: float) -> None:
         debt_s = self._debt_s(sender) + min(took_s, MOST_COUNTED_S)
         self._debts.pop(sender, None)
         self._debts[sender] = (debt_s, self._clock())
-        if len(self._debts) > 2 * max(1, self._others()):
+        if len(self._debts) > 2 * self._sharers:
             del self._debts[next(iter(self._debts))]  # it was heard of longest ago
+
+    @property
+    def _sharers(self) -> int:
+        return max(1, len(self._others()))
 
 
 def _counts(arrival: Arrival) -> bool:

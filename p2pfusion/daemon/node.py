@@ -109,9 +109,7 @@ class Node:
         self.training = Training(self)
         self.checkpoints = Checkpoints(self, Home(state.directory.parent).checkpoints)
         self.commands = Commands(self)
-        self._labour = Labour(
-            self.transport.traffic.dropped, lambda: len(peer.gossip.others())
-        )
+        self._labour = Labour(self.transport.traffic.dropped, peer.gossip.others)
         self._events: deque[events.Event] = deque()
         self._wake: int | None = None
         self.ending = Ending(self)

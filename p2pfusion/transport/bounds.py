@@ -129,6 +129,12 @@ MAX_GATE_CONNECTIONS = 4
 """Connections of this machine that are led through one gate: those of one line that was
 replaced, and of the newest."""
 
+RESERVED_DESCRIPTORS = 256
+"""Files of the store, connections to members, and all else but those that come in."""
+
+LEAST_CONNECTIONS = 16
+"""Connections of one plane that are let in however few files there may be."""
+
 LISTEN_BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted: every member of a swarm
 that starts at once. Linux's own limit is 4,096."""

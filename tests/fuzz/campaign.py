@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import random
 import signal
 import sys
@@ -50,8 +51,8 @@ MOST_KEPT = 48
 MOST_CPU_S = 5.0
 MOST_GROWTH_BYTES = 256 << 20
 
-LAST_INPUT = "p2pfusion-fuzz-last-input"
-"""In the temporary directory: what is being tried, should the process not survive it."""
+LAST_INPUT = Path(tempfile.gettempdir()) / "p2pfusion-fuzz-input"
+"""What is being tried, should the process not survive it."""
 
 
 class TooSlow(Exception):
@@ -137,6 +138,8 @@ class Campaign:
 def bounded(parser: Parser, data: bytes) -> str:
     """The parser's outcome, within what one input may cost."""
     before = frames.peak_memory_bytes()
+    if parser.is_native:
+        LAST_INPUT.write_bytes(data)
     with _processor_time():
         outcome = parser.read(data)
     if frames.peak_memory_bytes() - before > MOST_GROWTH_BYTES:
@@ -190,6 +193,7 @@ def run(
 ) -> dict[str, object]:
     """A campaign of so long; the document about it."""
     watch_time()
+    logging.disable()  # of what is refused, and of a server of pages whose client left
     end = time.monotonic() + 60 * minutes
     worlds = frames.Tally()
     with every_parser() as parsers:

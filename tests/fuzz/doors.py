@@ -53,8 +53,18 @@ def parsers(closing: ExitStack, root: Path) -> list[Parser]:
     return [
         Parser("stream", _stream, _bulk),
         Parser("data-port", lambda said: _at_data_port(data, said), _bulk),
-        Parser("control-port", lambda d: _at_control_port(control, d), _greetings),
-        Parser("plain-port", lambda said: _at_control_port(plain, said), _plain),
+        Parser(
+            "control-port",
+            lambda said: _at_control_port(control, said),
+            _greetings,
+            is_native=True,
+        ),
+        Parser(
+            "plain-port",
+            lambda said: _at_control_port(plain, said),
+            _plain,
+            is_native=True,
+        ),
         Parser("local", lambda said: _at_local_socket(local, root, said), _requests),
         Parser("web", _site(_Site("127.0.0.1", "token", _asked)), _questions),
         Parser("web-port", lambda said: _at_web_port(web, said), _http),

@@ -64,6 +64,8 @@ class Parser:
     """The outcome. Any exception is a finding."""
     seeds: Seeds
     """Inputs to begin with, most of them right."""
+    is_native: bool = False
+    """Whether a library reads them that may end the process: they are noted before."""
 
 
 def refusing(*errors: type[Exception]) -> Callable[[Callable[[bytes], object]], Read]:
