@@ -55,14 +55,15 @@ class Labour:
         """Those that are listened to. What is done with one until the next is wanted
         counts for its sender."""
         for arrival in arrivals:
-            if not _counts(arrival):
+            sender = _member(arrival)
+            if sender is None:
                 yield arrival
-            elif self._debt_s(arrival.sender) >= BURST_S:
+            elif self._debt_s(sender) >= BURST_S:
                 self._dropped[REASON] += 1
             else:
                 began = self._worked()
                 yield arrival
-                self._owe(arrival.sender, self._worked() - began)
+                self._owe(sender, self._worked() - began)
 
     def _debt_s(self, sender: str) -> float:
         debt_s, since = self._debts.get(sender, (0.0, 0.0))
@@ -81,8 +82,8 @@ class Labour:
         return max(1, len(self._others()))
 
 
-def _counts(arrival: Arrival) -> bool:
-    """Whether it is a member's control message; of guests there are few anyway."""
+def _member(arrival: Arrival) -> str | None:
+    """Whose control message it is, if a member's; of guests there are few anyway."""
     if not isinstance(arrival, Incoming) or arrival.plane is not Plane.CONTROL:
-        return False
-    return not arrival.sender.startswith(GUEST)
+        return None
+    return None if arrival.sender.startswith(GUEST) else arrival.sender

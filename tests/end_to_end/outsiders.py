@@ -150,7 +150,14 @@ def attacked(attack: str, port: int, key: bytes) -> Iterator[dict[str, int]]:
     """An attack on this control port, whose owner has this key, for as long as the
     block lasts; afterwards the mapping says what the attackers have done and heard."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.end_to_end.outsiders", attack, str(port), key.hex()],
+        [
+            sys.executable,
+            "-m",
+            "tests.end_to_end.outsiders",
+            attack,
+            str(port),
+            key.hex(),
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -25,7 +25,7 @@ from tests.end_to_end import ceilings, outsiders
 from tests.end_to_end.ceilings import MIB, Usage, usage
 from tests.end_to_end.besiegers import GREETING
 from tests.end_to_end.inspection import identity, number_of_round, refused
-from tests.end_to_end.swarm import Daemon, share, swarms
+from tests.end_to_end.swarm import Daemon, Swarm, share, swarms
 from tests.end_to_end.sybils import knock_all
 from tests.end_to_end.test_memory_limit import new_group
 from tests.end_to_end.traitor import ATTACKS as TREASONS
@@ -94,22 +94,28 @@ class Besieged:
             orders.unlink()
 
 
+def besieged_in(swarm: Swarm) -> Besieged:
+    """The swarm, in its third round."""
+    founder = swarm.add(data=share(0, 3), swarm=SETTINGS)
+    honest, traitor = (swarm.add(data=share(rank, 3)) for rank in (1, 2))
+    traitor.program = TRAITOR
+    founder.start("--metrics", "127.0.0.1:0", "--web", "127.0.0.1:0")
+    ticket = founder.ticket(uses=2)
+    honest.start("--join", ticket)
+    traitor.start("--join", ticket)
+    founder.wait("round=3")
+    return Besieged(founder, honest, traitor)
+
+
 @pytest.fixture(scope="module")
 def besieged() -> Iterator[Besieged]:
-    """The swarm, in its third round, under the system's limits."""
+    """The same, under the system's limits."""
     with swarms() as swarm, contextlib.ExitStack() as closing:
-        founder = swarm.add(data=share(0, 3), swarm=SETTINGS)
-        honest, traitor = (swarm.add(data=share(rank, 3)) for rank in (1, 2))
-        traitor.program = TRAITOR
-        founder.start("--metrics", "127.0.0.1:0", "--web", "127.0.0.1:0")
-        ticket = founder.ticket(uses=2)
-        honest.start("--join", ticket)
-        traitor.start("--join", ticket)
-        founder.wait("round=3")
+        made = besieged_in(swarm)
         file_bytes = (LARGEST_FILE_BYTES, LARGEST_FILE_BYTES)
-        psutil.Process(founder.pid).rlimit(psutil.RLIMIT_FSIZE, file_bytes)
-        _limit_memory(founder, closing)
-        yield Besieged(founder, honest, traitor)
+        psutil.Process(made.founder.pid).rlimit(psutil.RLIMIT_FSIZE, file_bytes)
+        _limit_memory(made.founder, closing)
+        yield made
 
 
 def _limit_memory(daemon: Daemon, closing: contextlib.ExitStack) -> None:

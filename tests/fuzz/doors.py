@@ -14,7 +14,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from p2pfusion import limits
@@ -43,13 +43,13 @@ ANSWER_S = 0.2
 """How long the page's threads are waited for."""
 
 
-def parsers(closing: ExitStack, root: Path) -> list[Parser]:
-    """Parsers whose sockets ``closing`` frees."""
-    data = closing.enter_context(_closed(_data_plane()))
-    control = closing.enter_context(_closed(_control_plane(new_keys())))
-    plain = closing.enter_context(_closed(_control_plane(None)))
-    local = closing.enter_context(_closed(ControlServer(root / "control.sock")))
-    web = closing.enter_context(_closed(WebServer("127.0.0.1", 0, "token", _asked)))
+def parsers(stack: ExitStack, root: Path) -> list[Parser]:
+    """Parsers whose sockets ``stack`` frees."""
+    data = stack.enter_context(closing(_data_plane()))
+    control = stack.enter_context(closing(_control_plane(new_keys())))
+    plain = stack.enter_context(closing(_control_plane(None)))
+    local = stack.enter_context(closing(ControlServer(root / "control.sock")))
+    web = stack.enter_context(closing(WebServer("127.0.0.1", 0, "token", _asked)))
     return [
         Parser("stream", _stream, _bulk),
         Parser("data-port", lambda said: _at_data_port(data, said), _bulk),
@@ -71,29 +71,14 @@ def parsers(closing: ExitStack, root: Path) -> list[Parser]:
     ]
 
 
-class _closed:
-    """Closes it at the end, whatever it is."""
-
-    def __init__(self, made: object) -> None:
-        self._made = made
-
-    def __enter__(self):  # type: ignore[no-untyped-def]
-        return self._made
-
-    def __exit__(self, *error: object) -> None:
-        self._made.close()  # type: ignore[attr-defined]
-
-
 def _say(place: tuple[str, int] | str, said: bytes, turn: Callable[[], object]) -> None:
     """Somebody connects, says this, and hangs up; ``turn`` lets the other side work."""
     family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
     with socket.socket(family) as channel:
         channel.connect(place)
         channel.setblocking(False)
-        try:
+        with suppress(OSError):
             channel.send(said)
-        except OSError:
-            pass
         for _ in range(TURNS):
             turn()
     turn()
@@ -275,4 +260,3 @@ def _http(rng: random.Random) -> list[bytes]:
         whole + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         whole + b"Content-Length: 5\r\n\r\nhello" + whole,
     ]
-

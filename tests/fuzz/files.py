@@ -53,9 +53,7 @@ def _written(
     return parse
 
 
-def _damaged(
-    path: Path, read: Callable[[], object], *, sealed: bool = False
-) -> Read:
+def _damaged(path: Path, read: Callable[[], object], *, sealed: bool = False) -> Read:
     return refusing(VerificationError)(_written(path, read, sealed=sealed))
 
 
@@ -182,7 +180,7 @@ def _of_values(root: Path) -> list[Parser]:
             refusing(VerificationError, NotFoundError)(
                 _written(index, lambda: foreign_tensors(index))
             ),
-            lambda rng: [json.dumps({"weight_map": {"w": "none.safetensors"}}).encode()],
+            lambda rng: [json.dumps({"weight_map": {"w": "w.safetensors"}}).encode()],
         ),
     ]
 

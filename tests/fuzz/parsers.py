@@ -237,7 +237,8 @@ def _questions(rng: random.Random) -> list[bytes]:
 def _sealed() -> tuple[Session, list[bytes]]:
     """A session, and what its other end has said."""
     keys = [ExchangeKey.from_bytes(bytes([number]) * 32) for number in (1, 2)]
-    ends = [End(name, key.public, 1, "aes-256-gcm") for name, key in zip("ab", keys)]
+    named = zip("ab", keys, strict=True)
+    ends = [End(name, key.public, 1, "aes-256-gcm") for name, key in named]
     sender = Session(keys[0], *ends, swarm=SWARM)
     frames = sender.seal([b"a head", b"a payload"])
     return Session(keys[1], *ends[::-1], swarm=SWARM), [bytes(f) for f in frames]
