@@ -32,6 +32,9 @@ from tests.end_to_end.traitor import ATTACKS as TREASONS
 ANSWER_LIMIT_S = 1.0
 """Within which ``status`` has to be answered."""
 
+VICTIMS = 2
+"""The traitor says everything to both others."""
+
 PAUSE_S = 0.05
 """Between two questions: they are a load of their own."""
 
@@ -84,7 +87,7 @@ def measure(seconds: float, only: list[str] | None) -> dict[str, Row]:
             peace = watched(founder, seconds, lambda: 0)
             if name in TREASONS:
                 with besieged.betrayed(name) as sent:
-                    row = watched(founder, seconds, sent)
+                    row = watched(founder, seconds, lambda: sent() // VICTIMS)
             else:
                 row = under_strangers(besieged, name, port, key, seconds)
             rows[name] = compared(row, peace)

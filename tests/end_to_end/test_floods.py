@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -22,8 +23,8 @@ import pytest
 
 from p2pfusion.daemon.client import CONTROL_SOCKET
 from tests.end_to_end import ceilings, outsiders
-from tests.end_to_end.ceilings import MIB, Usage, usage
 from tests.end_to_end.besiegers import GREETING
+from tests.end_to_end.ceilings import MIB, Usage, usage
 from tests.end_to_end.inspection import identity, number_of_round, refused
 from tests.end_to_end.swarm import Daemon, Swarm, share, swarms
 from tests.end_to_end.sybils import knock_all
@@ -218,6 +219,22 @@ def test_a_member_cannot_stop_a_daemon(besieged: Besieged, attack: str) -> None:
     assert_is_as_before(besieged, before)
 
 
+def test_a_member_that_asks_and_never_reads_holds_nobody_up(
+    besieged: Besieged,
+) -> None:
+    """It wants all streams at once, and then its process stands still."""
+    traitor = besieged.traitor.process
+    assert traitor is not None
+    with besieged.betrayed("requests") as sent:
+        besieged.founder.until(lambda: sent() >= CALLS)
+        traitor.send_signal(signal.SIGSTOP)
+        try:
+            before = assert_holds_out(besieged, sent)
+        finally:
+            traitor.send_signal(signal.SIGCONT)
+    assert_is_as_before(besieged, before)
+
+
 # --- From the same machine -----------------------------------------------------------
 
 
@@ -299,5 +316,5 @@ def test_a_daemon_that_may_open_few_files_lets_in_fewer(besieged: Besieged) -> N
 def test_what_was_refused_is_counted(besieged: Besieged) -> None:
     """The last of all: whoever looks finds what has happened."""
     founder = besieged.founder
-    for reason in ("a silent connection", "an unknown token"):
+    for reason in ("an unknown token", "malformed message: not msgpack"):
         assert refused(founder, reason) > 0
