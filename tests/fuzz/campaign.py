@@ -25,7 +25,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,9 +98,17 @@ class Campaign:
         """So many inputs; fewer if one is a finding."""
         pool = self.pools[parser.name]
         for _ in range(count):
-            data = damaged(self.rng, self.rng.choice(pool), pool)
-            if not self.try_(parser, data):
+            if not self.try_(parser, self._damaged(parser, pool)):
                 return
+
+    def _damaged(self, parser: Parser, pool: list[bytes]) -> bytes:
+        """An input after an accident: to its bytes, or to what they say."""
+        data = self.rng.choice(pool)
+        if parser.change is not None and self.rng.random() < 0.6:
+            # Not every input has a form, and not every value can be written in it.
+            with suppress(ValueError, TypeError, OverflowError, RecursionError):
+                return parser.change(self.rng, data)
+        return damaged(self.rng, data, pool)
 
     def try_(self, parser: Parser, data: bytes) -> bool:
         """One input; whether nothing is wrong with what came of it."""

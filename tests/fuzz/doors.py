@@ -8,13 +8,14 @@ notes the input before it is tried.
 from __future__ import annotations
 
 import json
+import os
 import random
 import selectors
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from p2pfusion import limits
@@ -27,9 +28,17 @@ from p2pfusion.transport.connection import PREFIX, WISHES, Receiver
 from p2pfusion.transport.control import ControlPlane
 from p2pfusion.transport.tcp import DataPlane
 from p2pfusion.transport.watch import Budget
+from tests.daemon.running import ALONE, Running, running
 from tests.end_to_end.besiegers import GREETING
 from tests.end_to_end.callers import new_keys
-from tests.fuzz.parsers import REFUSED, TAKEN, Parser, parts, refusing
+from tests.fuzz.parsers import (
+    REFUSED,
+    TAKEN,
+    Parser,
+    changed_json,
+    parts,
+    refusing,
+)
 
 TOKEN, OTHER, PASSAGE = b"a-token!", b"unknown!", b"passage!"
 FRIEND = "friend"
@@ -66,6 +75,12 @@ def parsers(stack: ExitStack, root: Path) -> list[Parser]:
             is_native=True,
         ),
         Parser("local", lambda said: _at_local_socket(local, root, said), _requests),
+        Parser(
+            "commands",
+            _commands(stack.enter_context(_alone())),
+            _requests,
+            changed_json,
+        ),
         Parser("web", _site(_Site("127.0.0.1", "token", _asked)), _questions),
         Parser("web-port", lambda said: _at_web_port(web, said), _http),
     ]
@@ -188,14 +203,54 @@ def _at_local_socket(server: ControlServer, root: Path, said: bytes) -> str:
     return TAKEN if outcome else REFUSED
 
 
+@contextmanager
+def _alone() -> Iterator[Running]:
+    """A real node that has founded a swarm, for itself."""
+    with running(data={"kind": "digits"}, swarm=ALONE) as made:
+        made.turn_until(lambda: made.node.peer.manifest is not None)
+        yield made
+
+
+REACHES_OUT = {"join", "meet", "export", "checkpoint-create"}
+"""Commands that call other machines, or write where the question says."""
+
+
+def _commands(alone: Running) -> Callable[[bytes], str]:
+    """Questions of all kinds, to a node that answers them."""
+
+    def turn() -> None:
+        os.write(alone.poke, b".")
+        alone.node._turn(alone.wake)
+
+    def read(said: bytes) -> str:
+        line, _, _ = said.partition(b"\n")
+        try:
+            asked = json.loads(line)
+        except (ValueError, RecursionError):
+            asked = None
+        command = asked.get("command") if isinstance(asked, dict) else None
+        if not isinstance(command, str) or command in REACHES_OUT:
+            return "not asked"
+        _say(str(alone.home.socket), said, turn)
+        return command if command in COMMANDS else "an unknown command"
+
+    return read
+
+
 COMMANDS = (
     *("status", "view", "peers", "peer", "rounds", "events", "ping", "bench-link"),
-    *("wait", "plan", "invite-create", "invite-ls", "pending-accept", "trust-revoke"),
+    *("wait", "plan", "stop", "leave", "recover", "invite-create", "invite-ls"),
+    *("invite-revoke", "pending-ls", "pending-accept", "pending-deny", "trust-ls"),
+    "trust-revoke",
 )
 
 
 def _requests(rng: random.Random) -> list[bytes]:
-    arguments: dict[str, object] = {"peer": "me", "count": 3, "for": "joined"}
+    arguments: dict[str, object] = {
+        **{"peer": "me", "count": 3, "for": "joined", "limit_s": 0.5, "role": "admin"},
+        **{"uses": 2, "expires_s": 60, "id": "x", "reason": "why", "drain_s": 0.0},
+        **{"round": 1, "window": 1, "event": 3, "follow": True, "peers": ["me"]},
+    }
     return [
         json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
         for command in COMMANDS

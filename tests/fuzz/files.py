@@ -27,7 +27,7 @@ from p2pfusion.store import read_checkpoint
 from p2pfusion.store.foreign import INDEX, foreign_tensors
 from p2pfusion.store.journal import Journal
 from p2pfusion.store.pretrained import read_tensors
-from tests.fuzz.parsers import MANIFEST, Parser, Read, refusing
+from tests.fuzz.parsers import MANIFEST, Parser, Read, changed_json, refusing
 from tests.protocol.names import invitation, membership, record
 
 
@@ -126,16 +126,19 @@ def _of_home(home: Home) -> list[Parser]:
             "invites",
             _damaged(home.invites, lambda: load_invites(home.invites)),
             invites,
+            changed_json,
         ),
         Parser(
             "known",
             _damaged(known, lambda: KnownPeers(known).all()),
             lambda rng: [b'{"127.0.0.1:1": "a-peer"}', b"{}"],
+            changed_json,
         ),
         Parser(
             "identity",
             refusing(ConfigError)(_written(home.identity, lambda: read_identity(home))),
             lambda rng: [home.identity.read_bytes()],
+            changed_json,
         ),
         Parser(
             "device-key",
@@ -168,12 +171,19 @@ def _of_values(root: Path) -> list[Parser]:
             "checkpoint",
             _damaged(tensors, lambda: read_checkpoint(tensors)),
             _safetensors,
+            _changed_header,
         ),
         Parser(
-            "pretrained", _damaged(tensors, lambda: read_tensors(tensors)), _safetensors
+            "pretrained",
+            _damaged(tensors, lambda: read_tensors(tensors)),
+            _safetensors,
+            _changed_header,
         ),
         Parser(
-            "foreign", _damaged(tensors, lambda: foreign_tensors(tensors)), _safetensors
+            "foreign",
+            _damaged(tensors, lambda: foreign_tensors(tensors)),
+            _safetensors,
+            _changed_header,
         ),
         Parser(
             "foreign-index",
@@ -183,6 +193,13 @@ def _of_values(root: Path) -> list[Parser]:
             lambda rng: [json.dumps({"weight_map": {"w": "w.safetensors"}}).encode()],
         ),
     ]
+
+
+def _changed_header(rng: random.Random, data: bytes) -> bytes:
+    """One thing in the header is another; its length is right."""
+    (size,) = struct.unpack_from("<Q", data)
+    header = changed_json(rng, data[8 : 8 + size])
+    return struct.pack("<Q", len(header)) + header + data[8 + size :]
 
 
 def _safetensors(rng: random.Random) -> list[bytes]:

@@ -8,10 +8,12 @@ gives the outcome in a word; whatever it raises is a finding.
 from __future__ import annotations
 
 import functools
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import msgpack
 import numpy as np
 
 from p2pfusion.daemon.address import parse_address
@@ -39,6 +41,7 @@ from p2pfusion.split.masks import decode_mask, encode_mask, mask_bytes
 from p2pfusion.transport.asking import read_banner, write_banner
 from p2pfusion.transport.zap import Handshake
 from tests.fuzz.corpus import CODES, Author
+from tests.fuzz.mutation import changed
 from tests.protocol.names import NAMES, NamedKey
 from tests.protocol.stage import small_layout, small_manifest
 
@@ -46,6 +49,7 @@ REFUSED, TAKEN = "refused", "taken"
 
 Read = Callable[[bytes], str]
 Seeds = Callable[[random.Random], list[bytes]]
+Change = Callable[[random.Random, bytes], bytes]
 
 MANIFEST = small_manifest(rounds=32)
 SWARM = MANIFEST.swarm_id
@@ -64,6 +68,8 @@ class Parser:
     """The outcome. Any exception is a finding."""
     seeds: Seeds
     """Inputs to begin with, most of them right."""
+    change: Change | None = None
+    """Another way to damage an input that it takes, which leaves its form as it is."""
     is_native: bool = False
     """Whether a library reads them that may end the process: they are noted before."""
 
@@ -98,6 +104,31 @@ def parts(data: bytes) -> list[bytes]:
 def joined(several: Sequence[bytes]) -> bytes:
     """What ``parts`` takes apart."""
     return b"".join(len(each).to_bytes(2, "big") + each for each in several)
+
+
+# --- Damage to what has a form ---
+
+
+def changed_json(rng: random.Random, data: bytes) -> bytes:
+    """One thing in a JSON text is another."""
+    value = changed(rng, json.loads(data))
+    return json.dumps(value, default=repr).encode() + b"\n"
+
+
+def changed_msgpack(rng: random.Random, data: bytes) -> bytes:
+    """One thing in a packed value is another."""
+    packed: bytes = msgpack.packb(changed(rng, msgpack.unpackb(data)))
+    return packed
+
+
+def _changed_statement(rng: random.Random, data: bytes) -> bytes:
+    kind, line, said = data.partition(b"\n")
+    return kind + line + changed_msgpack(rng, said)
+
+
+def _changed_frames(rng: random.Random, data: bytes) -> bytes:
+    head, *rest = parts(data)
+    return joined([changed_msgpack(rng, head), *rest])
 
 
 # --- Messages ------------------------------------------------------------------------
@@ -334,21 +365,23 @@ PARSERS = (
         "control",
         refusing(RemoteProtocolError)(lambda d: _read_messages(d, data_plane=False)),
         _messages,
+        _changed_frames,
     ),
     Parser(
         "bulk",
         refusing(RemoteProtocolError)(lambda d: _read_messages(d, data_plane=True)),
         _messages,
+        _changed_frames,
     ),
-    Parser("statement", _statement, _statements),
+    Parser("statement", _statement, _statements, _changed_statement),
     Parser("credential", _credential, lambda rng: [ISSUED]),
-    Parser("chain", _named_credential, _chains),
+    Parser("chain", _named_credential, _chains, changed_msgpack),
     Parser("way", _way, _ways),
     Parser("address", _address, _ways),
     Parser("banner", _banner, _banners),
     Parser("zap", _question, _questions),
     Parser("sealed", _sealed_frames, lambda rng: [joined(_sealed()[1])]),
-    Parser("manifest", _manifest, _manifests),
+    Parser("manifest", _manifest, _manifests, changed_msgpack),
     Parser("homes", _homes, _tables),
     Parser("mask", _mask, _masks),
     Parser("values", _values, _streams),
