@@ -87,8 +87,7 @@ class Chronicle:
         text = told(kind, details, self._name_of)
         if kind in BY_OTHERS and self._says_nothing_new(kind, text):
             return
-        about = f"{kind} {details.get('peer')}"
-        if kind in BY_ITSELF and self._comes_too_soon(about):
+        if kind in BY_ITSELF and self._comes_too_soon(f"{kind} {details['peer']}"):
             return
         self.newest += 1
         event: Event = {

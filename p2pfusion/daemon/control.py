@@ -134,7 +134,7 @@ class ControlServer:
     def _hang_up_on_idle(self) -> bool:
         """The oldest client that waits for no answer gives way, if there is one."""
         for number, client in self._clients.items():
-            if client.open_request is None:
+            if client.is_idle:
                 client.close()
                 del self._clients[number]
                 return True
@@ -161,6 +161,11 @@ class _Client:
         """Reading always, to notice a client that leaves."""
         writing = selectors.EVENT_WRITE if self._outgoing else 0
         return selectors.EVENT_READ | writing
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for no answer, nor for the rest of one."""
+        return self.open_request is None and not self._outgoing
 
     def serve(self) -> list[Request]:
         """Writes what can be written and reads what is there."""

@@ -20,11 +20,11 @@ SHARE_OF_ALL = 0.5
 """Of the loop's time: what the control messages of all others may take together."""
 
 LEAST_SHARE = 0.02
-"""... and what one may take however many there are: a hundred times what an honest one
-takes in the busiest swarm."""
+"""... and what one may take however many there are, so that its probes and its offers
+are heard."""
 
 BURST_S = 2.0
-"""What one may take at once: to verify all facts of the largest swarm."""
+"""What one may take at once: to verify the records of 1,024 members takes less."""
 
 MOST_COUNTED_S = 0.05
 """What one message counts at most. The last of many brings on what all of them were

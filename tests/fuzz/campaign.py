@@ -46,7 +46,10 @@ WORLD_FRAMES = 250
 
 MOST_KEPT_BYTES = 2_048
 MOST_KEPT = 48
-"""Of one parser in ``corpus/``: all together a few hundred KiB."""
+"""Of one parser in ``corpus/``."""
+
+MOST_CORPUS_BYTES = 384 << 10
+"""All that is kept, but for findings."""
 
 MOST_CPU_S = 5.0
 MOST_GROWTH_BYTES = 256 << 20
@@ -128,7 +131,8 @@ class Campaign:
     def _keep(self, parser: Parser, data: bytes) -> None:
         tally = self.tallies[parser.name]
         before = kept(self.corpus, parser.name)
-        if len(data) <= MOST_KEPT_BYTES and len(before) < MOST_KEPT:
+        is_small = len(data) + corpus_bytes(self.corpus) <= MOST_CORPUS_BYTES
+        if is_small and len(data) <= MOST_KEPT_BYTES and len(before) < MOST_KEPT:
             tally.kept += save(self.corpus, parser.name, data) not in before
 
     def _found(self, parser: Parser, data: bytes, error: Exception) -> None:
@@ -178,6 +182,11 @@ def kept(corpus: Path, name: str) -> dict[str, bytes]:
     """The inputs that are kept for a parser, by the names of their files."""
     paths = sorted((corpus / name).glob("*"))
     return {path.name: path.read_bytes() for path in paths}
+
+
+def corpus_bytes(corpus: Path) -> int:
+    """How much is kept for all parsers."""
+    return sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
 
 
 def save(corpus: Path, name: str, data: bytes) -> str:
