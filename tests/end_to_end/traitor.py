@@ -15,9 +15,12 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+
+import zmq
 
 from p2pfusion.cli import main as program
 from p2pfusion.daemon import assemble
@@ -41,6 +44,9 @@ LOOK_EVERY_S = 0.05
 
 MOST_PASSAGES = 600
 """Connections for circuits, or standing by, that are open at once."""
+
+MOST_LINES = 64
+"""Control connections beside its own."""
 
 HOPS = ("contribution", "fused", "home", "restore", "export", "table")
 
@@ -84,6 +90,8 @@ class Traitor(Node):
         if orders != self._orders:
             self._orders, self._sent = orders, 0
             _PASSAGES.clear()
+            while _LINES:
+                _LINES.pop().close(linger=0)
         temporary = told.with_suffix(".tmp")
         temporary.write_text(json.dumps({"orders": orders, "sent": self._sent}))
         temporary.replace(told)
@@ -245,6 +253,25 @@ def _bulk_connections(traitor: Traitor, record: m.PeerRecord) -> int:
     return 1
 
 
+_CONTEXT: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+_LINES: deque[zmq.Socket[bytes]] = deque()
+
+
+def _reconnects(traitor: Traitor, record: m.PeerRecord) -> int:
+    """Connections with its own key, which prove it, say a word and are closed."""
+    for _ in range(4):
+        while len(_LINES) >= MOST_LINES:
+            _LINES.popleft().close(linger=0)
+        line = _CONTEXT.socket(zmq.PUSH)
+        line.set(zmq.CURVE_SERVERKEY, record.transport_key)
+        line.set(zmq.CURVE_PUBLICKEY, traitor.peer.gossip.record.transport_key)
+        line.set(zmq.CURVE_SECRETKEY, traitor.links._secret)
+        line.connect(f"tcp://{record.host}:{record.port}")
+        line.send(encode(traitor.peer.gossip.hello())[0], zmq.DONTWAIT)
+        _LINES.append(line)
+    return 4
+
+
 ATTACKS: dict[str, Attack] = {
     # Every type of message, as often as it finds room.
     "hello": _knock,
@@ -271,6 +298,7 @@ ATTACKS: dict[str, Attack] = {
     # What is no message, and what is more than one.
     "garbage": lambda t, r: t.say_raw(r.peer, [os.urandom(60_000)], BURST),
     "incarnations": _incarnation,
+    "reconnects": _reconnects,
     "standing-by": _passages((Wish.STANDBY,) * 4),
     "circuits": _passages((Wish.CONTROL, Wish.DATA) * 2),
     "stuck-bulk": _bulk_connections,
