@@ -7,7 +7,9 @@ long, and so does the peace before it, in turn: strangers at both ports, and the
 with every message that it may send. Per attack: how long ``status`` takes (median and
 worst, of one question after another), rounds in a minute with and without it, how far
 memory grew, descriptors, and the processor's time that the daemon takes in a second and
-for each message. Run it on idle cores: besiegers and besieged share them.
+for each message. Run it on idle cores: besiegers and besieged share them. Before that,
+what each kind of control message costs the daemon's loop, which --messages alone
+measures on any machine.
 """
 
 from __future__ import annotations
@@ -17,23 +19,33 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from p2pfusion.daemon import assemble
+from p2pfusion.daemon.node import Node
+from p2pfusion.protocol.messages import Chunk, Message, StreamStart
+from p2pfusion.protocol.wire import encode
+from p2pfusion.transport import Incoming, Plane
+from tests.daemon.running import two_running
 from tests.end_to_end import ceilings, outsiders
 from tests.end_to_end.ceilings import MIB, usage
 from tests.end_to_end.inspection import identity, number_of_round
 from tests.end_to_end.swarm import Daemon, swarms
 from tests.end_to_end.test_floods import Besieged, besieged_in, ports_of
 from tests.end_to_end.traitor import ATTACKS as TREASONS
+from tests.end_to_end.traitor import Traitor
 
 ANSWER_LIMIT_S = 1.0
 """Within which ``status`` has to be answered."""
 
 VICTIMS = 2
 """The traitor says everything to both others."""
+
+NOT_SAID = {"reconnects", "standing-by", "circuits", "stuck-bulk"}
+"""What a member does with connections, and not with messages."""
 
 PAUSE_S = 0.05
 """Between two questions: they are a load of their own."""
@@ -47,18 +59,26 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each attack")
     parser.add_argument("--only", nargs="*", help="these attacks")
+    parser.add_argument("--messages", action="store_true", help="their cost only")
     given = parser.parse_args()
-    rows = measure(given.seconds, given.only)
+    costs = message_costs()
+    rows = {} if given.messages else measure(given.seconds, given.only)
     found = {
         "benchmark": "siege",
         "seconds": given.seconds,
         "answer_limit_s": ANSWER_LIMIT_S,
         "memory_limit_bytes": ceilings.most_growth_bytes(others=2),
         "files_limit": ceilings.most_files(others=2),
+        "message_us": costs,
         "rows": rows,
     }
     if given.json:
         print(json.dumps(found, indent=2))
+        return
+    print("message            CPU us in the loop")
+    for name, cost_us in costs.items():
+        print(f"{name:18} {cost_us:18.0f}")
+    if not rows:
         return
     print(
         "attack             came/s  status ms: median  worst  rounds/min (peace)"
@@ -92,6 +112,55 @@ def measure(seconds: float, only: list[str] | None) -> dict[str, Row]:
                 row = under_strangers(besieged, name, port, key, seconds)
             rows[name] = compared(row, peace)
     return rows
+
+
+class Collecting(Traitor):
+    """What it would say, as frames."""
+
+    said: list[list[bytes]]
+
+    def say(self, peer: str, messages: Iterable[Message]) -> int:
+        """Keeps them."""
+        made = [m for m in messages if not isinstance(m, StreamStart | Chunk)]
+        self.said += [[bytes(frame) for frame in encode(each)] for each in made]
+        return len(made)
+
+    def say_raw(self, peer: str, frames: list[bytes], count: int) -> int:
+        """The same."""
+        self.said += [frames] * count
+        return count
+
+
+def message_costs() -> dict[str, float]:
+    """Microseconds of the processor that the loop of a daemon takes for a control
+    message of each kind: decoding, answering, telling others. Two nodes in this
+    process; what is measured does not depend on what else the machine does."""
+    assemble.Node = Collecting  # type: ignore[misc]
+    costs = {}
+    with two_running() as (victim, traitor):
+        sender = traitor.node.peer.gossip.me
+        record = victim.node.peer.gossip.record
+        for name, attack in TREASONS.items():
+            traitor.node.said = []  # type: ignore[attr-defined]
+            if name in NOT_SAID:
+                continue
+            attack(traitor.node, record)  # type: ignore[arg-type]
+            arrivals = [
+                Incoming(sender, Plane.CONTROL, tuple(frames))
+                for frames in traitor.node.said  # type: ignore[attr-defined]
+            ]
+            if arrivals:
+                costs[name] = 1e6 * _worked_s(victim.node, arrivals) / len(arrivals)
+    return costs
+
+
+def _worked_s(node: Node, arrivals: list[Incoming]) -> float:
+    """The processor's time that it takes to deal with these."""
+    began = time.thread_time()
+    for arrival in arrivals:
+        node._take(arrival)
+        node._drain()
+    return time.thread_time() - began
 
 
 def under_strangers(
