@@ -37,7 +37,9 @@ from tests.fuzz.parsers import PARSERS, Parser
 CORPUS = Path(__file__).parent / "corpus"
 
 BATCH = 250
-"""Inputs of one parser before it is the next one's turn."""
+BATCH_S = 4.0
+"""Inputs of one parser before it is the next one's turn, and how long they may take:
+of those that wait for an answer there are fewer."""
 
 WORLD_EVERY = 8
 """Batches between two worlds of peers: some half of the time."""
@@ -98,10 +100,11 @@ class Campaign:
                 self.try_(parser, data)
 
     def batch(self, parser: Parser, count: int) -> None:
-        """So many inputs; fewer if one is a finding."""
-        pool = self.pools[parser.name]
+        """So many inputs; fewer if one is a finding, or they take long."""
+        pool, end = self.pools[parser.name], time.monotonic() + BATCH_S
         for _ in range(count):
-            if not self.try_(parser, self._damaged(parser, pool)):
+            right = self.try_(parser, self._damaged(parser, pool))
+            if not right or time.monotonic() > end:
                 return
 
     def _damaged(self, parser: Parser, pool: list[bytes]) -> bytes:

@@ -48,7 +48,7 @@ TURNS = 3
 input's company, as with any crowd."""
 
 
-ANSWER_S = 0.2
+ANSWER_S = 0.05
 """How long the page's threads are waited for."""
 
 
