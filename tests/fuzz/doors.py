@@ -18,7 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from zeroconf import ServiceInfo
+
 from p2pfusion import limits
+from p2pfusion.daemon import lan
 from p2pfusion.daemon.control import ControlServer
 from p2pfusion.daemon.web.server import WebServer, _Site
 from p2pfusion.errors import NotFoundError, RemoteProtocolError
@@ -81,6 +84,7 @@ def parsers(stack: ExitStack, root: Path) -> list[Parser]:
             _requests,
             changed_json,
         ),
+        Parser("lan", _heard, _announcements),
         Parser("web", _site(_Site("127.0.0.1", "token", _asked)), _questions),
         Parser("web-port", lambda said: _at_web_port(web, said), _http),
     ]
@@ -181,6 +185,28 @@ def _plain(rng: random.Random) -> list[bytes]:
     message = b"\x01\x06friend" + b"\x00\x05hello"
     many = b"\x01\x06friend" + b"\x01\x01x" * 20 + b"\x00\x01x"
     return [greeting + ready + each for each in (b"", message, message * 3, many)]
+
+
+# --- The local network ---------------------------------------------------------------
+
+
+def _heard(said: bytes) -> str:
+    """What somebody announces there, as the library hands it over."""
+    port, address, told = said[:2], said[2:6], said[6:]
+    info = ServiceInfo(
+        lan.KIND,
+        f"somebody.{lan.KIND}",
+        port=int.from_bytes(port, "big"),
+        addresses=[address] if len(address) == 4 else [],
+        properties=told,
+    )
+    return REFUSED if lan.read(info) is None else TAKEN
+
+
+def _announcements(rng: random.Random) -> list[bytes]:
+    made = lan.Announced("a-peer", "a name", "swarm", ("127.0.0.1",), 4747).info()
+    place = (4747).to_bytes(2, "big") + bytes([127, 0, 0, 1])
+    return [place + made.text, place + b"\x08peer=abc\x04name", place]
 
 
 # --- Local ---------------------------------------------------------------------------
