@@ -122,7 +122,8 @@ def besieged() -> Iterator[Besieged]:
 def _limit_memory(daemon: Daemon, closing: contextlib.ExitStack) -> None:
     """Whatever the daemon takes from now on is below the ceiling, or it is killed."""
     with contextlib.suppress(pytest.skip.Exception):
-        group = new_group(f"p2pfusion-floods-{os.getpid()}")
+        name, most = f"p2pfusion-floods-{os.getpid()}", ceilings.most_growth_bytes(2)
+        group = new_group(name, most)
         closing.callback(group.end)
         closing.callback(lambda: daemon.process and daemon.kill())
         group.add(daemon.pid)
