@@ -259,9 +259,10 @@ _LINES: deque[zmq.Socket[bytes]] = deque()
 
 def _reconnects(traitor: Traitor, record: m.PeerRecord) -> int:
     """Connections with its own key, which prove it, say a word and are closed."""
-    for _ in range(4):
-        while len(_LINES) >= MOST_LINES:
-            _LINES.popleft().close(linger=0)
+    while len(_LINES) >= MOST_LINES:
+        _LINES.popleft().close(linger=0)
+    # Of those that were closed many are not gone yet: then there is room for no other.
+    with suppress(zmq.ZMQError):
         line = _CONTEXT.socket(zmq.PUSH)
         line.set(zmq.CURVE_SERVERKEY, record.transport_key)
         line.set(zmq.CURVE_PUBLICKEY, traitor.peer.gossip.record.transport_key)
@@ -269,7 +270,8 @@ def _reconnects(traitor: Traitor, record: m.PeerRecord) -> int:
         line.connect(f"tcp://{record.host}:{record.port}")
         line.send(encode(traitor.peer.gossip.hello())[0], zmq.DONTWAIT)
         _LINES.append(line)
-    return 4
+        return 1
+    return 0
 
 
 ATTACKS: dict[str, Attack] = {

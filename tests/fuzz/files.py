@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from p2pfusion.daemon.home import Home
-from p2pfusion.daemon.identity import create_identity, read_identity
+from p2pfusion.daemon.identity import read_identity, write_private
 from p2pfusion.daemon.invites import load_invites, save_invites
 from p2pfusion.daemon.known import KnownPeers
 from p2pfusion.daemon.state import SwarmState, _sealed
@@ -27,7 +27,7 @@ from p2pfusion.store import read_checkpoint
 from p2pfusion.store.foreign import INDEX, foreign_tensors
 from p2pfusion.store.journal import Journal
 from p2pfusion.store.pretrained import read_tensors
-from tests.fuzz.parsers import MANIFEST, Parser, Read, changed_json, refusing
+from tests.fuzz.parsers import MANIFEST, REAL, Parser, Read, changed_json, refusing
 from tests.protocol.names import invitation, membership, record
 
 
@@ -35,7 +35,6 @@ def parsers(root: Path) -> list[Parser]:
     """Parsers whose files lie below ``root``."""
     home = Home(root / "home")
     home.create()
-    create_identity(home, "me")
     state = SwarmState(home.swarm)
     state.directory.mkdir(parents=True, exist_ok=True)
     return [*_of_swarm(state), *_of_home(home), *_of_values(root)]
@@ -116,6 +115,21 @@ def _of_swarm(state: SwarmState) -> list[Parser]:
 
 def _of_home(home: Home) -> list[Parser]:
     known = home.root / "known.json"
+    pem, name = REAL.to_pem(), json.dumps({"peer": REAL.peer, "name": "me"}).encode()
+
+    for path, right in ((home.key, pem), (home.identity, name)):
+        write_private(path, right)
+
+    def read(tried: Path) -> Callable[[], object]:
+        """The identity, of which the other file is as it should be."""
+
+        def read_it() -> object:
+            for path, right in ((home.key, pem), (home.identity, name)):
+                if path != tried:
+                    write_private(path, right)
+            return read_identity(home)
+
+        return read_it
 
     def invites(rng: random.Random) -> list[bytes]:
         save_invites(home.invites, [invitation(1), invitation(2, uses=3)])
@@ -136,14 +150,14 @@ def _of_home(home: Home) -> list[Parser]:
         ),
         Parser(
             "identity",
-            refusing(ConfigError)(_written(home.identity, lambda: read_identity(home))),
-            lambda rng: [home.identity.read_bytes()],
+            refusing(ConfigError)(_written(home.identity, read(home.identity))),
+            lambda rng: [name],
             changed_json,
         ),
         Parser(
             "device-key",
-            refusing(ConfigError)(_written(home.key, lambda: read_identity(home))),
-            lambda rng: [home.key.read_bytes()],
+            refusing(ConfigError)(_written(home.key, read(home.key))),
+            lambda rng: [pem],
         ),
     ]
 
