@@ -13,13 +13,14 @@ ifneq ($(wildcard ../shared/data),)
 export P2PFUSION_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help .venv demo test soak lint format bench sim reference \
+.PHONY: help .venv demo test soak fuzz lint format bench sim reference \
   dist-check lock clean
 
 help:
 	@echo "make demo    train a real swarm on this machine (ARGS=\"--kill 1\")"
 	@echo "make test    the tests of every part (ARGS=\"-m 'not slow'\" for the quick ones)"
 	@echo "make soak    the tests that make test leaves out: many processes, or minutes each"
+	@echo "make fuzz    damaged bytes into all that reads bytes (ARGS=\"--minutes 60\")"
 	@echo "make lint    ruff and mypy;  make format rewrites what ruff can"
 	@echo "make sim     a thousand simulated swarms in which things go wrong"
 	@echo "make bench   every script in benchmarks/"
@@ -52,6 +53,10 @@ test: $(STAMP)
 soak: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m pytest --soak -n 2 --dist loadscope \
 	  --no-loadscope-reorder $(ARGS)
+
+# What it finds is kept in tests/fuzz/corpus, which make test tries again.
+fuzz: $(STAMP)
+	@$(ONE_THREAD) $(BIN)/python -m tests.fuzz.campaign $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --target-version py311 --select $(RUFF_RULES) .

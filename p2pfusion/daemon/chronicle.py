@@ -26,6 +26,7 @@ from p2pfusion.daemon.telling import told
 from p2pfusion.limits import (
     MAX_EVENTS_FILE_BYTES,
     MAX_EVENTS_IN_MEMORY,
+    MAX_ROSTER,
 )
 
 log = logging.getLogger("p2pfusion")
@@ -37,8 +38,11 @@ BY_OTHERS = {"protocol-error", "newcomer-pending", "newcomer-denied"}
 """Kinds that others can cause as often as they like: they must not push out the rest.
 Every one of them is counted in ``status``."""
 
+BY_ITSELF = {"peer-online", "peer-silent"}
+"""Kinds that a member can cause about itself as often as it likes."""
+
 BY_OTHERS_INTERVAL_S = 1.0
-"""At most one of each such kind in so long."""
+"""At most one of each such kind in so long; of the latter, about each member."""
 
 MAX_EVENT_BYTES = MAX_EVENTS_FILE_BYTES // 256
 """One event as a line; of a larger one only the words are kept."""
@@ -65,7 +69,8 @@ class Chronicle:
         """The number of the newest event; the first one has number 1."""
         self._troubles: dict[str, Trouble] = {}
         self._is_writable = True
-        self._said: dict[str, tuple[float, str]] = {}
+        self._said: dict[str, str] = {}
+        self._noted_at: dict[str, float] = {}
 
     def begin(self) -> None:
         """The daemon runs; says so if the last run did not end as it should."""
@@ -81,6 +86,8 @@ class Chronicle:
         """Something happened."""
         text = told(kind, details, self._name_of)
         if kind in BY_OTHERS and self._says_nothing_new(kind, text):
+            return
+        if kind in BY_ITSELF and self._comes_too_soon(f"{kind} {details['peer']}"):
             return
         self.newest += 1
         event: Event = {
@@ -98,11 +105,22 @@ class Chronicle:
 
     def _says_nothing_new(self, kind: str, text: str) -> bool:
         """Whether it is what was said last, or the next word within a moment."""
-        now = self._clock()
-        at, before = self._said.get(kind, (0.0, ""))
-        if text == before or 0 <= now - at < BY_OTHERS_INTERVAL_S:
+        if text == self._said.get(kind, ""):
             return True
-        self._said[kind] = (now, text)
+        if self._comes_too_soon(kind):
+            return True
+        self._said[kind] = text
+        return False
+
+    def _comes_too_soon(self, key: str) -> bool:
+        """Whether there was one of these within a moment; if not, this is one."""
+        now = self._clock()
+        if 0 <= now - self._noted_at.get(key, 0.0) < BY_OTHERS_INTERVAL_S:
+            return True
+        self._noted_at.pop(key, None)
+        self._noted_at[key] = now
+        if len(self._noted_at) > 2 * MAX_ROSTER:
+            del self._noted_at[next(iter(self._noted_at))]
         return False
 
     def _named(self, details: Details) -> Event:

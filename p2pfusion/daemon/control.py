@@ -121,7 +121,7 @@ class ControlServer:
         with contextlib.suppress(OSError):
             channel, _ = self._listener.accept()
             client = _Client(channel)
-            if len(self._clients) < MAX_LOCAL_CLIENTS:
+            if len(self._clients) < MAX_LOCAL_CLIENTS or self._hang_up_on_idle():
                 self._clients[channel.fileno()] = client
                 return
             client.refuse(
@@ -130,6 +130,15 @@ class ControlServer:
                     hint="end some of the commands that follow it",
                 )
             )
+
+    def _hang_up_on_idle(self) -> bool:
+        """The oldest client that waits for no answer gives way, if there is one."""
+        for number, client in self._clients.items():
+            if client.is_idle:
+                client.close()
+                del self._clients[number]
+                return True
+        return False
 
     def _forget_closed(self) -> None:
         open_clients = (item for item in self._clients.items() if not item[1].closed)
@@ -152,6 +161,11 @@ class _Client:
         """Reading always, to notice a client that leaves."""
         writing = selectors.EVENT_WRITE if self._outgoing else 0
         return selectors.EVENT_READ | writing
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for no answer, nor for the rest of one."""
+        return self.open_request is None and not self._outgoing
 
     def serve(self) -> list[Request]:
         """Writes what can be written and reads what is there."""

@@ -29,6 +29,7 @@ from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
+from p2pfusion.daemon.labour import Labour
 from p2pfusion.daemon.last_words import TOLD_TO
 from p2pfusion.daemon.links import Links
 from p2pfusion.daemon.outcomes import (
@@ -108,6 +109,7 @@ class Node:
         self.training = Training(self)
         self.checkpoints = Checkpoints(self, Home(state.directory.parent).checkpoints)
         self.commands = Commands(self)
+        self._labour = Labour(self.transport.traffic.dropped, peer.gossip.others)
         self._events: deque[events.Event] = deque()
         self._wake: int | None = None
         self.ending = Ending(self)
@@ -186,11 +188,11 @@ class Node:
         }
         timeout_s = 0.0 if self._events else max(0.0, due - now)
         arrivals, ready = self.transport.poll(timeout_s, descriptors)
-        for arrival in arrivals:
+        for descriptor in ready:  # the own side first: others may say a lot
+            self._serve(descriptor, wake)
+        for arrival in self._labour.heard(arrivals):
             self._take(arrival)
             self._drain()
-        for descriptor in ready:
-            self._serve(descriptor, wake)
         if time.monotonic() >= self.peer.deadline():
             self.handle(events.Tick())
         self.disk.check(self.now())

@@ -138,7 +138,7 @@ class SwarmState:
             return Fraction(fraction) if before == wish else None
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, ZeroDivisionError) as error:
             raise _damaged(self._fraction, error) from None
 
     def save_announced(self, split_fraction: str, announced: bytes) -> None:

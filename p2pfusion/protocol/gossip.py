@@ -43,6 +43,7 @@ from p2pfusion.protocol.messages import (
     Welcome,
 )
 from p2pfusion.protocol.news import News
+from p2pfusion.protocol.pace import Pace
 from p2pfusion.protocol.probing import Probing
 from p2pfusion.protocol.relays import Relays
 from p2pfusion.protocol.renewal import carried_over, renewed
@@ -81,6 +82,7 @@ class Gossip:
         self.round_index = 0
         self.wall_offset_s = 0.0
         """Unix time less the ``now`` of events; for people, and the ends of tickets."""
+        self._pace = Pace()
         self._incarnations: dict[str, int] = {}
         self._restarted: list[str] = []
 
@@ -315,11 +317,13 @@ class Gossip:
         """News of membership: keep it, connect to newcomers, tell everybody else."""
         if self.manifest is None:
             return []
-        others = tuple(m for m in facts.members if author(m.record) != self.record.key)
+        others = tuple(m for m in facts.members if self._is_taken_up(m, now))
         before, out = self._records(facts), set(self.facts.revoked)
         new = self.facts.merge(replace(facts, members=others))
         if new == Facts():
             return []
+        for membership in new.members:
+            self._pace.spend(author(membership.record), now)
         self.spread.learned(now)
         # Who has trained, and has forgotten by a crash that the swarm had begun, would
         # begin with round 0 again.
@@ -330,6 +334,11 @@ class Gossip:
                 effects += self._met(record, before.get(record.peer), peer, now)
         flood = self._flood(new, out, but=peer, now=now)
         return effects + flood + self._told(new, before)
+
+    def _is_taken_up(self, membership: Membership, now: float) -> bool:
+        """Whether it is of another, who has not said too much of itself of late."""
+        key = author(membership.record)
+        return key != self.record.key and self._pace.may(key, now)
 
     def _met(
         self, record: PeerRecord, old: PeerRecord | None, by: str, now: float

@@ -118,7 +118,7 @@ def _tensor(
         shape = tuple(int(length) for length in entry["shape"])
         start, stop = (base_bytes + int(at) for at in entry["data_offsets"])
         dtype = str(entry["dtype"])
-    except (AssertionError, KeyError, TypeError, ValueError):
+    except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
         raise _damaged(path, name) from None
     sound = base_bytes <= start <= stop <= size_bytes
     if dtype in TYPES:

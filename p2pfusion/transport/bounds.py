@@ -58,6 +58,9 @@ waited there in vain was not hung up on, and does not think so."""
 MAX_CONTROL_MESSAGES_PER_POLL = 64
 """Control messages handed over at once, so that timers and data get their turn."""
 
+MAX_CONTROL_BYTES_PER_POLL = 256 * 1024
+"""... and in all: four of the largest, each of which is milliseconds of work."""
+
 MAX_DATA_MESSAGES_PER_POLL = 16
 """Chunks handed over at once: 16 MiB, some ten milliseconds of work."""
 
@@ -125,6 +128,12 @@ so that who waits for the answer hears that there is none."""
 MAX_GATE_CONNECTIONS = 4
 """Connections of this machine that are led through one gate: those of one line that was
 replaced, and of the newest."""
+
+RESERVED_DESCRIPTORS = 256
+"""Files of the store, connections to members, and all else but those that come in."""
+
+LEAST_CONNECTIONS = 16
+"""Connections of one plane that are let in however few files there may be."""
 
 LISTEN_BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted: every member of a swarm

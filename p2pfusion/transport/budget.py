@@ -1,14 +1,18 @@
-"""Token buckets: how often somebody may do something.
+"""Budgets of what others cause: how often they may do something, how many may connect.
 
-A bucket fills at a steady rate up to its burst, and everything that is done takes one
-token. The number of buckets is bounded: the one that was used least recently is
-forgotten, and begins full again if its owner comes back.
+A bucket of tokens fills at a steady rate up to its burst, and everything that is done
+takes one token. The number of buckets is bounded: the one that was used least recently
+is forgotten, and begins full again if its owner comes back.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import resource
 from dataclasses import dataclass
+
+from p2pfusion import limits
+from p2pfusion.transport import bounds
 
 
 @dataclass
@@ -41,6 +45,17 @@ class TokenBuckets:
             return False
         bucket.tokens -= 1
         return True
+
+
+def most_connections() -> int:
+    """Connections of one plane: fewer than usual where the system lets this process
+    open few files. A third of them is for each plane, and one for those who come before
+    others were sent away: a file that cannot be opened ends a daemon."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return limits.MAX_CONNECTIONS
+    spare = max(0, allowed - bounds.RESERVED_DESCRIPTORS)
+    return min(limits.MAX_CONNECTIONS, max(bounds.LEAST_CONNECTIONS, spare // 3))
 
 
 def source_of(host: str) -> str:

@@ -246,17 +246,21 @@ class ControlPlane:
 
     def _receive(self, now: float) -> list[Arrival]:
         arrivals: list[Arrival] = []
-        count = 0
-        messages = self._listener.messages()
-        for message in messages:
+        count = taken_bytes = 0
+        is_enough = False
+        for message in self._listener.messages():
             count += 1
+            taken_bytes += size_bytes(message.frames)
             arrived = self._accept(message, now)
             if arrived is not None:
                 arrivals.append(arrived)
-            if count == bounds.MAX_CONTROL_MESSAGES_PER_POLL:
+            is_enough = (
+                count == bounds.MAX_CONTROL_MESSAGES_PER_POLL
+                or taken_bytes >= bounds.MAX_CONTROL_BYTES_PER_POLL
+            )
+            if is_enough:
                 break
-        drained = count < bounds.MAX_CONTROL_MESSAGES_PER_POLL
-        self._guard.received(count, all_of_them=drained)
+        self._guard.received(count, all_of_them=not is_enough)
         return arrivals
 
     def _receive_none(self) -> list[Arrival]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from p2pfusion import limits
 from p2pfusion.transport.base import GUEST
-from p2pfusion.transport.budget import source_of
+from p2pfusion.transport.budget import most_connections, source_of
 
 LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Guard:
         self._connections[descriptor] = connection
         self._sources[source] += 1
         self._unheard[source] += 1
-        if len(self) > limits.MAX_CONNECTIONS:
+        if len(self) > most_connections():
             self.cut(descriptor, "too many connections")
         elif self._sources[source] > limits.MAX_CONNECTIONS_PER_SOURCE:
             self.cut(descriptor, "too many connections of one source")

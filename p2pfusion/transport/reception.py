@@ -20,6 +20,7 @@ from p2pfusion import limits
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.transport import bounds
 from p2pfusion.transport.base import Incoming, Moving, Plane, Traffic, size_bytes
+from p2pfusion.transport.budget import most_connections
 from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.connection import BufferPool, Frames, Receiver, prepare
 from p2pfusion.transport.watch import READ, Budget, Watch
@@ -201,7 +202,7 @@ class Reception:
             or len(origin.half_open) >= limits.MAX_HALF_OPEN_PER_SOURCE
         ):
             strangers = origin.half_open
-        elif len(self._connections) >= limits.MAX_CONNECTIONS:
+        elif len(self._connections) >= most_connections():
             strangers = self._half_open
         else:
             return True

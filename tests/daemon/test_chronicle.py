@@ -147,6 +147,21 @@ def test_what_others_cause_cannot_push_out_the_rest(tmp_path: Path) -> None:
     assert chronicle.newest == 3
 
 
+def test_a_member_that_comes_and_goes_all_the_time_does_not_either(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    chronicle = made(tmp_path, clock)
+    for _ in range(100):
+        chronicle.note("peer-silent", {"peer": "b", "reason": "it has stopped"})
+        chronicle.note("peer-online", {"peer": "b"})
+    chronicle.note("peer-online", {"peer": "c"})
+    assert chronicle.newest == 3
+    clock.now += BY_OTHERS_INTERVAL_S
+    chronicle.note("peer-online", {"peer": "b"})
+    assert chronicle.newest == 4
+
+
 def test_troubles_come_and_go(tmp_path: Path) -> None:
     chronicle = made(tmp_path)
     full = Trouble("error", "the disk is full", "make room")

@@ -332,7 +332,8 @@ def test_too_many_clients_are_told_so(daemon: Daemon) -> None:
     channels = []
     for count in range(MAX_LOCAL_CLIENTS):
         channels.append(daemon.dial())
-        daemon.turn()
+        channels[-1].sendall(b'{"command": "wait"}\n')
+        daemon.next_request()  # and it is not answered
         assert len(daemon.server.descriptors()) == count + 2
     with daemon.dial() as last:
         daemon.turn()
@@ -345,6 +346,22 @@ def test_too_many_clients_are_told_so(daemon: Daemon) -> None:
     call = Call(daemon.home, "status")
     daemon.next_request().reply("back again")
     assert call.finish() == "back again"
+
+
+def test_the_oldest_that_wait_for_no_answer_give_way(daemon: Daemon) -> None:
+    first = daemon.dial()
+    first.sendall(b'{"command": "wait"}\n')
+    daemon.next_request()
+    silent = [daemon.dial() for _ in range(MAX_LOCAL_CLIENTS)]
+    while len(daemon.server.descriptors()) <= MAX_LOCAL_CLIENTS:
+        daemon.turn()
+    daemon.turn()
+    assert silent[0].recv(1) == b""  # hung up on, in place of the last
+    call = Call(daemon.home, "status")
+    daemon.next_request().reply("here")
+    assert call.finish() == "here"
+    for channel in (first, *silent):
+        channel.close()
 
 
 def test_home_is_private(daemon: Daemon) -> None:

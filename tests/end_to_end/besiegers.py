@@ -157,13 +157,17 @@ class Knockers:
         self.calls += 1
         dealer = self._context.socket(zmq.DEALER)
         dealer.set(zmq.CURVE_SERVERKEY, self.key)
-        public, secret = zmq.curve_keypair()
+        public, secret = self.keys()
         dealer.set(zmq.CURVE_PUBLICKEY, public)
         dealer.set(zmq.CURVE_SECRETKEY, secret)
         source = CROWD_SOURCES[self.calls % len(CROWD_SOURCES)]
         dealer.connect(f"tcp://{source}:0;{TARGET}:{self.port}")
         dealer.send(b"let me in", zmq.DONTWAIT)
         self._dealers.append(dealer)
+
+    def keys(self) -> tuple[bytes, bytes]:
+        """The keys of the next one."""
+        return zmq.curve_keypair()
 
     def leave(self) -> None:
         """Everybody gives up."""

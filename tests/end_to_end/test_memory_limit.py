@@ -47,10 +47,10 @@ TRANSFORMER = {
 class Group:
     """A control group whose members together may have so much memory."""
 
-    def __init__(self, path: Path, limit: str) -> None:
+    def __init__(self, path: Path, limit: str, limit_bytes: int) -> None:
         self._path = path
         path.mkdir()
-        (path / limit).write_text(str(LIMIT_BYTES))
+        (path / limit).write_text(str(limit_bytes))
 
     def add(self, pid: int) -> None:
         """From now on a process, and all that it starts, is a member."""
@@ -62,7 +62,7 @@ class Group:
             self._path.rmdir()
 
 
-def new_group(name: str) -> Group:
+def new_group(name: str, limit_bytes: int = LIMIT_BYTES) -> Group:
     """Below the group of this process; skips where that is not allowed."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     places = {line.split(":")[1]: line.split(":")[2].lstrip("/") for line in lines}
@@ -71,7 +71,7 @@ def new_group(name: str) -> Group:
     if not first.is_dir():
         own, limit = Path("/sys/fs/cgroup") / places.get("", ""), "memory.max"
     try:
-        return Group(own / name, limit)
+        return Group(own / name, limit, limit_bytes)
     except OSError as error:
         pytest.skip(f"no control group for memory can be made here: {error}")
 

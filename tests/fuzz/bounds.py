@@ -41,6 +41,7 @@ def bounded(peer: Peer) -> None:
     for per_member in (
         gossip.detector.contacts,
         gossip._incarnations,
+        gossip._pace._left,
         gossip.spread._asked_at,
         gossip.spread._answered_at,
         gossip.spread._asked_of,

@@ -78,6 +78,17 @@ def worlds(count: int) -> Iterator[tuple[int, int]]:
         yield number, min(WORLD_FRAMES, count - number * WORLD_FRAMES)
 
 
+def alone(seed: int, number: int, count: int) -> int:
+    """One world of so many frames, of a campaign; the exit code."""
+    try:
+        play(seed, number, count, Tally())
+    except Finding as finding:
+        traceback.print_exception(finding.__cause__, file=sys.stderr)
+        print(finding, file=sys.stderr)
+        return 1
+    return 0
+
+
 def play(seed: int, number: int, frames: int, tally: Tally) -> None:
     """One world; ``Finding`` says how to have it again."""
     rng = random.Random(f"{seed}/{number}")
@@ -148,7 +159,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, default=1_000_000, help="frames in all")
     parser.add_argument("--seed", type=int, default=0, help="another run than others")
     parser.add_argument("--world", type=int, help="play this one world only")
+    parser.add_argument("--frames", type=int, help="... which has so many frames")
     given = parser.parse_args(arguments)
+    if given.world is not None and given.frames is not None:
+        return alone(given.seed, given.world, given.frames)
     try:
         found = run(given.seed, given.count, given.world)
     except Finding as finding:

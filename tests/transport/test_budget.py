@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion.transport.budget import TokenBuckets, source_of
+from p2pfusion import limits
+from p2pfusion.transport import bounds
+from p2pfusion.transport.budget import TokenBuckets, most_connections, source_of
 
 # Multiples of an eighth, so that sums of floats are exact.
 EIGHTHS = st.integers(0, 64).map(lambda number: number / 8)
@@ -42,6 +45,24 @@ def test_least_recently_used_bucket_is_forgotten() -> None:
     assert buckets.spend("c", 0.0)  # in the place of b
     assert not buckets.spend("a", 0.0)
     assert buckets.spend("b", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "connections"),
+    [
+        (10, bounds.LEAST_CONNECTIONS),
+        (256 + 3 * 16, 16),
+        (512, 85),
+        (1_024, 256),
+        (1 << 20, limits.MAX_CONNECTIONS),
+        (resource.RLIM_INFINITY, limits.MAX_CONNECTIONS),
+    ],
+)
+def test_few_files_mean_few_connections(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, connections: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (allowed, allowed))
+    assert most_connections() == connections
 
 
 @pytest.mark.parametrize(

@@ -377,6 +377,23 @@ def test_long_backlog_of_a_member_is_no_message_without_an_end(
     assert not dropped(host)
 
 
+def test_one_poll_hands_over_few_of_the_largest_messages(
+    host: ControlPlane, friend: ControlPlane
+) -> None:
+    """Others who wait for the loop have their turn between them."""
+    largest = bytes(limits.MAX_CONTROL_FRAME_BYTES)
+    most = bounds.MAX_CONTROL_BYTES_PER_POLL // len(largest)
+    count = 3 * most
+    for _ in range(count):
+        assert friend.send("host", [largest])
+    got, deadline = 0, time.monotonic() + PATIENCE_S
+    while got < count:
+        assert time.monotonic() < deadline
+        arrivals, _ = host.poll(0.05, {})
+        assert len(arrivals) <= most
+        got += len(arrivals)
+
+
 def test_half_open_connections_are_bounded_and_block_nobody(
     host: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
