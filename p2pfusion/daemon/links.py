@@ -160,6 +160,14 @@ class Links:
             receiving=session.receiving_token,
         )
 
+    def pair_secret(self, peer: str) -> bytes:
+        """What only this start of ours and the present one of a peer can compute; of
+        one without a session something that nobody else has."""
+        known = self._sessions.get(peer)
+        if known is None:
+            return ExchangeKey.generate().public
+        return self._key.shared(known[0].public)
+
     def bar(self, peer: str) -> None:
         """Closes this peer's connections, and refuses new ones."""
         self.flush()

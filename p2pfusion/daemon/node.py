@@ -27,6 +27,7 @@ from p2pfusion.daemon.ending import Ending
 from p2pfusion.daemon.entrance import Entrance
 from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
+from p2pfusion.daemon.hidden_payloads import owed_of, payloads_of
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.last_words import TOLD_TO
@@ -63,7 +64,6 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
-from p2pfusion.store import Owed
 from p2pfusion.transport import Arrival, Incoming, Moving
 
 log = logging.getLogger("p2pfusion")
@@ -345,13 +345,12 @@ class Node:
     def open_store(self, manifest: Manifest) -> None:
         """Nothing is lacking: from now on this peer keeps a part of the model."""
         store = self.state.open_store(manifest)
-        owed = self.state.owed if manifest.wire.sends_changes else None
-        self.payloads = Payloads(
+        self.payloads = payloads_of(
+            manifest,
             self.peer.gossip.me,
             store,
-            manifest.wire_dtype,
-            adds_changes=manifest.adds_changes,
-            owed=Owed(owed, manifest.layout) if owed else None,
+            owed=owed_of(manifest, self.state.owed),
+            pair_secret=self.links.pair_secret,
         )
         if manifest.pretrained:
             self.handle(events.HasCheckpoint(store.checkpoint.nbytes))

@@ -132,14 +132,14 @@ def experiment_setup(
         depth_dropout=skipping(manifest.trained_by),
         changes=manifest.sends_changes,
         summed=manifest.adds_changes,
-        owed=owed if manifest.wire.sends_changes else None,
+        owed=owed if manifest.wire.is_lossy else None,
         objective=manifest.objective_options,
     )
 
 
 def _refuse_what_means_nothing(fields: Fields, manifest: Manifest) -> None:
     waits = not manifest.adds_changes and fields.get("quorum") is None
-    if waits and fields.get("max_staleness") is not None:
+    if waits and not manifest.wire.hides and fields.get("max_staleness") is not None:
         raise ConfigError(
             f"max_staleness means nothing to the method {manifest.method!r}",
             hint="its rounds wait for everybody; --quorum lets them close earlier",
