@@ -36,7 +36,7 @@ class Attendance:
         """Who has said that it has made another plan of this round."""
         self.elsewhere: set[str] = set()
         self.seeds_asked_at: dict[str, float] = {}
-        """When the seeds of each masked sum were last asked for."""
+        """When the seeds of each masked sum were asked for."""
         self._pace = pace
         self._trains = trains
         self._started_at = started_at

@@ -42,13 +42,21 @@ class Reduction:
     def arrived(self, hop: str, source: str, *, whole: bool) -> None:
         """A holder's contribution has come, lacking nothing if ``whole``; or what opens
         it."""
-        if hop == Hop.SEEDS:
-            if self.opening is not None:
-                self.opening.discard(source)
-            return
-        self.pending.discard(source)
-        if whole:
+        self.gave_up(source)
+        if whole and hop == Hop.CONTRIBUTION:
             self.came.add(source)
+
+    def gave_up(self, source: str) -> None:
+        """Nothing (more) comes of this holder."""
+        self.pending.discard(source)
+        if self.opening is not None:
+            self.opening.discard(source)
+
+    def forget(self, source: str) -> None:
+        """A holder of a masked contribution is gone: if it comes back, it does so with
+        other seeds."""
+        if self.opening is None:
+            self.came.discard(source)
 
     def waits_for(self, offered: Container[str]) -> dict[str, str]:
         """Who is awaited, and for what; ``offered``: who has said it is ready."""

@@ -188,9 +188,7 @@ class Round:
         if stream.hop in BY_HOLDERS:
             self.missing.setdefault(stream.source, reason)
             reduction = self.reductions[stream.instead_of]
-            reduction.pending.discard(stream.source)
-            if stream.hop == Hop.SEEDS:
-                effects += self.openings.failed(stream, reduction)
+            reduction.gave_up(stream.source)
             return effects + self._close_if_done(reduction, now)
         if stream.hop == Hop.KEEP:
             return effects + self._kept(stream, now, whole=False)
@@ -201,6 +199,8 @@ class Round:
         """A peer is gone: what it has not offered by now it will not offer."""
         if self.attendance.lose(peer) and peer not in self.offers:
             self.missing.setdefault(peer, reason)
+        for reduction in self.reductions.values() if self.pace.wire.hides else ():
+            reduction.forget(peer)
 
     def contributors(self) -> set[str]:
         """Whose values went into this round, as far as this peer knows."""
