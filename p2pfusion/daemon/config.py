@@ -17,6 +17,7 @@ from pathlib import Path
 from p2pfusion.daemon.address import parse_address
 from p2pfusion.daemon.logs import LOG_FORMATS
 from p2pfusion.daemon.memory import parse_size
+from p2pfusion.daemon.privacy import PrivacySettings, check_privacy
 from p2pfusion.daemon.rates import parse_rate
 from p2pfusion.daemon.sections import Place, Table, read_section, suggestion
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
@@ -86,6 +87,8 @@ class PeerSettings:
     one starts at the profile's directory."""
     cpu_threads: int = 1
     """Threads of the trainer; one leaves the machine usable for its owner."""
+    privacy: PrivacySettings | None = None
+    """What this peer's data may tell others; none: whatever its changes tell."""
     log_format: str = "text"
     """Of the log and of standard error: ``text`` for people, ``json`` for programs that
     collect logs, with each event's kind and details beside its words."""
@@ -297,6 +300,8 @@ def _peer(table: Table, source: str) -> PeerSettings:
         )
     if peer.name is not None:
         _check_text(peer.name, where("name"))
+    if peer.privacy is not None:
+        check_privacy(peer.privacy, f"{source}: [peer.privacy]")
     _check_functions(peer.models, where("models"))
     _check_functions(peer.objectives, where("objectives"))
     parse_address(peer.listen, where("listen"))

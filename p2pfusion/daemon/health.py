@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.address import is_here, is_loopback
 from p2pfusion.daemon.diagnosis import STATES, quorum
 from p2pfusion.daemon.members import suspected
+from p2pfusion.daemon.privacy import private_status
 from p2pfusion.protocol.standing import Standing
 from p2pfusion.split.segment import Split
 
@@ -79,6 +80,7 @@ TRAIN_LESS = (
 CHECK_PEER = "see whether its daemon runs: p2pfusion status on that machine"
 CHECK_LINE = "see which way fails: p2pfusion ping PEER, here and on that machine"
 CHECK_LOG = "read trainer.log in the home directory"
+RAISE_EPSILON = "raise epsilon in [peer.privacy], if its data may tell more"
 
 
 def health(node: Node, now: float) -> list[Data]:
@@ -91,6 +93,7 @@ def health(node: Node, now: float) -> list[Data]:
         *_joining(node),
         *_members(node, now),
         *_trainer(node),
+        *_privacy(node),
         *_coverage(node),
     ]
     if not node.links.encrypted:
@@ -230,6 +233,19 @@ def _trainer_process(node: Node) -> Found:
         return [("trainer", Trouble("warn", text, CHECK_LOG))]
     failed = state.startswith("failed")
     return [("trainer", Trouble("error", state, CHECK_LOG))] if failed else []
+
+
+def _privacy(node: Node) -> Found:
+    """Whether this peer's data has told as much as its owner allows."""
+    told = private_status(node.profile.peer.privacy, node.home.spent)
+    if told is None or not told["spent"]:
+        return []
+    text = (
+        f"the privacy budget is spent: epsilon is {told['epsilon']:.2f} of "
+        f"{told['budget']:g} after {told['rounds']} rounds; this peer receives, and "
+        "contributes nothing"
+    )
+    return [("privacy", Trouble("info", text, RAISE_EPSILON))]
 
 
 def _coverage(node: Node) -> Found:

@@ -44,6 +44,7 @@ from p2pfusion.daemon.outcomes import (
     Trained,
 )
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.privacy import check_private
 from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
@@ -315,6 +316,8 @@ class Node:
         self.history.accuracies[number] = trained.accuracy
         self.commands.accuracy, self.commands.loss = trained.accuracy, loss
         samples, norm, seconds = trained.samples, trained.norm, trained.seconds
+        if self.profile.peer.privacy is not None:
+            samples, loss = 1, 0.0  # the noise is on the change, and on nothing else
         finished = events.TrainingFinished(
             number, samples, loss, norm, seconds, trained.l1
         )
@@ -335,6 +338,7 @@ class Node:
             self.peer.gossip.record.split_fraction, f"{self.profile.source}: [peer]"
         )
         check_fraction(manifest.layout, fraction, self.profile.source)
+        check_private(self.profile.peer.privacy, manifest)
         self.links.adopt(manifest)
         self.entrance.open(self.peer.door, manifest)
         if self.fetch.is_needed(manifest):

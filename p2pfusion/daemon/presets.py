@@ -54,9 +54,10 @@ BY_METHOD: dict[str, Values] = {"msfusion": {"outer_momentum": 0.6}}
 def suited(stated: Values) -> dict[str, object]:
     """The stated values, and beside them what suits their method and other keys."""
     method = stated.get("method", Manifest.method)
-    is_hidden = stated.get("secure_aggregation", "off") != "off"
+    is_hidden = (stated.get("secure_aggregation") or "off") != "off"
     hidden = HIDDEN if is_hidden else {}
-    return {**BY_METHOD.get(str(method), {}), **hidden, **stated}
+    unstated = {key: v for key, v in hidden.items() if stated.get(key) is None}
+    return {**BY_METHOD.get(str(method), {}), **stated, **unstated}
 
 
 def expanded(name: object, stated: Values) -> dict[str, object]:

@@ -147,7 +147,11 @@ class Training:
         state = node.state
         owed = state.owed if manifest.wire.is_lossy else None
         node.apprentice.set_up(
-            manifest, store=state.store, offers=state.offers, owed=owed
+            manifest,
+            store=state.store,
+            offers=state.offers,
+            spent=node.home.spent,
+            owed=owed,
         )
         wish = wish_of(profile)
         if not profile.auto_fraction or node.state.load_fraction(wish) is not None:

@@ -25,8 +25,8 @@ from p2pfusion.simulation.disk import Disk
 from p2pfusion.simulation.holdings import Holdings, Parcel
 from p2pfusion.simulation.keys import NAMES, NamedKey
 from p2pfusion.split.grid import Counts, Mask
-from p2pfusion.split.homes import Homes
 from p2pfusion.split.groups import FEWEST, groups, unpack_missing
+from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
 
@@ -126,7 +126,6 @@ class Reduction:
                 has = has & (ends <= self.partial.get(source, 0))
             present |= np.isin(reduced, ids[has])
         return None if bool(present.all()) else present
-
 
     def opened_ranges(
         self, plan: ExchangePlan, me: str, instead_of: str, policy: str

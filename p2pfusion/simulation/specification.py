@@ -28,6 +28,7 @@ OWN = (
     *("shares", "participants", "ensemble", "full_forward", "quorum"),
     *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
+    *("privacy_noise", "privacy_clip"),
 )
 
 MAX_SLOWNESS = 1e6

@@ -50,6 +50,7 @@ from p2pfusion.training.loop import Schedule
 from p2pfusion.training.objectives import SELF_SUPERVISED
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.prediction import Predictor, largest
+from p2pfusion.training.privacy import Privacy
 from p2pfusion.training.probe import PROBE_LABELS, initial_model
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.trainer import Setup, Trainer
@@ -132,6 +133,9 @@ class Worker:
             changes=request.flag("changes"),
             summed=request.flag("summed"),
             owed=Path(request.text("owed")) if request.fields.get("owed") else None,
+            privacy=Privacy.from_data(request.table("privacy"))
+            if request.fields.get("privacy")
+            else None,
         )
         trainer = Trainer(setup)
         self._setup, self._trainer = setup, trainer

@@ -65,7 +65,9 @@ def test_a_round_fuses_without_one_that_was_killed_in_it(
     for daemon in rest:
         daemon.wait("done")
     lost = {
-        row["number"]: row for row in rest[0].rounds() if victim.peer in str(row["missing"])
+        row["number"]: row
+        for row in rest[0].rounds()
+        if victim.peer in str(row["missing"])
     }
     assert lost, "it was never missed"
     models = [exported(d, tmp_path / f"{d.home.name}.st") for d in rest]

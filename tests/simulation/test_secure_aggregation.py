@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.simulation.run import Setting, simulate, small_perceptron
+from p2pfusion.simulation.run import simulate, small_perceptron
 from p2pfusion.simulation.seeds import random_setting
 from p2pfusion.simulation.trained import simulate_training
 
