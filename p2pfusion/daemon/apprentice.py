@@ -117,8 +117,8 @@ class Apprentice:
         *,
         store: Path,
         offers: Path,
-        spent: Path,
         owed: Path | None = None,
+        spent: Path | None = None,
     ) -> None:
         """Tells the trainer what stays the same over the rounds.
 

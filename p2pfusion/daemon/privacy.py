@@ -63,10 +63,13 @@ def check_private(settings: PrivacySettings | None, manifest: Manifest) -> None:
         )
 
 
-def private_request(settings: PrivacySettings | None, spent: Path) -> Fields | None:
+def private_request(
+    settings: PrivacySettings | None, spent: Path | None
+) -> Fields | None:
     """What the trainer is told; ``spent`` is the file that it keeps."""
     if settings is None:
         return None
+    assert spent is not None, "who hides its data counts what that tells"
     return {
         "noise": settings.noise,
         "clip": settings.clip,
@@ -92,11 +95,10 @@ def private_status(settings: PrivacySettings | None, spent: Path) -> Fields | No
         "budget": settings.epsilon,
         "rounds": None if found is None else found.rounds,
         "epsilon": found.epsilon if found is not None and known else None,
-        "spent": is_spent(settings, found),
+        "spent": found is not None and known and _is_spent(settings, found),
     }
 
 
-def is_spent(settings: PrivacySettings, found: Spent | None) -> bool:
+def _is_spent(settings: PrivacySettings, found: Spent) -> bool:
     """Whether there is no room for a round more."""
-    budget = settings.epsilon
-    return found is not None and budget is not None and found.next_epsilon > budget
+    return settings.epsilon is not None and found.next_epsilon > settings.epsilon

@@ -68,8 +68,9 @@ class Wire:
 
     def form(self, hop: str) -> Form:
         """The form of a hop's streams."""
-        by_holders = (Hop.CONTRIBUTION, Hop.SEEDS)
-        return self.contribution if hop in by_holders else self.value
+        is_masked = self.hides and hop == Hop.SEEDS
+        is_held = hop == Hop.CONTRIBUTION or is_masked
+        return self.contribution if is_held else self.value
 
 
 FLOAT32 = Form("float32", 1, 4, 4)
