@@ -16,6 +16,7 @@ from p2pfusion.daemon.diagnosis import STATES, quorum
 from p2pfusion.daemon.members import suspected
 from p2pfusion.daemon.privacy import private_status
 from p2pfusion.protocol.standing import Standing
+from p2pfusion.split.groups import withheld_part
 from p2pfusion.split.segment import Split
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def health(node: Node, now: float) -> list[Data]:
         *_members(node, now),
         *_trainer(node),
         *_privacy(node),
+        *_withheld(node),
         *_coverage(node),
     ]
     if not node.links.encrypted:
@@ -246,6 +248,19 @@ def _privacy(node: Node) -> Found:
         "contributes nothing"
     )
     return [("privacy", Trouble("info", text, RAISE_EPSILON))]
+
+
+def _withheld(node: Node) -> Found:
+    """Whether there are too few holders for secure aggregation."""
+    round_, manifest = node.peer.round, node.peer.manifest
+    if round_ is None or manifest is None or not round_.splits:
+        return []
+    part = withheld_part(round_.plan)
+    if manifest.secure_aggregation != "withhold" or not part:
+        return []
+    text = f"{100 * part:.0f} % of what is trained has too few holders to be hidden"
+    hint = "it is withheld: let more peers in, or found the swarm with larger splits"
+    return [("withheld", Trouble("warn", text, hint))]
 
 
 def _coverage(node: Node) -> Found:

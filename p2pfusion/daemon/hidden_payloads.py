@@ -13,7 +13,7 @@ from p2pfusion.daemon.contribution import Contribution
 from p2pfusion.daemon.masking import Hiding, Masks, Opening, Ring
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.sinks import Floats, KeptSink, Writer
-from p2pfusion.errors import LocalProtocolError
+from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.forms import FLOAT32, HIDDEN
@@ -69,11 +69,13 @@ class HiddenPayloads(Payloads):
         return super().close_reduction(round_index, instead_of)
 
     def open_sink(self, event: OpenSink, export: Writer | None) -> None:
-        """Prepares for a stream."""
+        """Prepares for a stream; ``RemoteProtocolError`` if its head makes no sense."""
         stream = event.stream
         if stream.hop not in (Hop.CONTRIBUTION, Hop.SEEDS):
             super().open_sink(event, export)
             return
+        if event.absent:
+            raise RemoteProtocolError("a masked contribution lacks something")
         opening = self._openings[stream.round_index, stream.instead_of]
 
         def whole(values: Ring) -> None:

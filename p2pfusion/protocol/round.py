@@ -393,7 +393,7 @@ class Round:
                 return "ready"
             return "wait" if self.phase is Phase.TRAIN else "not-training"
         if stream.hop == Hop.SEEDS:
-            return self.openings.readiness(stream)
+            return self.openings.readiness(stream) if self.pace.wire.hides else "plan"
         if stream.hop == Hop.FUSED:
             reduction = self.reductions.get(stream.instead_of)
             return "ready" if reduction is not None and reduction.closed else "wait"

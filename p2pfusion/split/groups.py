@@ -81,6 +81,14 @@ def seed_elements(
     return entries * SEED_BYTES // ELEMENT_BYTES
 
 
+def withheld_part(plan: ExchangePlan) -> float:
+    """Of all values that are trained, the part with too few holders to hide."""
+    held = plan.holders.sum(axis=0)
+    small = (held > 0) & (held < FEWEST)
+    trained = int(plan.range_sizes[held > 0].sum())
+    return int(plan.range_sizes[small].sum()) / trained if trained else 0.0
+
+
 def pack_missing(plan: ExchangePlan, missing: Iterable[str]) -> bytes:
     """One bit for each peer of the plan, set for those whose contribution is lost."""
     lost = set(missing)

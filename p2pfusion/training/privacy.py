@@ -140,7 +140,8 @@ def epsilon(inverse_squares: float, delta: float) -> float:
     kind = PRVAccountant if multiplier >= LEAST_MULTIPLIER else RDPAccountant
     accountant = kind()
     accountant.history = [(multiplier, 1.0, 1)]
-    return float(accountant.get_epsilon(delta))
+    with np.errstate(divide="ignore"):  # with everybody sampled, it takes log(0)
+        return float(accountant.get_epsilon(delta))
 
 
 def normal(count: int, chance: Chance) -> NDArray[np.float64]:

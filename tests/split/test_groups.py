@@ -11,6 +11,7 @@ from p2pfusion.split.groups import (
     pack_missing,
     seed_elements,
     unpack_missing,
+    withheld_part,
 )
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
@@ -39,6 +40,7 @@ def plans(draw: st.DrawFn) -> ExchangePlan:
 @settings(max_examples=40)
 @given(plans())
 def test_groups_are_the_ranges_with_the_same_holders(plan: ExchangePlan) -> None:
+    withheld = 0
     for reducer in plan.peers:
         slow: dict[tuple[int, ...], list[int]] = {}
         for number in plan.reduced_by(reducer).tolist():
@@ -46,6 +48,8 @@ def test_groups_are_the_ranges_with_the_same_holders(plan: ExchangePlan) -> None
             slow.setdefault(tuple(holders), []).append(number)
         found = groups(plan, reducer)
         assert {group.holders: group.ranges.tolist() for group in found} == slow
+        small = [n for ids in slow for n in slow[ids] if len(ids) < FEWEST]
+        withheld += int(plan.range_sizes[small].sum())
         me = plan.peers.index(reducer)
         for source in plan.peers:
             entries = sum(
@@ -56,6 +60,8 @@ def test_groups_are_the_ranges_with_the_same_holders(plan: ExchangePlan) -> None
             wanted = 0 if source == reducer else entries * 8
             assert seed_elements(plan, source, reducer) == wanted
         assert all(me in group.holders for group in found)
+    trained = int(plan.range_sizes[plan.holders.any(axis=0)].sum())
+    assert withheld_part(plan) == (withheld / trained if trained else 0.0)
 
 
 @given(plans(), st.sets(st.sampled_from(NAMES)))
