@@ -192,7 +192,7 @@ class Opening:
         for group in groups(self.plan, self.me, instead_of=self.instead_of):
             positions = np.searchsorted(reduced, group.ranges)
             scale = scale_for(len(group.holders))
-            own_counts = self.own and me in group.holders
+            own_counts = self.own and me in group.holders and me not in missing
             found: tuple[Ring, int] | None
             if group.is_hidden:
                 found = self._opened(group, me, missing, streams)
@@ -256,7 +256,8 @@ class Opening:
         }
         came = [place for place in hiders if entries.get(place)]
         lost = [place for place in hiders if place not in came]
-        if not group.is_open_without({*lost, *([] if self.own else [me])}):
+        absent = {me} if me in missing or not self.own else set[int]()
+        if not group.is_open_without({*lost, *absent}):
             return None
         if not missing.issuperset(lost) or missing & set(came):
             return None

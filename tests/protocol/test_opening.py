@@ -88,6 +88,15 @@ def test_who_was_asked_and_is_silent_never_becomes_missing() -> None:
     assert any("p2" in str(report["missing"]) for report in reports)
 
 
+def test_without_masks_nobody_has_seeds() -> None:
+    swarm = started(4, **{**WHOLE, "max_staleness": 3})  # type: ignore[arg-type]
+    swarm.run(lambda: 1 in swarm.hosts["p0"].plans)
+    round_ = swarm.hosts["p1"].peer.exchange.rounds[0]
+    asked = pack_missing(round_.plan, [])
+    stream = StreamKey(Hop.SEEDS.value, 0, "p1", "p0", "", asked)
+    assert round_.readiness(stream) == "plan"
+
+
 def test_a_holder_tells_one_thing_about_a_sum_and_keeps_to_it() -> None:
     swarm, _ = masked(4)
     swarm.run(lambda: 0 in swarm.hosts["p0"].plans)
