@@ -31,7 +31,10 @@ def test_a_peer_stops_contributing_at_its_budget_and_no_restart_resets_it(
     budget = (spent_after(COUNTED) + spent_after(COUNTED + 1)) / 2
     # So small a clip that the others' training shows through the noise.
     privacy = {"noise": NOISE, "clip": 1e-4, "epsilon": budget}
-    settings = {**QUICK, "method": "fedavg", "rounds": ROUNDS, "min_peers": 3}
+    # Nobody is given up while the accountant is imported, however busy the machine is.
+    patient = {"deadline_min_s": 100.0, "deadline_max_s": 200.0}
+    founded = {"method": "fedavg", "rounds": ROUNDS, "min_peers": 3}
+    settings = {**QUICK, **patient, **founded}
     made = [
         swarm.add(
             peer={"privacy": privacy} if number == 2 else {},
