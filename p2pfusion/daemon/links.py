@@ -9,6 +9,7 @@ incarnations; its keys follow from the exchange keys in their signed records.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -165,7 +166,7 @@ class Links:
         one without a session something that nobody else has."""
         known = self._sessions.get(peer)
         if known is None:
-            return ExchangeKey.generate().public
+            return secrets.token_bytes()
         return self._key.shared(known[0].public)
 
     def bar(self, peer: str) -> None:

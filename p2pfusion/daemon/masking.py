@@ -6,14 +6,14 @@ keeps what arrives until it knows whose contributions are whole. Then it asks th
 their seeds: everybody's own, and those that were shared with whoever is missing. Of one
 contribution it never gets both, so what it can compute is the sum.
 
-After Bonawitz et al., CCS 2017, Sec. 4. Differs: seeds are not shared out among third
-parties. Who has contributed and does not answer then counts as missing, and the others
-are asked once more.
+After Bonawitz et al., Practical Secure Aggregation (CCS 2017), Sec. 4. Differs: seeds
+are not shared out among third parties, so the groups of somebody who has contributed
+and does not answer then stay shut.
 """
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -32,32 +32,24 @@ from p2pfusion.split.plan import ExchangePlan, Hop
 Ring = NDArray[np.uint32]
 Spans = list[tuple[int, int]]
 
-OPEN, WITHHELD = "clear", "withhold"
+CLEAR = "clear"
+"""The policy by which groups that cannot be hidden are contributed all the same."""
 
 
+@dataclass(frozen=True)
 class Masks:
-    """The secrets of one peer, and what the swarm does with groups too small to hide.
+    """The secrets of one peer, and what becomes of groups that cannot be hidden."""
 
-    ``shared`` gives the secret that only this peer and another can compute.
-    """
-
-    def __init__(self, policy: str, shared: Callable[[str], bytes]) -> None:
-        self.policy = policy
-        self._shared = shared
-        # A new one at every start: what was offered before a crash is offered anew.
-        self._own = os.urandom(SEED_BYTES)
+    policy: str
+    shared: Callable[[str], bytes]
+    """Gives what only this peer and another can compute, by the records known now."""
+    own: bytes = field(default_factory=secrets.token_bytes, repr=False)
+    """Nobody shares it. Another one at every start: what was offered before a crash is
+    offered anew."""
 
     def counts(self, group: Group) -> bool:
         """Whether anything is contributed to a group at all."""
-        return group.is_hidden or self.policy == OPEN
-
-    def own(self) -> bytes:
-        """The secret that nobody shares."""
-        return self._own
-
-    def shared(self, peer: str) -> bytes:
-        """The secret shared with a peer by the records that are known now."""
-        return self._shared(peer)
+        return group.is_hidden or self.policy == CLEAR
 
 
 @dataclass
@@ -141,7 +133,7 @@ class Hiding:
         return [each for each in group.hiders(self._target) if each != self._place]
 
     def _own_seed(self, number: int) -> bytes:
-        return mask_seed(self.masks.own(), "own", self._context, number)
+        return mask_seed(self.masks.own, "own", self._context, number)
 
     def _pair_seed(self, number: int, other: int) -> bytes:
         if other not in self._secrets:
