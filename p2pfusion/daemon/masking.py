@@ -162,7 +162,7 @@ class Opening:
     own: bool = False
     """Whether the own offer counts."""
     _came: dict[int, Ring] = field(default_factory=dict)
-    _seeds: dict[int, tuple[bytes, Ring]] = field(default_factory=dict)
+    _seeds: dict[int, Ring] = field(default_factory=dict)
     _asked: bytes = b""
 
     def came(self, source: str, values: Ring) -> None:
@@ -170,9 +170,9 @@ class Opening:
         self._came[self.plan.peers.index(source)] = values
 
     def told(self, source: str, asked: bytes, seeds: Ring) -> None:
-        """A holder's seeds are here, for when these are missing."""
+        """A holder's seeds are here. Everybody was asked once, and for the same."""
         self._asked = asked
-        self._seeds[self.plan.peers.index(source)] = (asked, seeds)
+        self._seeds[self.plan.peers.index(source)] = seeds
 
     def fuse(self, total: StreamingSum, own: Callable[[Counts], Floats]) -> None:
         """Adds the mean of every group that can be read, by its weight, and the own
@@ -208,10 +208,9 @@ class Opening:
             instead_of=self.instead_of or None,
         )
         ends = np.cumsum(self.plan.range_sizes[ids])
-        asked, seeds = self._seeds.get(place, (b"", np.zeros(0, np.uint32)))
+        seeds = self._seeds.get(place, np.zeros(0, np.uint32))
         rows = seeds.reshape(-1, SEED_BYTES // seeds.itemsize)
-        known = iter(rows if asked == self._asked else rows[:0])
-        return _Stream(ids, ends, self._came[place], known)
+        return _Stream(ids, ends, self._came[place], iter(rows))
 
     def _plain(
         self, group: Group, me: int, streams: dict[int, _Stream]
@@ -239,7 +238,7 @@ class Opening:
         streams: dict[int, _Stream],
     ) -> tuple[Ring, int] | None:
         """The sum of a hidden group without its masks; None where it stays shut: too
-        few have contributed, or two of them have masks that do not cancel."""
+        few have contributed, seeds are lacking, or two masks do not cancel."""
         hiders = group.hiders(me)
         entries = {
             place: streams[place].entries(len(hiders))
@@ -248,10 +247,7 @@ class Opening:
         }
         came = [place for place in hiders if entries.get(place)]
         lost = [place for place in hiders if place not in came]
-        absent = {me} if me in missing or not self.own else set[int]()
-        if not group.is_open_without({*lost, *absent}):
-            return None
-        if not missing.issuperset(lost) or missing & set(came):
+        if set(lost) != missing & set(hiders) or not group.is_open_without(missing):
             return None
         seen = {place: _by_peer(place, hiders, entries[place]) for place in came}
         pairs = ((a, b) for a in came for b in came if a < b)
