@@ -14,8 +14,9 @@ its rounding (Holohan and Braghin, Secure Random Sampling in Differential Privac
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from p2pfusion.errors import ConfigError, PrivacyBudgetError
 from p2pfusion.store import Spent
 
 Chance = Callable[[int], bytes]
+Floats = NDArray[np.floating]
 
 SENSITIVITY = 2.0
 """How far two data sets can be apart, in clipping norms."""
@@ -34,7 +36,8 @@ LEAST_MULTIPLIER = 0.1
 """Below this the PRV accountant takes long, and no epsilon means anything: the bound by
 Renyi's divergence, a tenth larger, is good enough."""
 
-PIECE_ELEMENTS = 1 << 18
+PIECE_ELEMENTS = 1 << 16
+"""Noised at a time: what that takes beside the arrays is a few mebibytes."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ class PrivateChanges:
 
     def hide(
         self,
-        before: Sequence[NDArray[np.floating]],
-        arrays: Sequence[NDArray[np.floating]],
+        before: Sequence[Floats],
+        arrays: Sequence[Floats],
     ) -> None:
         """Clips the change and adds the noise, in place, once it is counted."""
         self.check()
@@ -99,13 +102,13 @@ class PrivateChanges:
             self._spent.rounds + 1, self._spent.inverse_squares + self._inverse_square()
         )
         pairs = list(zip(before, arrays, strict=True))
-        squares = (np.square(new - old, dtype=np.float64).sum() for old, new in pairs)
-        norm = float(np.sqrt(sum(squares)))
+        norm = math.sqrt(sum(_square(old, new) for old, new in pairs))
         factor = min(1.0, self._privacy.clip / norm) if norm else 1.0
         deviation = self._privacy.noise * self._privacy.clip
         for old, new in pairs:
-            noise = normal(new.size, self._privacy.chance).reshape(new.shape)
-            new[...] = old + factor * (new - old).astype(np.float64) + deviation * noise
+            for was, now in _pieces(old, new):
+                noise = normal(now.size, self._privacy.chance)
+                now[...] = was + factor * (now - was) + deviation * noise
 
     def _inverse_square(self) -> float:
         return (SENSITIVITY / self._privacy.noise) ** 2
@@ -144,19 +147,33 @@ def epsilon(inverse_squares: float, delta: float) -> float:
         return float(accountant.get_epsilon(delta))
 
 
+def _square(old: Floats, new: Floats) -> float:
+    """The squared norm of a change."""
+    return sum(
+        float(np.square(now - was, dtype=np.float64).sum())
+        for was, now in _pieces(old, new)
+    )
+
+
+def _pieces(old: Floats, new: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Two arrays piece by piece; what is written into the second is written there."""
+    assert new.flags.c_contiguous, "else its pieces would be copies"
+    was, now = old.reshape(-1), new.reshape(-1)
+    for start in range(0, now.size, PIECE_ELEMENTS):
+        place = slice(start, start + PIECE_ELEMENTS)
+        yield was[place], now[place]
+
+
 def normal(count: int, chance: Chance) -> NDArray[np.float64]:
     """Normal numbers of variance 1: half the sum of four, each by Box and Muller."""
     found = np.zeros(count)
-    for start in range(0, count, PIECE_ELEMENTS):
-        piece = found[start : start + PIECE_ELEMENTS]
-        for _ in range(2):
-            words = np.frombuffer(chance(16 * piece.size), "<u8").reshape(2, -1)
-            uniform = ((words >> np.uint64(11)) + 1.0) * 2.0**-53  # in (0, 1]
-            radius = np.sqrt(-2.0 * np.log(uniform[0]))
-            turn = 2.0 * np.pi * uniform[1]
-            piece += radius * (np.cos(turn) + np.sin(turn))
-        piece *= 0.5
-    return found
+    for _ in range(2):
+        words = np.frombuffer(chance(16 * count), "<u8").reshape(2, -1)
+        uniform = ((words >> np.uint64(11)) + 1.0) * 2.0**-53  # in (0, 1]
+        radius = np.sqrt(-2.0 * np.log(uniform[0]))
+        turn = 2.0 * np.pi * uniform[1]
+        found += radius * (np.cos(turn) + np.sin(turn))
+    return 0.5 * found
 
 
 def repeatable(privacy: Privacy, seed: Sequence[int]) -> Privacy:
