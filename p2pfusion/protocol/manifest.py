@@ -141,7 +141,7 @@ class Manifest:
     secure_aggregation: str = "off"
     """Whether reducers see sums of contributions only. With ``withhold`` ranges of
     fewer than three holders, which cannot be hidden, stay as they are; with ``clear``
-    they are contributed as without it."""
+    they are contributed as without it. ``max_staleness`` is 0 then, unless stated."""
     deadline_min_s: float = 2.0
     """A round waits at least so long after the own offer for missing ones."""
     deadline_max_s: float = 120.0
