@@ -15,10 +15,8 @@ from p2pfusion.protocol.events import Effect
 from p2pfusion.protocol.reduction import Reduction
 from p2pfusion.protocol.stream import StreamKey, stream_elements
 from p2pfusion.protocol.transfer import Pulls
-from p2pfusion.split.groups import pack_missing, unpack_missing
+from p2pfusion.split.groups import ELEMENT_BYTES, pack_missing, unpack_missing
 from p2pfusion.split.plan import ExchangePlan, Hop
-
-ELEMENT_BYTES = 4
 
 
 @dataclass

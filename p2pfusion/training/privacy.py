@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,7 +144,9 @@ def epsilon(inverse_squares: float, delta: float) -> float:
     kind = PRVAccountant if multiplier >= LEAST_MULTIPLIER else RDPAccountant
     accountant = kind()
     accountant.history = [(multiplier, 1.0, 1)]
-    with np.errstate(divide="ignore"):  # with everybody sampled, it takes log(0)
+    # With everybody sampled, one takes log(0); the other says that its bound is loose.
+    with np.errstate(divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return float(accountant.get_epsilon(delta))
 
 
