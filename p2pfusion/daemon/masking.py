@@ -178,6 +178,8 @@ class Opening:
         """Adds the mean of every group that can be read, by its weight, and the own
         values, which ``own`` gives for ranges."""
         reduced = self.plan.reduced_by(self.me, instead_of=self.instead_of or None)
+        if not reduced.size:
+            return  # this peer may not even be in the plan
         me = self.plan.peers.index(self.me)
         missing = unpack_missing(self.plan, self._asked) if self._asked else frozenset()
         streams = {place: self._stream(place) for place in self._came}
