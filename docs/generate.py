@@ -26,6 +26,7 @@ from p2pfusion.cli.shapes import LINES, SHAPES
 from p2pfusion.daemon.config import DataSettings, PartitionSettings, PeerSettings
 from p2pfusion.daemon.metrics import NUMBERS, families
 from p2pfusion.daemon.presets import BY_METHOD, PRESETS
+from p2pfusion.daemon.privacy import PrivacySettings
 from p2pfusion.daemon.telling import SENTENCES
 from p2pfusion.protocol.manifest import Manifest
 
@@ -148,6 +149,12 @@ def _fields(shape: dict[str, object]) -> str:
 
 SECTIONS: tuple[tuple[str, type, str], ...] = (
     ("[peer]", PeerSettings, "This machine. Nothing of it need be stated."),
+    (
+        "[peer] privacy",
+        PrivacySettings,
+        "A table inside `[peer]`, or a section `[peer.privacy]`: differential privacy "
+        "of this peer's whole data set; [privacy.md](../privacy.md).",
+    ),
     ("[data]", DataSettings, "What this peer trains on; [data.md](../data.md)."),
     (
         "[data] partition",

@@ -21,6 +21,7 @@
     +-- StartInterruptedError   a signal ended a start before READY (exit 130)
     +-- TrainerError            the trainer failed; its own words follow (exit 1)
         +-- NonFiniteError      training left the finite numbers; nothing is offered
+        +-- PrivacyBudgetError  data has told as much as its owner allows
 
 The text of an error tells the user what happened; ``hint`` says what to do. The command
 line prints both on one line and exits with ``exit_code``.
@@ -181,6 +182,12 @@ class NonFiniteError(TrainerError):
     """Training left the finite numbers; the round's result must not be offered."""
 
     name = "non-finite"
+
+
+class PrivacyBudgetError(TrainerError):
+    """One more contribution would tell more of the data than its owner allows."""
+
+    name = "privacy-budget"
 
 
 def reported(fields: Mapping[str, object]) -> P2PFusionError:

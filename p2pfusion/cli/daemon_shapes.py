@@ -111,6 +111,17 @@ SECURITY = record(
         "refused": table(COUNT),
     }
 )
+PRIVACY = record(
+    {
+        "noise": REAL,
+        "clip": REAL,
+        "delta": PART,
+        "budget": maybe(REAL),
+        "rounds": maybe(COUNT),
+        "epsilon": maybe(REAL),
+        "spent": FLAG,
+    }
+)
 STATUS = record(
     {
         "state": STATE,
@@ -125,6 +136,7 @@ STATUS = record(
         "health": rows(TROUBLE),
         "joining": rows(KNOCKING),
         "security": SECURITY,
+        "privacy": maybe(PRIVACY),
     }
 )
 

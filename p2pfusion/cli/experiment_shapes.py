@@ -143,6 +143,8 @@ EXPERIMENT = record(
         **_PROBED,
         "perplexity": maybe(REAL),
         "one_view_flops_per_peer_round": REAL,
+        "epsilon": REAL,
+        "delta": PART,
         "fine_tuned_accuracy": PART,
         "random_encoder_fine_tuned_accuracy": PART,
     },

@@ -72,6 +72,7 @@ def _swarm_lines(status: Table) -> str:
         _store_line(part(status, "store")),
         *_net_lines(part(status, "traffic")),
         *_access_lines(part(status, "security")),
+        *_privacy_lines(part(status, "privacy")),
         labelled(
             "Metrics",
             f"loss {number(metrics.get('loss'), NOT_YET)}   "
@@ -174,6 +175,18 @@ def _access_lines(security: Table) -> list[str]:
     if refused := part(security, "refused"):
         lines.append(labelled("", f"refused or dropped: {_most_frequent(refused)}"))
     return lines
+
+
+def _privacy_lines(privacy: Table) -> list[str]:
+    """What this peer's data has told, if that is counted."""
+    if not privacy:
+        return []
+    budget, told = real(privacy, "budget"), real(privacy, "epsilon")
+    words = f"epsilon {number(told, 'not known yet')}"
+    words += f" of {number(budget)}" if budget is not None else ""
+    words += f" at delta {real(privacy, 'delta'):g}"
+    rounds = number(privacy.get("rounds"), "no")
+    return [labelled("Privacy", f"{words}   {rounds} rounds contributed")]
 
 
 def _most_frequent(reasons: Table) -> str:

@@ -14,6 +14,7 @@ import p2pfusion
 from p2pfusion.daemon.diagnosis import state_of, waits
 from p2pfusion.daemon.health import health
 from p2pfusion.daemon.members import epoch_of, fraction, own_split
+from p2pfusion.daemon.privacy import private_status
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.homes import Homes
@@ -51,6 +52,7 @@ def status(node: Node, *, loss: float | None, accuracy: float | None) -> Data:
         "health": health(node, node.now()),
         "joining": _joining(node),
         "security": _security(node),
+        "privacy": private_status(node.profile.peer.privacy, node.home.spent),
     }
 
 

@@ -28,6 +28,7 @@ from p2pfusion.daemon.outcomes import (
     TooLarge,
     Trained,
 )
+from p2pfusion.daemon.privacy import private_request
 from p2pfusion.daemon.swarm_settings import SwarmSettings
 from p2pfusion.daemon.trainer_link import TrainerLink
 from p2pfusion.daemon.trainer_requests import describe_request, setup_request
@@ -111,11 +112,18 @@ class Apprentice:
         self._link.send(self._describe)
 
     def set_up(
-        self, manifest: Manifest, *, store: Path, offers: Path, owed: Path | None = None
+        self,
+        manifest: Manifest,
+        *,
+        store: Path,
+        offers: Path,
+        owed: Path | None = None,
+        spent: Path | None = None,
     ) -> None:
         """Tells the trainer what stays the same over the rounds.
 
-        ``owed``: where it is kept what earlier contributions have lost, if they do.
+        ``owed``: where it is kept what earlier contributions have lost, if they do;
+        ``spent``: what they have told of this peer's data.
         """
         self._describe = None
         told = {
@@ -123,6 +131,7 @@ class Apprentice:
             "store": str(store),
             "offers": str(offers),
             "owed": str(owed) if owed else None,
+            "privacy": private_request(self._peer.privacy, spent),
         }
         if told != self._setup:  # a founder's is told before there is a swarm
             self._setup = told

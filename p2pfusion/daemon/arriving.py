@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from p2pfusion.daemon.sinks import BufferSink, Floats, Sink
+from p2pfusion.daemon.sinks import BufferSink, Floats, KeptSink, Sink
 from p2pfusion.fusion import check, check_cut, decode
 from p2pfusion.protocol.events import StreamKey
 from p2pfusion.protocol.messages import Chunk
@@ -24,7 +24,7 @@ class Arriving:
     """One stream, and where it goes."""
 
     stream: StreamKey
-    sink: Sink
+    sink: Sink | KeptSink
     form: Form
     total_bytes: int
     _scratch: Floats = field(default_factory=lambda: np.empty(0, np.float32))
@@ -43,10 +43,14 @@ class Arriving:
         """``RemoteProtocolError`` for bytes that are no finite values of the stream."""
         size = chunk.payload.nbytes
         check_cut(self.form, offset=chunk.offset, size=size, total=self.total_bytes)
-        check(chunk.payload, self.form.name)
+        if not isinstance(self.sink, KeptSink):
+            check(chunk.payload, self.form.name)
 
     def absorb(self, payload: memoryview) -> None:
         """The next bytes of the stream."""
+        if isinstance(self.sink, KeptSink):
+            self.sink.take(payload)
+            return
         if self.form is FLOAT32:
             self.sink.add(decode(payload, self.form.name))
             return

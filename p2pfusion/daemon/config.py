@@ -17,6 +17,7 @@ from pathlib import Path
 from p2pfusion.daemon.address import parse_address
 from p2pfusion.daemon.logs import LOG_FORMATS
 from p2pfusion.daemon.memory import parse_size
+from p2pfusion.daemon.privacy import PrivacySettings, check_privacy
 from p2pfusion.daemon.rates import parse_rate
 from p2pfusion.daemon.sections import Place, Table, read_section, suggestion
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
@@ -51,8 +52,8 @@ class PeerSettings:
     ``none``: this machine can only dial out, as behind a router that lets nobody in;
     others reach it over connections that it keeps at those whom it can dial."""
     lan: bool = False
-    """Announce this peer in the local network, and find members there whose address has
-    changed; what is announced is no secret, but everybody there hears it."""
+    """Announce this peer in the local network, where everybody hears it, and find
+    members there whose address has changed."""
     relay: bool = True
     """Whether members that can only dial out may reach each other through this peer.
     What goes through is sealed between them, and counts under the limits below."""
@@ -89,8 +90,9 @@ class PeerSettings:
     """Where they go instead of the home, as to a disk that others read, too; a relative
     one starts at the profile's directory."""
     cpu_threads: int = 1
-    """Threads of each of these processes; one leaves the machine usable for its
-    owner."""
+    """Threads of each process; one leaves the machine usable for its owner."""
+    privacy: PrivacySettings | None = None
+    """What this peer's data may tell others; none: whatever its changes tell."""
     log_format: str = "text"
     """Of the log and of standard error: ``text`` for people, ``json`` for programs that
     collect logs, with each event's kind and details beside its words."""
@@ -101,9 +103,8 @@ class PeerSettings:
     objectives: tuple[str, ...] = ()
     """The same for objectives. A data kind of one's own is named where it is used."""
     up_limit: float | None = None
-    """Bulk that this peer sends at most: bytes per second, or ``"2 MB/s"``, or
-    ``"10 Mbit/s"``; default: as much as the line takes. Probes and news do not count,
-    and never wait for it."""
+    """Bulk that this peer sends at most: bytes per second, or ``"2 MB/s"``; default:
+    as much as the line takes. Probes and news do not count, and never wait for it."""
     down_limit: float | None = None
     """The same for what it receives."""
     insecure_loopback: bool = False
@@ -314,6 +315,8 @@ def _peer(table: Table, source: str) -> PeerSettings:
         )
     if peer.name is not None:
         _check_text(peer.name, where("name"))
+    if peer.privacy is not None:
+        check_privacy(peer.privacy, f"{source}: [peer.privacy]")
     _check_functions(peer.models, where("models"))
     _check_functions(peer.objectives, where("objectives"))
     parse_address(peer.listen, where("listen"))

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.address import is_here, is_loopback
 from p2pfusion.daemon.diagnosis import STATES, quorum
 from p2pfusion.daemon.members import suspected
+from p2pfusion.daemon.privacy import private_status
 from p2pfusion.protocol.standing import Standing
+from p2pfusion.split.groups import withheld_part
 from p2pfusion.split.segment import Split
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ TRAIN_LESS = (
 CHECK_PEER = "see whether its daemon runs: p2pfusion status on that machine"
 CHECK_LINE = "see which way fails: p2pfusion ping PEER, here and on that machine"
 CHECK_LOG = "read trainer.log in the home directory"
+RAISE_EPSILON = "raise epsilon in [peer.privacy], if its data may tell more"
 
 
 def health(node: Node, now: float) -> list[Data]:
@@ -91,6 +94,8 @@ def health(node: Node, now: float) -> list[Data]:
         *_joining(node),
         *_members(node, now),
         *_trainer(node),
+        *_privacy(node),
+        *_withheld(node),
         *_coverage(node),
     ]
     if not node.links.encrypted:
@@ -230,6 +235,32 @@ def _trainer_process(node: Node) -> Found:
         return [("trainer", Trouble("warn", text, CHECK_LOG))]
     failed = state.startswith("failed")
     return [("trainer", Trouble("error", state, CHECK_LOG))] if failed else []
+
+
+def _privacy(node: Node) -> Found:
+    """Whether this peer's data has told as much as its owner allows."""
+    told = private_status(node.profile.peer.privacy, node.home.spent)
+    if told is None or not told["spent"]:
+        return []
+    text = (
+        f"the privacy budget is spent: epsilon is {told['epsilon']:.2f} of "
+        f"{told['budget']:g} after {told['rounds']} rounds; this peer receives, and "
+        "contributes nothing"
+    )
+    return [("privacy", Trouble("info", text, RAISE_EPSILON))]
+
+
+def _withheld(node: Node) -> Found:
+    """Whether there are too few holders for secure aggregation."""
+    round_, manifest = node.peer.round, node.peer.manifest
+    if round_ is None or manifest is None or not round_.splits:
+        return []
+    part = withheld_part(round_.plan)
+    if manifest.secure_aggregation != "withhold" or not part:
+        return []
+    text = f"{100 * part:.0f} % of what is trained has too few holders to be hidden"
+    hint = "it is withheld: let more peers in, or found the swarm with larger splits"
+    return [("withheld", Trouble("warn", text, hint))]
 
 
 def _coverage(node: Node) -> Found:

@@ -4,6 +4,7 @@
     identity.json   its id and name
     invites.json    invitations that this peer has made (0600)
     known.json      whose key answered at which address
+    privacy.json    what its data has told, if it counts that
     web.json        the token and the address of the web page (0600)
     swarm/          manifest.msgpack, store/, offers/, state
     checkpoints/    whole models, the last few
@@ -60,6 +61,11 @@ class Home:
     def web(self) -> Path:
         """The token of the web page, and where it was served last."""
         return self.root / "web.json"
+
+    @property
+    def spent(self) -> Path:
+        """What this peer's data has told so far, in whichever swarm."""
+        return self.root / "privacy.json"
 
     @property
     def swarm(self) -> Path:

@@ -9,6 +9,7 @@ incarnations; its keys follow from the exchange keys in their signed records.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -159,6 +160,14 @@ class Links:
             sending=session.sending_token,
             receiving=session.receiving_token,
         )
+
+    def pair_secret(self, peer: str) -> bytes:
+        """What only this start of ours and the present one of a peer can compute; of
+        one without a session something that nobody else has."""
+        known = self._sessions.get(peer)
+        if known is None:
+            return secrets.token_bytes()
+        return self._key.shared(known[0].public)
 
     def bar(self, peer: str) -> None:
         """Closes this peer's connections, and refuses new ones."""

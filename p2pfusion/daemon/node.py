@@ -27,6 +27,7 @@ from p2pfusion.daemon.ending import Ending
 from p2pfusion.daemon.entrance import Entrance
 from p2pfusion.daemon.fetch import Fetch
 from p2pfusion.daemon.health import Trouble
+from p2pfusion.daemon.hidden_payloads import owed_of, payloads_of
 from p2pfusion.daemon.history import History, brief
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.labour import Labour
@@ -44,6 +45,7 @@ from p2pfusion.daemon.outcomes import (
     Trained,
 )
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.privacy import check_private
 from p2pfusion.daemon.service import Service
 from p2pfusion.daemon.signals import EndingSignals
 from p2pfusion.daemon.state import SwarmState
@@ -64,7 +66,6 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.depth import check_depth
 from p2pfusion.split.windows import check_fraction
-from p2pfusion.store import Owed
 from p2pfusion.transport import Arrival, Incoming, Moving
 
 log = logging.getLogger("p2pfusion")
@@ -317,6 +318,8 @@ class Node:
         self.history.accuracies[number] = trained.accuracy
         self.commands.accuracy, self.commands.loss = trained.accuracy, loss
         samples, norm, seconds = trained.samples, trained.norm, trained.seconds
+        if self.profile.peer.privacy is not None:
+            samples, loss = 1, 0.0  # the noise is on the change, and on nothing else
         finished = events.TrainingFinished(
             number, samples, loss, norm, seconds, trained.l1
         )
@@ -337,6 +340,7 @@ class Node:
             self.peer.gossip.record.split_fraction, f"{self.profile.source}: [peer]"
         )
         check_fraction(manifest.layout, fraction, self.profile.source)
+        check_private(self.profile.peer.privacy, manifest)
         self.links.adopt(manifest)
         self.entrance.open(self.peer.door, manifest)
         if self.fetch.is_needed(manifest):
@@ -347,13 +351,12 @@ class Node:
     def open_store(self, manifest: Manifest) -> None:
         """Nothing is lacking: from now on this peer keeps a part of the model."""
         store = self.state.open_store(manifest)
-        owed = self.state.owed if manifest.wire.sends_changes else None
-        self.payloads = Payloads(
+        self.payloads = payloads_of(
+            manifest,
             self.peer.gossip.me,
             store,
-            manifest.wire_dtype,
-            adds_changes=manifest.adds_changes,
-            owed=Owed(owed, manifest.layout) if owed else None,
+            owed=owed_of(manifest, self.state.owed),
+            pair_secret=self.links.pair_secret,
         )
         if manifest.pretrained:
             self.handle(events.HasCheckpoint(store.checkpoint.nbytes))

@@ -44,14 +44,20 @@ SUGGESTED: dict[str, Values] = {"paper": {"model_arguments": {"projection": 64}}
 """What a preset adds where nothing else is stated: it depends on the model's size."""
 
 
+HIDDEN: Values = {"max_staleness": 0}
+"""What suits secure aggregation, in the same way."""
+
 BY_METHOD: dict[str, Values] = {"msfusion": {"outer_momentum": 0.6}}
 """What suits a method, where neither the founder nor a preset states anything."""
 
 
 def suited(stated: Values) -> dict[str, object]:
-    """The stated values, and beside them what suits their method."""
+    """The stated values, and beside them what suits their method and other keys."""
     method = stated.get("method", Manifest.method)
-    return {**BY_METHOD.get(str(method), {}), **stated}
+    is_hidden = (stated.get("secure_aggregation") or "off") != "off"
+    hidden = HIDDEN if is_hidden else {}
+    unstated = {key: v for key, v in hidden.items() if stated.get(key) is None}
+    return {**BY_METHOD.get(str(method), {}), **stated, **unstated}
 
 
 def expanded(name: object, stated: Values) -> dict[str, object]:

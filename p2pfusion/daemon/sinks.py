@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,25 @@ class Sink(Protocol):
     def finish(self) -> None:
         """All values were added."""
         ...
+
+
+@dataclass
+class KeptSink:
+    """Bytes of which each piece by itself means nothing; told when all are there."""
+
+    buffer: NDArray[np.uint32]
+    whole: Callable[[NDArray[np.uint32]], None]
+    filled_bytes: int = 0
+
+    def take(self, payload: memoryview) -> None:
+        """The next bytes, in order."""
+        room = self.buffer.data.cast("B")
+        room[self.filled_bytes : self.filled_bytes + payload.nbytes] = payload
+        self.filled_bytes += payload.nbytes
+
+    def finish(self) -> None:
+        """Gives away what has come."""
+        self.whole(self.buffer)
 
 
 @dataclass

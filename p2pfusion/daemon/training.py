@@ -145,9 +145,13 @@ class Training:
         trained, and others plan with an estimate. ``then`` is called afterwards."""
         node, profile = self._node, self._node.profile
         state = node.state
-        owed = state.owed if manifest.wire.sends_changes else None
+        owed = state.owed if manifest.wire.is_lossy else None
         node.apprentice.set_up(
-            manifest, store=state.store, offers=state.offers, owed=owed
+            manifest,
+            store=state.store,
+            offers=state.offers,
+            spent=node.home.spent,
+            owed=owed,
         )
         wish = wish_of(profile)
         if not profile.auto_fraction or node.state.load_fraction(wish) is not None:

@@ -35,6 +35,8 @@ class Attendance:
         self.otherwise: set[str] = set()
         """Who has said that it has made another plan of this round."""
         self.elsewhere: set[str] = set()
+        self.seeds_asked_at: dict[str, float] = {}
+        """When the seeds of each masked sum were asked for."""
         self._pace = pace
         self._trains = trains
         self._started_at = started_at
@@ -82,6 +84,8 @@ class Attendance:
         if self.offered_at is not None:
             self.offered_at += seconds
         self.offers = {p: (at + seconds, o) for p, (at, o) in self.offers.items()}
+        for name in self.seeds_asked_at:
+            self.seeds_asked_at[name] += seconds
         self._base = None
 
     def plans_otherwise(self, peer: str) -> None:
@@ -156,6 +160,9 @@ class Attendance:
 
     def due(self, pull: Pull) -> float | None:
         """When a stream of this round is given up; None while nothing says when."""
+        if pull.stream.hop == Hop.SEEDS:
+            asked_at = self.seeds_asked_at[pull.stream.instead_of]
+            return asked_at + self._pace.lateness.wait_s() + GRACE_S
         base = self.base()
         if base is None:
             if self.offered_at is None:

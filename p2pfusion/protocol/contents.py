@@ -35,6 +35,32 @@ def check_versions(value: object) -> None:
     check(good, "versions", "not usable", "a table of packages and versions")
 
 
+MASKABLE: Mapping[str, tuple[object, str]] = {
+    "wire_dtype": ("float32", "masked values travel as integers of 32 bits"),
+    "weighting": ("uniform", "a sum of masked values has no weights"),
+    "max_staleness": (0, "what comes too late has nobody left to hide among"),
+}
+"""Keys that secure aggregation leaves one value, and why."""
+
+
+def check_maskable(
+    method: str, adds_changes: bool, stated: Mapping[str, object]
+) -> None:
+    """``ConfigError`` for the first rule that needs to see single contributions."""
+    if adds_changes:
+        raise ConfigError(
+            f"secure_aggregation does not go with the method {method!r}: it weighs "
+            "single changes",
+            hint="choose another method, or leave secure_aggregation out",
+        )
+    for key, (wanted, why) in MASKABLE.items():
+        if stated[key] != wanted:
+            raise ConfigError(
+                f"secure_aggregation does not go with {key} = {stated[key]!r}: {why}",
+                hint=f"set {key} = {wanted!r}, or leave secure_aggregation out",
+            )
+
+
 def check_vocabulary(value: object) -> None:
     """What it means is the trainer's matter; here only its form and size count."""
 

@@ -27,18 +27,21 @@ from p2pfusion.limits import (
 )
 from p2pfusion.methods import Method, build_method, sharing
 from p2pfusion.protocol.contents import (
+    MASKABLE,
     check,
+    check_maskable,
     check_plain,
     check_versions,
     check_vocabulary,
 )
 from p2pfusion.protocol.objectives import check_objective, objective_options
-from p2pfusion.split.forms import WIRE, Wire
+from p2pfusion.split.forms import HIDDEN, WIRE, Wire
 from p2pfusion.split.layout import Layout
 
 SCHEDULES = ("constant", "cosine")
 OPTIMISERS = ("sgd", "adamw")
 WEIGHTINGS = ("uniform", "samples")
+SECURE_AGGREGATION = ("off", "withhold", "clear")
 POLICIES = ("majority", "fork")
 NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
@@ -49,7 +52,10 @@ HEX = re.compile(r"([0-9a-f]{64})?")
 
 Arguments = Mapping[str, object]
 
-LATER: Arguments = {"pretrained": "", "proximal": 0.0, "versions": {}}
+LATER: Arguments = {
+    **{"pretrained": "", "proximal": 0.0, "versions": {}},
+    "secure_aggregation": "off",
+}
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
 
@@ -132,6 +138,10 @@ class Manifest:
     """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
     ``top-k``, in which changes are contributed, in a byte each or only the largest, and
     all else travels as float16. Sums are kept in higher precision."""
+    secure_aggregation: str = "off"
+    """Whether reducers see sums of contributions only. With ``withhold`` ranges of
+    fewer than three holders, which cannot be hidden, stay as they are; with ``clear``
+    they are contributed as without it. ``max_staleness`` is 0 then, unless stated."""
     deadline_min_s: float = 2.0
     """A round waits at least so long after the own offer for missing ones."""
     deadline_max_s: float = 120.0
@@ -166,6 +176,9 @@ class Manifest:
         check_vocabulary(self.vocabulary)
         check_versions(self.versions)
         check_objective(self.objective, self.objective_arguments, self.layout)
+        if self.secure_aggregation != "off":
+            stated = {key: getattr(self, key) for key in MASKABLE}
+            check_maskable(self.method, self.adds_changes, stated)
         if self.pretrained and self.layout.blocks > 1:
             raise ConfigError(
                 "a model that begins silent cannot begin with pretrained values",
@@ -224,7 +237,7 @@ class Manifest:
     @property
     def wire(self) -> Wire:
         """The forms in which values travel."""
-        return WIRE[self.wire_dtype]
+        return WIRE[self.wire_dtype] if self.secure_aggregation == "off" else HIDDEN
 
     @property
     def sends_changes(self) -> bool:
@@ -290,6 +303,7 @@ def _check_text(manifest: Manifest) -> None:
         ("network", NETWORKS),
         ("optimiser", OPTIMISERS),
         ("schedule", SCHEDULES),
+        ("secure_aggregation", SECURE_AGGREGATION),
         ("weighting", WEIGHTINGS),
         ("wire_dtype", tuple(WIRE)),
     ):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from p2pfusion.split.keeping import Cells
+from p2pfusion.split.streams import Hop
+
+BY_HOLDERS = (Hop.CONTRIBUTION, Hop.SEEDS)
+"""What reducers get of those who train."""
 
 
 @dataclass
@@ -19,6 +24,9 @@ class Reduction:
     closed: bool = False
     came: set[str] = field(default_factory=set)
     """Whose whole contributions have arrived, lacking nothing."""
+    opening: set[str] | None = None
+    """Where contributions are masked: whose seeds are still to come; None before they
+    were asked for."""
     keeping: dict[str, Cells] | None = None
     """Where nobody contributed: whom it has asked for which older values, not yet
     here; None before it has looked."""
@@ -28,5 +36,35 @@ class Reduction:
     @property
     def waits(self) -> bool:
         """Whether a contribution is still to come."""
-        awaits = self.pending or self.own_pending or self.keeping
+        awaits = self.pending or self.own_pending or self.opening or self.keeping
         return bool(awaits) or self.is_unlisted
+
+    def arrived(self, hop: str, source: str, *, whole: bool) -> None:
+        """A holder's contribution has come, lacking nothing if ``whole``; or what opens
+        it."""
+        self.gave_up(source)
+        if whole and hop == Hop.CONTRIBUTION:
+            self.came.add(source)
+
+    def gave_up(self, source: str) -> None:
+        """Nothing (more) comes of this holder."""
+        self.pending.discard(source)
+        if self.opening is not None:
+            self.opening.discard(source)
+
+    def forget(self, source: str) -> None:
+        """A holder of a masked contribution is gone: if it comes back, it does so with
+        other seeds."""
+        if self.opening is None:
+            self.came.discard(source)
+
+    def waits_for(self, offered: Container[str]) -> dict[str, str]:
+        """Who is awaited, and for what; ``offered``: who has said it is ready."""
+        waits: dict[str, str] = {}
+        for peer in sorted(self.pending):
+            waits[peer] = "its contribution" if peer in offered else "its offer"
+        for peer in sorted(self.opening or ()):
+            waits[peer] = "the seeds of its masks"
+        for peer in self.keeping or ():
+            waits[peer] = "older values of what nobody trained"
+        return waits

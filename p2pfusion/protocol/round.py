@@ -22,15 +22,16 @@ from p2pfusion.protocol.attendance import Attendance
 from p2pfusion.protocol.events import AddOwn, CloseReduction, Effect, OpenReduction
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.opening import Openings
 from p2pfusion.protocol.phases import TRANSITIONS, Phase, Signal
-from p2pfusion.protocol.reduction import Reduction
+from p2pfusion.protocol.reduction import BY_HOLDERS, Reduction
 from p2pfusion.protocol.stream import StreamKey, stream_elements, stream_segments
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.keeping import Cells, cells_to_keep, held_by, keepers
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
 
-ROUND_HOPS = frozenset({Hop.CONTRIBUTION, Hop.FUSED, Hop.HOME, Hop.CATCH_UP, Hop.KEEP})
+ROUND_HOPS = frozenset(Hop) - {Hop.EXPORT, Hop.RESTORE}
 """The hops that a round waits for; other streams only name one."""
 
 
@@ -69,6 +70,8 @@ class Round:
         """The round's number, from 0."""
         others, at = set(self.splits) - {self.me}, self.started_at
         self.attendance = Attendance(self.pace, others, self.trains, at)
+        asked_at = self.attendance.seeds_asked_at
+        self.openings = Openings(self.plan, self.me, self.pulls, asked_at)
 
     @property
     def offers(self) -> dict[str, tuple[float, Offer]]:
@@ -165,7 +168,7 @@ class Round:
             return []
         if stream.hop == Hop.KEEP:
             return self._kept(stream, now, whole=not absent_count)
-        if stream.hop != Hop.CONTRIBUTION:
+        if stream.hop not in BY_HOLDERS:
             self.needs.discard(stream)
             if stream.instead_of or not absent_count:
                 self.stale_ranges += absent_count
@@ -173,9 +176,7 @@ class Round:
             # The table says how the rounds were planned; this home was away in one.
             return self._elsewhere(stream, online, now)
         reduction = self.reductions[stream.instead_of]
-        reduction.pending.discard(stream.source)
-        if not absent_count:
-            reduction.came.add(stream.source)
+        reduction.arrived(stream.hop, stream.source, whole=not absent_count)
         return self._close_if_done(reduction, now)
 
     def gave_up(
@@ -184,10 +185,10 @@ class Round:
         """A stream will not come (any more): go on without it, or ask somebody else."""
         effects = self.pulls.cancel(pull)
         self.online, stream = online, pull.stream
-        if stream.hop == Hop.CONTRIBUTION:
+        if stream.hop in BY_HOLDERS:
             self.missing.setdefault(stream.source, reason)
             reduction = self.reductions[stream.instead_of]
-            reduction.pending.discard(stream.source)
+            reduction.gave_up(stream.source)
             return effects + self._close_if_done(reduction, now)
         if stream.hop == Hop.KEEP:
             return effects + self._kept(stream, now, whole=False)
@@ -198,6 +199,8 @@ class Round:
         """A peer is gone: what it has not offered by now it will not offer."""
         if self.attendance.lose(peer) and peer not in self.offers:
             self.missing.setdefault(peer, reason)
+        for reduction in self.reductions.values() if self.pace.wire.hides else ():
+            reduction.forget(peer)
 
     def contributors(self) -> set[str]:
         """Whose values went into this round, as far as this peer knows."""
@@ -244,11 +247,7 @@ class Round:
         if self.phase is Phase.TRAIN:
             waits[self.me] = "training"
         for reduction in self.reductions.values():
-            for peer in sorted(reduction.pending):
-                seen = peer in self.offers
-                waits[peer] = "its contribution" if seen else "its offer"
-            for peer in reduction.keeping or ():
-                waits[peer] = "older values of what nobody trained"
+            waits |= reduction.waits_for(self.offers)
         for need in sorted(self.needs, key=lambda key: (key.source, key.hop)):
             what = "fused ranges" if need.hop == Hop.FUSED else "ranges at home there"
             waits.setdefault(need.source, what)
@@ -338,6 +337,10 @@ class Round:
         if self.held or reduction.closed or reduction.waits:
             return []
         effects: list[Effect] = []
+        if self.pace.wire.hides:
+            effects += self.openings.ask(reduction, self.offer is not None, now)
+            if reduction.opening:
+                return effects
         if reduction.keeping is None:
             reduction.keeping = {}
             effects += self._keep(reduction, self._cells_to_keep(reduction), now)
@@ -389,6 +392,8 @@ class Round:
             if self.offer is not None:
                 return "ready"
             return "wait" if self.phase is Phase.TRAIN else "not-training"
+        if stream.hop == Hop.SEEDS:
+            return self.openings.readiness(stream) if self.pace.wire.hides else "plan"
         if stream.hop == Hop.FUSED:
             reduction = self.reductions.get(stream.instead_of)
             return "ready" if reduction is not None and reduction.closed else "wait"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from p2pfusion.protocol.values import value
 from p2pfusion.split.grid import cell_elements
+from p2pfusion.split.groups import seed_elements
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import asked_cells, asked_segments, unpack_cells
@@ -16,7 +17,8 @@ class StreamKey:
 
     ``instead_of`` names the silent reducer or home whose work ``source`` does, or "".
     ``asked``: the cells that the target lacks, as bits; always on the hop ``restore``,
-    and on the hop ``export`` where ``instead_of`` is their home. ``least``, on the
+    and on the hop ``export`` where ``instead_of`` is their home. On the hop ``seeds``:
+    the peers whose contributions are lost. ``least``, on the
     former, is the version that is good enough; 0: the newest by the table.
     """
 
@@ -69,4 +71,6 @@ def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
         pairs = zip(layout.signatures, cells, strict=True)
         return sum(int(cell_elements(layout, s)[mask].sum()) for s, mask in pairs)
     ends = (stream.source, stream.target)
+    if stream.hop == Hop.SEEDS:
+        return seed_elements(plan, *ends, instead_of=stream.instead_of)
     return plan.elements(stream.hop, *ends, stream.instead_of)

@@ -21,6 +21,7 @@ from p2pfusion.simulation.specification import (
     check_keys,
     data_table,
     optional,
+    real,
     slownesses,
     split_fractions,
     stated,
@@ -33,6 +34,7 @@ from p2pfusion.training.description import describe
 from p2pfusion.training.examination import Labels
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
+from p2pfusion.training.privacy import Privacy, repeatable
 from p2pfusion.training.trainer import Setup
 
 
@@ -52,6 +54,8 @@ class Experiment:
     controls: Controls
     files: Files
     labels: Labels
+    privacy: Privacy | None
+    """How every peer hides its data; the noise follows from the seed."""
 
     @classmethod
     def of(cls, fields: Fields) -> Experiment:
@@ -97,6 +101,7 @@ class Experiment:
             labels=Labels(
                 optional(fields, "probe_labels"), optional(fields, "fine_tune_labels")
             ),
+            privacy=_privacy(fields),
             split_fractions=split_fractions(fields["split_fraction"], peers),
             slowness=slownesses(fields.get("slowness") or 1.0, peers),
             data=data,
@@ -132,14 +137,25 @@ def experiment_setup(
         depth_dropout=skipping(manifest.trained_by),
         changes=manifest.sends_changes,
         summed=manifest.adds_changes,
-        owed=owed if manifest.wire.sends_changes else None,
+        owed=owed if manifest.wire.is_lossy else None,
         objective=manifest.objective_options,
+        privacy=experiment.privacy
+        and repeatable(experiment.privacy, [manifest.seed, number]),
     )
+
+
+def _privacy(fields: Fields) -> Privacy | None:
+    if not fields.get("privacy_noise"):
+        return None
+    noise, clip = real(fields, "privacy_noise"), real(fields, "privacy_clip")
+    if noise <= 0 or clip <= 0:
+        raise ConfigError("privacy_noise and privacy_clip must be above 0")
+    return Privacy(noise, clip)
 
 
 def _refuse_what_means_nothing(fields: Fields, manifest: Manifest) -> None:
     waits = not manifest.adds_changes and fields.get("quorum") is None
-    if waits and fields.get("max_staleness") is not None:
+    if waits and not manifest.wire.hides and fields.get("max_staleness") is not None:
         raise ConfigError(
             f"max_staleness means nothing to the method {manifest.method!r}",
             hint="its rounds wait for everybody; --quorum lets them close earlier",

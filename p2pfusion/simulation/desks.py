@@ -7,11 +7,15 @@ encoded, decoded and summed exactly as between daemons, one stream after the oth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.hidden_payloads import payloads_of
 from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.security import ExchangeKey
+from p2pfusion.split.groups import pack_missing
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
@@ -26,17 +30,25 @@ class Desks:
         plan: ExchangePlan,
         store: Store,
         homes: Homes,
-        wire_dtype: str,
+        manifest: Manifest,
         *,
-        adds_changes: bool = False,
         owed: Mapping[str, Owed | None],
     ) -> None:
-        """``adds_changes``: what is offered are changes, and weights are shares.
-        ``owed``: everybody's book of what contributions have lost, if they do."""
+        """``owed``: everybody's book of what contributions have lost, if they do."""
         self._plan = plan
+        self._hides = manifest.wire.hides
+        keys = {peer: ExchangeKey.generate() for peer in plan.peers}
+
+        def secret(peer: str, other: str) -> bytes:
+            return keys[peer].shared(keys[other].public)
+
         self._of = {
-            peer: Payloads(
-                peer, store, wire_dtype, adds_changes=adds_changes, owed=owed[peer]
+            peer: payloads_of(
+                manifest,
+                peer,
+                store,
+                owed=owed[peer],
+                pair_secret=partial(secret, peer),
             )
             for peer in plan.peers
         }
@@ -60,17 +72,28 @@ class Desks:
         desk.open_reduction(number, "")
         if reducer in weights:
             desk.add_own(number, "", weights[reducer])
-        for pull, source in enumerate(self._plan.sources(Hop.CONTRIBUTION, reducer)):
-            if source not in weights:
-                continue
+        sources = self._plan.sources(Hop.CONTRIBUTION, reducer)
+        came = [source for source in sources if source in weights]
+        for source in came:
             stream = StreamKey(Hop.CONTRIBUTION.value, number, source, reducer)
-            size, absent = self._of[source].start(reducer, pull, stream)
-            sink = OpenSink(pull, stream, weights[source], size, absent)
-            desk.open_sink(sink, None)
-            for offset in range(0, size, CHUNK_BYTES):
-                length = min(CHUNK_BYTES, size - offset)
-                chunk = self._of[source].chunk(reducer, pull, offset, length)
-                assert chunk is not None
-                desk.absorb(pull, chunk)
-            desk.close_sink(pull, complete=True)
+            self._carry(stream, weights[source])
+        if self._hides:
+            missing = set(self._plan.peers) - weights.keys()
+            asked = pack_missing(self._plan, missing)
+            for source in came:
+                stream = StreamKey(
+                    Hop.SEEDS.value, number, source, reducer, asked=asked
+                )
+                self._carry(stream, 1.0)
         desk.close_reduction(number, "")
+
+    def _carry(self, stream: StreamKey, weight: float) -> None:
+        giver, taker, pull = self._of[stream.source], self._of[stream.target], 0
+        size, absent = giver.start(stream.target, pull, stream)
+        taker.open_sink(OpenSink(pull, stream, weight, size, absent), None)
+        for offset in range(0, size, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, size - offset)
+            chunk = giver.chunk(stream.target, pull, offset, length)
+            assert chunk is not None
+            taker.absorb(pull, chunk)
+        taker.close_sink(pull, complete=True)

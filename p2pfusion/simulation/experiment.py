@@ -24,6 +24,7 @@ from p2pfusion.simulation.design import Experiment
 from p2pfusion.simulation.saving import save_model
 from p2pfusion.simulation.specification import Fields
 from p2pfusion.simulation.swarm import Swarm
+from p2pfusion.store import Spent
 from p2pfusion.store.beside import read_beside
 from p2pfusion.training.cost import costs_told
 from p2pfusion.training.devices import use_one_thread
@@ -105,10 +106,16 @@ class Course:
             "bytes_per_peer_round": sent_bytes / peer_rounds,
             **costs_told([swarm.meter for swarm in self.swarms], peer_rounds),
             **times_told([swarm.clock for swarm in self.swarms], experiment.peers),
+            **_told(self.swarms[0].trainers[0].spent),
             "updates_too_late": sum(swarm.too_late for swarm in self.swarms),
             "full_model_parameters": manifest.layout.size * len(self.swarms),
             "seconds": seconds,
         }
+
+
+def _told(spent: Spent | None) -> dict[str, object]:
+    """What a peer's data has told, if that was counted."""
+    return {} if spent is None else {"epsilon": spent.epsilon, "delta": spent.delta}
 
 
 def run(fields: Fields, tell: Tell) -> dict[str, object]:

@@ -208,6 +208,9 @@ class Hands:
         plan = life.plans[effect.round_index]
         reduction = life.reductions[key]
         present = reduction.fused_ranges(plan, life.name, key[1])
+        policy = self._world.manifest.secure_aggregation
+        if policy != "off":
+            present = reduction.opened_ranges(plan, life.name, key[1], policy)
         now = effect.round_index == max(life.plans)
         if self._world.manifest.sends_changes:
             own = reduction.own_ranges(plan, life.name, key[1])
@@ -270,6 +273,10 @@ class Hands:
             elif sink.absorbed:
                 form = self._world.manifest.wire.form(stream.hop)
                 reduction.partial[stream.source] = form.most_in(sink.absorbed)
+        elif stream.hop == Hop.SEEDS:
+            reduction = life.reductions[stream.round_index, stream.instead_of]
+            if effect.complete:
+                reduction.told[stream.source] = stream.asked
         elif effect.complete and parcel is not None:
             if stream.hop == Hop.EXPORT:
                 life.exported.append(parcel)
@@ -306,6 +313,8 @@ class Hands:
         form = self._world.manifest.wire.form(stream.hop)
         size = form.bytes_of(stream_elements(plan, stream))
         parcel = Parcel(stream, plan.digest, size)
+        if stream.hop == Hop.SEEDS:
+            return parcel
         if stream.hop == Hop.FUSED:
             self._mark_absent(life, plan, parcel)
         elif stream.hop == Hop.CONTRIBUTION:

@@ -25,6 +25,7 @@ from p2pfusion.simulation.disk import Disk
 from p2pfusion.simulation.holdings import Holdings, Parcel
 from p2pfusion.simulation.keys import NAMES, NamedKey
 from p2pfusion.split.grid import Counts, Mask
+from p2pfusion.split.groups import FEWEST, groups, unpack_missing
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
@@ -90,6 +91,8 @@ class Reduction:
     own: bool = False
     own_inside: Mask | None = None
     """Which ranges of the plan a late own offer has; None for all."""
+    told: dict[str, bytes] = field(default_factory=dict)
+    """Whose seeds came, where contributions are masked, and for whom missing."""
     present: dict[str, Mask] = field(default_factory=dict)
     """Of contributions that lack something: which of their ranges they have."""
 
@@ -122,6 +125,26 @@ class Reduction:
                 ends = np.cumsum(plan.range_sizes[ids])
                 has = has & (ends <= self.partial.get(source, 0))
             present |= np.isin(reduced, ids[has])
+        return None if bool(present.all()) else present
+
+    def opened_ranges(
+        self, plan: ExchangePlan, me: str, instead_of: str, policy: str
+    ) -> Mask | None:
+        """The same where contributions are masked: which sums could be opened."""
+        names, own = plan.peers, {me} if self.own else set[str]()
+        told = self.told.keys() | own
+        asked = next(iter(self.told.values()), b"")
+        lost = {names[at] for at in unpack_missing(plan, asked)} if asked else set()
+        reduced = plan.reduced_by(me, instead_of=instead_of or None)
+        present = np.zeros(len(reduced), np.bool_)
+        for group in groups(plan, me, instead_of=instead_of):
+            holders = {names[at] for at in group.holders}
+            if group.is_hidden:
+                is_known = all((each in told) != (each in lost) for each in holders)
+                opens = is_known and len(holders & told) >= FEWEST
+            else:
+                opens = policy == "clear" and bool(holders & (self.complete | own))
+            present |= opens & np.isin(reduced, group.ranges)
         return None if bool(present.all()) else present
 
 

@@ -15,20 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.hidden_payloads import owed_of, payloads_of
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Owed, Store, write_offer
+from p2pfusion.store import Store, write_offer
 
 Floats = NDArray[np.float32]
 Read = Callable[[Segment], Floats]
-
-
-def owed_of(manifest: Manifest, path: Path) -> Owed | None:
-    """A peer's book of what its contributions lose, if they lose something."""
-    return Owed(path, manifest.layout) if manifest.wire.sends_changes else None
 
 
 @dataclass(frozen=True)
@@ -77,9 +72,17 @@ class Numbers:
     """The arrays behind one life's effects."""
 
     def __init__(
-        self, me: str, directory: Path, manifest: Manifest, train: Train
+        self,
+        me: str,
+        directory: Path,
+        manifest: Manifest,
+        train: Train,
+        pair_secret: Callable[[str], bytes],
     ) -> None:
-        """In a directory that outlives the life, as a machine's disk does."""
+        """In a directory that outlives the life, as a machine's disk does.
+
+        ``pair_secret``: what this life and the present one of another only know.
+        """
         self._directory = directory
         path, layout, seed = directory / "store", manifest.layout, manifest.seed
         self.store = (
@@ -87,12 +90,12 @@ class Numbers:
             if path.exists()
             else Store.create(path, layout, seed)
         )
-        self._payloads = Payloads(
+        self._payloads = payloads_of(
+            manifest,
             me,
             self.store,
-            manifest.wire_dtype,
-            adds_changes=manifest.adds_changes,
             owed=owed_of(manifest, directory / "owed"),
+            pair_secret=pair_secret,
         )
         self._train = train
         self._rounds = manifest.rounds

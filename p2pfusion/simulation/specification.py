@@ -18,7 +18,7 @@ REALS = (
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
-    *("augment", "max_staleness"),
+    *("augment", "max_staleness", "secure_aggregation"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")
@@ -28,6 +28,7 @@ OWN = (
     *("shares", "participants", "ensemble", "full_forward", "quorum"),
     *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
+    *("privacy_noise", "privacy_clip"),
 )
 
 MAX_SLOWNESS = 1e6

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from p2pfusion.daemon.hidden_payloads import owed_of
 from p2pfusion.methods import (
     Member,
     Method,
@@ -29,7 +30,7 @@ from p2pfusion.methods.base import Update
 from p2pfusion.simulation.clock import Clock
 from p2pfusion.simulation.design import Experiment, experiment_setup
 from p2pfusion.simulation.desks import Desks
-from p2pfusion.simulation.numbers import Assembly, owed_of
+from p2pfusion.simulation.numbers import Assembly
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.coverage import contributed_bytes, traffic
 from p2pfusion.split.homes import Homes
@@ -231,8 +232,7 @@ class Swarm:
             plan,
             self.store,
             self.homes,
-            manifest.wire_dtype,
-            adds_changes=manifest.adds_changes,
+            manifest,
             owed=self.owed,
         )
         for number, work in arrived.items():

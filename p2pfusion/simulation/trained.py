@@ -20,6 +20,7 @@ from p2pfusion.errors import ConfigError
 from p2pfusion.methods import announcing, split_fraction
 from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.protocol.objectives import SELF_SUPERVISED
+from p2pfusion.security import ExchangeKey
 from p2pfusion.simulation.design import Experiment, experiment_setup
 from p2pfusion.simulation.experiment import Tell, serve
 from p2pfusion.simulation.numbers import Numbers, Read, Train, Trained
@@ -51,6 +52,8 @@ class School:
         self._records = load(options, "train", coding)
         self._trainers: dict[str, Trainer] = {}
         self._numbers: dict[str, Numbers] = {}
+        self._keys: dict[str, ExchangeKey] = {}
+        """Of every machine's newest life."""
 
     def announces(self, record: PeerRecord) -> bytes:
         """What a machine's trainer finds out, at the split fraction of its record."""
@@ -67,7 +70,14 @@ class School:
         """What a new life of a machine computes with."""
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
-        numbers = Numbers(name, directory, self._manifest, self._train(name))
+        key = self._keys[name] = ExchangeKey.generate()
+        numbers = Numbers(
+            name,
+            directory,
+            self._manifest,
+            self._train(name),
+            lambda other: key.shared(self._keys[other].public),
+        )
         self._numbers[name] = numbers
         return numbers
 

@@ -58,10 +58,19 @@ class Wire:
     sends_changes: bool = False
     """Whether contributions are changes of what the round began with, and not values:
     they are smaller by far, so a few bits say more of them."""
+    hides: bool = False
+    """Whether contributions are masked, and only sums of them can be read."""
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether so much is lost of contributions that it is kept, and given later."""
+        return self.sends_changes and not self.hides
 
     def form(self, hop: str) -> Form:
         """The form of a hop's streams."""
-        return self.contribution if hop == Hop.CONTRIBUTION else self.value
+        is_masked = self.hides and hop == Hop.SEEDS
+        is_held = hop == Hop.CONTRIBUTION or is_masked
+        return self.contribution if is_held else self.value
 
 
 FLOAT32 = Form("float32", 1, 4, 4)
@@ -77,6 +86,9 @@ them its place and a byte."""
 
 FORMS = {form.name: form for form in (FLOAT32, BFLOAT16, FLOAT16, INT8, TOP_K)}
 
+RING = Form("ring", 1, 4, 4)
+"""Integers modulo 2**32: any bits are one, and none is a number by itself."""
+
 WIRE = {
     "float32": Wire(FLOAT32, FLOAT32),
     "bfloat16": Wire(BFLOAT16, BFLOAT16),
@@ -85,3 +97,6 @@ WIRE = {
     "top-k": Wire(TOP_K, FLOAT16, sends_changes=True),
 }
 """What ``wire_dtype`` in a manifest can be."""
+
+HIDDEN = Wire(RING, FLOAT32, sends_changes=True, hides=True)
+"""What values travel as with secure aggregation."""

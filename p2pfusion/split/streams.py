@@ -48,6 +48,9 @@ class Hop(StrEnum):
     RESTORE = "restore"
     """What the target shall have newest, and lacks: cells that it names itself. They
     come, but for what somebody trains in this round."""
+    SEEDS = "seeds"
+    """What opens a sum of masked contributions, from a holder to the reducer;
+    ``asked`` names those whose contributions are lost."""
     EXPORT = "export"
     """Everything that lives at the source as the round begins."""
 

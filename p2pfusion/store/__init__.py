@@ -11,12 +11,14 @@ from p2pfusion.store.checkpoint import (
 from p2pfusion.store.initial import initial_values
 from p2pfusion.store.offer import Offer, write_offer
 from p2pfusion.store.owed import Owed
+from p2pfusion.store.spent import Spent
 from p2pfusion.store.store import Store
 
 __all__ = [
     "CheckpointWriter",
     "Offer",
     "Owed",
+    "Spent",
     "Store",
     "copy_model",
     "initial_values",

@@ -22,7 +22,7 @@ from p2pfusion.split.comparison import first_difference
 from p2pfusion.split.depth import check_depth, without_gates
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Owed
+from p2pfusion.store import Owed, Spent
 from p2pfusion.training import submodel
 from p2pfusion.training.data import (
     DataOptions,
@@ -62,6 +62,7 @@ from p2pfusion.training.objectives import (
 )
 from p2pfusion.training.outer import OuterMomentum
 from p2pfusion.training.outside import check_versions, told_versions
+from p2pfusion.training.privacy import Privacy, PrivateChanges
 from p2pfusion.training.recomputing import check_parts, recomputing
 from p2pfusion.training.replicas import ALONE, Team
 
@@ -101,6 +102,8 @@ class Setup:
     """Whether these changes are added, and not averaged as values are."""
     owed: Path | None = None
     """Where it is kept what earlier changes have lost on their way, if they do."""
+    privacy: Privacy | None = None
+    """How changes are clipped and noised, if they are."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,17 @@ class Trainer:
                 "there is no outer momentum where changes are added",
                 hint="leave out outer_momentum, or choose another method",
             )
+        if setup.summed and setup.privacy:
+            raise ConfigError(
+                "[peer.privacy] does not go with a method that adds changes: what it "
+                "lets peers find out and announce is not hidden",
+                hint="leave the section out, or join another swarm",
+            )
+        if setup.processes > 1 and setup.privacy:
+            raise ConfigError(
+                "[peer.privacy] does not go with several processes: one draws noise",
+                hint="leave the section out, or processes",
+            )
         in_parts = setup.schedule.parts > 1 or setup.processes > 1
         if in_parts and setup.objective.get("name") in SELF_SUPERVISED:
             raise ConfigError(
@@ -170,6 +184,7 @@ class Trainer:
         self._records, self._validation = own_records(records, setup.data, setup.seed)
         self._augment = augmentation(setup.augment, records)
         self.class_counts = self._count_classes()
+        self._private = PrivateChanges(setup.privacy) if setup.privacy else None
         self._outer = self._remembered()
         self._owed = Owed(setup.owed, setup.layout) if setup.owed else None
         objective = dict(setup.objective)
@@ -229,6 +244,11 @@ class Trainer:
         return len(self._records)
 
     @property
+    def spent(self) -> Spent | None:
+        """What its changes have told of its data, if they hide it."""
+        return None if self._private is None else self._private.spent
+
+    @property
     def validation_samples(self) -> int:
         """Records that this peer keeps for validation."""
         return 0 if self._validation is None else len(self._validation)
@@ -256,6 +276,8 @@ class Trainer:
         """One round on one split; ``NonFiniteError`` if training diverges."""
         started_s = time.monotonic()
         setup = self._setup
+        if self._private is not None:
+            self._private.check()
         module = self._module(split, read)
         before = [array.copy() for array in self._arrays(module, split)]
         module.to(self.device)
@@ -288,6 +310,8 @@ class Trainer:
         self._objective.end(module, split)
         accuracy = self._accuracy(module)
         arrays = self._arrays(module, split)
+        if self._private is not None:
+            self._private.hide(before, arrays)
         norm, l1 = submodel.update_sizes(before, arrays)
         return TrainedRound(
             arrays=self._offered(round_index, split.trained, before, arrays),

@@ -55,6 +55,7 @@ from p2pfusion.training.judging import judged
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.prediction import Predictor, largest
+from p2pfusion.training.privacy import Privacy
 from p2pfusion.training.replicas import ALONE, Team, join
 from p2pfusion.training.request import Fields, Request, failure, parse
 from p2pfusion.training.siblings import Following, Siblings
@@ -137,6 +138,9 @@ class Worker:
             changes=request.flag("changes"),
             summed=request.flag("summed"),
             owed=Path(request.text("owed")) if request.fields.get("owed") else None,
+            privacy=Privacy.from_data(request.table("privacy"))
+            if request.fields.get("privacy")
+            else None,
         )
         with self._gathered(
             request, find_devices(setup.device, setup.processes)

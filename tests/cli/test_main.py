@@ -68,6 +68,7 @@ OPTIONS = {
     "--limit-test --vocabulary --augment --partition --alpha "
     "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
     "--outer-momentum --proximal --wire-dtype "
+    "--secure-aggregation --privacy-noise --privacy-clip "
     "--label-mask "
     "--logit-adjustment --eval-every "
     "--shares --participants --ensemble --full-forward --slowness --quorum "

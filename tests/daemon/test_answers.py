@@ -115,6 +115,23 @@ def test_sizes_and_coverage_follow_from_the_split(alone: Running) -> None:
     assert health["coverage"]["level"] == "info" and health["coverage"]["hint"]
 
 
+def test_what_is_withheld_and_what_was_told_is_said() -> None:
+    """Alone there is nobody to hide among; with a budget of nothing nothing is told."""
+    swarm = {**ALONE, "secure_aggregation": "withhold", "local_epochs": 10_000}
+    privacy = {"noise": 1.0, "epsilon": 0.001}
+    peer = {"privacy": privacy}
+    with running(peer=peer, data={"kind": "digits"}, swarm=swarm) as made:
+        made.ask("wait", **{"for": "round=0"})
+        made.turn_until(lambda: made.node.home.spent.exists())
+        rows = health(made.node, made.node.now())
+        told = part(made.ask("status"), "privacy")
+    found = {str(row["code"]): row for row in rows}
+    assert str(found["withheld"]["message"]).startswith("100 % of what is trained")
+    assert found["withheld"]["level"] == "warn"
+    assert "epsilon is 0.00 of 0.001 after 0 rounds" in str(found["privacy"]["message"])
+    assert (told["rounds"], told["spent"]) == (0, True)
+
+
 def test_a_peer_sees_itself_among_the_peers(alone: Running) -> None:
     (row,) = alone.ask("peers")["peers"]  # type: ignore[misc]
     assert row.keys() == PEER_FIELDS

@@ -31,7 +31,7 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.planning import Planner
-from p2pfusion.protocol.stream import is_by_cells, stream_segments
+from p2pfusion.protocol.stream import is_by_cells, stream_elements, stream_segments
 from p2pfusion.protocol.transfer import window_bytes
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.security import Scheme, Signer
@@ -378,6 +378,8 @@ class Swarm:
         if stream.hop == TABLE:
             return len(host.homes[stream.round_index].to_bytes()), b""
         plan = host.plans[stream.round_index]
+        if stream.hop == Hop.SEEDS:
+            return stream_elements(plan, stream) * 4, b""
         segments = stream_segments(plan, stream)
         size = sum(segment.size for segment in segments) * 4
         if is_by_cells(stream):

@@ -219,3 +219,32 @@ def test_learning_rates_fall_from_the_first_to_zero() -> None:
     assert rates == sorted(rates, reverse=True)
     constant = small_manifest(schedule="constant", learning_rate=0.4)
     assert constant.learning_rate_at(5) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"wire_dtype": "int8"}, "wire_dtype = 'int8'"),
+        ({"wire_dtype": "float16"}, "wire_dtype = 'float16'"),
+        ({"weighting": "samples"}, "weighting = 'samples'"),
+        ({"max_staleness": 3}, "max_staleness = 3"),
+        ({"method": "co-s2p", "method_arguments": {}}, "the method 'co-s2p'"),
+        ({"secure_aggregation": "on"}, "one of off, withhold, clear"),
+    ],
+)
+def test_secure_aggregation_is_refused_with_what_it_does_not_go_with(
+    changes: dict[str, object], said: str
+) -> None:
+    masked: dict[str, object] = {"secure_aggregation": "clear", "max_staleness": 0}
+    good = small_manifest(**masked)
+    assert good.wire.hides and good.sends_changes and not good.wire.is_lossy
+    assert Manifest.from_bytes(good.to_bytes()) == good
+    with pytest.raises(ConfigError) as caught:
+        small_manifest(**{**masked, **changes})
+    assert said in str(caught.value)
+
+
+def test_a_swarm_without_masks_has_the_id_that_it_had_before_there_were_any() -> None:
+    plain = small_manifest()
+    assert b"secure_aggregation" not in plain.to_bytes()
+    assert plain.swarm_id == small_manifest(secure_aggregation="off").swarm_id
