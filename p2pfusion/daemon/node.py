@@ -350,6 +350,7 @@ class Node:
             self.peer.gossip.me,
             store,
             manifest.wire_dtype,
+            fusion=manifest.fusion,
             adds_changes=manifest.adds_changes,
             owed=Owed(owed, manifest.layout) if owed else None,
         )

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.fusion import Deviation
 from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.messages import Chunk
+from p2pfusion.simulation.attacks import Hostile
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
@@ -26,17 +31,27 @@ class Desks:
         plan: ExchangePlan,
         store: Store,
         homes: Homes,
-        wire_dtype: str,
+        manifest: Manifest,
         *,
-        adds_changes: bool = False,
         owed: Mapping[str, Owed | None],
+        hostile: Hostile | None = None,
     ) -> None:
-        """``adds_changes``: what is offered are changes, and weights are shares.
-        ``owed``: everybody's book of what contributions have lost, if they do."""
-        self._plan = plan
+        """``owed``: everybody's book of what contributions have lost, if they do.
+        ``hostile``: who does not do as the others."""
+        self._plan, self._store, self._hostile = plan, store, hostile
+        self._form = manifest.wire.contribution
+        self.deviations: list[dict[str, Deviation]] = []
+        """Of each reducer, how contributions lie to each other, if it looks."""
+        self.refused: set[str] = set()
+        """Who has sent what no peer takes."""
         self._of = {
             peer: Payloads(
-                peer, store, wire_dtype, adds_changes=adds_changes, owed=owed[peer]
+                peer,
+                store,
+                manifest.wire_dtype,
+                fusion=manifest.fusion,
+                adds_changes=manifest.adds_changes,
+                owed=owed[peer],
             )
             for peer in plan.peers
         }
@@ -67,10 +82,35 @@ class Desks:
             size, absent = self._of[source].start(reducer, pull, stream)
             sink = OpenSink(pull, stream, weights[source], size, absent)
             desk.open_sink(sink, None)
-            for offset in range(0, size, CHUNK_BYTES):
-                length = min(CHUNK_BYTES, size - offset)
-                chunk = self._of[source].chunk(reducer, pull, offset, length)
-                assert chunk is not None
-                desk.absorb(pull, chunk)
-            desk.close_sink(pull, complete=True)
-        desk.close_reduction(number, "")
+            try:
+                self._pull(source, reducer, pull, size)
+            except RemoteProtocolError:
+                self.refused.add(source)
+                desk.close_sink(pull, complete=False)
+            else:
+                desk.close_sink(pull, complete=True)
+        self._close(reducer)
+
+    def _pull(self, source: str, reducer: str, pull: int, size: int) -> None:
+        desk = self._of[reducer]
+        for offset in range(0, size, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, size - offset)
+            payload = self._of[source].chunk(reducer, pull, offset, length)
+            assert payload is not None
+            if self._hostile is not None:
+                payload = self._hostile.sent(source, self._form, payload)
+            desk.check(source, Chunk(pull, offset, payload))
+            desk.absorb(pull, payload)
+
+    def _close(self, reducer: str) -> None:
+        desk, number = self._of[reducer], self._plan.round_index
+        if self._hostile is None:
+            desk.close_reduction(number, "")
+        else:
+            segments = self._plan.segments(self._plan.reduced_by(reducer).tolist())
+            old = self._store.read_flat(segments)
+            desk.close_reduction(number, "")
+            new = self._store.read_flat(segments)
+            told = self._hostile.fused(reducer, old, new)
+            self._store.write_flat(segments, told)
+        self.deviations.append(desk.deviations(number, ""))

@@ -91,6 +91,7 @@ class Numbers:
             me,
             self.store,
             manifest.wire_dtype,
+            fusion=manifest.fusion,
             adds_changes=manifest.adds_changes,
             owed=owed_of(manifest, directory / "owed"),
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import split_fraction
+from p2pfusion.simulation.attacks import ATTACKS
 
 REALS = (
     *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
@@ -17,7 +18,7 @@ REALS = (
 )
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
-    *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
+    *("optimiser", "schedule", "wire_dtype", "weighting", "fusion", "label_mask"),
     *("augment", "max_staleness"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
@@ -28,6 +29,7 @@ OWN = (
     *("shares", "participants", "ensemble", "full_forward", "quorum"),
     *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
+    *("attack", "attackers", "quarantine"),
 )
 
 MAX_SLOWNESS = 1e6
@@ -196,3 +198,31 @@ class Controls:
             range(peers), self.participants
         )
         return sorted(drawn)
+
+
+@dataclass(frozen=True)
+class Threat:
+    """Who is hostile in an experiment, and what the others do about it."""
+
+    attack: str | None = None
+    """A name in the table of attacks; None: nobody is hostile."""
+    attackers: int = 0
+    quarantine: bool = False
+    """Whether who disagrees with all others is put out."""
+
+    @classmethod
+    def of(cls, fields: Fields, peers: int) -> Threat:
+        """From a specification. ``ConfigError``."""
+        attack, quarantine = fields.get("attack"), fields.get("quarantine") or False
+        attackers = optional(fields, "attackers") or 1
+        if not isinstance(quarantine, bool):
+            raise ConfigError("key 'quarantine' of the experiment is no truth value")
+        if attack is None:
+            return cls(quarantine=quarantine)
+        if attack not in ATTACKS:
+            raise ConfigError(
+                f"attack {attack!r} is unknown", hint=f"known: {', '.join(ATTACKS)}"
+            )
+        if attackers >= peers:
+            raise ConfigError(f"{attackers} attackers of {peers} peers leave nobody")
+        return cls(str(attack), attackers, quarantine)
