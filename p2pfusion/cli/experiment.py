@@ -39,6 +39,7 @@ from p2pfusion.cli.simulate import (
     show_outcome,
 )
 from p2pfusion.cli.text import duration, number, percent, perplexity, size
+from p2pfusion.cli.threats import THREATS, threat_lines, threat_options
 from p2pfusion.daemon.config import PARTITION_RULES
 from p2pfusion.daemon.presets import BY_METHOD, PRESETS, expanded, suited
 from p2pfusion.errors import ConfigError, TrainerError, reported
@@ -145,6 +146,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)
 @click.option("--logit-adjustment", type=float, default=1.0, show_default=True)
 @click.option("--wire-dtype", type=click.Choice(tuple(WIRE)), help=WIRE_HELP)
+@threat_options
 @click.option("--eval-every", type=click.IntRange(1), default=1, help=EVAL_HELP)
 @click.option("--shares", type=click.IntRange(1), help=SHARES_HELP)
 @click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)
@@ -201,7 +203,7 @@ def sim(
     if options["objective"] not in SELF_SUPERVISED:
         _refuse(context, PROBES, "only with an objective without labels")
     if faults is not None:
-        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES, *TIMES}
+        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES, *TIMES, *THREATS}
         _refuse(context, ignored, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
@@ -347,6 +349,7 @@ def result_text(result: Data) -> str:
             f"{'unknown' if flops is None else f'{flops:.3g}'} training FLOPs per "
             "peer and round",
             *_clock_lines(result),
+            *threat_lines(result),
             f"Time      {duration(real('seconds'))}",
         )
     )

@@ -134,9 +134,10 @@ def groups(kept: Sequence[Kept], sizes: Counts) -> list[Group]:
     starts = np.cumsum(sizes) - sizes
     found = []
     for ranges in by_holders.values():
-        members = np.flatnonzero(offsets[:, ranges[0]] >= 0)
-        where = offsets[np.ix_(members, ranges)]
-        found.append(Group(members, _runs(np.array(ranges), where, starts, sizes)))
+        numbers = np.array(ranges, np.int64)
+        members = np.flatnonzero(offsets[:, numbers[0]] >= 0)
+        where = offsets[np.ix_(members, numbers)]
+        found.append(Group(members, _runs(numbers, where, starts, sizes)))
     return found
 
 

@@ -5,20 +5,20 @@ First lengths are bounded. A holder's change is as long as it may be where it is
 holders' lengths; and over all groups of this reducer that the holder has, their root of
 the sum of squares. So what is compared are lengths over all that a holder shares with
 others here, not over single ranges, of which some have three elements. Weights are
-bounded by ``WEIGHT_CAP`` times the median. Then a rule (``rules.py``) makes one change of
-several, group by group.
+bounded by ``WEIGHT_CAP`` times the median. Then a rule (``rules.py``) makes one change
+of several, group by group.
 
 ``centred`` goes on from there, as in centred clipping (Karimireddy et al., arXiv
 2012.10333, Sec. 5): each holder's distance from what was found is bounded by the median
 distance, and the mean of that is what is found next. The first centre is the value that
 was fused before.
 
-Contributions that change nothing at all say nothing, and are left out. Medians of an even
-number are the lower of two: where there are two holders, the shorter one decides.
+Contributions that change nothing at all say nothing, and are left out. Medians of an
+even number are the lower of two: where there are two holders, the shorter one decides.
 
-Where only one holder came there is nobody to compare it with: its change may be as long,
-for its number of elements, as is usual among this reducer's contributions, and where it
-is the only one of these, as long as the old values are.
+Where only one holder came there is nobody to compare it with: its change may be as
+long, for its number of elements, as is usual among this reducer's contributions, and
+where it is the only one of these, as long as the old values are.
 
 Memory: what ``kept.py`` says, and the result; both in float32.
 """
@@ -33,7 +33,6 @@ from numpy.typing import ArrayLike
 from p2pfusion.fusion.agreement import Deviation
 from p2pfusion.fusion.average import MeanChange
 from p2pfusion.fusion.kept import (
-    Counts,
     Doubles,
     Group,
     Kept,
@@ -71,7 +70,8 @@ class RobustChange(MeanChange):
 
     def _fused(self, partial: Partial) -> Floats:
         result = np.zeros(int(self._starts[-1]), np.float32)
-        kept = self._kept_ones()
+        kept = [each for each in self._contributions() if each.values.any()]
+        kept.sort(key=lambda each: each.source)  # not the order of arrival
         weights = capped(np.array([each.weight for each in kept]))
         found = groups(kept, self._sizes)
         grams = [_gram(group, kept) for group in found]
@@ -86,15 +86,14 @@ class RobustChange(MeanChange):
             for _ in range(CENTRED_STEPS):
                 _recentre(found, kept, weights, result)
         self.deviations = deviations([c.source for c in kept], found, grams)
-        for each in self._cursors:
+        for each in self._contributions():
+            if each.received_count and each not in kept:
+                self.deviations[each.source] = Deviation(0.0, 0.0, each.received_count)
             each.free()
         return result
 
-    def _kept_ones(self) -> list[Kept]:
-        """The contributions that change anything, in an order that is not of arrival."""
-        all_of_them = [each for each in self._cursors if isinstance(each, Kept)]
-        some = [each for each in all_of_them if each.values.any()]
-        return sorted(some, key=lambda each: each.source)
+    def _contributions(self) -> list[Kept]:
+        return [each for each in self._cursors if isinstance(each, Kept)]
 
     def _factors(
         self, found: Sequence[Group], grams: Sequence[Doubles], count: int
@@ -108,7 +107,7 @@ class RobustChange(MeanChange):
             scale = shared[group.members]
             if len(group.members) == 1 and square[0] > 0:
                 most = CLIP**2 * usual * group.size if count > 1 else self._old_square()
-                scale = np.minimum(1.0, np.sqrt(most / square)) if most else scale
+                scale = np.minimum(scale, np.sqrt(most / square)) if most else scale
             scales.append(scale)
         return scales
 

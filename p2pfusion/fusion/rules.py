@@ -5,8 +5,8 @@ weights, and gives one change. A change is how far a holder has moved from the v
 fused before, which is thus the origin: the *anchor*.
 
 Which rule can be used depends on how many holders came. A median needs three, because
-of two nobody can say which one lies. A trimmed mean needs five: with fewer, what is left
-after taking one away at each end is a median anyway.
+of two nobody can say which one lies. A trimmed mean needs five: with fewer, what is
+left after taking one away at each end is a median anyway.
 
 Median and trimmed mean per element: Yin et al., Byzantine-Robust Distributed Learning
 (arXiv 1803.01498), Sec. 4.
@@ -91,6 +91,6 @@ RULES: dict[str, Rule] = {
     "median": median,
     "centred": mean,
 }
-"""By the manifest's ``fusion``, but for ``mean``, which streams. All of them get changes
-of bounded length (``robust.py``), and that is all that ``clipped`` asks for; ``centred``
-then goes on from this mean."""
+"""By the manifest's ``fusion``, but for ``mean``, which streams. All of them get
+changes of bounded length (``robust.py``), and that is all that ``clipped`` asks for;
+``centred`` then goes on from this mean."""

@@ -133,8 +133,8 @@ class Manifest:
     weighting: str = "uniform"
     """Weight of a contribution in the mean: ``uniform``, or ``samples``."""
     fusion: str = "mean"
-    """What several peers' values of the same become: their ``mean``; or, where some may
-    lie, ``clipped``, ``trimmed``, ``median`` or ``centred`` (``docs/robustness.md``)."""
+    """What several peers' values of the same become: their ``mean``, or, where some may
+    lie, ``clipped``, ``trimmed``, ``median`` or ``centred``."""
     wire_dtype: str = "float32"
     """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
     ``top-k``, in which changes are contributed, in a byte each or only the largest, and

@@ -54,7 +54,7 @@ class Experiment:
     controls: Controls
     files: Files
     labels: Labels
-    threat: Threat = Threat()
+    threat: Threat
 
     def hostile(self, peers: list[str]) -> Hostile | None:
         """The hostile ones among these peers, if there are any."""

@@ -6,6 +6,7 @@ encoded, decoded and summed exactly as between daemons, one stream after the oth
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Chunk
+from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.simulation.attacks import Hostile
+from p2pfusion.split.forms import FLOAT32
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
-from p2pfusion.split.segment import Split
+from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Owed, Store
 
 
@@ -44,6 +47,9 @@ class Desks:
         """Of each reducer, how contributions lie to each other, if it looks."""
         self.refused: set[str] = set()
         """Who has sent what no peer takes."""
+        self._again: set[tuple[str, str]] = set()
+        self._second: list[tuple[str, tuple[Segment, ...], memoryview]] = []
+        """Reducers, what was asked again of their work, and what a backup answered."""
         self._of = {
             peer: Payloads(
                 peer,
@@ -68,17 +74,61 @@ class Desks:
     def fuse(self, weights: Mapping[str, float]) -> None:
         """Sums everything, at every reducer; who has no weight has offered nothing."""
         for reducer in self._plan.peers:
-            self._reduce(reducer, weights)
+            self._reduce(reducer, "", weights)
+            self.deviations.append(
+                self._of[reducer].deviations(self._plan.round_index, "")
+            )
 
-    def _reduce(self, reducer: str, weights: Mapping[str, float]) -> None:
+    def ask_again(self, weights: Mapping[str, float], drawn: random.Random) -> None:
+        """Every peer asks a backup for something that it gets from one of its reducers,
+        drawn anew in each round: ``liars`` compares. Contributions of few bits are the
+        reducer's own to the last one and not the backup's, so nobody can compare."""
+        plan, number = self._plan, self._plan.round_index
+        if self._form is not FLOAT32:
+            return
+        for target in plan.peers:
+            reducers = plan.sources(Hop.FUSED, target)
+            if not reducers:
+                continue
+            reducer = drawn.choice(reducers)
+            backup = drawn.choice(plan.backups(reducer, target))
+            if (backup, reducer) not in self._again:
+                self._reduce(backup, reducer, weights)
+            self._again.add((backup, reducer))
+            stream = StreamKey(Hop.FUSED.value, number, backup, target, reducer)
+            size, absent = self._of[backup].start(target, 0, stream)
+            if size and not any(absent):
+                told = self._of[backup].chunk(target, 0, 0, size)
+                assert told is not None
+                self._second.append((reducer, stream_segments(plan, stream), told))
+
+    def liars(self) -> set[str]:
+        """Whose fused values are not what a backup has made of the same contributions.
+
+        In a swarm it takes the contributors' signatures to say which of the two lies.
+        """
+        return {
+            reducer
+            for reducer, segments, told in self._second
+            if self._store.read_flat(segments).tobytes() != bytes(told)
+        }
+
+    def _reduce(
+        self, reducer: str, instead_of: str, weights: Mapping[str, float]
+    ) -> None:
         desk, number = self._of[reducer], self._plan.round_index
-        desk.open_reduction(number, "")
+        desk.open_reduction(number, instead_of)
         if reducer in weights:
-            desk.add_own(number, "", weights[reducer])
-        for pull, source in enumerate(self._plan.sources(Hop.CONTRIBUTION, reducer)):
+            desk.add_own(number, instead_of, weights[reducer])
+        sources = self._plan.sources(
+            Hop.CONTRIBUTION, reducer, instead_of=instead_of or None
+        )
+        for pull, source in enumerate(sources):
             if source not in weights:
                 continue
-            stream = StreamKey(Hop.CONTRIBUTION.value, number, source, reducer)
+            stream = StreamKey(
+                Hop.CONTRIBUTION.value, number, source, reducer, instead_of
+            )
             size, absent = self._of[source].start(reducer, pull, stream)
             sink = OpenSink(pull, stream, weights[source], size, absent)
             desk.open_sink(sink, None)
@@ -89,7 +139,7 @@ class Desks:
                 desk.close_sink(pull, complete=False)
             else:
                 desk.close_sink(pull, complete=True)
-        self._close(reducer)
+        desk.close_reduction(number, instead_of)
 
     def _pull(self, source: str, reducer: str, pull: int, size: int) -> None:
         desk = self._of[reducer]
@@ -101,16 +151,3 @@ class Desks:
                 payload = self._hostile.sent(source, self._form, payload)
             desk.check(source, Chunk(pull, offset, payload))
             desk.absorb(pull, payload)
-
-    def _close(self, reducer: str) -> None:
-        desk, number = self._of[reducer], self._plan.round_index
-        if self._hostile is None:
-            desk.close_reduction(number, "")
-        else:
-            segments = self._plan.segments(self._plan.reduced_by(reducer).tolist())
-            old = self._store.read_flat(segments)
-            desk.close_reduction(number, "")
-            new = self._store.read_flat(segments)
-            told = self._hostile.fused(reducer, old, new)
-            self._store.write_flat(segments, told)
-        self.deviations.append(desk.deviations(number, ""))

@@ -213,16 +213,42 @@ class Threat:
     @classmethod
     def of(cls, fields: Fields, peers: int) -> Threat:
         """From a specification. ``ConfigError``."""
-        attack, quarantine = fields.get("attack"), fields.get("quarantine") or False
-        attackers = optional(fields, "attackers") or 1
+        told, quarantine = fields.get("attack"), fields.get("quarantine") or False
+        attackers = optional(fields, "attackers")
         if not isinstance(quarantine, bool):
             raise ConfigError("key 'quarantine' of the experiment is no truth value")
-        if attack is None:
-            return cls(quarantine=quarantine)
-        if attack not in ATTACKS:
+        if quarantine and fields.get("fusion") in (None, "mean"):
             raise ConfigError(
-                f"attack {attack!r} is unknown", hint=f"known: {', '.join(ATTACKS)}"
+                "the mean finds nobody out, so quarantine means nothing to it",
+                hint='choose another fusion, "trimmed" for instance',
             )
-        if attackers >= peers:
-            raise ConfigError(f"{attackers} attackers of {peers} peers leave nobody")
-        return cls(str(attack), attackers, quarantine)
+        if told is None and attackers:
+            raise ConfigError("attackers without an attack do as all others")
+        if told is None:
+            return cls(quarantine=quarantine)
+        attack, count = _attack(told, attackers)
+        if count >= peers:
+            raise ConfigError(f"{count} attackers of {peers} peers leave nobody else")
+        if ATTACKS[attack].samples > 1 and fields.get("weighting") != "samples":
+            raise ConfigError(
+                f"the attack {attack!r} means nothing where samples do not count",
+                hint='choose the weighting "samples"',
+            )
+        return cls(attack, count, quarantine)
+
+
+def _attack(told: object, attackers: int | None) -> tuple[str, int]:
+    """From ``NAME`` or ``NAME:K``; ``ConfigError`` for what is neither."""
+    name, colon, count = str(told).partition(":")
+    if name not in ATTACKS:
+        raise ConfigError(
+            f"attack {name!r} is unknown", hint=f"known: {', '.join(ATTACKS)}"
+        )
+    if not colon:
+        return name, attackers or 1
+    if attackers or not count.isdecimal() or not int(count):
+        raise ConfigError(
+            f"attack {told!r} does not say how many attackers there are",
+            hint=f"{name}:2 means two of them; do not state --attackers, too",
+        )
+    return name, int(count)

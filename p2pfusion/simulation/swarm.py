@@ -12,6 +12,7 @@ This is one of the modules beside ``training`` that import torch code.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -270,8 +271,15 @@ class Swarm:
             desks.offer(_name(number), work.path, work.split, work.base_round)
         weights = self._weights(plan.round_index, arrived)
         before = self.values() if manifest.adds_changes else {}
-        desks.fuse({_name(number): each for number, each in weights.items()})
+        lie = self.hostile.lies(plan, self.store) if self.hostile else None
+        weighed = {_name(number): each for number, each in weights.items()}
+        desks.fuse(weighed)
+        if self.watch.acts:
+            drawn = random.Random(f"{manifest.seed} {plan.round_index} again")
+            desks.ask_again(weighed, drawn)
         self.store.flush(durable=False)
+        if lie is not None:
+            lie()
         after = self.values() if manifest.adds_changes else {}
         self.moved.append(
             sum(

@@ -36,7 +36,8 @@ class Watch:
                 self.agreement.note(peer, deviation)
         for peer in desks.refused:
             self.refused[peer] = self.refused.get(peer, 0) + 1
-        for peer in sorted({*self.agreement.suspects(), *desks.refused}):
+        found = {*self.agreement.suspects(), *desks.refused, *desks.liars()}
+        for peer in sorted(found):
             self.suspected.setdefault(peer, round_index)
 
     def to_data(self) -> dict[str, object]:

@@ -55,6 +55,11 @@ def scaled(factor: float) -> Change:
     return lambda sight: [np.float32(factor) * each for each in sight.own]
 
 
+def honest(sight: Sight) -> Arrays:
+    """What it has trained."""
+    return sight.own
+
+
 def noise(sight: Sight) -> Arrays:
     """Gaussian, much larger than a change."""
     return [
@@ -109,7 +114,7 @@ def turned_around(old: Floats, new: Floats) -> Floats:
 class Attack:
     """What hostile peers do that others do not."""
 
-    change: Change = scaled(1)
+    change: Change = honest
     """What they offer as their change."""
     sent: Callable[[Form, int], bytes] | None = None
     """The bytes that they send in place of any contribution."""
