@@ -25,6 +25,10 @@ from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Owed, Store
 
+ASKED_AGAIN = 2
+"""Of so many reducers every peer checks something in a round. With ten peers a lying
+reducer is then found in its first round with seven chances of eight."""
+
 
 class Desks:
     """Everybody's desk in one round. All share one store, the assembled model."""
@@ -80,27 +84,32 @@ class Desks:
             )
 
     def ask_again(self, weights: Mapping[str, float], drawn: random.Random) -> None:
-        """Every peer asks a backup for something that it gets from one of its reducers,
-        drawn anew in each round: ``liars`` compares. Contributions of few bits are the
-        reducer's own to the last one and not the backup's, so nobody can compare."""
-        plan, number = self._plan, self._plan.round_index
+        """Every peer asks backups for something that it gets from its reducers, some of
+        them, drawn anew in each round: ``liars`` compares.
+
+        Other forms than float32 round what a reducer gets, and not what it adds of its
+        own, so that a backup has something else.
+        """
         if self._form is not FLOAT32:
             return
-        for target in plan.peers:
-            reducers = plan.sources(Hop.FUSED, target)
-            if not reducers:
-                continue
-            reducer = drawn.choice(reducers)
-            backup = drawn.choice(plan.backups(reducer, target))
-            if (backup, reducer) not in self._again:
-                self._reduce(backup, reducer, weights)
-            self._again.add((backup, reducer))
-            stream = StreamKey(Hop.FUSED.value, number, backup, target, reducer)
-            size, absent = self._of[backup].start(target, 0, stream)
-            if size and not any(absent):
-                told = self._of[backup].chunk(target, 0, 0, size)
-                assert told is not None
-                self._second.append((reducer, stream_segments(plan, stream), told))
+        for target in self._plan.peers:
+            reducers = self._plan.sources(Hop.FUSED, target)
+            for reducer in drawn.sample(reducers, min(ASKED_AGAIN, len(reducers))):
+                backup = drawn.choice(self._plan.backups(reducer, target))
+                if (backup, reducer) not in self._again:
+                    self._reduce(backup, reducer, weights)
+                self._again.add((backup, reducer))
+                self._ask(backup, reducer, target)
+
+    def _ask(self, backup: str, reducer: str, target: str) -> None:
+        number = self._plan.round_index
+        stream = StreamKey(Hop.FUSED.value, number, backup, target, reducer)
+        size, absent = self._of[backup].start(target, 0, stream)
+        if size and not any(absent):
+            told = self._of[backup].chunk(target, 0, 0, size)
+            assert told is not None
+            segments = stream_segments(self._plan, stream)
+            self._second.append((reducer, segments, told))
 
     def liars(self) -> set[str]:
         """Whose fused values are not what a backup has made of the same contributions.

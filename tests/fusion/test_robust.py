@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion.fusion import RobustChange
+from p2pfusion.fusion import RobustChange, kept
 from p2pfusion.fusion.robust import CENTRED_STEPS, CLIP, WEIGHT_CAP
 from p2pfusion.fusion.rules import RULES
 
@@ -236,3 +237,155 @@ def test_it_is_what_loops_over_elements_give(
         )
         assert total.weights[position] == weight
         assert total.absent[position] == (weight == 0)
+
+
+# --- Single properties ---------------------------------------------------------------
+
+
+def changes(rule: str, *rows: list[float], weight: float = 1.0) -> RobustChange:
+    """Of one range that all hold, each with its row, from nothing."""
+    size = len(rows[0])
+    sent = [Sent((0,), weight, tuple(row), size, (False,)) for row in rows]
+    return fused(rule, [size], sent, [0.0] * size)
+
+
+def test_two_holders_move_as_far_as_both_agree() -> None:
+    total = changes("median", [1, 2, -1, 3], [2, 1, 1, 0])
+    assert total.result.tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("rule", ["trimmed", "median"])
+@pytest.mark.parametrize("times", [-1, 10, -1000])
+def test_of_two_a_liar_leads_the_honest_one_nowhere_else(rule: str, times: int) -> None:
+    honest = np.array([1.0, -2.0, 0.5, 4.0], np.float32)
+    total = changes(rule, honest.tolist(), (times * honest).tolist())
+    assert (total.result * honest >= 0).all()
+    assert (np.abs(total.result) <= np.abs(honest)).all()
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_what_a_thousandfold_change_moves_is_bounded(rule: str) -> None:
+    honest = [[1.0, 1.0, 1.0, 1.0 + number / 10] for number in range(4)]
+    total = changes(rule, *honest, [-1000.0] * 4)
+    assert np.abs(total.result).max() < 2
+    assert total.result.min() > 0
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_what_comes_out_is_finite(rule: str) -> None:
+    largest = float(np.finfo(np.float32).max)
+    total = changes(rule, [largest, -largest], [largest, largest], [1.0, -largest])
+    assert np.isfinite(total.result).all()
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+@given(rounds(), st.data())
+def test_the_order_of_arrival_does_not_matter(
+    rule: str, given_: tuple[list[int], list[Sent], list[float]], data: st.DataObject
+) -> None:
+    sizes, sent, old = given_
+    order = data.draw(st.permutations(range(len(sent))))
+    one = fused(rule, sizes, sent, old)
+    other = RobustChange(sizes, rule)
+    for number in order:
+        each = sent[number]
+        cursor = other.open(
+            each.positions,
+            each.weight,
+            absent=np.array(each.absent, np.bool_),
+            source=f"peer-{number}",
+        )
+        cursor.add(np.array(each.values[: each.arrived], np.float32))
+    other.begin(np.arange(len(sizes)), np.array(old, np.float32))
+    other.close()
+    assert one.result.tobytes() == other.result.tobytes()
+    assert one.deviations == other.deviations
+
+
+def test_a_range_that_broke_off_is_left_out_and_the_ones_before_count() -> None:
+    whole = Sent((0, 1), 1.0, (1.0, 1.0, 1.0, 1.0), 4, (False, False))
+    torn = Sent((0, 1), 1.0, (3.0, 3.0, 3.0, 3.0), 3, (False, False))
+    total = fused("clipped", [2, 2], [whole, torn], [0.0] * 4)
+    assert total.weights.tolist() == [2, 1]
+    # The torn one is three times as long where both have something: cut to twice.
+    assert total.result.tolist() == [1.5, 1.5, 1.0, 1.0]
+
+
+def test_who_changes_nothing_does_not_hold_back_the_other() -> None:
+    total = changes("median", [1, 2], [0, 0])
+    assert total.result.tolist() == [1, 2]
+    assert total.deviations["peer-1"].cosine == 0
+    assert total.deviations["peer-1"].norm_ratio == 0
+
+
+def test_claimed_samples_weigh_four_times_the_median_at_most() -> None:
+    sent = [
+        Sent((0,), weight, (value,), 1, (False,))
+        for weight, value in ((10, 1.0), (10, 1.0), (1e9, 2.0))
+    ]
+    total = fused("clipped", [1], sent, [0.0])
+    assert total.result[0] == pytest.approx((10 + 10 + 40 * 2) / 60)
+
+
+def test_lengths_are_compared_over_all_that_is_shared() -> None:
+    """One short range that is long in one contribution is nobody's fault."""
+    honest = Sent((0, 1), 1.0, (0.1, *[1.0] * 9), 10, (False, False))
+    other = Sent((0, 1), 1.0, (1.0, *[1.0] * 9), 10, (False, False))
+    total = fused("clipped", [1, 9], [honest, other, other], [0.0] * 10)
+    assert total.result[0] == pytest.approx(0.7)
+
+
+def test_deviations_say_who_lies() -> None:
+    rows = [[1.0, 2.0, 3.0], [1.0, 2.0, 2.5], [1.5, 2.0, 3.0], [-10.0, -20.0, -30.0]]
+    told = changes("median", *rows).deviations
+    assert [told[f"peer-{n}"].cosine > 0.9 for n in range(4)] == [1, 1, 1, 0]
+    assert told["peer-3"].cosine < -0.9
+    assert told["peer-3"].norm_ratio > 5
+    assert all(each.elements == 3 for each in told.values())
+
+
+def test_who_shares_nothing_is_not_measured() -> None:
+    alone = Sent((0,), 1.0, (1.0,), 1, (False,))
+    other = Sent((1,), 1.0, (1.0,), 1, (False,))
+    assert fused("median", [1, 1], [alone, other], [0.0, 0.0]).deviations == {}
+
+
+def test_ranges_without_old_values_are_absent_and_can_be_kept() -> None:
+    total = RobustChange([1, 1], "median")
+    total.open([0, 1], 1.0, source="a").add(np.ones(2, np.float32))
+    total.begin(np.array([0]), np.array([5.0], np.float32))
+    total.close()
+    assert total.absent.tolist() == [False, True]
+    assert total.result[0] == 6
+    total.keep(np.array([1]), np.array([7.0], np.float32))
+    assert total.absent.tolist() == [False, False]
+
+
+def test_large_ranges_pass_through_in_blocks() -> None:
+    count = kept.BLOCK_ELEMENTS * 2 + 3
+    values = np.arange(count, dtype=np.float32)
+    total = RobustChange([count, 2], "median")
+    for number, times in enumerate((1, 2, 3)):
+        cursor = total.open([0, 1], 1.0, source=str(number))
+        cursor.add(np.concatenate([values * times, np.ones(2, np.float32)]))
+    total.begin(np.arange(2), np.zeros(count + 2, np.float32))
+    total.close()
+    assert np.allclose(total.result[:count], values * 2, rtol=1e-6)
+
+
+def test_memory_is_that_of_the_contributions_and_of_the_result() -> None:
+    count, holders = 1 << 20, 4
+    sent = np.ones(count, np.float32)
+    tracemalloc.start()
+    try:
+        total = RobustChange([count], "trimmed")
+        for number in range(holders):
+            total.open([0], 1.0, source=str(number)).add(sent)
+        total.begin(np.array([0]), sent)
+        total.close()
+        held_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (total.result == 2).all()
+    assert held_bytes < 4 * count + (1 << 18)
+    assert peak_bytes < 4 * count * (holders + 1) + (1 << 22)
