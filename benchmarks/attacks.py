@@ -103,21 +103,16 @@ class Run:
 
 
 def chosen(tasks: list[str], seeds: int) -> Iterator[Run]:
-    """The runs that are asked for, all of one seed before the next."""
-    for seed in range(seeds):
-        for task in tasks:
-            if task != "honest":
-                yield from (Run(task, a, arm, seed) for a, arm in asked())
-    if "honest" in tasks:
-        yield from (Run("honest", NONE, "rule", seed) for seed in range(HONEST_SEEDS))
-
-
-def asked() -> Iterator[tuple[str, str]]:
-    """Every attack in every arm, and nobody hostile in those that nobody is put out
-    of."""
-    yield from ((NONE, arm) for arm in ("mean", "rule"))
-    yield from ((attack, arm) for arm in ("mean", "put-out") for attack in ATTACKS)
-    yield from ((attack, "rule") for attack in ATTACKS)
+    """The runs that are asked for, all seeds of what is recommended first."""
+    for task in tasks:
+        if task == "honest":
+            yield from (Run(task, NONE, "rule", seed) for seed in range(HONEST_SEEDS))
+            continue
+        for arm in ("put-out", "mean", "rule"):
+            # With nobody hostile nobody is put out, so that is no arm of its own.
+            attacks = ATTACKS if arm == "put-out" else (NONE, *ATTACKS)
+            for seed in range(seeds):
+                yield from (Run(task, attack, arm, seed) for attack in attacks)
 
 
 def known() -> dict[tuple[str, ...], Found]:

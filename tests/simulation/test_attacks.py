@@ -17,13 +17,14 @@ from p2pfusion.simulation.swarm import Swarm
 from p2pfusion.split.forms import FORMS
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, write_offer
-from tests.layouts import mlp
+from tests.protocol.stage import small_layout
 
 SPECIFICATION: dict[str, object] = {
     "model": "mlp",
     "model_arguments": {"hidden": [16, 16]},
     "data": {"kind": "digits"},
-    "partition": {"rule": "dirichlet", "alpha": 0.5},
+    "partition": {"rule": "dirichlet", "alpha": 5.0},
+    "local_epochs": 4,
     "peers": 5,
     "split_fraction": "1",
     "rounds": 3,
@@ -119,7 +120,7 @@ def test_a_lying_reducer_goes_the_other_way_and_stays_finite() -> None:
 @pytest.mark.parametrize("changes", [True, False])
 def test_attackers_offer_in_the_form_that_all_do(tmp_path: Path, changes: bool) -> None:
     """Changes, or the received values with these added."""
-    layout = mlp(4, 4)
+    layout = small_layout()
     split = Split.full(layout)
     received = [np.full(p.shape, 5, np.float32) for p in layout.parameters]
     offered = {}
@@ -143,7 +144,7 @@ def test_attackers_offer_in_the_form_that_all_do(tmp_path: Path, changes: bool) 
 
 
 def test_a_replay_is_what_was_offered_first(tmp_path: Path) -> None:
-    layout = mlp(4, 4)
+    layout = small_layout()
     hostile = Hostile("stale", ["0"], seed=0, layout=layout, changes=True)
     split, path = Split.full(layout), tmp_path / "offer"
     for round_index in range(3):
@@ -154,7 +155,7 @@ def test_a_replay_is_what_was_offered_first(tmp_path: Path) -> None:
 
 
 def test_attackers_are_drawn_from_the_seed_and_the_same_every_time() -> None:
-    peers, layout = [str(number) for number in range(10)], mlp(4, 4)
+    peers, layout = [str(number) for number in range(10)], small_layout()
 
     def drawn(seed: int) -> frozenset[str]:
         found = Hostile.drawn(
