@@ -129,10 +129,7 @@ class Swarm:
         )
         roster = announced(experiment, trainers, store)
         hostile = experiment.hostile([member.peer for member in roster])
-        if hostile is not None and hostile.attack.flips_labels:
-            for number, trainer in enumerate(trainers):
-                if _name(number) in hostile.peers:
-                    flip_labels(trainer.records, records.traits.classes)
+        mislead(trainers, hostile, records.traits.classes)
         return cls(
             experiment=experiment,
             directory=directory,
@@ -319,6 +316,14 @@ class Swarm:
     def values(self) -> dict[str, Floats]:
         """The assembled model, by parameter name."""
         return Assembly(self.store).values()
+
+
+def mislead(trainers: list[Trainer], hostile: Hostile | None, classes: int) -> None:
+    """Gives hostile peers' trainers the wrong labels that their attack may want."""
+    if hostile is not None and hostile.attack.flips_labels:
+        for number, trainer in enumerate(trainers):
+            if _name(number) in hostile.peers:
+                flip_labels(trainer.records, classes)
 
 
 def announced(
