@@ -128,8 +128,6 @@ class Swarm:
             experiment.files.pretrained,
         )
         roster = announced(experiment, trainers, store)
-        hostile = experiment.hostile([member.peer for member in roster])
-        mislead(trainers, hostile, records.traits.classes)
         return cls(
             experiment=experiment,
             directory=directory,
@@ -154,7 +152,7 @@ class Swarm:
             owed={
                 member.peer: owed_of(manifest, owed / member.peer) for member in roster
             },
-            hostile=hostile,
+            hostile=enlisted(experiment, trainers, records.traits.classes),
             watch=Watch(experiment.threat.quarantine),
         )
 
@@ -270,10 +268,10 @@ class Swarm:
         before = self.values() if manifest.adds_changes else {}
         lie = self.hostile.lies(plan, self.store) if self.hostile else None
         weighed = {_name(number): each for number, each in weights.items()}
-        desks.fuse(weighed)
         if self.watch.acts:
-            drawn = random.Random(f"{manifest.seed} {plan.round_index} again")
-            desks.ask_again(weighed, drawn)
+            drawn = random.Random(f"{manifest.seed} {plan.round_index} backups")
+            desks.ask_backups(weighed, drawn)
+        desks.fuse(weighed)
         self.store.flush(durable=False)
         if lie is not None:
             lie()
@@ -318,12 +316,16 @@ class Swarm:
         return Assembly(self.store).values()
 
 
-def mislead(trainers: list[Trainer], hostile: Hostile | None, classes: int) -> None:
-    """Gives hostile peers' trainers the wrong labels that their attack may want."""
+def enlisted(
+    experiment: Experiment, trainers: list[Trainer], classes: int
+) -> Hostile | None:
+    """Who is hostile, if anybody; with the wrong labels that the attack may want."""
+    hostile = experiment.hostile([_name(number) for number in range(experiment.peers)])
     if hostile is not None and hostile.attack.flips_labels:
         for number, trainer in enumerate(trainers):
             if _name(number) in hostile.peers:
                 flip_labels(trainer.records, classes)
+    return hostile
 
 
 def announced(
