@@ -6,7 +6,6 @@ encoded, decoded and summed exactly as between daemons, one stream after the oth
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,7 +106,10 @@ class Desks:
         for target in self._plan.peers:
             reducers = self._plan.sources(Hop.FUSED, target)
             for reducer in drawn.sample(reducers, min(ASKED_BACKUPS, len(reducers))):
-                backup = drawn.choice(self._plan.backups(reducer, target))
+                others = [b for b in self._plan.backups(reducer, target) if b != target]
+                if not others:
+                    continue
+                backup = drawn.choice(others)
                 if (backup, reducer) not in self._again:
                     self._reduce(backup, reducer, weights)
                 self._again.add((backup, reducer))
@@ -125,18 +127,19 @@ class Desks:
             self._second.append((reducer, segments, before, decode(told, "float32")))
 
     def liars(self) -> set[str]:
-        """Whose fused change is far from what a backup has made of the same.
+        """Whose fused changes are far from what backups have made of the same.
 
         Not any other: lengths are compared over all ranges that a reducer has, and the
         backup has only some of these, so that it may cut a long change a little more or
         less. In a swarm it takes the contributors' signatures to say which one lies.
         """
-        return {
-            reducer
-            for reducer, segments, before, told in self._second
-            if _distance(self._store.read_flat(segments), told)
-            > MOST_APART * _distance(told, before)
-        }
+        apart: dict[str, float] = {}
+        moved: dict[str, float] = {}
+        for reducer, segments, before, told in self._second:
+            lie = _square(self._store.read_flat(segments), told)
+            apart[reducer] = apart.get(reducer, 0.0) + lie
+            moved[reducer] = moved.get(reducer, 0.0) + _square(told, before)
+        return {r for r in apart if apart[r] > MOST_APART**2 * moved[r]}
 
     def _reduce(
         self, reducer: str, instead_of: str, weights: Mapping[str, float]
@@ -178,6 +181,7 @@ class Desks:
             desk.absorb(pull, payload)
 
 
-def _distance(one: Floats, other: Floats) -> float:
+def _square(one: Floats, other: Floats) -> float:
+    """The squared distance."""
     apart = one.astype(np.float64) - other
-    return math.sqrt(float(apart @ apart))
+    return float(apart @ apart)
