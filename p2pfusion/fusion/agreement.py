@@ -1,8 +1,8 @@
 """Who agrees with whom, over rounds and ranges.
 
 In one round a range has few holders, and of two that disagree nobody can say which one
-lies. But windows move, so every peer meets every other, again and again, and one that
-lies disagrees with all. Each reducer measures, of each contributor, how its change lies
+lies. But windows move, so that peers meet others, again and again, and one that lies
+disagrees with all. Each reducer measures, of each contributor, how its change lies
 to those of the others that hold the same (``Deviation``), and this is what many of
 these add up to (``Agreement``).
 
@@ -50,11 +50,12 @@ class Deviation:
     """How a change lies to those of the others that hold the same elements."""
 
     cosine: float
-    """The median, over the others, of the cosine between its change and theirs."""
+    """The median, over the others, of the cosine between its change and theirs; of an
+    even number the higher one, since two of four may lie."""
     norm_ratio: float
     """Its length, to the median of all holders'."""
     elements: int
-    """So many elements are shared with others."""
+    """So many elements are shared with two others at least."""
 
 
 @dataclass

@@ -50,6 +50,9 @@ of different size differ by about as much."""
 WEIGHT_CAP = 4.0
 """How many times the median weight a weight may be."""
 
+MIN_COMPARED = 3
+"""So many holders it takes to say who differs from the others."""
+
 CENTRED_STEPS = 2
 """How often ``centred`` goes on from the clipped mean."""
 
@@ -66,7 +69,7 @@ class RobustChange(MeanChange):
 
     def _count_weights(self) -> Partial:
         super()._count_weights()
-        return []
+        return []  # what came of a range in part is left out
 
     def _fused(self, partial: Partial) -> Floats:
         result = np.zeros(int(self._starts[-1]), np.float32)
@@ -112,8 +115,8 @@ class RobustChange(MeanChange):
         return scales
 
     def _old_square(self) -> float:
-        """The squared length of the old values."""
-        return float(np.square(self._old, dtype=np.float64).sum())
+        """The squared length of the old values; without a wider copy of them."""
+        return float(np.einsum("i,i->", self._old, self._old, dtype=np.float64))
 
 
 def capped(weights: Doubles) -> Doubles:
@@ -145,31 +148,36 @@ def clip_factors(
 def deviations(
     sources: Sequence[str], found: Sequence[Group], grams: Sequence[Doubles]
 ) -> dict[str, Deviation]:
-    """Of each source that shares something with another, how its change lies."""
+    """How the change of each source lies to those of others, where it has two at least.
+
+    Of only two holders either disagrees with the other as much, and with methods whose
+    windows move in step they meet nobody else: the honest one would be suspected, too.
+    """
     count = len(sources)
-    products, ours, elements = (np.zeros((count, count)) for _ in range(3))
-    own, usual = np.zeros(count), np.zeros(count)
+    products, ours = np.zeros((count, count)), np.zeros((count, count))
+    own, usual, elements = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
     for group, gram in zip(found, grams, strict=True):
+        if len(group.members) < MIN_COMPARED:
+            continue
         square, pairs = np.diag(gram), np.ix_(group.members, group.members)
         products[pairs] += gram
         ours[pairs] += square[:, None]
-        elements[pairs] += group.size
-        if len(group.members) > 1:
-            own[group.members] += square
-            usual[group.members] += _low_median(square)
+        own[group.members] += square
+        usual[group.members] += _low_median(square)
+        elements[group.members] += group.size
     lengths = np.sqrt(ours * ours.T)
     cosines = np.divide(products, lengths, np.zeros_like(products), where=lengths > 0)
     told = {}
-    for at, source in enumerate(sources):
-        others = np.flatnonzero(elements[at] * (np.arange(count) != at))
-        if len(others):
-            ratio = np.sqrt(own[at] / usual[at]) if usual[at] > 0 else 0.0
-            shared = sum(
-                g.size for g in found if len(g.members) > 1 and at in g.members
-            )
-            median = float(np.median(cosines[at, others]))
-            told[source] = Deviation(median, float(ratio), shared)
+    for at in np.flatnonzero(elements).tolist():
+        others = np.flatnonzero((ours[at] > 0) & (np.arange(count) != at))
+        cosine = _high_median(cosines[at, others]) if len(others) else 0.0
+        ratio = float(np.sqrt(own[at] / usual[at])) if usual[at] > 0 else 0.0
+        told[sources[at]] = Deviation(cosine, ratio, int(elements[at]))
     return told
+
+
+def _high_median(values: Doubles) -> float:
+    return float(np.sort(values)[len(values) // 2])
 
 
 def _low_median(values: Doubles) -> float:

@@ -344,10 +344,52 @@ def test_deviations_say_who_lies() -> None:
     assert all(each.elements == 3 for each in told.values())
 
 
-def test_who_shares_nothing_is_not_measured() -> None:
-    alone = Sent((0,), 1.0, (1.0,), 1, (False,))
-    other = Sent((1,), 1.0, (1.0,), 1, (False,))
-    assert fused("median", [1, 1], [alone, other], [0.0, 0.0]).deviations == {}
+def test_of_two_nobody_is_measured() -> None:
+    """Each is as far from the other."""
+    assert changes("median", [1, 2], [-1, -2]).deviations == {}
+    assert len(changes("median", [1, 2], [-1, -2], [1, 2]).deviations) == 3
+
+
+def test_two_liars_of_five_that_agree_are_still_the_ones_that_differ() -> None:
+    rows = [[1.0, 2.0], [1.0, 2.1], [1.0, 1.9], [-1.0, -2.0], [-1.0, -2.0]]
+    told = changes("trimmed", *rows).deviations
+    assert [told[f"peer-{n}"].cosine > 0 for n in range(5)] == [1, 1, 1, 0, 0]
+
+
+@given(rounds())
+def test_deviations_are_those_of_pairs_of_contributions(
+    given_: tuple[list[int], list[Sent], list[float]],
+) -> None:
+    """Over the ranges that came whole from three at least."""
+    sizes, sent, old = given_
+    came = {
+        f"peer-{number}": whole_ranges(sizes, each)
+        for number, each in enumerate(sent)
+        if any(each.values[: each.arrived])
+    }
+    there = {
+        position: [name for name, ranges in came.items() if position in ranges]
+        for position in range(len(sizes))
+    }
+    counted = {p for p, names in there.items() if len(names) >= 3}
+    told = fused("median", sizes, sent, old).deviations
+    for name, ranges in came.items():
+        shared = counted & set(ranges)
+        assert (name in told) == bool(shared)
+        if not shared:
+            continue
+        cosines = []
+        for other, others in came.items():
+            both = shared & set(others)
+            ours = [v for p in sorted(both) for v in ranges[p]]
+            theirs = [v for p in sorted(both) for v in others[p]]
+            if other != name and any(ours):
+                product = math.fsum(a * b for a, b in zip(ours, theirs, strict=True))
+                length = math.sqrt(square(ours) * square(theirs))
+                cosines.append(product / length if length else 0.0)
+        wanted = sorted(cosines)[len(cosines) // 2] if cosines else 0.0
+        assert told[name].cosine == pytest.approx(wanted, abs=1e-9)
+        assert told[name].elements == sum(sizes[p] for p in shared)
 
 
 def test_ranges_without_old_values_are_absent_and_can_be_kept() -> None:
