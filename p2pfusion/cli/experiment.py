@@ -39,12 +39,13 @@ from p2pfusion.cli.simulate import (
     show_outcome,
 )
 from p2pfusion.cli.text import duration, number, percent, perplexity, size
+from p2pfusion.cli.threats import THREATS, threat_lines, threat_options
 from p2pfusion.daemon.config import PARTITION_RULES
 from p2pfusion.daemon.presets import BY_METHOD, PRESETS, expanded, suited
 from p2pfusion.errors import ConfigError, TrainerError, reported
 from p2pfusion.limits import MAX_ROSTER
 from p2pfusion.methods import build_method, split_fraction
-from p2pfusion.protocol.manifest import AUGMENTATIONS, OPTIMISERS, SECURE_AGGREGATION
+from p2pfusion.protocol.manifest import AUGMENTATIONS, OPTIMISERS
 from p2pfusion.protocol.objectives import (
     OBJECTIVES,
     SELF_SUPERVISED,
@@ -80,9 +81,6 @@ SLOWNESS_HELP = "How slow peers are, dealt out in turn: 1,4. Default: all alike.
 QUORUM_HELP = "Close rounds with so many updates; means then have stale values."
 STALENESS_HELP = "With a quorum: drop updates that are more rounds old. Default: 3."
 FRACTION_HELP = "With --train, several with commas are dealt out to the peers in turn."
-HIDING_HELP = "As the key of [swarm]: reducers see sums only."
-NOISE_HELP = "As [peer.privacy] noise, at every peer, from the seed. Default: none."
-CLIP_HELP = "As [peer.privacy] clip: the largest norm of a change."
 CONTROLS = ("shares", "participants", "ensemble", "full_forward", "quorum")
 PROBES = {"probe_labels", "fine_tune_labels"}
 FILES = ("pretrained", "save")
@@ -148,11 +146,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)
 @click.option("--logit-adjustment", type=float, default=1.0, show_default=True)
 @click.option("--wire-dtype", type=click.Choice(tuple(WIRE)), help=WIRE_HELP)
-@click.option(
-    "--secure-aggregation", type=click.Choice(SECURE_AGGREGATION), help=HIDING_HELP
-)
-@click.option("--privacy-noise", type=click.FloatRange(0), help=NOISE_HELP)
-@click.option("--privacy-clip", type=click.FloatRange(0), default=1.0, help=CLIP_HELP)
+@threat_options
 @click.option("--eval-every", type=click.IntRange(1), default=1, help=EVAL_HELP)
 @click.option("--shares", type=click.IntRange(1), help=SHARES_HELP)
 @click.option("--participants", type=click.IntRange(1), help=PARTICIPANTS_HELP)
@@ -209,7 +203,7 @@ def sim(
     if options["objective"] not in SELF_SUPERVISED:
         _refuse(context, PROBES, "only with an objective without labels")
     if faults is not None:
-        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES, *TIMES}
+        ignored = {"eval_every", *CONTROLS, *PROBES, *FILES, *TIMES, *THREATS}
         _refuse(context, ignored, "not with --faults")
         told = {"faults": faults, "network": network, "policy": policy}
         specified = {**specification(options), **told}
@@ -354,18 +348,11 @@ def result_text(result: Data) -> str:
             f"Cost      {size(real('bytes_per_peer_round'))} and "
             f"{'unknown' if flops is None else f'{flops:.3g}'} training FLOPs per "
             "peer and round",
-            *_privacy_lines(result),
             *_clock_lines(result),
+            *threat_lines(result),
             f"Time      {duration(real('seconds'))}",
         )
     )
-
-
-def _privacy_lines(result: Data) -> list[str]:
-    """What a peer's data has told, if there was noise."""
-    if (told := _real(result.get("epsilon"))) is None:
-        return []
-    return [f"Privacy   epsilon {told:.2f} at delta {result['delta']}, of each peer"]
 
 
 def _clock_lines(result: Data) -> list[str]:

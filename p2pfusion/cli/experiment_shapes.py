@@ -21,6 +21,17 @@ from p2pfusion.cli.schema import (
 _PROBED: dict[str, Shape] = {"probe_labels": COUNT, "random_encoder_accuracy": PART}
 """What stands beside the accuracy of an encoder that was trained without labels."""
 
+_WATCHED: dict[str, Shape] = {
+    "fusion": TEXT,
+    "attack": maybe(TEXT),
+    "attackers": rows(TEXT),
+    "suspected": table(COUNT),
+    "quarantined": rows(TEXT),
+    "refused": table(COUNT),
+    "scores": table(REAL),
+}
+"""What is told where somebody was hostile, or contributions were looked at."""
+
 EVALUATION = record(
     {
         "accuracy": PART,
@@ -141,6 +152,7 @@ EXPERIMENT = record(
     },
     optional={
         **_PROBED,
+        **_WATCHED,
         "perplexity": maybe(REAL),
         "one_view_flops_per_peer_round": REAL,
         "epsilon": REAL,

@@ -58,6 +58,7 @@ class Shown:
             self.names,
             manifest.wire,
             is_pretrained=bool(manifest.pretrained),
+            robust=manifest.fusion != "mean",
             held=self.held,
         )
 

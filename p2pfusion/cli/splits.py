@@ -36,6 +36,8 @@ class Swarm:
     """What values travel as."""
     is_pretrained: bool = False
     """Whether the model begins with the values of a checkpoint, as far as is known."""
+    robust: bool = False
+    """Whether a rule looks at the contributions, which are changes then."""
     held: tuple[str, ...] = ()
     """What of a traced model is whole in every split, and why."""
 
@@ -59,7 +61,8 @@ class Swarm:
                 current=current,
                 following=following,
                 homes=homes,
-                among_holders=sharing(self.method) is not None
+                among_holders=self.robust
+                or sharing(self.method) is not None
                 or self.wire.sends_changes,
             )
             homes = plan.homes_after()

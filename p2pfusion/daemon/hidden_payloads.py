@@ -137,6 +137,7 @@ def payloads_of(
         me,
         store,
         manifest.wire_dtype,
+        fusion=manifest.fusion,
         adds_changes=manifest.adds_changes,
         owed=owed,
     )

@@ -23,11 +23,12 @@ from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import (
     DeltaSum,
+    Deviation,
     MeanChange,
-    StreamingMean,
     StreamingSum,
     decode,
     encode,
+    new_sum,
 )
 from p2pfusion.protocol.events import FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
@@ -64,6 +65,7 @@ class Payloads:
         store: Store,
         wire_dtype: str,
         *,
+        fusion: str = "mean",
         adds_changes: bool = False,
         owed: Owed | None = None,
     ) -> None:
@@ -71,7 +73,7 @@ class Payloads:
         which they were trained; shares of them are added to these (``DeltaSum``).
         ``owed``: where it is kept what contributions lose on their way."""
         self.me = me
-        self._adds_changes = adds_changes
+        self._fusion, self._adds_changes = fusion, adds_changes
         self.store = store
         self._wire = WIRE[wire_dtype]
         self._owed = owed
@@ -122,12 +124,12 @@ class Payloads:
         """Begins a sum over the ranges that this peer reduces."""
         numbers = self._rounds[round_index]
         ids = numbers.plan.reduced_by(self.me, instead_of=instead_of or None)
-        numbers.sums[instead_of] = self._new_sum(numbers.plan.range_sizes[ids])
-
-    def _new_sum(self, sizes: NDArray[np.int64]) -> StreamingSum:
-        if self._adds_changes:
-            return DeltaSum(sizes)
-        return MeanChange(sizes) if self._wire.sends_changes else StreamingMean(sizes)
+        numbers.sums[instead_of] = new_sum(
+            numbers.plan.range_sizes[ids],
+            fusion=self._fusion,
+            adds_changes=self._adds_changes,
+            sends_changes=self._wire.sends_changes,
+        )
 
     def add_own(self, round_index: int, instead_of: str, weight: float) -> None:
         """Adds the own offer to a sum."""
@@ -137,9 +139,9 @@ class Payloads:
             raise LocalProtocolError("the own offer was to be added before it was made")
         reduced = plan.reduced_by(self.me, instead_of=failed)
         own = plan.own_ranges(self.me, instead_of=failed)
-        if numbers.inside is not None:
-            own = own[numbers.inside[own]]
-        cursor = numbers.sums[instead_of].open(np.searchsorted(reduced, own), weight)
+        own = own if numbers.inside is None else own[numbers.inside[own]]
+        positions, total = np.searchsorted(reduced, own), numbers.sums[instead_of]
+        cursor = total.open(positions, weight, source=self.me)
         segments = plan.segments(own.tolist())
         cursor.add(numbers.offer.read_flat(segments))
         if (owed := self._owes(numbers.offer)) is not None:
@@ -174,10 +176,14 @@ class Payloads:
         if not fused.size:
             return 0.0
         segments = plan.segments(fused.tolist())
-        values = self._as_sent(_ranges_of(total, np.flatnonzero(~total.absent)))
+        values = self._as_sent(total.values(np.flatnonzero(~total.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
         return self._moved(segments, values) if self._adds_changes else 0.0
+
+    def deviations(self, round_index: int, instead_of: str) -> dict[str, Deviation]:
+        """How each source's change lay to the others'; the mean does not look."""
+        return self._rounds[round_index].sums[instead_of].deviations
 
     def _moved(self, segments: Sequence[Segment], values: Floats) -> float:
         """How far values are from those that reading gives, as a sum of magnitudes."""
@@ -212,8 +218,8 @@ class Payloads:
             )
         ]
         positions = np.array(found, np.int64)
-        segments = numbers.plan.segments(ids[positions].tolist())
-        total.begin(positions, self.store.read_flat(segments))
+        old = self.store.read_flat(numbers.plan.segments(ids[positions].tolist()))
+        total.begin(positions, old)
 
     def _carry_over(
         self, numbers: RoundNumbers, total: StreamingSum, ids: NDArray[np.int64]
@@ -253,8 +259,7 @@ class Payloads:
             sink = self._buffer_sink(numbers, stream, event.absent, export)
         if sink is not None:
             form = self._wire.form(stream.hop)
-            arriving = Arriving(stream, sink, form, event.total_bytes)
-            self._arriving[event.pull] = arriving
+            self._arriving[event.pull] = Arriving(stream, sink, form, event.total_bytes)
 
     def _buffer_sink(
         self,
@@ -291,7 +296,8 @@ class Payloads:
         total = numbers.sums[stream.instead_of]
         lacking = ~np.array(present_bits(absent, len(ids))) if absent else None
         positions = np.searchsorted(reduced, ids)
-        return SumSink(total.open(positions, weight, absent=lacking))
+        cursor = total.open(positions, weight, absent=lacking, source=stream.source)
+        return SumSink(cursor)
 
     def place(self, source: str, chunk: Chunk) -> memoryview | None:
         """Where the payload of a chunk belongs, if it can be put there as it is.
@@ -378,7 +384,7 @@ class Payloads:
             Hop.FUSED, source=self.me, target=stream.target, instead_of=failed
         )
         positions = np.searchsorted(reduced, ids)
-        return _ranges_of(total, positions), total.absent[positions]
+        return total.values(positions), total.absent[positions]
 
     def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
         """A piece of a stream that was started; None if it was stopped meanwhile."""
@@ -392,9 +398,3 @@ class Payloads:
     def stop_serving(self, peer: str, pull: int) -> None:
         """Frees a stream."""
         self._served.pop((peer, pull), None)
-
-
-def _ranges_of(total: StreamingSum, positions: NDArray[np.int64]) -> Floats:
-    """The values of some ranges of a closed sum, one after the other."""
-    parts = [total.result[start:stop] for start, stop in total.spans(positions)]
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)

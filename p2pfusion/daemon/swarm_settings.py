@@ -20,7 +20,7 @@ from p2pfusion.daemon.pool import Pool, is_hash
 from p2pfusion.daemon.presets import expanded, suited
 from p2pfusion.daemon.sections import Place, Table, reject_unknown, typed
 from p2pfusion.errors import ConfigError
-from p2pfusion.methods import build_method, initial_layout
+from p2pfusion.methods import initial_layout
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
 from p2pfusion.store.checksum import file_hash
@@ -96,8 +96,7 @@ class SwarmSettings:
                 layout=layout,
                 founder=founder.hex(),
             )
-            method = build_method(manifest.method, manifest.method_arguments)
-            begins = initial_layout(method, layout)
+            begins = initial_layout(manifest.trained_by, layout)
             manifest = dataclasses.replace(manifest, layout=begins)
         except ConfigError as error:
             raise ConfigError(f"{self.source}: {error}", hint=error.hint) from None

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2pfusion.errors import LocalProtocolError
+from p2pfusion.fusion.agreement import Deviation
 
 Floats = NDArray[np.float32]
 Partial = list[tuple[int, int, float]]
@@ -67,8 +68,11 @@ class Cursor:
         positions: NDArray[np.int64],
         weight: float,
         absent: NDArray[np.bool_],
+        source: str,
     ) -> None:
         self._total = total
+        self.source = source
+        """Whose it is; empty where that does not matter."""
         self.positions = positions
         self.absent = absent
         """Which of these ranges have no values: their bytes are passed over."""
@@ -88,10 +92,13 @@ class Cursor:
             raise LocalProtocolError(
                 f"a contribution of {self.expected_count} values goes on beyond its end"
             )
+        self._take(values)
+        self.received_count += values.size
+
+    def _take(self, values: Floats) -> None:
         with small_buffer():
             for first in range(0, values.size, WIDENED_ELEMENTS):
                 self._add(values[first : first + WIDENED_ELEMENTS])
-        self.received_count += values.size
 
     def _add(self, values: Floats) -> None:
         """Values that may lie in many spans; widened first, unless they lie in one."""
@@ -128,6 +135,8 @@ class Cursor:
 class StreamingSum(ABC):
     """Sums per element while open; after ``close`` what they amount to, in float32."""
 
+    _cursor_kind = Cursor
+
     def __init__(self, range_sizes: ArrayLike) -> None:
         self._sizes = np.asarray(range_sizes, np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
@@ -137,6 +146,8 @@ class StreamingSum(ABC):
         self._weights = np.zeros(len(self._sizes), np.float64)
         self._kept = np.zeros(len(self._sizes), np.bool_)
         self._result: Floats | None = None
+        self.deviations: dict[str, Deviation] = {}
+        """After ``close``, by source: what a rule has found that looks at each."""
 
     def open(
         self,
@@ -144,10 +155,11 @@ class StreamingSum(ABC):
         weight: float,
         *,
         absent: NDArray[np.bool_] | None = None,
+        source: str = "",
     ) -> Cursor:
         """Begin a contribution of these ranges, by position, in its stream's order.
 
-        ``absent`` marks those that it has no values for.
+        ``absent`` marks those that it has no values for; ``source`` is whose it is.
         """
         positions = np.asarray(range_positions, np.int64)
         absent = np.zeros(len(positions), np.bool_) if absent is None else absent
@@ -162,7 +174,7 @@ class StreamingSum(ABC):
             self._sizes
         ):
             raise LocalProtocolError("a contribution contains a range that is not ours")
-        cursor = Cursor(self, positions, float(weight), absent)
+        cursor = self._cursor_kind(self, positions, float(weight), absent, source)
         self._cursors.append(cursor)
         return cursor
 
@@ -180,7 +192,10 @@ class StreamingSum(ABC):
         """Take the result of what has arrived; the sums' memory is given back."""
         if self.closed:
             raise LocalProtocolError("the result was already taken")
-        partial = self._count_weights()
+        self._result = self._fused(self._count_weights())
+
+    def _fused(self, partial: Partial) -> Floats:
+        """The results, where the sums were."""
         count = len(self.sums)
         self._scratch = np.empty(0)
         floats = self.sums.view(np.float32)
@@ -194,7 +209,7 @@ class StreamingSum(ABC):
         del floats
         # No view of the sums is left, so half of their memory can go.
         self.sums.resize((count + 1) // 2, refcheck=False)
-        self._result = self.sums.view(np.float32)[:count]
+        return self.sums.view(np.float32)[:count]
 
     @property
     def closed(self) -> bool:
@@ -222,6 +237,11 @@ class StreamingSum(ABC):
             self.result[first:last] = values[start : start + int(last - first)]
             start += int(last - first)
         self._kept[positions] = True
+
+    def values(self, positions: NDArray[np.int64]) -> Floats:
+        """After ``close``: the values of some ranges, one after the other."""
+        parts = [self.result[start:stop] for start, stop in self.spans(positions)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     @property
     def weights(self) -> NDArray[np.float64]:

@@ -37,6 +37,7 @@ def check_versions(value: object) -> None:
 
 MASKABLE: Mapping[str, tuple[object, str]] = {
     "wire_dtype": ("float32", "masked values travel as integers of 32 bits"),
+    "fusion": ("mean", "rules other than the mean look at single contributions"),
     "weighting": ("uniform", "a sum of masked values has no weights"),
     "max_staleness": (0, "what comes too late has nobody left to hide among"),
 }

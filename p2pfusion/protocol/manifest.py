@@ -42,6 +42,7 @@ SCHEDULES = ("constant", "cosine")
 OPTIMISERS = ("sgd", "adamw")
 WEIGHTINGS = ("uniform", "samples")
 SECURE_AGGREGATION = ("off", "withhold", "clear")
+FUSIONS = ("mean", "clipped", "trimmed", "median", "centred")
 POLICIES = ("majority", "fork")
 NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
@@ -55,6 +56,7 @@ Arguments = Mapping[str, object]
 LATER: Arguments = {
     **{"pretrained": "", "proximal": 0.0, "versions": {}},
     "secure_aggregation": "off",
+    "fusion": "mean",
 }
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
@@ -134,6 +136,9 @@ class Manifest:
     four blank pixels around the image, and a flip of every second one."""
     weighting: str = "uniform"
     """Weight of a contribution in the mean: ``uniform``, or ``samples``."""
+    fusion: str = "mean"
+    """What several peers' values of the same become: their ``mean``, or, where some may
+    lie, ``clipped``, ``trimmed``, ``median`` or ``centred``."""
     wire_dtype: str = "float32"
     """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
     ``top-k``, in which changes are contributed, in a byte each or only the largest, and
@@ -227,7 +232,13 @@ class Manifest:
     @cached_property
     def trained_by(self) -> Method:
         """The method as an object; ``ConfigError`` if this machine does not know it."""
-        return build_method(self.method, self.method_arguments)
+        method = build_method(self.method, self.method_arguments)
+        if self.fusion != "mean" and sharing(method) is not None:
+            raise ConfigError(
+                f"fusion means nothing to the method {self.method!r}",
+                hint="it adds shares of changes; leave fusion out",
+            )
+        return method
 
     @cached_property
     def adds_changes(self) -> bool:
@@ -243,7 +254,7 @@ class Manifest:
     def sends_changes(self) -> bool:
         """Whether contributions are changes of what a round began with, not values: who
         reduces a range trains it then, and so has what changes."""
-        return self.adds_changes or self.wire.sends_changes
+        return self.adds_changes or self.wire.sends_changes or self.fusion != "mean"
 
     @property
     def founder_key(self) -> bytes:
@@ -299,6 +310,7 @@ def _check_text(manifest: Manifest) -> None:
     for key, allowed in (
         ("admission", ADMISSIONS),
         ("augment", AUGMENTATIONS),
+        ("fusion", FUSIONS),
         ("partition_policy", POLICIES),
         ("network", NETWORKS),
         ("optimiser", OPTIMISERS),

@@ -13,11 +13,13 @@ from pathlib import Path
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import build_method, initial_layout, skipping
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.simulation.attacks import Hostile
 from p2pfusion.simulation.saving import hash_of
 from p2pfusion.simulation.specification import (
     Controls,
     Fields,
     Files,
+    Threat,
     check_keys,
     data_table,
     optional,
@@ -56,6 +58,21 @@ class Experiment:
     labels: Labels
     privacy: Privacy | None
     """How every peer hides its data; the noise follows from the seed."""
+    threat: Threat
+
+    def hostile(self, peers: list[str]) -> Hostile | None:
+        """The hostile ones among these peers, if there are any."""
+        manifest, threat = self.manifest, self.threat
+        if threat.attack is None:
+            return None
+        return Hostile.drawn(
+            threat.attack,
+            threat.attackers,
+            peers,
+            seed=manifest.seed,
+            layout=manifest.layout,
+            changes=manifest.sends_changes,
+        )
 
     @classmethod
     def of(cls, fields: Fields) -> Experiment:
@@ -97,6 +114,7 @@ class Experiment:
             manifest=manifest,
             peers=peers,
             controls=Controls.of(fields, peers),
+            threat=Threat.of(fields, peers),
             files=files,
             labels=Labels(
                 optional(fields, "probe_labels"), optional(fields, "fine_tune_labels")

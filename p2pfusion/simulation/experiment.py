@@ -9,6 +9,7 @@ and JSON lines on standard output.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -73,9 +74,9 @@ class Course:
                 found = self.examiner.evaluate([s.values() for s in self.swarms])
                 point: dict[str, object] = {
                     "round": done,
-                    "loss": sum(losses) / len(losses),
+                    "loss": _finite(sum(losses) / len(losses)),
                     "virtual_seconds": sum(swarm.clock.now_s for swarm in self.swarms),
-                    **found.to_data(),
+                    **{key: _finite(each) for key, each in found.to_data().items()},
                 }
                 self.curve.append(point)
                 tell({"event": "round", "rounds": rounds, **point})
@@ -108,6 +109,7 @@ class Course:
             **times_told([swarm.clock for swarm in self.swarms], experiment.peers),
             **_told(self.swarms[0].trainers[0].spent),
             "updates_too_late": sum(swarm.too_late for swarm in self.swarms),
+            **watch_told(self.swarms[0]),
             "full_model_parameters": manifest.layout.size * len(self.swarms),
             "seconds": seconds,
         }
@@ -116,6 +118,23 @@ class Course:
 def _told(spent: Spent | None) -> dict[str, object]:
     """What a peer's data has told, if that was counted."""
     return {} if spent is None else {"epsilon": spent.epsilon, "delta": spent.delta}
+
+
+def watch_told(swarm: Swarm) -> dict[str, object]:
+    """Who was hostile, and who was found out; nothing where nobody looked."""
+    fusion, hostile = swarm.experiment.manifest.fusion, swarm.hostile
+    if fusion == "mean" and hostile is None:
+        return {}
+    attack = swarm.experiment.threat.attack
+    peers = sorted(hostile.peers) if hostile is not None else []
+    told = {"fusion": fusion, "attack": attack, "attackers": peers}
+    return {**told, **swarm.watch.to_data()}
+
+
+def _finite(number: object) -> object:
+    """None for what a broken model gives and JSON has no word for."""
+    broken = isinstance(number, float) and not math.isfinite(number)
+    return None if broken else number
 
 
 def run(fields: Fields, tell: Tell) -> dict[str, object]:

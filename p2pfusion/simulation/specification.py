@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.methods import split_fraction
+from p2pfusion.simulation.attacks import ATTACKS
 
 REALS = (
     *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
@@ -17,7 +18,7 @@ REALS = (
 )
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
-    *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
+    *("optimiser", "schedule", "wire_dtype", "weighting", "fusion", "label_mask"),
     *("augment", "max_staleness", "secure_aggregation"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
@@ -29,6 +30,7 @@ OWN = (
     *("pretrained", "save", "slowness"),
     *("probe_labels", "fine_tune_labels"),
     *("privacy_noise", "privacy_clip"),
+    *("attack", "attackers", "quarantine"),
 )
 
 MAX_SLOWNESS = 1e6
@@ -197,3 +199,57 @@ class Controls:
             range(peers), self.participants
         )
         return sorted(drawn)
+
+
+@dataclass(frozen=True)
+class Threat:
+    """Who is hostile in an experiment, and what the others do about it."""
+
+    attack: str | None = None
+    """A name in the table of attacks; None: nobody is hostile."""
+    attackers: int = 0
+    quarantine: bool = False
+    """Whether who disagrees with all others is put out."""
+
+    @classmethod
+    def of(cls, fields: Fields, peers: int) -> Threat:
+        """From a specification. ``ConfigError``."""
+        told, quarantine = fields.get("attack"), fields.get("quarantine") or False
+        attackers = optional(fields, "attackers")
+        if not isinstance(quarantine, bool):
+            raise ConfigError("key 'quarantine' of the experiment is no truth value")
+        if quarantine and fields.get("fusion") in (None, "mean"):
+            raise ConfigError(
+                "the mean finds nobody out, so quarantine means nothing to it",
+                hint='choose another fusion, "trimmed" for instance',
+            )
+        if told is None and attackers:
+            raise ConfigError("attackers without an attack do as all others")
+        if told is None:
+            return cls(quarantine=quarantine)
+        attack, count = _attack(told, attackers)
+        if count >= peers:
+            raise ConfigError(f"{count} attackers of {peers} peers leave nobody else")
+        if ATTACKS[attack].samples > 1 and fields.get("weighting") != "samples":
+            raise ConfigError(
+                f"the attack {attack!r} means nothing where samples do not count",
+                hint='choose the weighting "samples"',
+            )
+        return cls(attack, count, quarantine)
+
+
+def _attack(told: object, attackers: int | None) -> tuple[str, int]:
+    """From ``NAME`` or ``NAME:K``; ``ConfigError`` for what is neither."""
+    name, colon, count = str(told).partition(":")
+    if name not in ATTACKS:
+        raise ConfigError(
+            f"attack {name!r} is unknown", hint=f"known: {', '.join(ATTACKS)}"
+        )
+    if not colon:
+        return name, attackers or 1
+    if attackers or not count.isdecimal() or not int(count):
+        raise ConfigError(
+            f"attack {told!r} does not say how many attackers there are",
+            hint=f"{name}:2 means two of them; do not state --attackers, too",
+        )
+    return name, int(count)

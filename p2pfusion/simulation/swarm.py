@@ -11,6 +11,8 @@ This is one of the modules beside ``training`` that import torch code.
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from p2pfusion.daemon.hidden_payloads import owed_of
+from p2pfusion.errors import NonFiniteError
 from p2pfusion.methods import (
     Member,
     Method,
@@ -27,10 +30,12 @@ from p2pfusion.methods import (
     skipping,
 )
 from p2pfusion.methods.base import Update
+from p2pfusion.simulation.attacks import Hostile
 from p2pfusion.simulation.clock import Clock
 from p2pfusion.simulation.design import Experiment, experiment_setup
 from p2pfusion.simulation.desks import Desks
 from p2pfusion.simulation.numbers import Assembly
+from p2pfusion.simulation.watch import Watch
 from p2pfusion.split.blocks import check_blocks
 from p2pfusion.split.coverage import contributed_bytes, traffic
 from p2pfusion.split.homes import Homes
@@ -42,6 +47,7 @@ from p2pfusion.store.files import Floats
 from p2pfusion.training.controls import FullForwardTrainer
 from p2pfusion.training.cost import Meter
 from p2pfusion.training.data import DataOptions, Records, load
+from p2pfusion.training.data.mislabelling import flip_labels
 from p2pfusion.training.description import coding_of
 from p2pfusion.training.trainer import Trainer
 from p2pfusion.training.whole import evaluation_records
@@ -80,6 +86,8 @@ class Swarm:
     clock: Clock
     owed: Mapping[str, Owed | None]
     """Of each peer, what its contributions have lost, if they lose something."""
+    hostile: Hostile | None
+    watch: Watch
     works: dict[int, Work] = field(default_factory=dict)
     """Of each peer by number, its last one."""
     moved: list[float] = field(default_factory=list)
@@ -145,6 +153,8 @@ class Swarm:
             owed={
                 member.peer: owed_of(manifest, owed / member.peer) for member in roster
             },
+            hostile=enlisted(experiment, trainers, records.traits.classes),
+            watch=Watch(experiment.threat.quarantine),
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
@@ -159,11 +169,10 @@ class Swarm:
 
     def _chosen(self, round_index: int) -> frozenset[int]:
         experiment = self.experiment
-        return frozenset(
-            experiment.controls.chosen(
-                experiment.manifest.seed, round_index, experiment.peers
-            )
+        drawn = experiment.controls.chosen(
+            experiment.manifest.seed, round_index, experiment.peers
         )
+        return frozenset(n for n in drawn if _name(n) not in self.watch.put_out)
 
     def round(self, round_index: int) -> float:
         """One round; the mean training loss of those whose updates are in it."""
@@ -171,6 +180,7 @@ class Swarm:
         current = self.splits(round_index)
         for number in sorted(self._chosen(round_index) - self.clock.at_work):
             self._train(number, round_index, current[_name(number)])
+        self._tamper(round_index)
         arrived = self._arrived(round_index)
         plan = plan_round(
             manifest.layout,
@@ -181,24 +191,41 @@ class Swarm:
             homes=self.homes,
             among_holders=manifest.sends_changes,
         )
-        self._fuse(plan, arrived)
+        desks = self._fuse(plan, arrived)
+        self.watch.note(round_index, desks)
         self.homes = plan.homes_after()
         wire = manifest.wire
         sent = sum(traffic(plan, peer, wire=wire).sent_bytes for peer in plan.peers)
         absent = set(plan.peers) - {_name(number) for number in arrived}
         unsent = sum(contributed_bytes(plan, peer, wire=wire) for peer in absent)
         self.sent_bytes += sent - unsent
-        return sum(work.loss for work in arrived.values()) / len(arrived)
+        losses = [work.loss for work in arrived.values()]
+        return sum(losses) / len(losses) if losses else math.nan
+
+    def _tamper(self, round_index: int) -> None:
+        """Hostile peers lie when all others are ready, and know what they have."""
+        if self.hostile is not None:
+            fresh = {
+                _name(number): (work.split, work.path)
+                for number, work in self.works.items()
+                if work.base_round == round_index
+            }
+            self.hostile.tamper(round_index, fresh, self.store.read)
 
     def _train(self, number: int, round_index: int, split: Split) -> None:
         """A peer trains; when it will have finished is the clock's matter."""
         manifest, trainer = self.experiment.manifest, self.trainers[number]
-        trained = trainer.train(
-            round_index=round_index,
-            split=split,
-            learning_rate=manifest.learning_rate_at(round_index),
-            read=self.store.read,
-        )
+        try:
+            trained = trainer.train(
+                round_index=round_index,
+                split=split,
+                learning_rate=manifest.learning_rate_at(round_index),
+                read=self.store.read,
+            )
+        except NonFiniteError:
+            if self.hostile is None:
+                raise
+            return  # as in a swarm: it offers nothing in this round
         path = self.directory / f"{_name(number)}.f32"
         write_offer(path, trained.arrays)
         self.works[number] = Work(
@@ -226,7 +253,7 @@ class Swarm:
         self.too_late += len(refused)
         return {number: self.works[number] for number in sorted(arrived)}
 
-    def _fuse(self, plan: ExchangePlan, arrived: Mapping[int, Work]) -> None:
+    def _fuse(self, plan: ExchangePlan, arrived: Mapping[int, Work]) -> Desks:
         manifest = self.experiment.manifest
         desks = Desks(
             plan,
@@ -234,13 +261,21 @@ class Swarm:
             self.homes,
             manifest,
             owed=self.owed,
+            hostile=self.hostile,
         )
         for number, work in arrived.items():
             desks.offer(_name(number), work.path, work.split, work.base_round)
         weights = self._weights(plan.round_index, arrived)
         before = self.values() if manifest.adds_changes else {}
-        desks.fuse({_name(number): each for number, each in weights.items()})
+        lie = self.hostile.lies(plan, self.store) if self.hostile else None
+        weighed = {_name(number): each for number, each in weights.items()}
+        if self.watch.acts:
+            drawn = random.Random(f"{manifest.seed} {plan.round_index} backups")
+            desks.ask_backups(weighed, drawn)
+        desks.fuse(weighed)
         self.store.flush(durable=False)
+        if lie is not None:
+            lie()
         after = self.values() if manifest.adds_changes else {}
         self.moved.append(
             sum(
@@ -248,6 +283,7 @@ class Swarm:
                 for name in before
             )
         )
+        return desks
 
     def _weights(
         self, round_index: int, arrived: Mapping[int, Work]
@@ -257,7 +293,7 @@ class Swarm:
         if rule is None:
             by_samples = self.experiment.manifest.weighting == "samples"
             return {
-                number: float(work.samples) if by_samples else 1.0
+                number: self._claimed(number, work) if by_samples else 1.0
                 for number, work in arrived.items()
             }
         updates = [
@@ -271,9 +307,26 @@ class Swarm:
         ]
         return dict(zip(arrived, rule.shares(updates), strict=True))
 
+    def _claimed(self, number: int, work: Work) -> float:
+        """How many samples a peer says that it has."""
+        times = 1 if self.hostile is None else self.hostile.samples(_name(number))
+        return float(work.samples * times)
+
     def values(self) -> dict[str, Floats]:
         """The assembled model, by parameter name."""
         return Assembly(self.store).values()
+
+
+def enlisted(
+    experiment: Experiment, trainers: list[Trainer], classes: int
+) -> Hostile | None:
+    """Who is hostile, if anybody; with the wrong labels that the attack may want."""
+    hostile = experiment.hostile([_name(number) for number in range(experiment.peers)])
+    if hostile is not None and hostile.attack.flips_labels:
+        for number, trainer in enumerate(trainers):
+            if _name(number) in hostile.peers:
+                flip_labels(trainer.records, classes)
+    return hostile
 
 
 def announced(

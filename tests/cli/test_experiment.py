@@ -10,6 +10,7 @@ import pytest
 
 from p2pfusion.cli.experiment import result_text, round_text
 from p2pfusion.cli.main import main
+from p2pfusion.cli.threats import threat_lines
 from p2pfusion.daemon.presets import PRESETS
 from tests.cli.test_simulate import OUTCOME
 
@@ -64,6 +65,11 @@ def test_the_runner_is_told_every_option(capsys: Capture) -> None:
         "secure_aggregation": None,
         "privacy_noise": None,
         "privacy_clip": 1.0,
+        "weighting": None,
+        "fusion": None,
+        "attack": None,
+        "attackers": None,
+        "quarantine": False,
         "eval_every": 1,
         "shares": None,
         "participants": None,
@@ -106,6 +112,16 @@ def test_the_clock_is_told_where_there_is_one(capsys: Capture) -> None:
     assert main(["sim", "--train", "--faults", "none", *clock]) == 2
     assert "not with --faults" in capsys.readouterr().err
     assert main(["sim", *clock]) == 2
+
+
+def test_hostile_peers_are_told(capsys: Capture) -> None:
+    threat = ["--attack", "sign-flip:2", "--quarantine"]
+    found = told(capsys, "--method", "fedavg", "--fusion", "median", *threat)
+    assert (found["fusion"], found["attack"]) == ("median", "sign-flip:2")
+    assert found["quarantine"] is True
+    assert main(["sim", "--train", "--faults", "none", *threat]) == 2
+    assert "not with --faults" in capsys.readouterr().err
+    assert main(["sim", *threat]) == 2
 
 
 def test_what_suits_a_method_is_told_unless_something_else_is(capsys: Capture) -> None:
@@ -275,3 +291,17 @@ def test_what_a_training_under_faults_violates_is_told_with_all_options(
     assert sorted(words[1:]) == sorted(typed)
     assert main(words[1:]) == 1
     assert f"Again     {replay}" in capsys.readouterr().out
+
+
+def test_who_was_hostile_and_who_was_found_is_one_line() -> None:
+    found = {"attack": "noise", "attackers": ["peer-0001"], "quarantined": []}
+    assert threat_lines({}) == []
+    assert threat_lines({**found, "suspected": {}}) == [
+        "Threat    noise by peer-0001; suspected: nobody"
+    ]
+    put_out = {**found, "suspected": {"peer-0001": 3}, "quarantined": ["peer-0001"]}
+    assert threat_lines(put_out) == [
+        "Threat    noise by peer-0001; suspected: peer-0001 in round 3 (put out)"
+    ]
+    honest = {"attackers": [], "suspected": {}}
+    assert threat_lines(honest) == ["Threat    suspected: nobody"]

@@ -56,6 +56,7 @@ class Table:
     layout: Layout
     wire_dtype: str = "float32"
     adds_changes: bool = False
+    fusion: str = "mean"
     desks: dict[str, Payloads] = field(init=False)
     truth: Arrays = field(init=False)
     homes: Homes = field(init=False)
@@ -84,6 +85,7 @@ class Table:
             name,
             store,
             self.wire_dtype,
+            fusion=self.fusion,
             adds_changes=self.adds_changes,
             owed=self.owed(name) if self.wire.sends_changes else None,
         )
@@ -114,7 +116,9 @@ class Table:
             current=current,
             following=following,
             homes=self.homes,
-            among_holders=self.adds_changes or self.wire.sends_changes,
+            among_holders=self.adds_changes
+            or self.wire.sends_changes
+            or self.fusion != "mean",
         )
         for desk in self.desks.values():
             desk.enter(self.plan, self.homes)
@@ -127,13 +131,17 @@ class Table:
         names: tuple[str, ...] = NAMES,
         *,
         below: int = 999,
+        lengths_differ: bool = True,
     ) -> None:
-        """Some offer numbers out of thin air, 64ths, whose sums are exact."""
+        """Some offer numbers out of thin air, 64ths, whose sums are exact; or all of
+        the same size, up or down."""
         for name in names:
             desk = self.desks[name]
             split = self.current[name]
             arrays = [
-                (random.integers(-below, below, segment.shape) / 64).astype(np.float32)
+                (_drawn(random, below, segment.shape, lengths_differ) / 64).astype(
+                    np.float32
+                )
                 for segment in split.segments(self.layout)
             ]
             path = self.root / f"{name}-{self.plan.round_index}.f32"
@@ -173,6 +181,20 @@ class Table:
                 place = np.ix_(*(list(indices) for indices in segment.sets))
                 total[place] += self.weights.get(name, 1.0) * arrays[index]
             self.truth[index] = total.astype(np.float32)
+
+    def learn_median_changes(self) -> None:
+        """Of each element, by how many have it: the change of one, what two agree on,
+        or the median of three is added to the model."""
+        for index, values in enumerate(self.truth):
+            rows = [np.full(values.shape, np.nan) for _ in self.offers]
+            for row, (name, arrays) in zip(rows, self.offers.items(), strict=True):
+                segment = self.current[name].segment(self.layout, index)
+                row[np.ix_(*(list(i) for i in segment.sets))] = arrays[index]
+            for place in np.ndindex(values.shape):
+                said = [float(row[place]) for row in rows if not np.isnan(row[place])]
+                change = sorted([0.0, *said] if len(said) == 2 else said)
+                if said:
+                    values[place] += np.float32(change[len(change) // 2])
 
     def learn_mean_changes(self) -> None:
         """The dense masked mean of everybody's changes is added to the model, in the
@@ -253,3 +275,11 @@ class Table:
             ]
             for segment in split.segments(self.layout)
         ]
+
+
+def _drawn(
+    random: np.random.Generator, below: int, shape: tuple[int, ...], any_size: bool
+) -> NDArray[np.int64]:
+    if any_size:
+        return random.integers(-below, below, shape)
+    return random.choice(np.array([-1, 1]), shape)

@@ -183,6 +183,24 @@ def test_int8_rounds_end_with_the_mean_change_added_everywhere(
                 assert not table.owed(name).read(segment).any()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_median_rounds_end_with_the_median_change_added_everywhere(
+    tmp_path: Path, seed: int
+) -> None:
+    """Of changes of one length, so that none is cut, of two peers or three."""
+    table, random = (
+        Table(tmp_path, LAYOUT, fusion="median"),
+        np.random.default_rng(seed),
+    )
+    for number, partial in enumerate(("ash", "cedar", "birch")):
+        table.enter(number, {**ALL, partial: LEFT}, ALL)
+        table.train(random, lengths_differ=False)
+        table.exchange()
+        table.learn_median_changes()
+        for name in NAMES:
+            assert_holds_truth(table, name, FULL)
+
+
 @pytest.mark.parametrize("wire_dtype", ["int8", "top-k"])
 def test_what_is_lost_of_a_contribution_is_owed(
     tmp_path: Path, wire_dtype: str

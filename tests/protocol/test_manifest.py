@@ -60,6 +60,7 @@ def test_every_field_changes_the_id() -> None:
         "wire_dtype": "float16",
         "method": "heterofl",
         "augment": "flip-crop",
+        "fusion": "trimmed",
         "vocabulary": {"level": "word", "tokens": ["<pad>"]},
         "method_arguments": {"x": 1},
         "objective_arguments": {"previous": 2},
@@ -83,7 +84,11 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "unstated"),
-    [("pretrained", "ab" * 32, ""), ("proximal", 0.5, 0.0)],
+    [
+        ("pretrained", "ab" * 32, ""),
+        ("proximal", 0.5, 0.0),
+        ("fusion", "median", "mean"),
+    ],
 )
 def test_what_is_left_out_of_a_manifest_is_not_stated(
     key: str, value: object, unstated: object

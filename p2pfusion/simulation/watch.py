@@ -1,0 +1,50 @@
+"""What the peers of an experiment find out about each other, and what follows from it.
+
+In a swarm every peer judges for itself, by what it has reduced. Here there is one
+account for all: what everybody's reductions have measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfusion.fusion.agreement import Agreement
+from p2pfusion.simulation.desks import Desks
+
+
+@dataclass
+class Watch:
+    """Whom the others have found out, round by round."""
+
+    acts: bool
+    """Whether who is found out has no part in later rounds."""
+    agreement: Agreement = field(default_factory=Agreement)
+    suspected: dict[str, int] = field(default_factory=dict)
+    """In which round each was found out first."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """How many rounds each has sent what nobody takes."""
+
+    @property
+    def put_out(self) -> frozenset[str]:
+        """Who has no part any more."""
+        return frozenset(self.suspected) if self.acts else frozenset()
+
+    def note(self, round_index: int, desks: Desks) -> None:
+        """After a round."""
+        for deviations in desks.deviations:
+            for peer, deviation in deviations.items():
+                self.agreement.note(peer, deviation)
+        for peer in desks.refused:
+            self.refused[peer] = self.refused.get(peer, 0) + 1
+        found = {*self.agreement.suspects(), *desks.refused, *desks.liars()}
+        for peer in sorted(found):
+            self.suspected.setdefault(peer, round_index)
+
+    def to_data(self) -> dict[str, object]:
+        """For the result of an experiment."""
+        return {
+            "suspected": self.suspected,
+            "quarantined": sorted(self.put_out),
+            "refused": self.refused,
+            "scores": self.agreement.scores(),
+        }
