@@ -18,7 +18,7 @@ REALS = (
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "label_mask"),
-    *("augment", "max_staleness"),
+    *("augment", "max_staleness", "delay"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")

@@ -40,7 +40,7 @@ from p2pfusion.errors import ConfigError, LocalProtocolError
 from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, read_checkpoint, write_offer
+from p2pfusion.store import Store, read_checkpoint, reading_from, write_offer
 from p2pfusion.store.beside import beside_path
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.descent import Optimiser
@@ -66,6 +66,9 @@ PROGRESS_INTERVAL_S = 0.2
 NICENESS = 5
 """Where cores are few, the daemon goes first: peers give up one that does not answer
 for seconds, and training is not slower for the moments that the daemon needs."""
+
+OFFERS = 3
+"""Files of offers that are written in turn."""
 
 Send = Callable[[Fields], None]
 
@@ -181,18 +184,23 @@ class Worker:
         return {"announced": base64.b64encode(found).decode()}
 
     def train(self, request: Request) -> Fields:
-        """One round: read the split from the store, train it, write it as an offer."""
+        """One round: read the split from the store, or from the offer that it goes on
+        from, train it, write it as an offer."""
         setup, trainer = self._ready()
         layout, round_index = setup.layout, request.whole("round")
+        split = Split.from_data(request.fields.get("split"), layout)
+        since = Path(request.text("since")) if request.fields.get("since") else None
+        store = self._open_store(setup)
         trained = trainer.train(
             round_index=round_index,
-            split=Split.from_data(request.fields.get("split"), layout),
+            split=split,
             learning_rate=request.number("learning_rate"),
-            read=self._open_store(setup).read,
+            read=reading_from(since, layout, split, store.read),
             on_progress=_Throttle(self._send, round_index),
         )
-        # Two files in turn: the daemon may still serve the previous round's offer.
-        offer = self._offers / f"offer-{round_index % 2}.f32"
+        # In turn: the daemon may still serve the previous round's offer, also while the
+        # next round is trained.
+        offer = self._offers / f"offer-{round_index % OFFERS}.f32"
         write_offer(offer, trained.arrays)
         return {
             "round": round_index,
