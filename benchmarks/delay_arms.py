@@ -6,7 +6,7 @@ from contest import Arm
 from width_arms import BLOCKS, MOMENTUM, OUTER, msfusion
 
 LATE = {"--delay": 1}
-DWELLS = (4, 8)
+DWELLS = (4,)
 """Rounds that blocks stay."""
 
 ARMS = {

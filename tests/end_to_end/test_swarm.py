@@ -142,7 +142,11 @@ def test_every_peer_assembles_the_same_model(
 
 
 def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray]:
-    """FedAvg on an MLP in plain torch: no split, no plan, no store, no descent."""
+    """FedAvg on an MLP in plain torch: no split, no plan, no store, no descent.
+
+    With a delay a peer goes on from what it gave, and gives the average of before with
+    what its training has changed.
+    """
     import torch
     from torch import nn
 
@@ -164,6 +168,7 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
         assert records is not None
         own, _ = own_records(records, options, seed)
         shares.append(own.batch(torch.arange(len(own)), torch.device("cpu")))
+    given = [[values.double() for values in model]] * peers
     for number in range(manifest.rounds):
         trained = []
         for rank, (images, labels) in enumerate(shares):
@@ -171,8 +176,9 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
                 nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32),
                 nn.ReLU(), nn.Linear(32, 10),
             )  # fmt: skip
+            begun = given[rank] if manifest.delay else model
             with torch.no_grad():
-                for parameter, values in zip(module.parameters(), model, strict=True):
+                for parameter, values in zip(module.parameters(), begun, strict=True):
                     parameter.copy_(values)
             rate = manifest.learning_rate_at(number)
             optimiser = torch.optim.SGD(module.parameters(), rate, momentum=0.9)
@@ -187,7 +193,9 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
                 nn.functional.cross_entropy(logits, labels[chosen]).backward()
                 nn.utils.clip_grad_norm_(module.parameters(), manifest.clip)
                 optimiser.step()
-            trained.append([p.detach().double() for p in module.parameters()])
+            triples = zip(model, module.parameters(), begun, strict=True)
+            trained.append([x + (z.detach().double() - y) for x, z, y in triples])
+        given = trained
         model = [
             torch.stack(list(same)).mean(0).float()
             for same in zip(*trained, strict=True)
@@ -196,13 +204,15 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
 
 
 @pytest.mark.parametrize(
-    "method", ["fedavg", pytest.param("msfusion", marks=pytest.mark.soak)]
+    ("method", "delay"),
+    [("fedavg", 0), ("fedavg", 1), pytest.param("msfusion", 0, marks=pytest.mark.soak)],
 )
 def test_with_whole_models_the_swarm_is_federated_averaging(
-    swarm: Swarm, tmp_path: Path, method: str
+    swarm: Swarm, tmp_path: Path, method: str, delay: int
 ) -> None:
+    """Or CoCoD-SGD, where averages come a round late."""
     whole = {"split_fraction": 1.0}
-    none = {"outer_momentum": 0.0}
+    none = {"outer_momentum": 0.0, "delay": delay}
     daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole, **none)
     for daemon in daemons:
         daemon.wait("done")
