@@ -9,7 +9,7 @@ default itself, whose blocks move every round, so that nothing of it can be late
 are paired: *cost* is against the same arm with averages in time, *against the default*
 says what it takes to have a delay at all. Runs are kept and repeated as those of
 ``methods.py``, whose tasks and learning rates these are. What a delay brings in time:
-``round.py --delay-ms``.
+``overlap.py``.
 """
 
 from __future__ import annotations

@@ -35,6 +35,9 @@ Read = Callable[[Segment], Floats]
 
 def write_offer(path: Path, arrays: Sequence[NDArray[np.floating]]) -> None:
     """Write a split's dense arrays, in the layout's order, as one offer file."""
+    # What is renamed onto a name that is taken, ext4 begins to write to the disk at
+    # once, beside the others' syncs. Whoever has mapped the old offer keeps it.
+    path.unlink(missing_ok=True)
     with new_file(path, durable=False) as file:
         offset = 0
         for array in arrays:
