@@ -108,9 +108,8 @@ def test_streams_longer_than_their_credit_arrive_to_the_byte(
 # --- What is computed ----------------------------------------------------------------
 
 
-def test_the_swarm_computes_what_the_experiment_runner_computes(
-    finished: list[Daemon], tmp_path: Path
-) -> None:
+def by_the_runner(directory: Path, **told: object) -> dict[str, np.ndarray]:
+    """The model that comes of the same swarm without a network."""
     from p2pfusion.simulation.design import Experiment
     from p2pfusion.simulation.experiment import Course
 
@@ -122,14 +121,33 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
         "data": {"kind": "digits"},
         "partition": DIRICHLET,
         "method": "msfusion",
-        "rounds": ROUNDS,
+        **told,
     }
-    course = Course.create(Experiment.of(suited(fields)), tmp_path)
+    course = Course.create(Experiment.of(suited(fields)), directory)
     course.run(lambda message: None)
-    found = exported(finished[1], tmp_path / "model.safetensors")
     (runner,) = course.swarms
-    for name, true in runner.values().items():
+    return runner.values()
+
+
+def test_the_swarm_computes_what_the_experiment_runner_computes(
+    finished: list[Daemon], tmp_path: Path
+) -> None:
+    found = exported(finished[1], tmp_path / "model.safetensors")
+    for name, true in by_the_runner(tmp_path, rounds=ROUNDS).items():
         np.testing.assert_allclose(found[name], true, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.soak
+def test_with_late_averages_and_blocks_that_move_it_does_so_too(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    told = {"rounds": 7, "delay": 1, "method_arguments": {"dwell": 3}}
+    daemons = swarm.start(PEERS, method="msfusion", **told)
+    for daemon in daemons:
+        daemon.wait("done")
+    found = exported(daemons[1], tmp_path / "model.safetensors")
+    for name, true in by_the_runner(tmp_path, **told).items():
+        np.testing.assert_allclose(found[name], true, rtol=1e-4, atol=1e-6)
 
 
 def test_every_peer_assembles_the_same_model(
