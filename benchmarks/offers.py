@@ -1,4 +1,4 @@
-"""How long an offer takes to write while daemons sync, onto a taken name and a free one.
+"""How long an offer takes to write while daemons sync: onto a taken name, a free one.
 
     python benchmarks/offers.py [--json] [--kib 90,11000] [--syncing 4] [--repeats 150]
 

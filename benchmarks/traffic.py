@@ -7,8 +7,8 @@ follows from the plan alone, computed here from what the daemon's ``plan`` tells
 and *received* are what the daemons counted as payload of the chunks on the wire. They
 must be equal to the byte. *Moved* is sent plus received in sub-models of the peer;
 *all* is everything that went out on both planes, heads and probes included; *settled*
-the same without the first round, in which everybody joins and hears of everybody. In the
-rival every next holder asks every holder: *direct* is what a peer then receives.
+the same without the first round, in which everybody joins and hears of everybody. In
+the rival every next holder asks every holder: *direct* is what a peer then receives.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ from p2pfusion.methods.base import Member, Method, PlanContext
 from p2pfusion.split.layout import Layout
 
 LOOKED_AT = 64
-"""Rounds in which a method's windows are looked at: longer than windows are told to
-stay that move at all."""
+"""Rounds of a method that are looked at: one whose splits ever stay shows it early."""
 
 
 def check_delay(

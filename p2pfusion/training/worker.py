@@ -67,9 +67,6 @@ NICENESS = 5
 """Where cores are few, the daemon goes first: peers give up one that does not answer
 for seconds, and training is not slower for the moments that the daemon needs."""
 
-OFFERS = 3
-"""Files of offers that are written in turn."""
-
 Send = Callable[[Fields], None]
 
 
@@ -198,9 +195,8 @@ class Worker:
             read=reading_from(since, layout, split, store.read),
             on_progress=_Throttle(self._send, round_index),
         )
-        # In turn: the daemon may still serve the previous round's offer, also while the
-        # next round is trained.
-        offer = self._offers / f"offer-{round_index % OFFERS}.f32"
+        # Two files in turn: this round may have gone on from the previous one's offer.
+        offer = self._offers / f"offer-{round_index % 2}.f32"
         write_offer(offer, trained.arrays)
         return {
             "round": round_index,

@@ -82,7 +82,7 @@ def test_with_late_averages_it_is_a_servers_heavy_ball_as_well(
     seed: int, peers: int, momentum: float
 ) -> None:
     """Every holder goes on from its own contribution c: with the average x and what it
-    trained z it gives x + z - c. The servers' velocity adds up what training changed."""
+    trained z it gives x + z - c. The server adds up what training has changed."""
     random = np.random.default_rng(seed)
     values = flat(random_arrays(FULL, random))
     begins = np.float32(values)
