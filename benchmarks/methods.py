@@ -28,6 +28,7 @@ from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS
 from contest import Task
+from delay_arms import ARMS as DELAY_ARMS
 from runs import (
     PEERS,
     TUNING_SEEDS,
@@ -41,6 +42,9 @@ from runs import (
     spread,
 )
 from wire_arms import ARMS as WIRE_ARMS
+
+ELSEWHERE = {*WIRE_ARMS, *DELAY_ARMS}
+"""Arms that other benchmarks have tables of."""
 
 COMPARED = "fashion,cifar,cifar-resnet,shakespeare,sst2"
 
@@ -102,7 +106,7 @@ def tables() -> Iterator[str]:
         title = f"{name}, split fraction {fraction}{size}:"
         lines = [title, "", HEAD.format(what=what)]
         for arm in ARMS:
-            if arm in arms and arm not in WIRE_ARMS:  # wire.py has tables of them
+            if arm in arms and arm not in ELSEWHERE:
                 lines.append(f"| {ARMS[arm].title} | {row(task, arms[arm], floors)} |")
         yield "\n".join(lines)
 

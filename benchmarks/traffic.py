@@ -6,8 +6,9 @@ Real daemons on loopback train the digits with half of every width each. *Predic
 follows from the plan alone, computed here from what the daemon's ``plan`` tells; *sent*
 and *received* are what the daemons counted as payload of the chunks on the wire. They
 must be equal to the byte. *Moved* is sent plus received in sub-models of the peer;
-*all* is everything that went out on both planes, heads and probes included. In the
-rival every next holder asks every holder: *direct* is what a peer then receives.
+*all* is everything that went out on both planes, heads and probes included; *settled*
+the same without the first round, in which everybody joins and hears of everybody. In
+the rival every next holder asks every holder: *direct* is what a peer then receives.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Result:
     received_sub_models: float
     direct_sub_models: float
     all_to_payload: float
+    settled_to_payload: float
 
 
 def main() -> None:
@@ -77,7 +79,7 @@ def print_table(results: Iterable[Result]) -> None:
     """One line per swarm."""
     print(
         " N  rounds  predicted B       sent B   received B  differing  moved   most  "
-        "received  (direct)  all/payload"
+        "received  (direct)  all/payload  settled"
     )
     for r in results:
         print(
@@ -85,7 +87,8 @@ def print_table(results: Iterable[Result]) -> None:
             f"{r.measured_sent_bytes:11}  {r.measured_received_bytes:11}  "
             f"{r.differing_peer_rounds:9}  {r.mean_moved_sub_models:5.2f}  "
             f"{r.most_moved_sub_models:5.2f}  {r.received_sub_models:8.2f}  "
-            f"{r.direct_sub_models:8.2f}  {r.all_to_payload:11.3f}"
+            f"{r.direct_sub_models:8.2f}  {r.all_to_payload:11.3f}  "
+            f"{r.settled_to_payload:7.3f}"
         )
 
 
@@ -150,7 +153,14 @@ def summary(
         received_sub_models=round(sum(into) / len(into), 3),
         direct_sub_models=round(direct_bytes / own_bytes, 3),
         all_to_payload=round(everything / sent, 4),
+        settled_to_payload=round(_ratio(books), 4),
     )
+
+
+def _ratio(books: list[list[tuple[int, int, int]]]) -> float:
+    """Everything sent to payload sent, without the first round."""
+    settled = [row for rows in books for row in rows[1:]]
+    return sum(row[2] for row in settled) / sum(row[0] for row in settled)
 
 
 def direct(plan: ExchangePlan) -> int:

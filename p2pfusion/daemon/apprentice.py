@@ -41,6 +41,7 @@ from p2pfusion.errors import (
     reported,
 )
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
+from p2pfusion.protocol.events import StartTraining
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
@@ -77,8 +78,9 @@ class Apprentice:
         self._data = data
         self._setup: Fields | None = None
         self._describe: Fields | None = None
-        self._waiting: tuple[int, Split, float] | None = None
-        self._training: tuple[int, Split] | None = None
+        self._waiting: StartTraining | None = None
+        self._training: StartTraining | None = None
+        self._offered: Path | None = None
         self._to_fit: Fields | None = None
         self._to_find_out: Fields | None = None
         self._finding_out = ""
@@ -144,13 +146,11 @@ class Apprentice:
         self._to_fit = {"do": "fit", "splits": told, "memory": memory_bytes}
         self._next()
 
-    def train(
-        self, round_index: int, split: Split, learning_rate: float
-    ) -> list[Outcome]:
+    def train(self, wanted: StartTraining) -> list[Outcome]:
         """Asks for a round, as soon as the trainer is free; refused while it rests."""
         if self.resting:
-            return [NotTrained(round_index, self.resting)]
-        self._waiting = (round_index, split, learning_rate)
+            return [NotTrained(wanted.round_index, self.resting)]
+        self._waiting = wanted
         self._next()
         return []
 
@@ -179,15 +179,16 @@ class Apprentice:
             return
         if self._waiting is None:
             return
-        round_index, split, learning_rate = self._waiting
-        self._waiting, self._training = None, (round_index, split)
+        wanted = self._training = self._waiting
+        self._waiting = None
         self.state, self.progress = "training", None
         self._link.send(
             {
                 "do": "train",
-                "round": round_index,
-                "split": split.to_data(),
-                "learning_rate": learning_rate,
+                "round": wanted.round_index,
+                "split": wanted.split.to_data(),
+                "learning_rate": wanted.learning_rate,
+                "since": str(self._offered) if wanted.goes_on else None,
             }
         )
 
@@ -213,7 +214,7 @@ class Apprentice:
 
     def drop(self, round_index: int) -> None:
         """A round that waits to be trained is not wanted any more."""
-        if self._waiting is not None and self._waiting[0] == round_index:
+        if self._waiting is not None and self._waiting.round_index == round_index:
             self._waiting = None
 
     def _done(self, message: Fields) -> list[Outcome]:
@@ -237,15 +238,17 @@ class Apprentice:
             announced = base64.b64decode(str(message["announced"]))
             return [FoundOut(fraction, announced)]
         assert self._training is not None
-        _, split = self._training
-        self._training = None
+        done, self._training = self._training, None
         self._deaths = self._memory_failures = 0
+        since = self._offered if done.goes_on else None
+        self._offered = Path(str(message["offer"]))
         accuracy = message["accuracy"]
         return [
             Trained(
                 round_index=_whole(message["round"]),
-                offer=Path(str(message["offer"])),
-                split=split,
+                offer=self._offered,
+                split=done.split,
+                since=since,
                 samples=_whole(message["samples"]),
                 loss=_real(message["loss"]),
                 accuracy=None if accuracy is None else _real(accuracy),
@@ -274,8 +277,7 @@ class Apprentice:
                 return self._lost(error.message)
             self.state = f"failed: {error.message}"
             return [Fatal(error)]
-        round_index, _ = self._training
-        self._training = None
+        round_index, self._training = self._training.round_index, None
         self.state = "ready"
         outcomes: list[Outcome] = [NotTrained(round_index, error.message, error.name)]
         return outcomes + (self._too_large(error.message) if is_memory else [])
@@ -292,7 +294,7 @@ class Apprentice:
             self._finding_out = ""
             outcomes.append(NotFoundOut(why))
         if self._training is not None:
-            outcomes.append(NotTrained(self._training[0], why))
+            outcomes.append(NotTrained(self._training.round_index, why))
             if OUT_OF_MEMORY in why:
                 outcomes += self._too_large(why)
         if self._setup is None and self._deaths >= MAX_TRAINER_RESTARTS:
@@ -323,7 +325,9 @@ class Apprentice:
         self.resting = f"{why}, {self._deaths} times without a round in between"
         self.state = f"failed: {self.resting}; the next one starts in {pause_s:.0f} s"
         waiting, self._waiting = self._waiting, None
-        return [] if waiting is None else [NotTrained(waiting[0], self.resting)]
+        return (
+            [] if waiting is None else [NotTrained(waiting.round_index, self.resting)]
+        )
 
     def _begin_again(self) -> list[Outcome]:
         """A new trainer is told what the last one knew."""

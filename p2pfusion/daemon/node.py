@@ -314,7 +314,7 @@ class Node:
     def _trained(self, trained: Trained) -> None:
         assert self.payloads is not None
         number, loss = trained.round_index, trained.loss
-        self.payloads.offered(number, trained.offer, trained.split)
+        self.payloads.offered(number, trained.offer, trained.split, trained.since)
         self.history.accuracies[number] = trained.accuracy
         self.commands.accuracy, self.commands.loss = trained.accuracy, loss
         samples, norm, seconds = trained.samples, trained.norm, trained.seconds

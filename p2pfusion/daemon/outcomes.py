@@ -33,6 +33,8 @@ class Trained:
     round_index: int
     offer: Path
     split: Split
+    since: Path | None
+    """The offer from which it went on, if it did."""
     samples: int
     loss: float
     accuracy: float | None

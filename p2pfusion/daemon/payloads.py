@@ -10,7 +10,6 @@ anew. Nothing here decides or waits.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from p2pfusion.daemon.absence import present_bits, present_ranges
 from p2pfusion.daemon.arriving import Arriving
 from p2pfusion.daemon.contribution import Contribution
+from p2pfusion.daemon.round_numbers import OwnOffer, RoundNumbers
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import (
@@ -40,20 +40,6 @@ from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import asked_segments, lacking_cells, wanted_versions
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Owed, Store
-
-
-@dataclass
-class RoundNumbers:
-    """What one round needs at hand while anybody may still ask for it."""
-
-    plan: ExchangePlan
-    homes: Homes
-    offer: Offer | None = None
-    inside: NDArray[np.bool_] | None = None
-    """Of an offer that was trained for an earlier round: the ranges that it has."""
-    sums: dict[str, StreamingSum] = field(default_factory=dict)
-    own: dict[str, set[int]] = field(default_factory=dict)
-    """Of each sum the ranges to which the own offer was added."""
 
 
 class Payloads:
@@ -79,7 +65,7 @@ class Payloads:
         self._owed = owed
         self._rounds: dict[int, RoundNumbers] = {}
         self._arriving: dict[int, Arriving] = {}
-        self._trained: tuple[int, Offer, Split] | None = None
+        self._own: OwnOffer | None = None
         self._served: dict[tuple[str, int], memoryview] = {}
 
     # --- Rounds and sums -------------------------------------------------------------
@@ -87,6 +73,7 @@ class Payloads:
     def enter(self, plan: ExchangePlan, homes: Homes) -> None:
         """A round begins."""
         self._rounds[plan.round_index] = RoundNumbers(plan, homes)
+        self._settle()
 
     def forget(self, round_index: int) -> None:
         """Nobody will ask for this round any more."""
@@ -105,20 +92,28 @@ class Payloads:
         self.store.write_flat(kept, self._as_sent(self.store.read_flat(kept)))
         self.store.set_version(kept, round_index)
 
-    def offered(self, round_index: int, path: Path, split: Split) -> None:
-        """The trainer wrote its values here; their round may be over."""
-        offer = Offer.open(path, self.store.layout, split.trained)
-        self._trained = (round_index, offer, split.trained)
-        if round_index in self._rounds:
-            self._rounds[round_index].offer = offer
+    def offered(
+        self, round_index: int, path: Path, split: Split, since: Path | None = None
+    ) -> None:
+        """The trainer wrote its values here; their round may be over, or not have begun
+        yet. ``since``: the own offer from which it went on, if it did."""
+        self._own = OwnOffer.open(round_index, path, split, since, self.store)
+        self._settle()
+
+    def _settle(self) -> None:
+        """The own offer belongs to its round from when that begins, or a later one."""
+        own = self._own
+        if own is not None and own.round_index <= max(self._rounds, default=-1):
+            own.settle(self.store)
+            if own.round_index in self._rounds:
+                self._rounds[own.round_index].offer = own.offer
 
     def offer_late(self, round_index: int, base_round: int) -> None:
         """What was trained for an earlier round is the offer of this one."""
-        if self._trained is None or self._trained[0] != base_round:
+        own, numbers = self._own, self._rounds[round_index]
+        if own is None or own.round_index != base_round:
             raise LocalProtocolError(f"round {base_round} is to be offered untrained")
-        numbers = self._rounds[round_index]
-        _, numbers.offer, split = self._trained
-        numbers.inside = numbers.plan.inside(split)
+        numbers.offer, numbers.inside = own.offer, numbers.plan.inside(own.split)
 
     def open_reduction(self, round_index: int, instead_of: str) -> None:
         """Begins a sum over the ranges that this peer reduces."""
@@ -151,7 +146,7 @@ class Payloads:
     def _owes(self, offer: Offer | None) -> Owed | None:
         """Where to note what an offer's contributions lose. What was trained since has
         what earlier ones have lost added already."""
-        is_newest = self._trained is not None and self._trained[1] is offer
+        is_newest = self._own is not None and self._own.offer is offer
         return self._owed if is_newest else None
 
     def close_reduction(self, round_index: int, instead_of: str) -> float:

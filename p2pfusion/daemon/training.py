@@ -105,8 +105,7 @@ class Training:
         why = self._obstacle(held)
         if not why:
             self._held = None
-            rate = held.learning_rate
-            node.performed(node.apprentice.train(number, held.split, rate))
+            node.performed(node.apprentice.train(held))
         elif self._is_over(number):
             self._held = None
             node.handle(events.TrainingFailed(number, why))
@@ -131,6 +130,8 @@ class Training:
     def _is_over(self, number: int) -> bool:
         """Whether others have gone on, or wait by now for what we cannot give."""
         round_ = self._node.peer.round
+        if round_ is not None and round_.number < number:
+            return False  # it is trained ahead
         if round_ is None or round_.number != number:
             return True
         return any(offer.samples for _, offer in round_.offers.values())

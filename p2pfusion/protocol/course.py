@@ -21,7 +21,6 @@ from p2pfusion.protocol.events import (
     Report,
     Resume,
     Seal,
-    StartTraining,
 )
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.lateness import Lateness, Pace
@@ -359,14 +358,13 @@ class Course:
             EnterRound(plan, homes),
         ]
         if trains:
-            rate = manifest.learning_rate_at(number)
-            effects += self.work.start(StartTraining(number, current[me], rate))
+            effects += self.work.start(number, current[me], following.get(me))
         elif me in current:
             effects += self.exchange.offering.announce(
                 Offer(number, plan.digest, 0, 0.0, 0.0, 0.0)
             )
         effects += round_.begin(self.exchange.online(now), now)
-        effects += self.work.offer_late(now)
+        effects += self.work.entered(now)
         if last and not catches_up:
             self._standing = Standing.DONE
             effects.append(Report("done", {"rounds": manifest.rounds}))

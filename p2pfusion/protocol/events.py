@@ -239,6 +239,9 @@ class StartTraining:
     round_index: int
     split: Split
     learning_rate: float
+    goes_on: bool = False
+    """Go on from what was offered last instead, while that is averaged (``delay.py``).
+    """
 
 
 @dataclass(frozen=True)

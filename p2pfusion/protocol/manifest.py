@@ -34,9 +34,11 @@ from p2pfusion.protocol.contents import (
     check_versions,
     check_vocabulary,
 )
+from p2pfusion.protocol.delay import check_delay
 from p2pfusion.protocol.objectives import check_objective, objective_options
 from p2pfusion.split.forms import HIDDEN, WIRE, Wire
 from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Split
 
 SCHEDULES = ("constant", "cosine")
 OPTIMISERS = ("sgd", "adamw")
@@ -54,9 +56,8 @@ HEX = re.compile(r"([0-9a-f]{64})?")
 Arguments = Mapping[str, object]
 
 LATER: Arguments = {
-    **{"pretrained": "", "proximal": 0.0, "versions": {}},
-    "secure_aggregation": "off",
-    "fusion": "mean",
+    **{"delay": 0, "pretrained": "", "proximal": 0.0, "versions": {}},
+    **{"secure_aggregation": "off", "fusion": "mean"},
 }
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
@@ -126,6 +127,10 @@ class Manifest:
     outer_momentum: float = 0.0
     """Of the swarm's own steps: how much of the change that the last round brought to
     what a peer trains is added to what this round brings."""
+    delay: int = 0
+    """By how many rounds averages come late: 1 lets a peer whose split stays train the
+    next round while the present one is exchanged, from its own values, to which what
+    the others have changed is added as it comes; 0 lets it wait."""
     label_mask: bool = False
     """While training, logits of classes absent from a peer's data are set to 0."""
     logit_adjustment: float = 1.0
@@ -184,6 +189,13 @@ class Manifest:
         if self.secure_aggregation != "off":
             stated = {key: getattr(self, key) for key in MASKABLE}
             check_maskable(self.method, self.adds_changes, stated)
+        if self.delay:
+            check_delay(
+                self.trained_by,
+                self.layout,
+                sends_changes=self.sends_changes,
+                objective=self.objective,
+            )
         if self.pretrained and self.layout.blocks > 1:
             raise ConfigError(
                 "a model that begins silent cannot begin with pretrained values",
@@ -255,6 +267,11 @@ class Manifest:
         """Whether contributions are changes of what a round began with, not values: who
         reduces a range trains it then, and so has what changes."""
         return self.adds_changes or self.wire.sends_changes or self.fusion != "mean"
+
+    def overlaps(self, split: Split | None, following: Split | None) -> bool:
+        """Whether a peer trains the split of the next round while this one is
+        exchanged."""
+        return self.delay > 0 and split is not None and split == following
 
     @property
     def founder_key(self) -> bytes:
@@ -347,6 +364,7 @@ def _check_numbers(manifest: Manifest) -> None:
         "local_steps": (0, 1_000_000),
         "replication": (1, MAX_REPLICATION),
         "max_staleness": (0, 1_000),
+        "delay": (0, 1),
     }
     real: dict[str, tuple[str, Callable[[float], bool]]] = {
         "learning_rate": ("above 0 and up to 1000", lambda x: 0 < x <= 1000),

@@ -18,6 +18,7 @@ from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.messages import NEVER, Offer
 from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.round import Round
+from p2pfusion.split.segment import Split
 
 TOO_SLOW_ROUNDS = 3
 """So many rounds too late in a row, and the sub-model is too large for this machine."""
@@ -27,23 +28,57 @@ class Work:
     """The trainer's word, and what this peer says about it.
 
     A training may end when its round is over: the others, or this peer, are in a later
-    one. Then it is offered there, as long as that round is not trained yet.
+    one. Then it is offered there, as long as that round is not trained yet. And it may
+    end before its round has begun here (``delay.py``): then it is offered when that
+    begins.
     """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._begun: set[int] = set()
+        self._following: StartTraining | None = None
+        self._ahead: TrainingFinished | TrainingFailed | None = None
         self._late: TrainingFinished | None = None
         self._late_rounds = 0
         self._offered: tuple[int, TrainingFinished] | None = None
 
-    def start(self, training: StartTraining) -> list[Effect]:
-        """A round is trained, unless something that came too late takes its place."""
-        number = training.round_index
+    def start(self, number: int, split: Split, following: Split | None) -> list[Effect]:
+        """A round is trained, unless that has begun already, or something that came too
+        late takes its place. ``following``: the own split of the next round."""
+        manifest = self._exchange.gossip.manifest
+        assert manifest is not None
+        training = StartTraining(number, split, manifest.learning_rate_at(number))
+        self._following = None
+        if manifest.overlaps(split, following) and number + 1 < manifest.rounds:
+            rate = manifest.learning_rate_at(number + 1)
+            self._following = StartTraining(number + 1, split, rate, goes_on=True)
+        ahead = self._ahead
+        if number in self._begun or (ahead and ahead.round_index == number):
+            return []
+        if isinstance(ahead, TrainingFinished):  # its round was passed over
+            self._late, self._ahead = ahead, None
         if self._late is not None and self._age(self._late, number) is not None:
             return []
         self._begun.add(number)
         return [training]
+
+    def entered(self, now: float) -> list[Effect]:
+        """A round has begun: what is trained already, or came too late, is offered."""
+        ahead, self._ahead = self._ahead, None
+        if isinstance(ahead, TrainingFailed):
+            return self.failed(ahead, now)
+        if ahead is not None:
+            self._begun.add(ahead.round_index)
+            return self.trained(ahead, now)
+        return self.offer_late(now)
+
+    def _go_on(self) -> list[Effect]:
+        """The next round is trained while this one is exchanged, if the split stays."""
+        following, self._following = self._following, None
+        if following is None:
+            return []
+        self._begun.add(following.round_index)
+        return [following]
 
     def _age(self, event: TrainingFinished, number: int) -> int | None:
         """How many rounds too late something is; None if that is too many."""
@@ -62,12 +97,15 @@ class Work:
             return self.failed(TrainingFailed(event.round_index, text), now)
         self._begun.discard(event.round_index)
         round_ = self._exchange.round
-        if round_ is None or round_.number < event.round_index:
+        if round_ is None:
+            return []
+        if round_.number < event.round_index:
+            self._ahead = event
             return []
         in_time = round_.number == event.round_index and round_.phase is Phase.TRAIN
         if in_time and not self._is_useless(round_, now):
             self._late_rounds = 0
-            return self._offer(round_, event, now)
+            return self._offer(round_, event, now) + self._go_on()
         self._late = event
         effects = self._count_late(event, max(1, round_.number - event.round_index))
         if in_time:
@@ -159,6 +197,8 @@ class Work:
         """No values this round: tell everybody not to wait."""
         self._begun.discard(event.round_index)
         round_ = self._exchange.rounds.get(event.round_index)
+        if round_ is None and event.round_index > max(self._exchange.rounds, default=0):
+            self._ahead = event
         if round_ is None or round_.phase is not Phase.TRAIN:
             return []
         details = {"round": event.round_index, "reason": event.reason}

@@ -84,10 +84,18 @@ class Desks:
         for desk in self._of.values():
             desk.enter(plan, homes)
 
-    def offer(self, peer: str, path: Path, split: Split, base_round: int) -> None:
-        """What a peer has trained on a split, in this round or one before."""
+    def offer(
+        self,
+        peer: str,
+        path: Path,
+        split: Split,
+        base_round: int,
+        since: Path | None = None,
+    ) -> None:
+        """What a peer has trained on a split, in this round or one before, going on
+        from what it offered ``since`` then, if it did."""
         desk, number = self._of[peer], self._plan.round_index
-        desk.offered(base_round, path, split)
+        desk.offered(base_round, path, split, since)
         if base_round != number:
             desk.offer_late(number, base_round)
 

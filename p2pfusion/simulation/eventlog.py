@@ -98,7 +98,8 @@ def _enter(effect: e.EnterRound) -> str:
 
 
 def _train(effect: e.StartTraining) -> str:
-    return f"train {effect.round_index} {effect.split.digest.hex()}"
+    on = " on" if effect.goes_on else ""
+    return f"train {effect.round_index} {effect.split.digest.hex()}{on}"
 
 
 def _start(effect: e.SendStart) -> str:

@@ -150,7 +150,7 @@ class Hands:
 
     def _start_training(self, life: Life, effect: e.StartTraining) -> None:
         self._world.checks.training(life, effect)
-        life.next_training = (effect.round_index, effect.split)
+        life.next_training = effect
         if life.peer.leaving.lacks_announcement(life.clock):
             found = e.Announced(self._world.announces(life.peer.gossip.record))
             self._world.at(life.clock, self._found, (life, found))
@@ -161,7 +161,7 @@ class Hands:
         if life.training is None and life.next_training is not None:
             life.training, life.next_training = life.next_training, None
             if life.numbers is not None:
-                life.numbers.train(*life.training)
+                life.numbers.train(life.training)
             takes = life.machine.training_takes()
             self._world.at(at + takes, self._trained, (life, takes))
 
@@ -169,8 +169,8 @@ class Hands:
         life, seconds = what
         if not life.is_current or life.training is None:
             return  # it ended with its daemon
-        number, split = life.training
-        life.training = None
+        done, life.training = life.training, None
+        number, split = done.round_index, done.split
         if life.machine.failing > 0:
             life.machine.failing -= 1
             self._world.give(life, e.TrainingFailed(number, "out of memory"))
@@ -178,7 +178,7 @@ class Hands:
             life.trained = (number, split.trained)
             samples, loss, norm, l1 = SAMPLES, 1.0, 0.5, 1.0
             if life.numbers is not None:
-                result = life.numbers.trained(number, split)
+                result = life.numbers.trained(done)
                 samples, loss = result.samples, result.loss
                 norm, l1 = result.norm, result.l1
             finished = e.TrainingFinished(number, samples, loss, norm, seconds, l1)
@@ -188,7 +188,7 @@ class Hands:
     def _offer_late(self, life: Life, effect: e.OfferLate) -> None:
         self._world.checks.late(life, effect)
         waits = life.next_training
-        if waits is not None and waits[0] == effect.round_index:
+        if waits is not None and waits.round_index == effect.round_index:
             life.next_training = None
         if life.trained is not None:
             _, split = life.trained

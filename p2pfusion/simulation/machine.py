@@ -191,12 +191,12 @@ class Life:
     is_stopping: bool = False
     """It hands over, and ends when it has."""
     is_ending: bool = False
-    training: tuple[int, Split] | None = None
+    training: e.StartTraining | None = None
     trained: tuple[int, Split] | None = None
     """What the trainer was last done with."""
     late: dict[int, Mask] = field(default_factory=dict)
     """Rounds in which an earlier one is offered: which ranges of the plan it has."""
-    next_training: tuple[int, Split] | None = None
+    next_training: e.StartTraining | None = None
 
     def __post_init__(self) -> None:
         self.name = self.machine.name
@@ -209,10 +209,11 @@ class Life:
 
     def is_training(self, number: int) -> bool:
         """Whether the trainer is at this round, or its word waits to be heard."""
-        if self.training is not None and self.training[0] == number:
+        if self.training is not None and self.training.round_index == number:
             return True
         waits = self.next_training
-        return bool(self.queue) or (waits is not None and waits[0] == number)
+        is_next = waits is not None and waits.round_index == number
+        return bool(self.queue) or is_next
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import tensor_shape
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Store, write_offer
+from p2pfusion.store import Store, reading_from, write_offer
 
 Floats = NDArray[np.float32]
 Read = Callable[[Segment], Floats]
@@ -163,17 +163,25 @@ class Numbers:
             effect.peer, effect.pull, effect.offset, effect.size
         )
 
-    def train(self, number: int, split: Split) -> None:
+    def train(self, begun: e.StartTraining) -> None:
         """Trains a round; what comes of it is kept until the machine is done."""
-        self._results[number] = self._train(number, split, self.store.read)
+        number, split, store = begun.round_index, begun.split, self.store
+        read = reading_from(self._since(begun), store.layout, split, store.read)
+        self._results[number] = self._train(number, split, read)
 
-    def trained(self, number: int, split: Split) -> Trained:
+    def trained(self, done: e.StartTraining) -> Trained:
         """The machine is done with a round: its values can be served."""
-        result = self._results.pop(number)
-        path = self._directory / f"offer-{number}.f32"
+        number = done.round_index
+        result, path = self._results.pop(number), self._offer(number)
         write_offer(path, result.arrays)
-        self._payloads.offered(number, path, split)
+        self._payloads.offered(number, path, done.split, self._since(done))
         return result
+
+    def _offer(self, number: int) -> Path:
+        return self._directory / f"offer-{number}.f32"
+
+    def _since(self, begun: e.StartTraining) -> Path | None:
+        return self._offer(begun.round_index - 1) if begun.goes_on else None
 
     def begin_export(self) -> None:
         """The next export's streams make up a model."""

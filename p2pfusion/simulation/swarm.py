@@ -42,7 +42,7 @@ from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import check_fraction
-from p2pfusion.store import Owed, Store, write_offer
+from p2pfusion.store import Owed, Store, reading_from, write_offer
 from p2pfusion.store.files import Floats
 from p2pfusion.training.controls import FullForwardTrainer
 from p2pfusion.training.cost import Meter
@@ -63,6 +63,8 @@ class Work:
     base_round: int
     split: Split
     path: Path
+    since: Path | None
+    """The own work from which it went on, if it did (``protocol/delay.py``)."""
     samples: int
     loss: float
     l1: float
@@ -215,21 +217,22 @@ class Swarm:
     def _train(self, number: int, round_index: int, split: Split) -> None:
         """A peer trains; when it will have finished is the clock's matter."""
         manifest, trainer = self.experiment.manifest, self.trainers[number]
+        since = self._since(number, round_index, split)
         try:
             trained = trainer.train(
                 round_index=round_index,
                 split=split,
                 learning_rate=manifest.learning_rate_at(round_index),
-                read=self.store.read,
+                read=reading_from(since, manifest.layout, split, self.store.read),
             )
         except NonFiniteError:
             if self.hostile is None:
                 raise
             return  # as in a swarm: it offers nothing in this round
-        path = self.directory / f"{_name(number)}.f32"
+        path = self.directory / f"{_name(number)}-{round_index % 2}.f32"
         write_offer(path, trained.arrays)
         self.works[number] = Work(
-            round_index, split, path, trainer.samples, trained.loss, trained.l1
+            round_index, split, path, since, trainer.samples, trained.loss, trained.l1
         )
         if self.experiment.controls.full_forward:
             split = Split.full(manifest.layout)
@@ -238,6 +241,13 @@ class Swarm:
         seen = by_steps if manifest.local_steps else by_epochs
         flops = self.meter.count(split, trained.frozen, seen)
         self.clock.begin(number, flops)
+
+    def _since(self, number: int, round_index: int, split: Split) -> Path | None:
+        """The own work of the round before, where training goes on from that."""
+        manifest, before = self.experiment.manifest, self.works.get(number)
+        if before is None or before.base_round != round_index - 1:
+            return None
+        return before.path if manifest.overlaps(before.split, split) else None
 
     def _arrived(self, round_index: int) -> dict[int, Work]:
         """Whose updates are in this round: all, unless there is a quorum."""
@@ -264,7 +274,9 @@ class Swarm:
             hostile=self.hostile,
         )
         for number, work in arrived.items():
-            desks.offer(_name(number), work.path, work.split, work.base_round)
+            desks.offer(
+                _name(number), work.path, work.split, work.base_round, work.since
+            )
         weights = self._weights(plan.round_index, arrived)
         before = self.values() if manifest.adds_changes else {}
         lie = self.hostile.lies(plan, self.store) if self.hostile else None

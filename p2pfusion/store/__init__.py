@@ -9,7 +9,7 @@ from p2pfusion.store.checkpoint import (
     write_checkpoint,
 )
 from p2pfusion.store.initial import initial_values
-from p2pfusion.store.offer import Offer, write_offer
+from p2pfusion.store.offer import Offer, add_progress, reading_from, write_offer
 from p2pfusion.store.owed import Owed
 from p2pfusion.store.spent import Spent
 from p2pfusion.store.store import Store
@@ -20,9 +20,11 @@ __all__ = [
     "Owed",
     "Spent",
     "Store",
+    "add_progress",
     "copy_model",
     "initial_values",
     "read_checkpoint",
+    "reading_from",
     "write_checkpoint",
     "write_offer",
 ]

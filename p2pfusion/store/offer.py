@@ -8,7 +8,7 @@ lost with the trainer anyway), so they are renamed into place but not fsynced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,18 +19,65 @@ from p2pfusion.errors import LocalProtocolError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store.files import Floats, map_floats, new_file, raw_bytes, write_at
+from p2pfusion.store.files import (
+    FLOAT_BYTES,
+    Floats,
+    map_floats,
+    new_file,
+    raw_bytes,
+    write_at,
+)
 from p2pfusion.store.rectangles import pick
+
+Read = Callable[[Segment], Floats]
+"""Gives the values of a segment, shaped like it."""
 
 
 def write_offer(path: Path, arrays: Sequence[NDArray[np.floating]]) -> None:
     """Write a split's dense arrays, in the layout's order, as one offer file."""
+    # What is renamed onto a name that is taken, ext4 begins to write to the disk at
+    # once, beside the others' syncs. Whoever has mapped the old offer keeps it.
+    path.unlink(missing_ok=True)
     with new_file(path, durable=False) as file:
         offset = 0
         for array in arrays:
             values = raw_bytes(np.ascontiguousarray(array, "<f4"))
             write_at(file, values, offset)
             offset += len(values)
+
+
+def reading_from(since: Path | None, layout: Layout, split: Split, read: Read) -> Read:
+    """Reads what a split's training begins with: by ``read``, or if it goes on from the
+    offer ``since``, what that has, and by ``read`` only what is frozen."""
+    if since is None:
+        return read
+    offer, trained = Offer.open(since, layout, split.trained), split.trained
+
+    def values(segment: Segment) -> Floats:
+        number = segment.parameter
+        is_trained = segment == trained.segment(layout, number)
+        return offer.read_array(number) if is_trained else read(segment)
+
+    return values
+
+
+def add_progress(
+    path: Path, since: Path, segments: Sequence[Segment], read: Read
+) -> None:
+    """Adds to an offer, in place, how far what ``read`` gives is from the offer
+    ``since``; both offers are of these segments, one after the other.
+
+    Where the two are equal, not a bit changes.
+    """
+    size = sum(segment.size for segment in segments)
+    trained, before, start = map_floats(path, size), map_floats(since, size), 0
+    with open(path, "r+b", buffering=0) as file:
+        for segment in segments:
+            part = slice(start, start + segment.size)
+            moved = read(segment).ravel() - before[part]
+            values = raw_bytes(trained[part] + moved)
+            write_at(file.fileno(), values, start * FLOAT_BYTES)
+            start += segment.size
 
 
 class Offer:

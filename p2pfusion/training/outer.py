@@ -32,7 +32,7 @@ to carry its velocity along, twice the bytes wherever windows move.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,12 +50,18 @@ class OuterMomentum:
     """One peer's memory of what the rounds began with that it has trained."""
 
     def __init__(
-        self, past: Store, momentum: float, measured: frozenset[str] = frozenset()
+        self,
+        past: Store,
+        empty: Callable[[], Store],
+        momentum: float,
+        measured: frozenset[str] = frozenset(),
     ) -> None:
         """``past``: where the memory is; a cell's version is the round, counted from 1,
-        in which this peer trained it last. ``measured``: parameters without momentum.
+        in which this peer trained it last. ``empty`` makes one of nothing in its place.
+        ``measured``: parameters without momentum.
         """
         self._past = past
+        self._empty = empty
         self._measured = measured
         self._momentum = momentum
         self._cells = Cells(past.layout)
@@ -72,12 +78,16 @@ class OuterMomentum:
     ) -> OuterMomentum:
         """With what is remembered in the directory ``path``, if it is of this swarm and
         whole; else with nothing."""
+
+        def empty() -> Store:
+            shutil.rmtree(path, ignore_errors=True)
+            return Store.create(path, layout, seed)
+
         try:
             past = Store.open(path, layout, seed, writable=True)
         except P2PFusionError:
-            shutil.rmtree(path, ignore_errors=True)
-            past = Store.create(path, layout, seed)
-        return cls(past, momentum, measured)
+            past = empty()
+        return cls(past, empty, momentum, measured)
 
     def push(
         self,
@@ -92,6 +102,10 @@ class OuterMomentum:
         ``remember`` keeps: others wait for what was trained, and for that nobody.
         """
         self.remember()
+        newest = max(int(each.max(initial=0)) for each in self._past.all_versions())
+        if newest > round_index + 1:
+            # It was a round ahead when it crashed, and that was trained in vain.
+            self._past = self._empty()
         segments = list(split.segments(self._past.layout))
         parameters = self._past.layout.parameters
         for segment, now, array in zip(segments, start, trained, strict=True):

@@ -44,7 +44,7 @@ from p2pfusion.errors import ConfigError, LocalProtocolError
 from p2pfusion.limits import MAX_TRAINER_LINE_BYTES
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
-from p2pfusion.store import Store, write_offer
+from p2pfusion.store import Store, reading_from, write_offer
 from p2pfusion.store.beside import beside_path
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
@@ -224,21 +224,24 @@ class Worker:
         return {"announced": base64.b64encode(found).decode()}
 
     def train(self, request: Request) -> Fields:
-        """One round: read the split from the store, train it, write it as an offer."""
+        """One round: read the split from the store, or from the offer that it goes on
+        from, train it, write it as an offer."""
         setup, trainer = self._ready()
         layout, round_index = setup.layout, request.whole("round")
         split = Split.from_data(request.fields.get("split"), layout)
+        since = Path(request.text("since")) if request.fields.get("since") else None
+        store = self._open_store(setup)
         with self._as_others(request):
             trained = trainer.train(
                 round_index=round_index,
                 split=split,
                 learning_rate=request.number("learning_rate"),
-                read=self._open_store(setup).read,
+                read=reading_from(since, layout, split, store.read),
                 on_progress=_Throttle(self._send, round_index),
             )
         if trainer.rank:
             return {}  # the first one gives it away
-        # Two files in turn: the daemon may still serve the previous round's offer.
+        # Two files in turn: this round may have gone on from the previous one's offer.
         offer = self._offers / f"offer-{round_index % 2}.f32"
         write_offer(offer, trained.arrays)
         return {

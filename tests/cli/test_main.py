@@ -67,7 +67,7 @@ OPTIONS = {
     "--model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
     "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
-    "--outer-momentum --proximal --wire-dtype "
+    "--outer-momentum --proximal --delay --wire-dtype "
     "--secure-aggregation --privacy-noise --privacy-clip --weighting "
     "--fusion --attack --attackers --quarantine "
     "--label-mask "

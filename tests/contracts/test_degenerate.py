@@ -70,3 +70,15 @@ def test_it_trains_what_fedavg_trains(
     assert ours == whole and cost["ever_trained_fraction"] == 1
     for key in ("curve", "bytes_per_peer_round", "train_flops_per_peer_round"):
         assert ours_cost[key] == cost[key]
+
+
+def test_alone_a_peer_learns_the_same_with_late_averages(tmp_path: Path) -> None:
+    """What arrives late is its own contribution, which it has gone on from already."""
+    alone = {**DIGITS, **WIDE, "peers": 1, "rounds": 4, "method": "fedavg"}
+    models = []
+    for delay in (0, 1):
+        path = tmp_path / f"{delay}.safetensors"
+        told = {**alone, "delay": delay, "outer_momentum": 0.5, "save": str(path)}
+        run(told, lambda message: None)
+        models.append({key: v.tobytes() for key, v in load_file(path).items()})
+    assert models[0] == models[1]

@@ -27,6 +27,7 @@ from p2pfusion.daemon.outcomes import (
 from p2pfusion.daemon.swarm_settings import SwarmSettings, read_swarm
 from p2pfusion.errors import ConfigError, DataError, TrainerError
 from p2pfusion.limits import MAX_TRAINER_RESTARTS
+from p2pfusion.protocol.events import StartTraining
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import cut_in_depth, depth_split
 from p2pfusion.split.segment import Split
@@ -98,7 +99,7 @@ def test_the_objective_reaches_the_trainer(
             if round_index == 2:
                 kill(apprentice)
                 assert next_outcomes(apprentice) == []
-            apprentice.train(round_index, split, 0.1)
+            apprentice.train(StartTraining(round_index, split, 0.1))
             (trained,) = outcomes(apprentice)
             assert isinstance(trained, Trained)
             losses[name].append(trained.loss)
@@ -133,7 +134,7 @@ def test_depth_dropout_and_the_proximal_term_reach_the_trainer(
         apprentice.set_up(manifest, store=root / "store", offers=root / "offers")
         layers = manifest.layout.layers
         split = depth_split(manifest.layout, layers, frozen=layers[:2])
-        apprentice.train(1, split, 0.1)
+        apprentice.train(StartTraining(1, split, 0.1))
         (trained,) = outcomes(apprentice)
         assert isinstance(trained, Trained)
         found.append(trained.norm)
@@ -146,14 +147,14 @@ def test_a_trainer_that_finds_nothing_out_trains_all_the_same(
     manifest = set_up(apprentice, tmp_path)
     split = Split.full(manifest.layout)
     apprentice.find_out("1/2", {"asked": {}, "learning_rate": 0.1})
-    apprentice.train(0, split, 0.1)
+    apprentice.train(StartTraining(0, split, 0.1))
     nothing, trained = outcomes(apprentice, 2)
     assert isinstance(nothing, NotFoundOut) and nothing.reason
     assert isinstance(trained, Trained) and trained.round_index == 0
     apprentice.find_out(
         "1/2", {"asked": {}, "learning_rate": 0.1}
     )  # it is not tried again
-    apprentice.train(1, split, 0.1)
+    apprentice.train(StartTraining(1, split, 0.1))
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained) and trained.round_index == 1
 
@@ -171,8 +172,8 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     assert manifest.model_arguments == expected
     split = Split.full(manifest.layout)
     # Asked before the set-up is done: it waits, and a newer round replaces it.
-    assert apprentice.train(0, split, 0.1) == []
-    apprentice.train(1, split, 0.1)
+    assert apprentice.train(StartTraining(0, split, 0.1)) == []
+    apprentice.train(StartTraining(1, split, 0.1))
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained)
     assert (trained.round_index, trained.split) == (1, split)
@@ -181,13 +182,13 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     offer = Offer.open(trained.offer, manifest.layout, split)
     assert np.isfinite(offer.read_array(0)).all()
     assert apprentice.state == "ready"
-    apprentice.train(2, split, 0.1)
+    apprentice.train(StartTraining(2, split, 0.1))
     assert apprentice.state == "training"
     kill(apprentice)
     (lost,) = outcomes(apprentice)
     assert lost == NotTrained(2, "the trainer died (killed by SIGKILL)")
     assert apprentice.state == "restarting" and apprentice.samples is None
-    apprentice.train(3, split, 0.1)
+    apprentice.train(StartTraining(3, split, 0.1))
     (again,) = outcomes(apprentice)
     assert isinstance(again, Trained) and again.round_index == 3
     assert_pauses_grow(apprentice, split)
@@ -201,7 +202,7 @@ def assert_pauses_grow(apprentice: Apprentice, split: Split) -> None:
     pauses = []
     for round_index in range(4, 8):
         if round_index == 4:
-            apprentice.train(round_index, split, 0.1)
+            apprentice.train(StartTraining(round_index, split, 0.1))
         kill(apprentice)
         before = time.monotonic()
         lost = next_outcomes(apprentice)
@@ -209,7 +210,7 @@ def assert_pauses_grow(apprentice: Apprentice, split: Split) -> None:
         assert "killed by SIGKILL" in apprentice.state
         assert apprentice.descriptors() == {}
         assert apprentice.check() == []
-        (refused,) = apprentice.train(round_index, split, 0.1)
+        (refused,) = apprentice.train(StartTraining(round_index, split, 0.1))
         assert refused == NotTrained(round_index, apprentice.resting)
         pauses.append(apprentice.deadline() - before)
         # The pause is cut short here; its length is what was measured.
@@ -217,7 +218,7 @@ def assert_pauses_grow(apprentice: Apprentice, split: Split) -> None:
         assert apprentice.check() == [] and apprentice.state == "restarting"
     for number, pause_s in enumerate(pauses):
         assert pause_s >= TRAINER_PAUSE_S * 2**number
-    apprentice.train(9, split, 0.1)
+    apprentice.train(StartTraining(9, split, 0.1))
     (again,) = outcomes(apprentice)
     assert isinstance(again, Trained) and again.round_index == 9
     assert apprentice.deadline() == float("inf")
@@ -234,11 +235,11 @@ def test_two_rounds_in_a_row_without_memory_are_too_much(
 ) -> None:
     manifest = set_up(apprentice, tmp_path)
     split = Split.full(manifest.layout)
-    apprentice.train(0, split, 0.1)
+    apprentice.train(StartTraining(0, split, 0.1))
     assert isinstance(outcomes(apprentice)[0], Trained)
     found: list[list[Outcome]] = []
     for round_index in (1, 2):
-        apprentice.train(round_index, split, 0.1)
+        apprentice.train(StartTraining(round_index, split, 0.1))
         # After a death it is set up again first.
         while apprentice.state != "training":
             assert next_outcomes(apprentice) == []
@@ -284,11 +285,11 @@ def test_a_round_that_diverges_is_lost_and_the_next_is_trained(
 ) -> None:
     manifest = set_up(apprentice, tmp_path)
     split = Split.full(manifest.layout)
-    apprentice.train(0, split, 1e30)
+    apprentice.train(StartTraining(0, split, 1e30))
     (lost,) = outcomes(apprentice)
     assert isinstance(lost, NotTrained) and lost.round_index == 0
     assert "diverged" in lost.reason
-    apprentice.train(1, split, 0.1)
+    apprentice.train(StartTraining(1, split, 0.1))
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained) and trained.round_index == 1
 

@@ -23,7 +23,13 @@ from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSp
 from p2pfusion.split.plan import Hop
 from p2pfusion.split.restoring import pack_cells
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Store, copy_model, read_checkpoint, write_checkpoint
+from p2pfusion.store import (
+    Store,
+    copy_model,
+    read_checkpoint,
+    write_checkpoint,
+    write_offer,
+)
 from tests.daemon.desks import (
     CHUNK_BYTES,
     NAMES,
@@ -125,6 +131,44 @@ def test_what_is_rounded_leaves_every_peer_with_the_same_bits(
     for found, true in zip(first, table.true(FULL), strict=True):
         np.testing.assert_allclose(found, true, rtol=0, atol=0.05)
         assert not np.array_equal(found, true)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_what_was_trained_ahead_is_offered_on_top_of_the_averages(
+    tmp_path: Path, moves: bool
+) -> None:
+    """From when its round begins; also where it is offered in a later one."""
+    table, random = Table(tmp_path, LAYOUT), np.random.default_rng(2)
+    table.enter(0, ALL, ALL)
+    table.train(random)
+    ahead: dict[str, list[np.ndarray]] = {}
+    for name, desk in table.desks.items():
+        path = tmp_path / f"{name}-ahead.f32"
+        ahead[name] = [
+            (random.integers(-99, 99, array.shape) / 64).astype(np.float32)
+            for array in table.offers[name]
+        ]
+        write_offer(path, ahead[name])
+        desk.offered(1, path, ALL[name], tmp_path / f"{name}-0.f32")
+    given = table.offers
+    table.exchange()
+    table.learn_truth()
+    number = 2 if moves else 1
+    if moves:
+        table.enter(1, {}, ALL)
+    table.enter(number, ALL, ALL)
+    for name, arrays in ahead.items():
+        table.offers[name] = [
+            true + (new - old)
+            for true, new, old in zip(table.truth, arrays, given[name], strict=True)
+        ]
+        if moves:
+            table.desks[name].offer_late(number, 1)
+    table.exchange()
+    table.learn_truth()
+    for name in NAMES:
+        for found, true in zip(table.stored(name, FULL), table.truth, strict=True):
+            np.testing.assert_allclose(found, true, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("wire_dtype", ["int8", "top-k"])

@@ -108,9 +108,8 @@ def test_streams_longer_than_their_credit_arrive_to_the_byte(
 # --- What is computed ----------------------------------------------------------------
 
 
-def test_the_swarm_computes_what_the_experiment_runner_computes(
-    finished: list[Daemon], tmp_path: Path
-) -> None:
+def by_the_runner(directory: Path, **told: object) -> dict[str, np.ndarray]:
+    """The model that comes of the same swarm without a network."""
     from p2pfusion.simulation.design import Experiment
     from p2pfusion.simulation.experiment import Course
 
@@ -122,14 +121,33 @@ def test_the_swarm_computes_what_the_experiment_runner_computes(
         "data": {"kind": "digits"},
         "partition": DIRICHLET,
         "method": "msfusion",
-        "rounds": ROUNDS,
+        **told,
     }
-    course = Course.create(Experiment.of(suited(fields)), tmp_path)
+    course = Course.create(Experiment.of(suited(fields)), directory)
     course.run(lambda message: None)
-    found = exported(finished[1], tmp_path / "model.safetensors")
     (runner,) = course.swarms
-    for name, true in runner.values().items():
+    return runner.values()
+
+
+def test_the_swarm_computes_what_the_experiment_runner_computes(
+    finished: list[Daemon], tmp_path: Path
+) -> None:
+    found = exported(finished[1], tmp_path / "model.safetensors")
+    for name, true in by_the_runner(tmp_path, rounds=ROUNDS).items():
         np.testing.assert_allclose(found[name], true, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.soak
+def test_with_late_averages_and_blocks_that_move_it_does_so_too(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    told = {"rounds": 7, "delay": 1, "method_arguments": {"dwell": 3}}
+    daemons = swarm.start(PEERS, method="msfusion", **told)
+    for daemon in daemons:
+        daemon.wait("done")
+    found = exported(daemons[1], tmp_path / "model.safetensors")
+    for name, true in by_the_runner(tmp_path, **told).items():
+        np.testing.assert_allclose(found[name], true, rtol=1e-4, atol=1e-6)
 
 
 def test_every_peer_assembles_the_same_model(
@@ -142,7 +160,11 @@ def test_every_peer_assembles_the_same_model(
 
 
 def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray]:
-    """FedAvg on an MLP in plain torch: no split, no plan, no store, no descent."""
+    """FedAvg on an MLP in plain torch: no split, no plan, no store, no descent.
+
+    With a delay a peer goes on from what it gave, and gives the average of before with
+    what its training has changed.
+    """
     import torch
     from torch import nn
 
@@ -164,6 +186,7 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
         assert records is not None
         own, _ = own_records(records, options, seed)
         shares.append(own.batch(torch.arange(len(own)), torch.device("cpu")))
+    given = [[values.double() for values in model]] * peers
     for number in range(manifest.rounds):
         trained = []
         for rank, (images, labels) in enumerate(shares):
@@ -171,8 +194,9 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
                 nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32),
                 nn.ReLU(), nn.Linear(32, 10),
             )  # fmt: skip
+            begun = given[rank] if manifest.delay else model
             with torch.no_grad():
-                for parameter, values in zip(module.parameters(), model, strict=True):
+                for parameter, values in zip(module.parameters(), begun, strict=True):
                     parameter.copy_(values)
             rate = manifest.learning_rate_at(number)
             optimiser = torch.optim.SGD(module.parameters(), rate, momentum=0.9)
@@ -187,7 +211,9 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
                 nn.functional.cross_entropy(logits, labels[chosen]).backward()
                 nn.utils.clip_grad_norm_(module.parameters(), manifest.clip)
                 optimiser.step()
-            trained.append([p.detach().double() for p in module.parameters()])
+            triples = zip(model, module.parameters(), begun, strict=True)
+            trained.append([x + (z.detach().double() - y) for x, z, y in triples])
+        given = trained
         model = [
             torch.stack(list(same)).mean(0).float()
             for same in zip(*trained, strict=True)
@@ -196,13 +222,15 @@ def plain_federated_averaging(manifest: Manifest, peers: int) -> list[np.ndarray
 
 
 @pytest.mark.parametrize(
-    "method", ["fedavg", pytest.param("msfusion", marks=pytest.mark.soak)]
+    ("method", "delay"),
+    [("fedavg", 0), ("fedavg", 1), pytest.param("msfusion", 0, marks=pytest.mark.soak)],
 )
 def test_with_whole_models_the_swarm_is_federated_averaging(
-    swarm: Swarm, tmp_path: Path, method: str
+    swarm: Swarm, tmp_path: Path, method: str, delay: int
 ) -> None:
+    """Or CoCoD-SGD, where averages come a round late."""
     whole = {"split_fraction": 1.0}
-    none = {"outer_momentum": 0.0}
+    none = {"outer_momentum": 0.0, "delay": delay}
     daemons = swarm.start(3, method=method, rounds=ROUNDS, peer=whole, **none)
     for daemon in daemons:
         daemon.wait("done")

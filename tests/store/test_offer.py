@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.errors import LocalProtocolError, VerificationError
+from p2pfusion.split.depth import gate
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Segment, Split, overlap
 from p2pfusion.store.files import Floats
-from p2pfusion.store.offer import Offer, write_offer
+from p2pfusion.store.offer import Offer, add_progress, reading_from, write_offer
 from tests.strategies import layouts, splits
 
 LAYOUT = Layout(
@@ -96,3 +97,53 @@ def test_an_open_offer_outlives_its_successor(tmp_path: Path) -> None:
     write_offer(path, [np.full((3, 3), 2, np.float32)])
     assert (old.read_array(0) == 1).all()
     assert (Offer.open(path, LAYOUT, SPLIT).read_array(0) == 2).all()
+
+
+@given(st.data())
+def test_what_others_brought_is_added_to_what_was_trained_since(
+    data: st.DataObject,
+) -> None:
+    layout = data.draw(layouts())
+    split, seed = data.draw(splits(layout)), data.draw(st.integers(0, 2**32))
+    segments = tuple(split.segments(layout))
+    random = np.random.default_rng(seed)
+    before, trained, now = (
+        [random.standard_normal(s.shape, np.float32) for s in segments] for _ in "btn"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        since, path = Path(directory) / "since", Path(directory) / "offer"
+        write_offer(since, before)
+        write_offer(path, trained)
+        offer = Offer.open(path, layout, split)
+        add_progress(path, since, segments, lambda s: now[s.parameter])
+        read = [offer.read_array(number) for number in range(len(segments))]
+        for number, array in enumerate(read):
+            wanted = trained[number] + (now[number] - before[number])
+            assert np.array_equal(array, wanted)
+        write_offer(path, trained)
+        add_progress(path, since, segments, lambda s: before[s.parameter])
+        offer = Offer.open(path, layout, split)
+        read = [offer.read_array(number) for number in range(len(segments))]
+        assert all(map(np.array_equal, read, trained))
+
+
+def test_training_goes_on_from_an_offer_and_reads_what_is_frozen(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(
+        (Axis("layer 0", 1), Axis("layer 1", 1)),
+        tuple(
+            ParameterSpec(
+                f"w{layer}", (Dimension(1, gate(layer)), Dimension(3)), Initial("zeros")
+            )
+            for layer in (0, 1)
+        ),
+    )
+    split = Split(Split.full(layout).sets, frozen=frozenset({gate(0)}))
+    trained = [np.empty((0, 3), np.float32), np.full((1, 3), 7, np.float32)]
+    write_offer(tmp_path / "since", trained)
+    stored = np.full((1, 3), 5, np.float32)
+    for since, wanted in ((None, (5, 5)), (tmp_path / "since", (5, 7))):
+        read = reading_from(since, layout, split, lambda segment: stored)
+        found = tuple(int(read(s)[0, 0]) for s in split.segments(layout))
+        assert found == wanted

@@ -76,6 +76,55 @@ def test_the_mean_of_the_holders_is_a_servers_heavy_ball(
     np.testing.assert_allclose(flat(held), values, rtol=0, atol=1e-3)
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 99), peers=st.integers(1, 4), momentum=st.floats(0, 0.95))
+def test_with_late_averages_it_is_a_servers_heavy_ball_as_well(
+    seed: int, peers: int, momentum: float
+) -> None:
+    """Every holder goes on from its own contribution c: with the average x and what it
+    trained z it gives x + z - c. The server adds up what training has changed."""
+    random = np.random.default_rng(seed)
+    values = flat(random_arrays(FULL, random))
+    begins = np.float32(values)
+    velocity = np.zeros_like(values)
+    shapes = [segment.shape for segment in FULL.segments(LAYOUT)]
+
+    def dense(vector: np.ndarray) -> list[np.ndarray]:
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        parts = np.split(vector.astype(np.float32), ends)
+        return [p.reshape(shape) for p, shape in zip(parts, shapes, strict=True)]
+
+    with TemporaryDirectory() as directory:
+        outers = begun(directory, momentum, peers)
+        held, average = [begins] * peers, begins
+        for round_index in range(6):
+            changes = []
+            for peer, outer in enumerate(outers):
+                start = dense(held[peer])
+                trained = moved(start, random)
+                changes.append(flat(trained) - flat(start))
+                outer.push(round_index, FULL, start, trained)
+                held[peer] = np.float32(average + flat(trained) - flat(start))
+            velocity = momentum * velocity + np.mean(changes, axis=0)
+            values = values + velocity
+            average = np.float32(np.mean(held, axis=0))
+    np.testing.assert_allclose(average, values, rtol=0, atol=1e-3)
+
+
+def test_after_a_crash_ahead_of_the_swarm_it_begins_anew(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    start = random_arrays(FULL, random)
+    outer = OuterMomentum.open(tmp_path / "past", LAYOUT, 0, 0.5)
+    for round_index in (3, 4):
+        outer.push(round_index, FULL, start, moved(start, random))
+    outer.remember()
+    again = OuterMomentum.open(tmp_path / "past", LAYOUT, 0, 0.5)
+    for round_index in (3, 4):  # round 3 was not sealed when the power failed
+        trained = [array.copy() for array in start]
+        again.push(round_index, FULL, start, trained)
+        assert np.array_equal(flat(trained), flat(start))
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_what_was_trained_before_moves_on_as_it_has_moved_since(
