@@ -104,7 +104,9 @@ class Work:
             self._moved(round_),
         )
         self._offered = (round_.number, event)
-        return round_.trained(offer, now) + self._exchange.offering.announce(offer)
+        reducers = sorted(round_.plan.reducers_of(round_.me))
+        told = self._exchange.offering.announce(offer, reducers)
+        return round_.trained(offer, now) + told
 
     def _is_useless(self, round_: Round, now: float) -> bool:
         """Whether nobody averages our values in this round any more."""

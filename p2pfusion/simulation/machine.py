@@ -79,6 +79,8 @@ class Sink:
     parcel: Parcel | None
     total_bytes: int
     absorbed: int = 0
+    digests: set[bytes] = field(default_factory=set)
+    """Of the parcels of which something came: one, if all is of one life."""
 
 
 @dataclass
