@@ -70,6 +70,9 @@ KEY = record(
         "reason": maybe(TEXT),
     }
 )
+PARDONED = record(
+    {"id": TEXT, "name": TEXT, "was_quarantined": FLAG, "kind": TEXT, "why": TEXT}
+)
 JOINED = record(
     {
         "swarm": PEER_ID,
@@ -293,6 +296,7 @@ SHAPES: dict[str, Shape] = {
     "pending-accept": DECIDED,
     "pending-deny": DECIDED,
     "trust-ls": record({"peers": rows(KEY), "first_contacts": table(TEXT)}),
+    "trust-pardon": PARDONED,
     "trust-revoke": record({"id": TEXT, "name": TEXT, "put_out": rows(PEER_ID)}),
     "status": STATUS,
     "peers": record({"peers": rows(MEMBER)}),

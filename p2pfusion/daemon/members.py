@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.quarantined import quarantine_of
 from p2pfusion.protocol.messages import NEVER, PeerRecord
 from p2pfusion.split.segment import Split, overlap
 
@@ -29,7 +30,8 @@ def epoch_of(node: Node) -> int:
 
 
 def state_of_member(node: Node, peer: str) -> str:
-    """``online``, ``silent for 6 s, suspected by 2 of 4``, ``left with epoch 4``."""
+    """``online``, ``silent for 6 s, suspected by 2 of 4``, ``left with epoch 4``,
+    ``quarantined: a received value is not a finite number``."""
     gossip, now = node.peer.gossip, node.now()
     if peer == gossip.me:
         return "self"
@@ -41,7 +43,8 @@ def state_of_member(node: Node, peer: str) -> str:
         why = gossip.detector.why_silent(peer, now)
         return f"{why}, {suspects}" if suspects else why
     joined = gossip.facts.join_epoch(gossip.facts.records[peer])
-    words = ["online"]
+    caught = peer in gossip.quarantine.peers
+    words = [gossip.quarantine.why(peer) if caught else "online"]
     if joined is not None and joined > epoch_of(node):
         words.append(f"joins with epoch {joined}")
     return ", ".join([*words, *([suspects] if suspects else [])])
@@ -124,6 +127,7 @@ def member_row(node: Node, record: PeerRecord) -> Data:
         "overlap": _overlap(node, peer),
         "sent_bytes": traffic.sent_bytes(peer=peer),
         "received_bytes": traffic.received_bytes(peer=peer),
+        "quarantine": quarantine_of(node, peer),
     }
 
 

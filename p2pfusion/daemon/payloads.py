@@ -29,7 +29,7 @@ from p2pfusion.fusion import (
     decode,
     encode,
 )
-from p2pfusion.protocol.events import FoundLacking, OpenSink, StreamKey
+from p2pfusion.protocol.events import Came, FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.forms import FLOAT32, WIRE
@@ -174,7 +174,7 @@ class Payloads:
         if not fused.size:
             return 0.0
         segments = plan.segments(fused.tolist())
-        values = self._as_sent(_ranges_of(total, np.flatnonzero(~total.absent)))
+        values = self._as_sent(total.values(np.flatnonzero(~total.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
         return self._moved(segments, values) if self._adds_changes else 0.0
@@ -324,18 +324,19 @@ class Payloads:
         if arriving is not None:
             arriving.absorb(payload)
 
-    def close_sink(self, pull: int, *, complete: bool) -> None:
-        """A stream ended: what is whole counts.
+    def close_sink(self, pull: int, *, complete: bool) -> Came | None:
+        """A stream ended: what is whole counts; of a contribution gives what came.
 
         What was asked for in a round that this peer has left comes too late: the store
         is in another round by now.
         """
         arriving = self._arriving.pop(pull, None)
         if arriving is None or not complete:
-            return
+            return None
         stream = arriving.stream
         if stream.hop == Hop.EXPORT or stream.round_index == max(self._rounds):
             arriving.sink.finish()
+        return arriving.came()
 
     # --- Leaving ---------------------------------------------------------------------
 
@@ -353,10 +354,7 @@ class Payloads:
             absent = np.packbits(lacking).tobytes()
             buffer = encode(values, self._wire.value.name)
         elif stream.hop == Hop.CONTRIBUTION:
-            offer = numbers.offer
-            given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
-            buffer = given.encoded(self._wire.contribution, self._owes(offer))
-            absent = given.absent
+            buffer, absent = self.contribution(stream)
         else:
             segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
@@ -368,6 +366,15 @@ class Payloads:
         self._served[peer, pull] = buffer
         return buffer.nbytes, absent
 
+    def contribution(self, stream: StreamKey) -> tuple[memoryview, bytes]:
+        """What a reducer gets of the own offer, and which ranges that lacks. However
+        often it is made, it is the same."""
+        numbers = self._rounds[stream.round_index]
+        offer = numbers.offer
+        given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
+        buffer = given.encoded(self._wire.contribution, self._owes(offer))
+        return buffer, given.absent
+
     def _fused(
         self, numbers: RoundNumbers, stream: StreamKey
     ) -> tuple[Floats, NDArray[np.bool_]]:
@@ -378,12 +385,11 @@ class Payloads:
             Hop.FUSED, source=self.me, target=stream.target, instead_of=failed
         )
         positions = np.searchsorted(reduced, ids)
-        return _ranges_of(total, positions), total.absent[positions]
+        return total.values(positions), total.absent[positions]
 
     def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
         """A piece of a stream that was started; None if it was stopped meanwhile."""
-        buffer = self._served.get((peer, pull))
-        if buffer is None:
+        if (buffer := self._served.get((peer, pull))) is None:
             return None
         if offset + size == buffer.nbytes:
             del self._served[peer, pull]
@@ -392,9 +398,3 @@ class Payloads:
     def stop_serving(self, peer: str, pull: int) -> None:
         """Frees a stream."""
         self._served.pop((peer, pull), None)
-
-
-def _ranges_of(total: StreamingSum, positions: NDArray[np.int64]) -> Floats:
-    """The values of some ranges of a closed sum, one after the other."""
-    parts = [total.result[start:stop] for start, stop in total.spans(positions)]
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)

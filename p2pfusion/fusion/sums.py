@@ -228,6 +228,11 @@ class StreamingSum(ABC):
         """Per range: the weight of what came whole; after ``close``."""
         return self._weights
 
+    def values(self, positions: NDArray[np.int64]) -> Floats:
+        """The values of some ranges of a closed sum, one after the other."""
+        parts = [self.result[start:stop] for start, stop in self.spans(positions)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
     def spans(self, positions: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Where ranges lie in the sum, neighbours joined."""
         return self._joined(positions, np.diff(positions) != 1)

@@ -41,15 +41,19 @@ class Quarantine:
         return [peer for peer in peers if peer not in out] if out else list(peers)
 
     def why(self, peer: str) -> str:
+        """The same for a round's report."""
+        return f"quarantined: {self.reason(peer)}"
+
+    def reason(self, peer: str) -> str:
         """In words, why a peer is in it; "" if it is not."""
         if peer not in self.peers:
             return ""
         proven = self._gossip.facts.convicted.get(peer)
         if proven is not None:
             number = proven.round_index
-            return f"quarantined: it has signed two different offers of round {number}"
+            return f"it has signed two different offers of round {number}"
         charge = self.offences.of(peer)
-        return f"quarantined: {charge.detail}" if charge is not None else ""
+        return "" if charge is None else charge.detail
 
     # --- Changes ---------------------------------------------------------------------
 
@@ -84,7 +88,7 @@ class Quarantine:
         new, back = sorted(now_in - self._seen), sorted(self._seen - now_in)
         self._seen = now_in
         for peer in new:
-            told = {"peer": peer, "why": self.why(peer), "round": self._round_index}
+            told = {"peer": peer, "why": self.reason(peer), "round": self._round_index}
             effects.append(Report("quarantined", told))
         effects += [Report("pardoned", {"peer": peer}) for peer in back]
         return effects, new
