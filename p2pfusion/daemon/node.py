@@ -198,6 +198,7 @@ class Node:
         self.disk.check(self.now())
         self.performed(self.apprentice.check())
         self.training.check()
+        self._drain()
         self.streams.hashing.look()
         self._drain()
         self.streams.outbox.flush()

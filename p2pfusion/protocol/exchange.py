@@ -363,18 +363,22 @@ class Exchange:
         round_, before = self.round, self.rounds.get(found.round_index - 1)
         if round_ is None or round_.number != found.round_index:
             return []
-        said = Said.by(round_.plan)
+        said = Said.by(round_.plan).without(self.gossip.quarantine.peers)
         if self.upkeep.is_asked:
             if not self.upkeep.found(found, now):
                 return []
-            said = self.upkeep.said(round_.plan)
+            said = self._said(round_)
         online = self.online(now)
         return self.restoring.begin(round_, before, found, said, online=online, now=now)
+
+    def _said(self, round_: Round) -> Said:
+        """Who has what; those in quarantine have nothing."""
+        return self.upkeep.said(round_.plan).without(self.gossip.quarantine.peers)
 
     def export(self, number: int, lacks: Cells, now: float) -> list[Effect]:
         """Pulls from every home what lives there."""
         round_, online = self.round, self.online(now)
-        said = None if round_ is None else self.upkeep.said(round_.plan)
+        said = None if round_ is None else self._said(round_)
         return self.exports.begin(
             number, round_, said, lacks=lacks, online=online, now=now
         )
@@ -384,5 +388,5 @@ class Exchange:
         online = self.online(now)
         if pull.stream.hop == Hop.RESTORE:
             return self.restoring.ended(pull, round_, online=online, now=now)
-        said = None if round_ is None else self.upkeep.said(round_.plan)
+        said = None if round_ is None else self._said(round_)
         return self.exports.ended(pull, round_, said, online=online, now=now)

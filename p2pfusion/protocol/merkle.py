@@ -44,6 +44,13 @@ def proof(leaves: Sequence[bytes], position: int) -> bytes:
     return b"".join(steps)
 
 
+def tree(given: Sequence[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes]]:
+    """Over what some get, hashed: the root, and each one's proof."""
+    leaves = [leaf(owner, digest) for owner, digest in given]
+    owners = enumerate(owner for owner, _ in given)
+    return root(leaves), {owner: proof(leaves, at) for at, owner in owners}
+
+
 def holds(top: bytes, one: bytes, shown: bytes) -> bool:
     """Whether a proof leads from this leaf to that root."""
     if len(shown) % HASH_BYTES or len(shown) > MAX_PROOF_BYTES:

@@ -7,16 +7,17 @@ wait, and those who observe this peer; and who asks later is told then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from p2pfusion.protocol.events import Effect, Hashed, HashOffer, Send
+from p2pfusion.protocol.events import Effect, Send
 from p2pfusion.protocol.gossip import Gossip
-from p2pfusion.protocol.merkle import leaf, proof, root
 from p2pfusion.protocol.messages import Offer, Signed, SignedOffer
 from p2pfusion.protocol.statements import SESSION_BYTES, OfferFact, sign_offer
 from p2pfusion.protocol.transfer import Serves
 from p2pfusion.split.plan import ExchangePlan, Hop
+
+NO_PROOFS: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Offering:
@@ -28,35 +29,14 @@ class Offering:
         self._made = 0
         self._round_index = -1
         self._last: Signed | None = None
-        self._unsaid: Offer | None = None
-        """The own offer, until it is known what each reducer gets of it."""
-        self._proofs: Mapping[str, bytes] = {}
+        self._proofs = NO_PROOFS
         self._told: set[str] = set()
 
-    def announce(self, offer: Offer, reducers: Sequence[str] = ()) -> list[Effect]:
-        """The own offer of a round, signed, to whom it concerns.
-
-        It says what each of the ``reducers`` gets, so that is asked of the own side
-        first. They are served meanwhile.
-        """
-        if not reducers:
-            return self._tell(offer, {})
-        self._unsaid = offer
-        return [HashOffer(offer.round_index, tuple(reducers))]
-
-    def hashed(self, hashed: Hashed) -> list[Effect]:
-        """What each reducer gets is known."""
-        offer, self._unsaid = self._unsaid, None
-        if offer is None or offer.round_index != hashed.round_index:
-            return []  # another round has begun meanwhile
-        leaves = [leaf(peer, digest) for peer, digest in hashed.digests]
-        proofs = {
-            peer: proof(leaves, position)
-            for position, (peer, _) in enumerate(hashed.digests)
-        }
-        return self._tell(replace(offer, contents=root(leaves)), proofs)
-
-    def _tell(self, offer: Offer, proofs: Mapping[str, bytes]) -> list[Effect]:
+    def announce(
+        self, offer: Offer, proofs: Mapping[str, bytes] = NO_PROOFS
+    ) -> list[Effect]:
+        """The own offer of a round, signed, to whom it concerns: to each reducer with
+        the proof of what it gets."""
         gossip, self._proofs = self._gossip, proofs
         assert gossip.manifest is not None
         self._made += 1

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.protocol.events import Came, Effect, Hashed, Report, Send
+from p2pfusion.protocol.events import Came, Effect, Report, Send
 from p2pfusion.protocol.evidence import contradict, evidence_of
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.messages import Facts, Offer, Signed, SignedOffer
@@ -57,13 +57,11 @@ class Offers:
             self._exchange.promises.offered(peer, said, message.proof)
         return effects
 
-    def told(self, event: Hashed | Came) -> list[Effect]:
-        """The own side says what contributions are: own ones, or one that came."""
-        if isinstance(event, Hashed):
-            return self._exchange.offering.hashed(event)
-        peer = event.stream.source
+    def came(self, came: Came) -> list[Effect]:
+        """A contribution is here whole: it may be another than its offer says."""
+        peer = came.stream.source
         try:
-            self._exchange.promises.came(event.stream, event.digest)
+            self._exchange.promises.came(came.stream, came.digest)
         except RemoteProtocolError as error:
             report = Report("protocol-error", {"peer": peer, "reason": str(error)})
             noted = self._gossip.quarantine.note(peer, error.offence, str(error))

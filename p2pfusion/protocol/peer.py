@@ -189,8 +189,10 @@ class Peer:
                 return self._misbehaved(peer, error, now)
             case Caught() | Pardon():
                 return self.gossip.quarantine.told(event)
-            case Hashed() | Came():
-                return self.offers.told(event)
+            case Hashed():
+                return self.course.work.hashed(event, now)
+            case Came():
+                return self.offers.came(event)
             case Tick():
                 effects = self.gossip.tick(now) + self.meeting.tick(now)
                 effects += self.suspicion.tick(now) + self.door.remind(now)

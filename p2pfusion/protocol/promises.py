@@ -51,7 +51,7 @@ class Promises:
         ``incarnation``: the newest of its sender that is known. Nothing was promised to
         backups.
         """
-        if stream.hop != Hop.CONTRIBUTION or stream.instead_of:
+        if not _is_promised(stream):
             return
         key = (stream.round_index, stream.source)
         known = self._deliveries.get(key)
@@ -64,7 +64,7 @@ class Promises:
         """It is here whole; ``RemoteProtocolError`` if another was promised."""
         key = (stream.round_index, stream.source)
         delivery = self._deliveries.get(key)
-        if delivery is not None:
+        if delivery is not None and _is_promised(stream):
             delivery.digest = digest
             self._compare(key)
 
@@ -92,3 +92,7 @@ class Promises:
         for table in (self._offers, self._deliveries):
             for key in [key for key in table if key[0] < before]:
                 del table[key]
+
+
+def _is_promised(stream: StreamKey) -> bool:
+    return stream.hop == Hop.CONTRIBUTION and not stream.instead_of

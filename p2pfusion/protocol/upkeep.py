@@ -165,7 +165,7 @@ class Upkeep:
         wait_s = detector.timing.silence_s + detector.patience_s
         silent = detector.silent & members
         gone = {peer for peer in silent if now - detector.last_sign(peer) >= wait_s}
-        living = members - gone
+        living = members - gone - gossip.quarantine.peers
         return Swarm(
             frozenset(members),
             frozenset(living),

@@ -35,7 +35,7 @@ from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, plan_round
 from p2pfusion.split.segment import Split
 from p2pfusion.store import read_checkpoint
-from tests.end_to_end.programs import MARK, PROGRAM, end_marked, marked
+from tests.end_to_end.programs import MARK, PROGRAM, ROOT, end_marked, marked
 
 PATIENCE_S = 240.0
 """Only a failure waits so long; where much else runs, everything takes longer."""
@@ -71,6 +71,7 @@ class Daemon:
     mark: str
     process: subprocess.Popen[str] | None = None
     address: str = ""
+    program: Sequence[str] = tuple(PROGRAM)
     client: LocalClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,8 @@ class Daemon:
         self.home.mkdir(exist_ok=True)
         with open(self.home / "stderr", "a") as errors:
             self.process = subprocess.Popen(
-                [*PROGRAM, "start", str(self.profile), *options],
+                [*self.program, "start", str(self.profile), *options],
+                cwd=ROOT,
                 env={**os.environ, "P2PFUSION_HOME": str(self.home), MARK: self.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

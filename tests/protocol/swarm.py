@@ -352,8 +352,9 @@ class Swarm:
                 host.absorbed[pull] += payload.nbytes
             case e.CloseSink(pull, complete):
                 stream = host.opened.pop(pull)
-                if complete:
+                if complete and stream.hop == Hop.CONTRIBUTION:
                     self._soon(host, e.Came(stream, self._hash(stream)))
+                if complete:
                     assert host.absorbed[pull] == self._size(host, stream)[0]
                     host.received.setdefault(stream.round_index, []).append(stream)
             case e.Seal(next_round, homes):

@@ -19,6 +19,8 @@ from p2pfusion.protocol.messages import (
     Offer,
     Ping,
     Refusal,
+    Signed,
+    SignedOffer,
     StreamStart,
     Welcome,
 )
@@ -54,6 +56,13 @@ def self_made(swarm: Swarm, peer: str, role: str = "member") -> Membership:
     links = (("p0", "p3", "member"), ("p3", peer, role))
     shown = forged_credential(swarm.manifest.swarm_id, *links)
     return Membership(member(swarm, peer).record, shown)
+
+
+def in_the_name_of(peer: str, swarm: Swarm) -> SignedOffer:
+    """What another would sign, signed by p3."""
+    offer = Offer(1, bytes(16), 1, 0.0, 0.0, 0.0)
+    payload = offered(peer, swarm.manifest.swarm_id, offer).statement.payload
+    return SignedOffer(Signed(payload, NamedKey("p3").sign("offer/v1", payload)))
 
 
 def as_facts(make: Callable[[Swarm], Membership]) -> Callable[[Swarm], Message]:
@@ -107,8 +116,9 @@ LIES: dict[str, Callable[[Swarm], Message]] = {
     "a revocation of another swarm": lambda s: Facts(
         revocations=(revocation("p2", "another swarm"),)
     ),
-    "an offer in another's name": lambda s: offered(
-        "p2", s.manifest.swarm_id, Offer(1, bytes(16), 1, 0.0, 0.0, 0.0), sequence=9_999
+    "an offer in another's name": lambda s: in_the_name_of("p2", s),
+    "an offer in the name of one who is no member": lambda s: offered(
+        "p9", s.manifest.swarm_id, Offer(1, bytes(16), 1, 0.0, 0.0, 0.0)
     ),
     "an offer in another swarm": lambda s: offered(
         "p3", "another swarm", Offer(1, bytes(16), 1, 0.0, 0.0, 0.0), sequence=99
