@@ -168,6 +168,8 @@ def put_out_text(out: Sequence[Table]) -> str:
 def pardon_text(data: Table) -> str:
     """After a pardon."""
     name, why = data.get("name"), data.get("why")
+    if why is None:
+        return f"Nothing is held against {name} here."
     before = "" if data.get("was_quarantined") else " It was not in quarantine yet."
     return f"Forgave {name}: {why}.{before}"
 

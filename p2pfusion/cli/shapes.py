@@ -71,7 +71,13 @@ KEY = record(
     }
 )
 PARDONED = record(
-    {"id": TEXT, "name": TEXT, "was_quarantined": FLAG, "kind": TEXT, "why": TEXT}
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "was_quarantined": FLAG,
+        "kind": maybe(TEXT),
+        "why": maybe(TEXT),
+    }
 )
 JOINED = record(
     {

@@ -39,12 +39,13 @@ def state_of_member(node: Node, peer: str) -> str:
     if gone:
         return gone
     suspects = _suspects(node, peer)
+    if peer in gossip.quarantine.peers:
+        return gossip.quarantine.why(peer)
     if not gossip.detector.is_online(peer, now):
         why = gossip.detector.why_silent(peer, now)
         return f"{why}, {suspects}" if suspects else why
     joined = gossip.facts.join_epoch(gossip.facts.records[peer])
-    caught = peer in gossip.quarantine.peers
-    words = [gossip.quarantine.why(peer) if caught else "online"]
+    words = ["online"]
     if joined is not None and joined > epoch_of(node):
         words.append(f"joins with epoch {joined}")
     return ", ".join([*words, *([suspects] if suspects else [])])
@@ -63,6 +64,8 @@ def _why_gone(node: Node, peer: str) -> str:
     out = facts.evicted.get(peer)
     if out is None:
         return ""
+    if peer in facts.convicted:
+        return f"convicted, out from epoch {out} on"
     return f"out since epoch {out}" if out <= epoch else f"out from epoch {out} on"
 
 
@@ -82,6 +85,8 @@ def suspected(node: Node) -> dict[str, str]:
     found = {}
     for peer in node.peer.gossip.others():
         words = "" if _why_gone(node, peer) else _suspects(node, peer)
+        if peer in node.peer.gossip.facts.convicted:
+            continue  # it is not accused of being silent
         if words:
             found[peer] = words
     return found

@@ -32,7 +32,10 @@ def quarantine_of(node: Node, peer: str) -> Data | None:
 
 
 def pardon(node: Node, peer: str) -> Data:
-    """Forgives a member what it was caught at; what that was."""
+    """Forgives a member what it was caught at, if it was; what that was.
+
+    ``ConflictError`` for what is proven.
+    """
     quarantine, name = node.peer.gossip.quarantine, node.name_of(peer)
     if peer in node.peer.gossip.facts.convicted:
         raise ConflictError(
@@ -40,18 +43,12 @@ def pardon(node: Node, peer: str) -> Data:
             hint="if its owner is trusted, let it come back with a new home and a new "
             "ticket",
         )
-    charge = quarantine.offences.of(peer)
-    if charge is None:
-        raise ConflictError(
-            f"nothing is held against {name} here",
-            hint="see who is in quarantine: p2pfusion peers",
-        )
-    was_out = charge.is_out
+    charge, was_out = quarantine.offences.of(peer), peer in quarantine.peers
     node.handle(Pardon(peer))
     return {
         "id": peer,
         "name": name,
         "was_quarantined": was_out,
-        "kind": charge.kind,
-        "why": charge.detail,
+        "kind": None if charge is None else charge.kind,
+        "why": None if charge is None else charge.detail,
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p2pfusion.daemon.state import SwarmState
-from p2pfusion.errors import ResourceError
+from p2pfusion.errors import ConflictError, ResourceError
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store
 from tests.end_to_end.hostile import FIRST_LIE, LIES
@@ -100,14 +100,20 @@ def test_a_liar_is_in_quarantine_and_nobody_else(
         assert [row["number"] for row in done] == list(range(ROUNDS))
         last = done[-1]
         assert set(last["contributors"]) <= names, "as far as offers came in time"
-        (missed,) = last["missing"]
-        assert missed["peer"] == liar.peer
-        assert str(missed["reason"]).startswith("quarantined: ")
+        missed = [m for row in done for m in row["missing"]]
+        assert {m["peer"] for m in missed} == {liar.peer}
+        assert str(missed[-1]["reason"]).startswith("quarantined: ")
         trouble = daemon.ask("status")["health"]
         assert "quarantined" in {row["code"] for row in trouble}
     first = honest[0]
     shown = Program(first.home, swarm.mark).run("peers").out
-    assert "quarantined" in shown
+    assert ("convicted" if lie == "two-offers" else "quarantined") in shown
+    if lie == "two-offers":
+        with pytest.raises(ConflictError, match="its own signatures prove"):
+            first.ask("trust-pardon", peer="p3")
+    else:
+        assert first.ask("trust-pardon", peer="p3")["was_quarantined"] is True
+        assert rows(first)[liar.peer]["quarantine"] is None
     first.until(lambda: has_exported(first, tmp_path / "model.safetensors"))
     for daemon in honest:
         daemon.ask("stop")

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.protocol import events as e
 from p2pfusion.protocol.evidence import FOR_GOOD, contradict, evidence_of
-from p2pfusion.protocol.messages import Evidence, Facts, Offer, Signed, SignedOffer
+from p2pfusion.protocol.messages import Evidence, Facts, Offer, Signed
 from p2pfusion.protocol.statements import OfferFact, read_accusation, sign_offer
 from tests.protocol.family import CHAINS, SWARM, accused, everybody, merged, start
+from tests.protocol.lying import lies
 from tests.protocol.names import NAMES, NamedKey
 from tests.protocol.swarm import Swarm, started
 from tests.protocol.test_exchange import running
@@ -115,21 +115,6 @@ def test_of_several_about_one_peer_one_counts_whatever_came_first() -> None:
 
 
 # --- What a swarm makes of it --------------------------------------------------------
-
-
-def lies(swarm: Swarm, liar: str, to: dict[str, bytes], round_index: int) -> None:
-    """A peer tells each of some others that it offers something else."""
-    record = swarm.hosts[liar].peer.gossip.record
-    plan = swarm.hosts["p0"].plans[round_index]
-    for number, (victim, contents) in enumerate(to.items()):
-        offer = Offer(
-            round_index, plan.digest, 100, 1.0, 0.5, 1.0, contents=contents.ljust(16)
-        )
-        said = OfferFact(
-            record.incarnation, 500 + number, offer, record.exchange_key[:8]
-        )
-        statement = sign_offer(swarm.manifest.swarm_id, said, 0, NamedKey(liar))
-        swarm.event(victim, e.Received(liar, SignedOffer(statement)))
 
 
 def honest(swarm: Swarm, liar: str) -> list[str]:
