@@ -204,8 +204,13 @@ class Hands:
     def _hash_offer(self, life: Life, effect: e.HashOffer) -> None:
         number = effect.round_index
         found = [(peer, _digest(life, number, peer)) for peer in effect.reducers]
-        event = e.Hashed(number, tuple(found))
-        self._world.at(life.clock, self._found, (life, event))
+        life.hashing = number
+        self._world.at(life.clock, self._hashed, (life, e.Hashed(number, tuple(found))))
+
+    def _hashed(self, what: tuple[Life, e.Hashed]) -> None:
+        life, _ = what
+        life.hashing = None
+        self._found(what)
 
     def _open_reduction(self, life: Life, effect: e.OpenReduction) -> None:
         life.reductions[effect.round_index, effect.instead_of] = Reduction()

@@ -176,6 +176,8 @@ class Life:
     late: dict[int, Mask] = field(default_factory=dict)
     """Rounds in which an earlier one is offered: which ranges of the plan it has."""
     next_training: tuple[int, Split] | None = None
+    hashing: int | None = None
+    """The round whose offer is being hashed."""
 
     def __post_init__(self) -> None:
         self.name = self.machine.name
@@ -187,8 +189,11 @@ class Life:
         return self.machine.life is self
 
     def is_training(self, number: int) -> bool:
-        """Whether the trainer is at this round, or its word waits to be heard."""
+        """Whether the trainer is at this round, or what it gave is being hashed, or
+        waits to be heard."""
         if self.training is not None and self.training[0] == number:
+            return True
+        if self.hashing == number:
             return True
         waits = self.next_training
         return bool(self.queue) or (waits is not None and waits[0] == number)
