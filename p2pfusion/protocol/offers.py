@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
 
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol.events import Came, Effect, Report, Send
@@ -37,50 +38,64 @@ class Offers:
 
     def received(self, peer: str, message: SignedOffer, now: float) -> list[Effect]:
         """An offer, from its author or shown by somebody else."""
-        gossip, statement = self._gossip, message.statement
-        said, by = self._read(statement)
-        if by == gossip.me:
+        said, by = self._read(message.statement)
+        if by == peer:
+            return self._told_by_author(peer, said, message, now)
+        # Whoever shows it may know of somebody, or of a start, of which we do not.
+        is_known = by != self._gossip.me and self._gossip.is_member(by)
+        if not is_known or self._is_foreign(by, said):
             return []
-        effects = self._witness(by, said, statement)
-        if by != peer or not self._is_news(peer, said):
+        return self._compare(by, said, message.statement)
+
+    def _read(self, statement: Signed) -> tuple[OfferFact, str]:
+        gossip, key = self._gossip, author(statement)
+        said = read_offer(statement, gossip.scheme, swarm=gossip.swarm_id, key=key)
+        return said, gossip.scheme.peer_id(key)
+
+    def _is_foreign(self, by: str, said: OfferFact) -> bool:
+        """Whether it is of another session than its author's record."""
+        record = self._gossip.facts.records[by]
+        is_same = said.incarnation == record.incarnation
+        return is_same and not record.exchange_key.startswith(said.session)
+
+    def _told_by_author(
+        self, peer: str, said: OfferFact, message: SignedOffer, now: float
+    ) -> list[Effect]:
+        if self._is_foreign(peer, said):
+            raise RemoteProtocolError("an offer of another session than its author's")
+        gossip, offer = self._gossip, said.offer
+        effects = self._compare(peer, said, message.statement)
+        if not self._is_news(peer, said):
             return effects
-        self._check_session(peer, said)
-        offer = said.offer
         known = gossip.detector.watch(peer, now).round_index
         gossip.detector.in_round(peer, max(known, offer.round_index), now)
         round_ = self._exchange.offered(peer, offer, now)
         self._told(peer, offer)
-        effects += self._show(peer, offer.round_index, statement)
+        effects += self._show(peer, offer.round_index, message.statement)
         if round_ is not None and offer.digest != round_.plan.digest:
             effects += gossip.spread.compare(peer, now)
         if self._is_near(offer.round_index):
-            self._exchange.promises.offered(peer, said, message.proof)
+            promised = partial(self._exchange.promises.offered, peer, said)
+            effects += self._kept(peer, partial(promised, message.proof))
         return effects
 
     def came(self, came: Came) -> list[Effect]:
         """A contribution is here whole: it may be another than its offer says."""
-        peer = came.stream.source
+        promises = self._exchange.promises
+        return self._kept(
+            came.stream.source, partial(promises.came, came.stream, came.digest)
+        )
+
+    def _kept(self, peer: str, compare: Callable[[], None]) -> list[Effect]:
+        """What follows if a promise was broken. Nothing of the peer is under way that
+        would have to be given up: that it is whole has shown it."""
         try:
-            self._exchange.promises.came(came.stream, came.digest)
+            compare()
         except RemoteProtocolError as error:
             report = Report("protocol-error", {"peer": peer, "reason": str(error)})
             noted = self._gossip.quarantine.note(peer, error.offence, str(error))
             return [report, *noted]
         return []
-
-    def _read(self, statement: Signed) -> tuple[OfferFact, str]:
-        gossip, key = self._gossip, author(statement)
-        said = read_offer(statement, gossip.scheme, swarm=gossip.swarm_id, key=key)
-        by = gossip.scheme.peer_id(key)
-        if not gossip.is_member(by):
-            raise RemoteProtocolError("an offer by one who is no member")
-        return said, by
-
-    def _check_session(self, peer: str, said: OfferFact) -> None:
-        record = self._gossip.facts.records[peer]
-        is_same = said.incarnation == record.incarnation
-        if is_same and not record.exchange_key.startswith(said.session):
-            raise RemoteProtocolError("an offer of another session than its author's")
 
     def _is_news(self, peer: str, said: OfferFact) -> bool:
         """Whether a statement is not a repetition of an earlier one."""
@@ -96,7 +111,7 @@ class Offers:
         ahead = round_index - self._gossip.round_index
         return -KEPT_BEHIND <= ahead <= KEPT_AHEAD
 
-    def _witness(self, by: str, said: OfferFact, statement: Signed) -> list[Effect]:
+    def _compare(self, by: str, said: OfferFact, statement: Signed) -> list[Effect]:
         """Keeps an offer, or finds that it contradicts the one that is kept."""
         number, gossip = said.offer.round_index, self._gossip
         if not self._is_near(number):
