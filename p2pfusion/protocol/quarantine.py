@@ -69,6 +69,7 @@ class Quarantine:
         gossip = self._gossip
         if not kind or peer == gossip.me or not gossip.is_member(peer):
             return []
+        self._follow_round()
         before = self.offences.of(peer)
         self.offences.note(peer, kind, detail)
         if self.offences.of(peer) == before:
@@ -78,10 +79,8 @@ class Quarantine:
     def look(self) -> tuple[list[Effect], list[str]]:
         """What is to be said of who has come, and who has gone; and who has come."""
         effects: list[Effect] = []
-        if self._gossip.round_index != self._round_index:
-            self._round_index = self._gossip.round_index
-            if self.offences.enter(self._round_index):
-                effects.append(SaveOffences(self.offences.charges))
+        if self._follow_round():
+            effects.append(SaveOffences(self.offences.charges))
         now_in = self.peers
         if now_in == self._seen:
             return effects, []
@@ -92,3 +91,10 @@ class Quarantine:
             effects.append(Report("quarantined", told))
         effects += [Report("pardoned", {"peer": peer}) for peer in back]
         return effects, new
+
+    def _follow_round(self) -> bool:
+        """Offences fade as rounds pass; whether somebody is back for that."""
+        if self._gossip.round_index == self._round_index:
+            return False
+        self._round_index = self._gossip.round_index
+        return bool(self.offences.enter(self._round_index))
