@@ -55,6 +55,12 @@ class RemoteProtocolError(P2PFusionError):
 
     name = "remote-protocol"
 
+    def __init__(self, message: str, *, hint: str = "", offence: str = "rules") -> None:
+        """``offence``: which kind of ``protocol/offences.py`` this is; "" for what says
+        nothing about whom it seems to come from."""
+        super().__init__(message, hint=hint)
+        self.offence = offence
+
 
 class ConfigError(P2PFusionError):
     """A profile, a manifest or an argument is wrong; the text names file and key."""

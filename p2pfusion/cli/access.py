@@ -48,8 +48,9 @@ trust_group = LazyGroup(
     {
         "ls": "p2pfusion.cli.access:trust_ls",
         "revoke": "p2pfusion.cli.access:trust_revoke",
+        "pardon": "p2pfusion.cli.access:trust_pardon",
     },
-    text="The keys of the swarm's peers, and putting peers out.",
+    text="The keys of the swarm's peers, putting peers out, and forgiving them.",
     example="p2pfusion trust ls",
 )
 
@@ -225,6 +226,17 @@ def trust_revoke(peer: str, reason: str | None, yes: bool) -> None:
     if not settings().as_json:
         note(screens.STILL_GOOD)
     show(data, lambda: screens.put_out_text(rows(data, "put_out")))
+
+
+@command("pardon", example="p2pfusion trust pardon lab-c")
+@click.argument("peer", metavar="PEER", shell_complete=peer_names)
+def trust_pardon(peer: str) -> None:
+    """Take a member out of this peer's quarantine, and forget what it was caught at.
+
+    Others that have it in quarantine decide for themselves.
+    """
+    data = ask(settings().chosen_home, "trust-pardon", {"peer": peer})
+    show(data, lambda: screens.pardon_text(data))
 
 
 def _confirm(planned: Data) -> None:

@@ -165,6 +165,15 @@ def put_out_text(out: Sequence[Table]) -> str:
     return f"Put out: {names}. Every member learns it and hangs up on them."
 
 
+def pardon_text(data: Table) -> str:
+    """After a pardon."""
+    name, why = data.get("name"), data.get("why")
+    if why is None:
+        return f"Nothing is held against {name} here."
+    before = "" if data.get("was_quarantined") else " It was not in quarantine yet."
+    return f"Forgave {name}: {why}.{before}"
+
+
 def first_contact_text(first_contacts: Table) -> str:
     """Whose key was taken on trust while joining."""
     return "\n".join(

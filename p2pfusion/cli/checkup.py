@@ -183,8 +183,13 @@ def check_store(status: Table) -> Iterator[Finding]:
 
 
 def check_refused(status: Table) -> Iterator[Finding]:
-    """Peers that were put out, and what was turned away."""
+    """Peers that were put out or are in quarantine, and what was turned away."""
     security = part(status, "security")
+    for row in rows(status, "health"):
+        if row.get("code") in ("quarantined", "convicted"):
+            text, hint = word(row.get("message")), word(row.get("hint"))
+            level = BAD if row.get("level") == "error" else WARN
+            yield Finding(level, "quarantine", text, hint)
     revoked = int(real(security, "revoked") or 0)
     if revoked:
         text = f"{plural(revoked, 'peer')} put out by an admin"

@@ -108,6 +108,7 @@ SECURITY = record(
         "role": maybe(TEXT),
         "pending": COUNT,
         "revoked": COUNT,
+        "quarantined": COUNT,
         "refused": table(COUNT),
     }
 )
@@ -140,6 +141,15 @@ STATUS = record(
     }
 )
 
+QUARANTINE = record(
+    {
+        "why": TEXT,
+        "proven": FLAG,
+        "kind": TEXT,
+        "since_round": maybe(COUNT),
+        "score": maybe(REAL),
+    }
+)
 _MEMBER: dict[str, Shape] = {
     "name": TEXT,
     "id": TEXT,
@@ -154,6 +164,7 @@ _MEMBER: dict[str, Shape] = {
     "overlap": maybe(COUNT),
     "sent_bytes": COUNT,
     "received_bytes": COUNT,
+    "quarantine": maybe(QUARANTINE),
 }
 MEMBER = record(_MEMBER)
 MEMBER_DETAILS = record(

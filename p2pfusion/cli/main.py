@@ -56,7 +56,7 @@ COMMANDS = {
 SUBCOMMANDS = {
     "invite": ("create", "ls", "revoke"),
     "pending": ("ls", "accept", "deny"),
-    "trust": ("ls", "revoke"),
+    "trust": ("ls", "revoke", "pardon"),
     "peer": ("show",),
     "round": ("show",),
     "bench": ("link",),

@@ -71,8 +71,19 @@ def peer_screen(peer: Table) -> str:
             labelled("Net", traffic(peer, "sent_bytes", "received_bytes")),
             labelled("Watched", f"by {observers}   accused by {accusers}"),
             labelled("Member", _membership(peer)),
+            *_quarantine(part(peer, "quarantine")),
         ]
     )
+
+
+def _quarantine(held: Table) -> list[str]:
+    """What is held against a peer in quarantine, and how that ends."""
+    if not held:
+        return []
+    ends = "until enough rounds have passed, or: p2pfusion trust pardon"
+    since = f"since round {number(held.get('since_round'))}, {ends}"
+    ends = "proven by its own signatures: for good" if held.get("proven") else since
+    return [labelled("Caught", f"{word(held.get('why'))}   {ends}")]
 
 
 def address_of(peer: Table) -> str:

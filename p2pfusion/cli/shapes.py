@@ -70,6 +70,15 @@ KEY = record(
         "reason": maybe(TEXT),
     }
 )
+PARDONED = record(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "was_quarantined": FLAG,
+        "kind": maybe(TEXT),
+        "why": maybe(TEXT),
+    }
+)
 JOINED = record(
     {
         "swarm": PEER_ID,
@@ -294,6 +303,7 @@ SHAPES: dict[str, Shape] = {
     "pending-accept": DECIDED,
     "pending-deny": DECIDED,
     "trust-ls": record({"peers": rows(KEY), "first_contacts": table(TEXT)}),
+    "trust-pardon": PARDONED,
     "trust-revoke": record({"id": TEXT, "name": TEXT, "put_out": rows(PEER_ID)}),
     "status": STATUS,
     "peers": record({"peers": rows(MEMBER)}),

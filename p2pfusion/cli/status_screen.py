@@ -168,7 +168,7 @@ def _access_lines(security: Table) -> list[str]:
         words.append(ADMISSION.get(str(security["admission"]), "unknown"))
     if security.get("role") is not None:
         words.append(f"this peer is {_ROLES.get(str(security['role']), 'unknown')}")
-    for key, what in (("pending", "to be let in, waiting"), ("revoked", "put out")):
+    for key, what in COUNTED:
         if security.get(key):
             words.append(f"{what}: {number(security[key])}")
     lines = [labelled("Access", "   ".join(words))]
@@ -197,6 +197,11 @@ def _most_frequent(reasons: Table) -> str:
     return ", ".join([*shown, *([plural(more, "other reason")] if more else [])])
 
 
+COUNTED = (
+    ("pending", "to be let in, waiting"),
+    ("revoked", "put out"),
+    ("quarantined", "in quarantine"),
+)
 _ROLES = {"admin": "an admin", "member": "a member"}
 
 

@@ -24,6 +24,7 @@ def present_ranges(plan: ExchangePlan, stream: StreamKey, absent: bytes) -> list
 def present_bits(absent: bytes, count: int) -> list[bool]:
     """The absent bits of a stream's head, negated; ``RemoteProtocolError``."""
     if len(absent) != -(-count // 8):
-        raise RemoteProtocolError("a stream marks a wrong number of ranges as absent")
+        text = "a stream marks a wrong number of ranges as absent"
+        raise RemoteProtocolError(text, offence="stream")
     lacking = np.unpackbits(np.frombuffer(absent, np.uint8), count=count)
     return [not bit for bit in lacking]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.address import is_loopback
 from p2pfusion.daemon.arguments import number, text
 from p2pfusion.daemon.control import Request
+from p2pfusion.daemon.quarantined import pardon
 from p2pfusion.errors import (
     ConfigError,
     ConflictError,
@@ -57,6 +58,7 @@ class AccessCommands:
             "pending-deny": self._deny,
             "trust-ls": self._trust,
             "trust-revoke": self._revoke,
+            "trust-pardon": self._pardon,
             "meet": self._meet,
         }
 
@@ -228,6 +230,13 @@ class AccessCommands:
             self._node.handle(Revoke(peer, shown))
         put_out = [{"id": each, "name": members.get(each, each)} for each in out]
         request.reply({"id": peer, "name": members[peer], "put_out": put_out})
+
+    def _pardon(self, request: Request) -> None:
+        """Everybody may: it is about what this peer itself makes of another."""
+        self._manifest()
+        members = {r.peer: r.name for r in self._node.peer.gossip.facts.members()}
+        peer = named_peer(text(request.arguments, "peer"), members)
+        request.reply(pardon(self._node, peer))
 
     def _manifest(self) -> Manifest:
         manifest = self._node.peer.manifest

@@ -174,6 +174,7 @@ def _security(node: Node) -> Data:
         "role": role or None,
         "pending": len(peer.door.admission.pending),
         "revoked": len(peer.gossip.facts.revoked),
+        "quarantined": len(peer.gossip.quarantine.peers),
         "refused": dict(sorted(refused.items())),
     }
 

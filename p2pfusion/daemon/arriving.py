@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from p2pfusion.daemon.sinks import BufferSink, Floats, KeptSink, Sink
 from p2pfusion.fusion import check, check_cut, decode
-from p2pfusion.protocol.events import StreamKey
+from p2pfusion.protocol.events import Came, StreamKey
 from p2pfusion.protocol.messages import Chunk
 from p2pfusion.split.forms import FLOAT32, Form
+from p2pfusion.split.plan import Hop
 
 FLOAT_BYTES = 4
 
@@ -27,7 +29,17 @@ class Arriving:
     sink: Sink | KeptSink
     form: Form
     total_bytes: int
+    hashed: hashlib._Hash | None = None
+    """Of a contribution to a reducer: the hash of what is here."""
     _scratch: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def __post_init__(self) -> None:
+        if self.stream.hop == Hop.CONTRIBUTION and not self.stream.instead_of:
+            self.hashed = hashlib.sha256()
+
+    def came(self) -> Came | None:
+        """What has arrived, for the offer that has promised it; None for all else."""
+        return Came(self.stream, self.hashed.digest()) if self.hashed else None
 
     def room(self, chunk: Chunk) -> memoryview | None:
         """Where a chunk's payload belongs, if it can be put there as it is."""
@@ -48,6 +60,8 @@ class Arriving:
 
     def absorb(self, payload: memoryview) -> None:
         """The next bytes of the stream."""
+        if self.hashed is not None:
+            self.hashed.update(payload)
         if isinstance(self.sink, KeptSink):
             self.sink.take(payload)
             return

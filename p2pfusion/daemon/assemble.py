@@ -203,6 +203,7 @@ def _own_swarm(state: SwarmState, identity: Identity) -> Manifest | None:
 def _resume(node: Node, manifest: Manifest) -> None:
     next_round, homes = node.state.load_progress(manifest.layout)
     facts = node.state.load_facts()
+    node.peer.gossip.quarantine.offences.restore(node.state.load_offences())
     node.handle(Resume(manifest, facts, next_round, homes))
     if node.is_founder and not any(message.start for message in facts):
         # It ended before round 0 began, and nobody else will begin it.

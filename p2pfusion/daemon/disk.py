@@ -77,6 +77,13 @@ class Disk:
         if self._node.payloads is not None:
             self._keep("facts", lambda: self._node.state.save_facts(effect.facts))
 
+    def save_offences(self, effect: events.SaveOffences) -> None:
+        """Somebody was caught at something, or was pardoned."""
+        if self._node.payloads is not None:
+            self._keep(
+                "offences", lambda: self._node.state.save_offences(effect.charges)
+            )
+
     def save_invites(self, effect: events.SaveInvites) -> None:
         """The invitations have changed."""
         self._keep("invitations", lambda: self._node.entrance.keep(effect.invites))

@@ -78,6 +78,21 @@ TRAIN_LESS = (
     "train less with a smaller split_fraction in the profile, close other programs, or "
     "found the swarm with a larger deadline_max_s"
 )
+FORGIVE = (
+    "nothing that it trains or fuses is used here; if that is a mistake: "
+    "p2pfusion trust pardon {name}"
+)
+PUT_OUT = (
+    "its own signatures prove it to everybody, who put it out of the roster; an admin "
+    "can put it out for good: p2pfusion trust revoke {name}"
+)
+CONVICTED = Trouble(
+    "error",
+    "this peer's key has signed two different offers of one round: the others go on "
+    "without it",
+    "that cannot be undone: find out who else has the key, then begin with a new home "
+    "and a new ticket",
+)
 CHECK_PEER = "see whether its daemon runs: p2pfusion status on that machine"
 CHECK_LINE = "see which way fails: p2pfusion ping PEER, here and on that machine"
 CHECK_LOG = "read trainer.log in the home directory"
@@ -93,6 +108,7 @@ def health(node: Node, now: float) -> list[Data]:
         *_address(node),
         *_joining(node),
         *_members(node, now),
+        *_quarantined(node),
         *_trainer(node),
         *_privacy(node),
         *_withheld(node),
@@ -214,6 +230,20 @@ def _members(node: Node, now: float) -> Found:
         text = f"{node.name_of(name)}: {detector.why_silent(name, now)}, {words}"
         hint = f"most of them put it out of the roster; {CHECK_PEER}"
         found.append(("peer-suspected", Trouble("warn", text, hint)))
+    return found
+
+
+def _quarantined(node: Node) -> Found:
+    """Members whose values are not used, and this peer itself, if others do not."""
+    facts, quarantine = node.peer.gossip.facts, node.peer.gossip.quarantine
+    found: Found = []
+    if node.peer.gossip.me in facts.convicted:
+        found.append(("convicted", CONVICTED))
+    for peer in sorted(quarantine.peers - facts.revoked.keys()):
+        name = node.name_of(peer)
+        hint = (PUT_OUT if peer in facts.convicted else FORGIVE).format(name=name)
+        text = f"{name} is in quarantine: {quarantine.reason(peer)}"
+        found.append(("quarantined", Trouble("warn", text, hint)))
     return found
 
 

@@ -93,17 +93,17 @@ class HiddenPayloads(Payloads):
 
     def start(self, peer: str, pull: int, stream: StreamKey) -> tuple[int, bytes]:
         """Makes a stream ready; its length in bytes, and which ranges it lacks."""
-        if stream.hop not in (Hop.CONTRIBUTION, Hop.SEEDS):
+        if stream.hop != Hop.SEEDS:
             return super().start(peer, pull, stream)
-        hiding = self._hiding(stream)
-        if stream.hop == Hop.SEEDS:
-            buffer = hiding.seeds(stream.asked)
-        else:
-            numbers = self._rounds[stream.round_index]
-            given = Contribution.cut(numbers.plan, stream, numbers.offer, None)
-            buffer = hiding.hidden(given.values)
-        self._served[peer, pull] = buffer.view(np.uint8).data
-        return buffer.nbytes, b""
+        told = self._hiding(stream).seeds(stream.asked)
+        self._served[peer, pull] = told.view(np.uint8).data
+        return told.nbytes, b""
+
+    def contribution(self, stream: StreamKey) -> tuple[memoryview, bytes]:
+        """What a reducer gets of the own offer, masked; always with the same masks."""
+        numbers = self._rounds[stream.round_index]
+        given = Contribution.cut(numbers.plan, stream, numbers.offer, None)
+        return self._hiding(stream).hidden(given.values).view(np.uint8).data, b""
 
     def _hiding(self, stream: StreamKey) -> Hiding:
         number, target, failed = stream.round_index, stream.target, stream.instead_of

@@ -274,7 +274,8 @@ class Links:
     ) -> Iterator[Message]:
         found = self._sessions.get(incoming.sender)
         if found is None:
-            raise RemoteProtocolError("data without a session")
+            # Whoever has seen a token can send some: it says nothing about its peer.
+            raise RemoteProtocolError("data without a session", offence="")
         session = found[1]
         head, *sealed = incoming.frames
         # Views as long as what is sealed, whose bytes mean nothing yet.

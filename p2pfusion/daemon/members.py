@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.quarantined import quarantine_of
 from p2pfusion.protocol.messages import NEVER, PeerRecord
 from p2pfusion.split.segment import Split, overlap
 
@@ -29,7 +30,8 @@ def epoch_of(node: Node) -> int:
 
 
 def state_of_member(node: Node, peer: str) -> str:
-    """``online``, ``silent for 6 s, suspected by 2 of 4``, ``left with epoch 4``."""
+    """``online``, ``silent for 6 s, suspected by 2 of 4``, ``left with epoch 4``,
+    ``quarantined: a received value is not a finite number``."""
     gossip, now = node.peer.gossip, node.now()
     if peer == gossip.me:
         return "self"
@@ -37,6 +39,8 @@ def state_of_member(node: Node, peer: str) -> str:
     if gone:
         return gone
     suspects = _suspects(node, peer)
+    if peer in gossip.quarantine.peers:
+        return gossip.quarantine.why(peer)
     if not gossip.detector.is_online(peer, now):
         why = gossip.detector.why_silent(peer, now)
         return f"{why}, {suspects}" if suspects else why
@@ -60,6 +64,8 @@ def _why_gone(node: Node, peer: str) -> str:
     out = facts.evicted.get(peer)
     if out is None:
         return ""
+    if peer in facts.convicted:
+        return f"convicted, out from epoch {out} on"
     return f"out since epoch {out}" if out <= epoch else f"out from epoch {out} on"
 
 
@@ -79,6 +85,8 @@ def suspected(node: Node) -> dict[str, str]:
     found = {}
     for peer in node.peer.gossip.others():
         words = "" if _why_gone(node, peer) else _suspects(node, peer)
+        if peer in node.peer.gossip.facts.convicted:
+            continue  # it is not accused of being silent
         if words:
             found[peer] = words
     return found
@@ -124,6 +132,7 @@ def member_row(node: Node, record: PeerRecord) -> Data:
         "overlap": _overlap(node, peer),
         "sent_bytes": traffic.sent_bytes(peer=peer),
         "received_bytes": traffic.received_bytes(peer=peer),
+        "quarantine": quarantine_of(node, peer),
     }
 
 

@@ -88,6 +88,11 @@ NUMBERS = (
     Number("encrypted", ("security", "encrypted"), "1 if connections are encrypted."),
     Number("pending_peers", ("security", "pending"), "Strangers that wait."),
     Number("revoked_peers", ("security", "revoked"), "Peers that were put out."),
+    Number(
+        "quarantined_peers",
+        ("security", "quarantined"),
+        "Peers of which nothing is used here.",
+    ),
 )
 
 

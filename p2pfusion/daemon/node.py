@@ -126,6 +126,7 @@ class Node:
             events.SaveInvites: self.disk.save_invites,
             events.Adopt: self._adopt,
             events.SaveFacts: self.disk.save_facts,
+            events.SaveOffences: self.disk.save_offences,
             events.StartTraining: self.training.start,
             events.Seal: self.disk.seal,
             events.Assembled: self._assembled,
@@ -187,7 +188,8 @@ class Node:
             **self.control.descriptors(),
             **self.apprentice.descriptors(),
         }
-        timeout_s = 0.0 if self._events else max(0.0, due - now)
+        has_work = self._events or self.streams.hashing.is_busy
+        timeout_s = 0.0 if has_work else max(0.0, due - now)
         arrivals, ready = self.transport.poll(timeout_s, descriptors)
         for descriptor in ready:  # the own side first: others may say a lot
             self._serve(descriptor, wake)
@@ -199,6 +201,8 @@ class Node:
         self.disk.check(self.now())
         self.performed(self.apprentice.check())
         self.training.check()
+        self._drain()
+        self.streams.hashing.look()
         self._drain()
         self.streams.outbox.flush()
         self.ending.check()
@@ -240,7 +244,8 @@ class Node:
         try:
             yield from self.links.open(arrival, self.payloads)
         except RemoteProtocolError as error:
-            self.handle(events.Misbehaved(arrival.sender, str(error)))
+            sender, kind = arrival.sender, error.offence
+            self.handle(events.Misbehaved(sender, str(error), kind))
 
     def handle(self, event: events.Event) -> None:
         """Queues an event; the loop takes it up before it waits again."""

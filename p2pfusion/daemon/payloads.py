@@ -30,7 +30,7 @@ from p2pfusion.fusion import (
     encode,
     new_sum,
 )
-from p2pfusion.protocol.events import FoundLacking, OpenSink, StreamKey
+from p2pfusion.protocol.events import Came, FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.forms import FLOAT32, WIRE
@@ -325,18 +325,19 @@ class Payloads:
         if arriving is not None:
             arriving.absorb(payload)
 
-    def close_sink(self, pull: int, *, complete: bool) -> None:
-        """A stream ended: what is whole counts.
+    def close_sink(self, pull: int, *, complete: bool) -> Came | None:
+        """A stream ended: what is whole counts; of a contribution gives what came.
 
         What was asked for in a round that this peer has left comes too late: the store
         is in another round by now.
         """
         arriving = self._arriving.pop(pull, None)
         if arriving is None or not complete:
-            return
+            return None
         stream = arriving.stream
         if stream.hop == Hop.EXPORT or stream.round_index == max(self._rounds):
             arriving.sink.finish()
+        return arriving.came()
 
     # --- Leaving ---------------------------------------------------------------------
 
@@ -354,10 +355,7 @@ class Payloads:
             absent = np.packbits(lacking).tobytes()
             buffer = encode(values, self._wire.value.name)
         elif stream.hop == Hop.CONTRIBUTION:
-            offer = numbers.offer
-            given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
-            buffer = given.encoded(self._wire.contribution, self._owes(offer))
-            absent = given.absent
+            buffer, absent = self.contribution(stream)
         else:
             segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
@@ -368,6 +366,15 @@ class Payloads:
             buffer = encode(self.store.read_flat(segments), self._wire.value.name)
         self._served[peer, pull] = buffer
         return buffer.nbytes, absent
+
+    def contribution(self, stream: StreamKey) -> tuple[memoryview, bytes]:
+        """What a reducer gets of the own offer, and which ranges that lacks. However
+        often it is made, it is the same."""
+        numbers = self._rounds[stream.round_index]
+        offer = numbers.offer
+        given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
+        buffer = given.encoded(self._wire.contribution, self._owes(offer))
+        return buffer, given.absent
 
     def _fused(
         self, numbers: RoundNumbers, stream: StreamKey
@@ -383,8 +390,7 @@ class Payloads:
 
     def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
         """A piece of a stream that was started; None if it was stopped meanwhile."""
-        buffer = self._served.get((peer, pull))
-        if buffer is None:
+        if (buffer := self._served.get((peer, pull))) is None:
             return None
         if offset + size == buffer.nbytes:
             del self._served[peer, pull]

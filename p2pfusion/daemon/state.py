@@ -1,10 +1,10 @@
 """What a peer keeps of its swarm between two starts, beside the store.
 
 ``manifest.msgpack`` is written once. ``facts.msgpack`` holds the membership facts as
-messages; ``progress.bin`` the next round and the table of homes; ``announced.bin``
-what the trainer has found out, if the method asks for that. Each is replaced as a
-whole: temporary name, fsync, rename; and begins with a digest of the rest, so that a
-damaged file is an error that names it.
+messages; ``offences.msgpack`` what members were caught at; ``progress.bin`` the next
+round and the table of homes; ``announced.bin`` what the trainer has found out, if the
+method asks for that. Each is replaced as a whole: temporary name, fsync, rename; and
+begins with a digest of the rest, so that a damaged file is an error that names it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from p2pfusion.errors import (
 )
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Facts
+from p2pfusion.protocol.offences import Charge
 from p2pfusion.protocol.wire import decode, encode
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Layout
@@ -51,6 +53,7 @@ class SwarmState:
         self.owed = directory / "offers" / "owed"
         self._manifest = directory / "manifest.msgpack"
         self._facts = directory / "facts.msgpack"
+        self._offences = directory / "offences.msgpack"
         self._progress = directory / "progress.bin"
         self._fraction = directory / "fraction"
         self._announced = directory / "announced.bin"
@@ -126,6 +129,21 @@ class SwarmState:
         """Keeps the membership facts."""
         packed = msgpack.packb([encode(message)[0] for message in facts])
         _replace(self._facts, _sealed(packed))
+
+    def load_offences(self) -> tuple[Charge, ...]:
+        """What members were caught at before this start."""
+        try:
+            rows = msgpack.unpackb(_opened(self._offences))
+            return tuple(Charge(*row) for row in rows)
+        except FileNotFoundError:
+            return ()
+        except (ValueError, TypeError) as error:
+            raise _damaged(self._offences, error) from None
+
+    def save_offences(self, charges: Sequence[Charge]) -> None:
+        """Keeps what members were caught at."""
+        packed = msgpack.packb([astuple(charge) for charge in charges])
+        _replace(self._offences, _sealed(packed))
 
     def save_fraction(self, fraction: Fraction, *, wish: str) -> None:
         """The split fraction that came of what the profile wished."""

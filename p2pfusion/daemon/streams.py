@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from p2pfusion.daemon.hashing import Hashing
 from p2pfusion.daemon.outbox import HEAD, Outbox, Piece
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.errors import RemoteProtocolError
@@ -27,9 +28,11 @@ class Streams:
         self._node = node
         self.outbox = Outbox(node.transport.waiting)
         """What has to leave, and waits for room on its line."""
+        self.hashing = Hashing(node)
         self.effects: dict[type, Callable[..., object]] = {
             events.EnterRound: self._enter_round,
             events.OfferLate: self._offer_late,
+            events.HashOffer: self.hashing.begin,
             events.OpenReduction: self._open_reduction,
             events.AddOwn: self._add_own,
             events.CloseReduction: self._close_reduction,
@@ -150,7 +153,8 @@ class Streams:
         try:
             self._payloads.open_sink(effect, self._node.commands.exports.writer)
         except RemoteProtocolError as error:
-            self._node.handle(events.Misbehaved(effect.stream.source, str(error)))
+            source, kind = effect.stream.source, error.offence
+            self._node.handle(events.Misbehaved(source, str(error), kind))
 
     def _absorb(self, effect: events.Absorb) -> None:
         round_index = self._payloads.round_of(effect.pull)
@@ -162,5 +166,7 @@ class Streams:
     def _close_sink(self, effect: events.CloseSink) -> None:
         number = self._payloads.round_of(effect.pull)
         with self._node.disk.refusing():
-            self._payloads.close_sink(effect.pull, complete=effect.complete)
+            came = self._payloads.close_sink(effect.pull, complete=effect.complete)
+            if came is not None:
+                self._node.handle(came)
         self._place(number)

@@ -41,6 +41,8 @@ SENTENCES = {
     "left": "{peer} leaves with epoch {epoch}",
     "recovered": "declared lost: {peers}, from epoch {epoch} on",
     "revoked": "{by} has put {peer} out of the swarm: {reason}",
+    "quarantined": "{peer} is in quarantine from round {round} on: {why}",
+    "pardoned": "{peer} is in quarantine no longer",
     "catching-up": "catches up with the others: {why}",
     "slept": "this process did not run for {seconds} s: it hears the others first",
     "paused": "round {round} stands still: too few of the others can be reached",

@@ -72,7 +72,8 @@ def decode(buffer: Buffer, form_name: str, out: Floats | None = None) -> Floats:
     coder = _coder(form_name)
     raw = np.frombuffer(buffer, np.uint8)
     if raw.size != coder.form.bytes_of(coder.form.most_in(raw.size)):
-        raise RemoteProtocolError(f"{raw.size} bytes are no whole {form_name} values")
+        text = f"{raw.size} bytes are no whole {form_name} values"
+        raise RemoteProtocolError(text, offence="stream")
     check(buffer, form_name)
     if out is None and coder.form is FLOAT32 and raw.ctypes.data % 4 == 0:
         return raw.view("<f4").astype(np.float32, copy=False)
@@ -87,7 +88,8 @@ def check(buffer: Buffer, form_name: str) -> None:
     """``RemoteProtocolError`` unless whole blocks of a stream stand for finite numbers;
     none of these is computed."""
     if not _coder(form_name).is_finite(np.frombuffer(buffer, np.uint8)):
-        raise RemoteProtocolError("a received value is not a finite number")
+        text = "a received value is not a finite number"
+        raise RemoteProtocolError(text, offence="values")
 
 
 def check_cut(form: Form, *, offset: int, size: int, total: int) -> None:
@@ -95,7 +97,8 @@ def check_cut(form: Form, *, offset: int, size: int, total: int) -> None:
     ends between two blocks."""
     is_last = offset + size == total
     if offset % form.block_bytes or (size % form.block_bytes and not is_last):
-        raise RemoteProtocolError(f"{size} bytes are no whole {form.name} values")
+        text = f"{size} bytes are no whole {form.name} values"
+        raise RemoteProtocolError(text, offence="stream")
 
 
 def _coder(name: str) -> _Coder:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from p2pfusion.limits import MAX_ACCUSERS
+from p2pfusion.protocol.evidence import FOR_GOOD
 from p2pfusion.protocol.messages import PeerRecord, Signed
 from p2pfusion.protocol.observers import distance, place
 from p2pfusion.protocol.renewal import refutes
@@ -77,17 +78,23 @@ class Accusations:
     def _nearness(self, by: str, peer: str) -> tuple[int, str]:
         return distance(place(self._swarm, by), place(self._swarm, peer)), by
 
-    def against(self, record: PeerRecord, join_epoch: int) -> dict[str, int]:
+    def against(
+        self, record: PeerRecord, join_epoch: int, *, is_convicted: bool = False
+    ) -> dict[str, int]:
         """Who accuses a peer of this record, and from which epoch each word counts.
 
-        Words about a former stay, or about a record that nobody has seen, do not.
+        Words about a former stay, or about a record that nobody has seen, do not; but
+        those for good do, against whom evidence convicts.
         """
         return {
             by: said.fact.epoch
             for by, said in self._about(record.peer).items()
-            if join_epoch <= said.fact.epoch
-            and said.fact.age <= record.age
-            and not refutes(record, said.fact.age, said.fact.epoch)
+            if (is_convicted and said.fact.age == FOR_GOOD)
+            or (
+                join_epoch <= said.fact.epoch
+                and said.fact.age <= record.age
+                and not refutes(record, said.fact.age, said.fact.epoch)
+            )
         }
 
     def _about(self, peer: str) -> Mapping[str, Accusation]:

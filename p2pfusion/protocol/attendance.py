@@ -73,6 +73,12 @@ class Attendance:
         self._base = None
         return True
 
+    def shut_out(self, peer: str) -> None:
+        """Nobody waits for a peer, and what it has offered does not count."""
+        self.expected = self.expected - {peer}
+        self.offers.pop(peer, None)
+        self._base = None
+
     def pass_over(self, elsewhere: set[str]) -> None:
         """These peers are in other rounds: nobody waits for their offers in this."""
         self.elsewhere = elsewhere - self.offers.keys()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from p2pfusion.protocol.messages import (
+    Evidence,
     Facts,
     Membership,
     Recovery,
@@ -17,7 +18,7 @@ MAX_BATCH_BYTES = 48 * 1024
 """Facts of one kind in one message: with its head it fits a control frame of 64 KiB,
 also where one item alone is longer."""
 
-Item = TypeVar("Item", Membership, Revocation, Recovery, Signed)
+Item = TypeVar("Item", Membership, Revocation, Recovery, Signed, Evidence)
 
 
 def in_frames(facts: Facts) -> list[Facts]:
@@ -34,6 +35,8 @@ def in_frames(facts: Facts) -> list[Facts]:
         found.append(Facts(accusations=accusations))
     for recoveries in _batches(facts.recoveries):
         found.append(Facts(recoveries=recoveries))
+    for evidence in _batches(facts.evidence):
+        found.append(Facts(evidence=evidence))
     return found
 
 
@@ -50,8 +53,10 @@ def _batches(items: Iterable[Item]) -> list[tuple[Item, ...]]:
     return [tuple(batch) for batch in batches]
 
 
-def _bytes(item: Membership | Revocation | Recovery | Signed) -> int:
+def _bytes(item: Membership | Revocation | Recovery | Signed | Evidence) -> int:
     """An upper bound of an item's length on the wire."""
+    if isinstance(item, Evidence):
+        return _bytes(item.first) + _bytes(item.second) + 16
     if isinstance(item, Signed):
         return len(item.payload) + len(item.signature) + 16
     signed = item.record if isinstance(item, Membership) else item.statement

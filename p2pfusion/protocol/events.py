@@ -34,6 +34,12 @@ from p2pfusion.protocol.flow import SendChunk as SendChunk
 from p2pfusion.protocol.flow import SendStart as SendStart
 from p2pfusion.protocol.flow import StopServing as StopServing
 from p2pfusion.protocol.joining import Way
+from p2pfusion.protocol.judging import Came as Came
+from p2pfusion.protocol.judging import Caught as Caught
+from p2pfusion.protocol.judging import Hashed as Hashed
+from p2pfusion.protocol.judging import HashOffer as HashOffer
+from p2pfusion.protocol.judging import Pardon as Pardon
+from p2pfusion.protocol.judging import SaveOffences as SaveOffences
 from p2pfusion.protocol.lacking import FindLacking as FindLacking
 from p2pfusion.protocol.lacking import FoundLacking as FoundLacking
 from p2pfusion.protocol.lacking import KeepOld as KeepOld
@@ -63,10 +69,14 @@ class Received:
 
 @dataclass(frozen=True)
 class Misbehaved:
-    """A peer sent bytes that are no message, or a stream that breaks its plan."""
+    """A peer sent bytes that are no message, or a stream that breaks its plan.
+
+    ``kind``: of ``offences.py``; "" for what says nothing about the peer.
+    """
 
     peer: str
     reason: str
+    kind: str = "rules"
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,10 @@ Event = (
     Received
     | Arriving
     | Misbehaved
+    | Caught
+    | Pardon
+    | Hashed
+    | Came
     | Tick
     | Found
     | Expect
@@ -346,6 +360,8 @@ Effect = (
     | Send
     | Adopt
     | SaveFacts
+    | SaveOffences
+    | HashOffer
     | EnterRound
     | StartTraining
     | OfferLate

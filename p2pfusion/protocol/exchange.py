@@ -21,6 +21,7 @@ from p2pfusion.protocol.events import (
     Send,
     StreamKey,
 )
+from p2pfusion.protocol.exclusion import leave_out
 from p2pfusion.protocol.exports import Exports
 from p2pfusion.protocol.fetching import Fetching
 from p2pfusion.protocol.gossip import Gossip
@@ -36,6 +37,7 @@ from p2pfusion.protocol.messages import (
 )
 from p2pfusion.protocol.offering import Offering
 from p2pfusion.protocol.pause import Pause
+from p2pfusion.protocol.promises import Promises
 from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.table_pull import TablePull
@@ -77,6 +79,7 @@ class Exchange:
         self.upkeep = Upkeep(gossip, self.restoring)
         self.pause = Pause(gossip)
         self.steps = Steps()
+        self.promises = Promises(gossip.me)
         self.fetching = Fetching(gossip, self.pulls)
         self.table = TablePull(self.pulls, gossip.me)
 
@@ -85,8 +88,8 @@ class Exchange:
 
         Those on whose silence nobody has acted yet are among them.
         """
-        there = self.gossip.detector.worth_asking(now)
-        return {*there, *self.pause.pending, self.gossip.me}
+        pending = self.gossip.quarantine.among(self.pause.pending)
+        return {*self.gossip.giving(now), *pending, self.gossip.me}
 
     def tick(self, now: float) -> list[Effect]:
         """Gives up and repeats what is due; while rounds stand still, only that."""
@@ -153,6 +156,7 @@ class Exchange:
         self.pause.round_index = round_.number
         attendance = round_.attendance
         attendance.expected = self.offering.expected(round_.plan, attendance.expected)
+        leave_out(self.gossip.quarantine, round_)
         self.homes[round_.number] = homes
         for peer, (at, offer) in self._early.items():
             if offer.round_index == round_.number:
@@ -161,6 +165,7 @@ class Exchange:
     def forget(self, before: int, now: float) -> list[Effect]:
         """Rounds before the previous one are served, and waited for, no more."""
         effects = self.serves.drop_where(before=before) + self.restoring.end()
+        self.promises.forget(before)
         for number in [n for n in self.rounds if n < before]:
             del self.rounds[number], self.homes[number]
             for pull in self.pulls.of_round(number):
@@ -275,9 +280,10 @@ class Exchange:
         if pull is None:
             return []
         if isinstance(message, StreamStart):
-            effects = self.pulls.started(
-                pull, message, self._weight(pull, message), now
-            )
+            weight = self._weight(pull, message)
+            effects = self.pulls.started(pull, message, weight, now)
+            incarnation = self.gossip.facts.records[peer].incarnation
+            self.promises.begun(pull.stream, message, incarnation)
         else:
             effects = self.pulls.arrived(pull, message, now)
         if pull.stream.hop == TABLE:
@@ -293,10 +299,12 @@ class Exchange:
         if pull.stream.hop != Hop.CONTRIBUTION or round_ is None:
             return 1.0
         if start.samples < 1:
-            raise RemoteProtocolError("a contribution made of no samples")
+            text = "a contribution made of no samples"
+            raise RemoteProtocolError(text, offence="stream")
         late = max(0, round_.number - start.base_round)
         if late > self.max_staleness:
-            raise RemoteProtocolError(f"a contribution that is {late} rounds too late")
+            text = f"a contribution that is {late} rounds too late"
+            raise RemoteProtocolError(text, offence="stream")
         return round_.weight(pull.stream.source, start.samples, late)
 
     @property
@@ -325,6 +333,7 @@ class Exchange:
     def lose(self, peer: str, reason: str, now: float) -> list[Effect]:
         """A peer is gone, or new behind the same name: nothing pending will come."""
         effects = self.serves.drop_where(peer=peer)
+        self.promises.lose(peer)
         for round_ in self.rounds.values():
             round_.lose(peer, reason)
         for pull in self.pulls.of_source(peer):
@@ -354,18 +363,22 @@ class Exchange:
         round_, before = self.round, self.rounds.get(found.round_index - 1)
         if round_ is None or round_.number != found.round_index:
             return []
-        said = Said.by(round_.plan)
+        said = Said.by(round_.plan).without(self.gossip.quarantine.peers)
         if self.upkeep.is_asked:
             if not self.upkeep.found(found, now):
                 return []
-            said = self.upkeep.said(round_.plan)
+            said = self._said(round_)
         online = self.online(now)
         return self.restoring.begin(round_, before, found, said, online=online, now=now)
+
+    def _said(self, round_: Round) -> Said:
+        """Who has what; those in quarantine have nothing."""
+        return self.upkeep.said(round_.plan).without(self.gossip.quarantine.peers)
 
     def export(self, number: int, lacks: Cells, now: float) -> list[Effect]:
         """Pulls from every home what lives there."""
         round_, online = self.round, self.online(now)
-        said = None if round_ is None else self.upkeep.said(round_.plan)
+        said = None if round_ is None else self._said(round_)
         return self.exports.begin(
             number, round_, said, lacks=lacks, online=online, now=now
         )
@@ -375,5 +388,5 @@ class Exchange:
         online = self.online(now)
         if pull.stream.hop == Hop.RESTORE:
             return self.restoring.ended(pull, round_, online=online, now=now)
-        said = None if round_ is None else self.upkeep.said(round_.plan)
+        said = None if round_ is None else self._said(round_)
         return self.exports.ended(pull, round_, said, online=online, now=now)

@@ -27,6 +27,7 @@ from p2pfusion.methods.base import Member
 from p2pfusion.protocol.accusations import Accusation, Accusations
 from p2pfusion.protocol.announcing import Announcements
 from p2pfusion.protocol.batches import in_frames as in_frames
+from p2pfusion.protocol.evidence import Conviction, Convictions
 from p2pfusion.protocol.fold import Fold, Stay, is_most
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.memberships import Found, Memberships, Standing, trained
@@ -65,6 +66,7 @@ class FactSet:
         )
         self._decrees = Decrees(self._members, self._tally, self.join_epoch)
         self._accusations = Accusations(self.swarm, self._tally)
+        self._convictions = Convictions(scheme, self.swarm, self._tally)
         self.start: tuple[str, ...] = ()
         self._signed_start: Signed | None = None
         self._present: list[str] | None = []
@@ -87,19 +89,22 @@ class FactSet:
         verdicts = [v for r in facts.revocations if (v := decrees.read_revocation(r))]
         losses = [x for r in facts.recoveries if (x := decrees.read_recovery(r))]
         accused = [a for s in facts.accusations if (a := self._new_accusation(s))]
+        proven = [c for e in facts.evidence if (c := self._convictions.read(e))]
         self._check_room(members, verdicts, losses)
-        former = self.start
+        former, keep = self.start, self._convictions.keep
         new = Facts(
             tuple(kept for found in members if (kept := self._keep_member(found))),
             facts.start if self._keep_start(start, facts.start) else None,
             tuple(v.revocation for v in verdicts if self._keep_verdict(v)),
             tuple(each.signed for each in accused if self._keep_accusation(each)),
             tuple(loss.recovery for loss in losses if decrees.keep_loss(loss)),
+            tuple(c.evidence for c in proven if keep(c, self.records)),
         )
-        changed = {self._members.ids[author(m.record)] for m in new.members}
+        changed = {self._author(membership.record) for membership in new.members}
         if new.start is not None:
             changed.update(former, self.start)
-        self._follow(changed, {each.fact.peer for each in accused})
+        convicted = {self._author(each.first) for each in new.evidence}
+        self._follow(changed, convicted.union(each.fact.peer for each in accused))
         return new
 
     def _follow(self, changed: set[str], accused: set[str]) -> None:
@@ -214,6 +219,11 @@ class FactSet:
         """Who was declared lost and has not come back, and by whose word."""
         return self._decrees.lost
 
+    @property
+    def convicted(self) -> Mapping[str, Conviction]:
+        """Who has lied, as everybody can check."""
+        return self._convictions.of
+
     def is_admin(self, peer: str) -> bool:
         """Whether a peer may admit and revoke."""
         return self.role(peer) == "admin" and peer not in self.revoked
@@ -240,7 +250,10 @@ class FactSet:
 
     def record_of(self, membership: Membership) -> PeerRecord:
         """What the set knows of a membership's subject; it must be one of its own."""
-        return self.records[self._members.ids[author(membership.record)]]
+        return self.records[self._author(membership.record)]
+
+    def _author(self, signed: Signed) -> str:
+        return self._members.ids[author(signed)]
 
     def members(self) -> Iterator[PeerRecord]:
         """The records of all who were not put out, sorted by id."""
@@ -301,7 +314,8 @@ class FactSet:
         joined = None if record is None else self.join_epoch(record)
         if record is None or joined is None:
             return {}
-        return self._accusations.against(record, joined)
+        convicted = peer in self.convicted
+        return self._accusations.against(record, joined, is_convicted=convicted)
 
     def is_gone(self, peer: str, epoch: int) -> bool:
         """Whether a member is known to be away for good: it has left, was declared
@@ -371,6 +385,7 @@ class FactSet:
             tuple(said.revocation for _, said in sorted(self.revocations.items())),
             self._accusations.about_all(here),
             tuple(said.recovery for _, said in sorted(self.recoveries.items())),
+            self._convictions.all(),
         )
 
     def messages(self) -> list[Facts]:

@@ -45,6 +45,7 @@ from p2pfusion.protocol.messages import (
 from p2pfusion.protocol.news import News
 from p2pfusion.protocol.pace import Pace
 from p2pfusion.protocol.probing import Probing
+from p2pfusion.protocol.quarantine import Quarantine
 from p2pfusion.protocol.relays import Relays
 from p2pfusion.protocol.renewal import carried_over, renewed
 from p2pfusion.protocol.spread import Spread
@@ -77,6 +78,7 @@ class Gossip:
         self.news = News(self.detector)
         self.claims = Claims(self.detector)
         self.joining = Joining()
+        self.quarantine = Quarantine(self)
         self.manifest: Manifest | None = None
         self.expected: Manifest | None = None
         self.round_index = 0
@@ -117,6 +119,10 @@ class Gossip:
         if self.manifest is not None and since <= self.epoch(now):
             return f"out of the roster since epoch {since}"
         return self.detector.why_silent(peer, now)
+
+    def giving(self, now: float) -> list[str]:
+        """Who can be asked for values: worth asking, and not in quarantine."""
+        return self.quarantine.among(self.detector.worth_asking(now))
 
     def is_member(self, peer: str) -> bool:
         """Whether a peer belongs to the swarm, and was not put out."""

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2pfusion.protocol.signed import Evidence as Evidence
+from p2pfusion.protocol.signed import Signed as Signed
 from p2pfusion.protocol.values import value
 
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 """Peers with another number are refused by name (exit 9)."""
 
 TABLE = "table"
@@ -31,17 +33,6 @@ NEVER = 2**62
 
 Age = tuple[int, int]
 """Incarnation and sequence of a record."""
-
-
-@value
-class Signed:
-    """A statement as it travels: its author's key with what was said, and a signature.
-
-    ``statements.py`` makes and reads them. Whoever passes one on passes these bytes on.
-    """
-
-    payload: bytes
-    signature: bytes
 
 
 @dataclass(frozen=True)
@@ -122,6 +113,8 @@ class Offer:
     """The sum of the magnitudes of what training has changed."""
     moved: float = 0.0
     """The same of what the sender has fused in the round before."""
+    contents: bytes = bytes(16)
+    """The root of a tree over what each reducer gets (``merkle.py``)."""
 
     @property
     def rounds_late(self) -> int:
@@ -232,6 +225,7 @@ class Facts:
     revocations: tuple[Revocation, ...] = ()
     accusations: tuple[Signed, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @value
@@ -302,9 +296,13 @@ class Seen:
 
 @value
 class SignedOffer:
-    """An ``Offer``, signed by the peer that makes it."""
+    """An ``Offer``, signed by the peer that makes it; others show it to each other.
+
+    ``proof`` leads from what the receiver gets, if it is a reducer, to ``contents``.
+    """
 
     statement: Signed
+    proof: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,17 @@ wait, and those who observe this peer; and who asks later is told then.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from p2pfusion.protocol.events import Effect, Send
 from p2pfusion.protocol.gossip import Gossip
-from p2pfusion.protocol.messages import Offer, SignedOffer
-from p2pfusion.protocol.statements import OfferFact, sign_offer
+from p2pfusion.protocol.messages import Offer, Signed, SignedOffer
+from p2pfusion.protocol.statements import SESSION_BYTES, OfferFact, sign_offer
 from p2pfusion.protocol.transfer import Serves
 from p2pfusion.split.plan import ExchangePlan, Hop
+
+NO_PROOFS: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Offering:
@@ -23,24 +28,33 @@ class Offering:
         self._serves = serves
         self._made = 0
         self._round_index = -1
-        self._last: SignedOffer | None = None
+        self._last: Signed | None = None
+        self._proofs = NO_PROOFS
         self._told: set[str] = set()
 
-    def announce(self, offer: Offer) -> list[Effect]:
-        """The own offer of a round, signed, to whom it concerns."""
-        gossip = self._gossip
+    def announce(
+        self, offer: Offer, proofs: Mapping[str, bytes] = NO_PROOFS
+    ) -> list[Effect]:
+        """The own offer of a round, signed, to whom it concerns: to each reducer with
+        the proof of what it gets."""
+        gossip, self._proofs = self._gossip, proofs
         assert gossip.manifest is not None
         self._made += 1
-        said = OfferFact(gossip.record.incarnation, self._made, offer)
+        session = gossip.record.exchange_key[:SESSION_BYTES]
+        said = OfferFact(gossip.record.incarnation, self._made, offer, session)
         epoch = gossip.manifest.epoch(offer.round_index)
-        message = SignedOffer(sign_offer(gossip.swarm_id, said, epoch, gossip.signer))
+        signed = sign_offer(gossip.swarm_id, said, epoch, gossip.signer)
         if not gossip.spread.is_large or gossip.manifest.adds_changes:
-            return gossip.broadcast(message)  # whoever closes a round must know
+            # Whoever closes a round must know.
+            return [self._said_to(peer, signed) for peer in gossip.others()]
         asked = {serve.peer for serve in self._serves.waiting(offer.round_index)}
         near = {p for p in gossip.detector.probed if gossip.is_member(p)}
-        self._round_index, self._last = offer.round_index, message
+        self._round_index, self._last = offer.round_index, signed
         self._told = asked | near
-        return [Send(peer, message) for peer in sorted(self._told)]
+        return [self._said_to(peer, signed) for peer in sorted(self._told)]
+
+    def _said_to(self, peer: str, signed: Signed) -> Send:
+        return Send(peer, SignedOffer(signed, self._proofs.get(peer, b"")))
 
     def asked(self, peer: str, round_index: int) -> list[Effect]:
         """A peer asks for a stream of a round; it may not know our offer yet."""
@@ -49,7 +63,7 @@ class Offering:
         if self._last is None or not self._gossip.spread.is_large:
             return []
         self._told.add(peer)
-        return [Send(peer, self._last)]
+        return [self._said_to(peer, self._last)]
 
     def expected(self, plan: ExchangePlan, others: set[str]) -> set[str]:
         """Of those who train in a round, whose offers will come here."""

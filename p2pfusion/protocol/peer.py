@@ -31,6 +31,8 @@ from p2pfusion.protocol.events import (
     Announced,
     Arriving,
     Bar,
+    Came,
+    Caught,
     ChangeFraction,
     Drain,
     Effect,
@@ -39,9 +41,11 @@ from p2pfusion.protocol.events import (
     ExportRequested,
     Found,
     FoundLacking,
+    Hashed,
     Leave,
     Misbehaved,
     Moved,
+    Pardon,
     Received,
     Recover,
     Report,
@@ -52,6 +56,7 @@ from p2pfusion.protocol.events import (
     TrainingFinished,
 )
 from p2pfusion.protocol.exchange import Exchange
+from p2pfusion.protocol.exclusion import shut_out
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.joining import KNOCK_FAILURES
 from p2pfusion.protocol.leaving import Leaving
@@ -76,19 +81,18 @@ from p2pfusion.protocol.messages import (
     Refused,
     Request,
     Seen,
-    Signed,
     SignedClosing,
     SignedOffer,
     StreamStart,
     Wanted,
     Welcome,
 )
+from p2pfusion.protocol.offers import Offers
 from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.round import Round
-from p2pfusion.protocol.statements import OfferFact, read_offer
 from p2pfusion.protocol.suspicion import Suspicion
 from p2pfusion.protocol.twin import Twin
-from p2pfusion.security import ED25519, ReplayWindow, Scheme, Signer
+from p2pfusion.security import ED25519, Scheme, Signer
 
 MEMBERSHIP = frozenset({Hello, Welcome, ManifestPart, Refused, Facts})
 
@@ -114,10 +118,10 @@ class Peer:
         self.suspicion = Suspicion(self.gossip)
         self.leaving = Leaving(self.gossip)
         self.twin = Twin(self.gossip)
-        self._replays: dict[str, tuple[int, ReplayWindow]] = {}
         self.exchange = Exchange(self.gossip)
         self.course = Course(self.exchange, planner)
         self.lists = Lists(self.exchange, self.course.work)
+        self.offers = Offers(self.exchange, self.lists.offered)
         self.gossip.wall_offset_s = wall_offset_s
 
     @property
@@ -149,6 +153,7 @@ class Peer:
             effects += self._lose_barred(effects, now)
         if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
+        effects += shut_out(self.exchange, now)
         if not self._stands_still:
             effects += self._progress(now)
         effects += self.exchange.serve_waiting(now) + self.exchange.fetching.look(now)
@@ -179,8 +184,15 @@ class Peer:
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
         """What to do about anything but a message."""
         match event:
-            case Misbehaved(peer, reason):
-                return self._misbehaved(peer, reason, now)
+            case Misbehaved(peer, reason, kind):
+                error = RemoteProtocolError(reason, offence=kind)
+                return self._misbehaved(peer, error, now)
+            case Caught() | Pardon():
+                return self.gossip.quarantine.told(event)
+            case Hashed():
+                return self.course.work.hashed(event, now)
+            case Came():
+                return self.offers.came(event)
             case Tick():
                 effects = self.gossip.tick(now) + self.meeting.tick(now)
                 effects += self.suspicion.tick(now) + self.door.remind(now)
@@ -248,7 +260,7 @@ class Peer:
         try:
             return self.door.decided(peer, accepted=accepted, now=now)
         except RemoteProtocolError as error:  # of its record, or of one too many
-            return self._misbehaved(peer, str(error), now)
+            return self._misbehaved(peer, error, now)
 
     def _knock_failed(self, failed: KnockFailed) -> list[Effect]:
         text, for_good = KNOCK_FAILURES[failed.reason]
@@ -275,11 +287,16 @@ class Peer:
                 effects += self._from_member(peer, message, now)
             return effects
         except RemoteProtocolError as error:
-            return self._misbehaved(peer, str(error), now)
+            return self._misbehaved(peer, error, now)
 
-    def _misbehaved(self, peer: str, reason: str, now: float) -> list[Effect]:
+    def _misbehaved(
+        self, peer: str, error: RemoteProtocolError, now: float
+    ) -> list[Effect]:
+        reason = str(error)
         report = Report("protocol-error", {"peer": peer, "reason": reason})
-        return [report, *self.exchange.lose(peer, f"broke the rules: {reason}", now)]
+        noted = self.gossip.quarantine.note(peer, error.offence, reason)
+        lost = self.exchange.lose(peer, f"broke the rules: {reason}", now)
+        return [report, *noted, *lost]
 
     def _heard(self, peer: str, now: float) -> list[Effect]:
         """A sign of life from a member."""
@@ -295,8 +312,8 @@ class Peer:
             case Request():
                 told = self.lists.asked(peer, message)
                 return told + self.exchange.asked(peer, message, now)
-            case SignedOffer(statement):
-                return self._offered(peer, statement, now)
+            case SignedOffer():
+                return self.offers.received(peer, message, now)
             case SignedClosing():
                 return self.lists.received(peer, message, now)
             case Ping() | Pong():
@@ -348,29 +365,6 @@ class Peer:
             effects += self.exchange.lose(peer, "restarted", now)
         known = self.gossip.is_member(peer)
         return effects + (self._heard(peer, now) if known else [])
-
-    def _offered(self, peer: str, statement: Signed, now: float) -> list[Effect]:
-        gossip = self.gossip
-        key = gossip.facts.records[peer].key
-        said = read_offer(statement, gossip.scheme, swarm=gossip.swarm_id, key=key)
-        if not self._is_news(peer, said):
-            return []
-        offer = said.offer
-        known = gossip.detector.watch(peer, now).round_index
-        gossip.detector.in_round(peer, max(known, offer.round_index), now)
-        round_ = self.exchange.offered(peer, offer, now)
-        self.lists.offered(peer, offer)
-        if round_ is None or offer.digest == round_.plan.digest:
-            return []
-        return gossip.spread.compare(peer, now)
-
-    def _is_news(self, peer: str, said: OfferFact) -> bool:
-        """Whether a statement is not a repetition of an earlier one."""
-        known = self._replays.get(peer)
-        if known is None or said.incarnation > known[0]:
-            known = self._replays[peer] = (said.incarnation, ReplayWindow())
-        incarnation, window = known
-        return said.incarnation == incarnation and window.accept(said.sequence)
 
     # --- Beginnings and silences -----------------------------------------------------
 

@@ -22,7 +22,7 @@ MAX_INTEGER = 2**63 - 1
 
 def bad(what: str) -> RemoteProtocolError:
     """The error for bytes that are no message."""
-    return RemoteProtocolError(f"malformed message: {what}")
+    return RemoteProtocolError(f"malformed message: {what}", offence="bytes")
 
 
 def unpack(packed: bytes | memoryview) -> list[Any]:

@@ -37,6 +37,9 @@ from p2pfusion.security import CIPHERS, Scheme, Signer
 
 KEY_BYTES = 32
 
+SESSION_BYTES = 8
+"""Of the exchange key, to tell one start of a daemon from every other."""
+
 KEPT_READ = 4 * MAX_ROSTER
 """Records and accusations that are remembered as they were read: each is looked at
 more than once, when it comes, when it is told to people, when it is shown again."""
@@ -86,6 +89,7 @@ OFFER = (
     *(_name, _number, _number, _number, _number),
     *(schema.raw(16, least=16), _number, schema.real, schema.real, schema.real),
     *(_number, schema.amount, schema.amount),
+    *(schema.raw(16, least=16), schema.raw(SESSION_BYTES, least=SESSION_BYTES)),
 )
 CLOSING = (
     *(_name, _number, schema.raw(16, least=16)),
@@ -142,6 +146,8 @@ class OfferFact:
     incarnation: int
     sequence: int
     offer: Offer
+    session: bytes = bytes(SESSION_BYTES)
+    """The beginning of its author's exchange key."""
 
 
 def sign_record(record: PeerRecord, signer: Signer) -> Signed:
@@ -295,7 +301,7 @@ def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signe
         *(swarm, said.incarnation, said.sequence, epoch),
         *(offer.round_index, offer.digest, offer.samples),
         *(offer.loss, offer.norm, offer.seconds, offer.base_round),
-        *(offer.l1, offer.moved),
+        *(offer.l1, offer.moved, offer.contents, said.session),
     ]
     return _sign("offer/v1", OFFER, values, signer)
 
@@ -304,10 +310,10 @@ def sign_offer(swarm: str, said: OfferFact, epoch: int, signer: Signer) -> Signe
 def read_offer(signed: Signed, scheme: Scheme, *, swarm: str, key: bytes) -> OfferFact:
     """The offer of the peer with this key."""
     author, values = _read("offer/v1", OFFER, signed, scheme)
-    theirs, incarnation, sequence, _, *rest = values
+    theirs, incarnation, sequence, _, *rest, session = values
     if author != key or theirs != swarm:
         raise RemoteProtocolError("an offer that speaks for another")
-    return OfferFact(incarnation, sequence, Offer(*rest))
+    return OfferFact(incarnation, sequence, Offer(*rest), session)
 
 
 def sign_closing(swarm: str, said: ClosingList, signer: Signer) -> Signed:

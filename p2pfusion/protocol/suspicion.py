@@ -12,6 +12,7 @@ be old, and an answer that reaches back would undo rosters that others have used
 from __future__ import annotations
 
 from p2pfusion.protocol.events import Effect, Report
+from p2pfusion.protocol.evidence import FOR_GOOD
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import NEVER, Facts
 from p2pfusion.protocol.quorum import has_quorum
@@ -75,11 +76,9 @@ class Suspicion:
     def _accuse(self, now: float) -> list[Effect]:
         gossip, detector = self._gossip, self._gossip.detector
         wait_s = detector.timing.silence_s + detector.patience_s
-        suspects = [
-            peer
-            for peer in sorted(detector.silent)
-            if now - detector.last_sign(peer) >= wait_s
-        ]
+        convicted = gossip.facts.convicted.keys() - {gossip.me}
+        silent = {p for p in detector.silent if now - detector.last_sign(p) >= wait_s}
+        suspects = sorted(silent | convicted)
         if not suspects or not self.is_sure(now):
             return []
         epoch = gossip.epoch(now)
@@ -92,7 +91,12 @@ class Suspicion:
         from_epoch = epoch + 2
         coming = {member.peer for member in gossip.facts.roster(from_epoch)}
         said = tuple(
-            AccusationFact(gossip.me, peer, gossip.facts.records[peer].age, from_epoch)
+            AccusationFact(
+                gossip.me,
+                peer,
+                FOR_GOOD if peer in convicted else gossip.facts.records[peer].age,
+                from_epoch,
+            )
             for peer in suspects
             if peer in coming
         )

@@ -53,7 +53,8 @@ class TableSearch:
         """
         if now < self._ask_again_at or self._comes(seen, now):
             return []
-        source = self._claims.furthest(seen + 1, now, but=self._asked)
+        but = self._asked | self._exchange.gossip.quarantine.peers
+        source = self._claims.furthest(seen + 1, now, but=but)
         if source is None:
             self._asked.clear()
             self._ask_again_at = now + TABLE_PAUSE_S

@@ -20,6 +20,7 @@ from p2pfusion.limits import (
     MAX_ROSTER,
 )
 from p2pfusion.protocol.messages import (
+    Evidence,
     Facts,
     Membership,
     Recovery,
@@ -29,7 +30,7 @@ from p2pfusion.protocol.messages import (
 
 MODULUS = 1 << 128
 
-Fact = Membership | Revocation | Recovery | Signed
+Fact = Membership | Revocation | Recovery | Signed | Evidence
 
 Kept = tuple[str, Fact]
 """A fact and its kind."""
@@ -124,6 +125,7 @@ def _sorted_out(kept: Iterable[Kept]) -> Facts:
         tuple(fact for fact in of("revocation") if isinstance(fact, Revocation)),
         tuple(fact for fact in of("accusation") if isinstance(fact, Signed)),
         tuple(fact for fact in of("recovery") if isinstance(fact, Recovery)),
+        tuple(fact for fact in of("evidence") if isinstance(fact, Evidence)),
     )
 
 
@@ -139,13 +141,19 @@ def _name(at: int, number: int) -> bytes:
 @lru_cache(maxsize=4 * MAX_ROSTER)
 def _hash(kind: str, fact: Fact) -> int:
     """Of exactly the bytes that are passed on."""
+    named = hashlib.blake2b(digest_size=16, person=kind.encode())
+    for part in _bytes(fact):
+        named.update(len(part).to_bytes(4, "big") + part)
+    return int.from_bytes(named.digest(), "big")
+
+
+def _bytes(fact: Fact) -> tuple[bytes, ...]:
+    if isinstance(fact, Evidence):
+        return (*_bytes(fact.first)[:2], *_bytes(fact.second)[:2])
     if isinstance(fact, Signed):
         signed, credential = fact, b""
     elif isinstance(fact, Membership):
         signed, credential = fact.record, fact.credential
     else:
         signed, credential = fact.statement, fact.credential
-    named = hashlib.blake2b(digest_size=16, person=kind.encode())
-    for part in (signed.payload, signed.signature, credential):
-        named.update(len(part).to_bytes(4, "big") + part)
-    return int.from_bytes(named.digest(), "big")
+    return (signed.payload, signed.signature, credential)

@@ -159,7 +159,8 @@ class Pulls:
         if pull.total_bytes is not None and start.total_bytes != pull.total_bytes:
             raise RemoteProtocolError(
                 f"stream {pull.stream.hop} announces {start.total_bytes} bytes, the "
-                f"plan says {pull.total_bytes}"
+                f"plan says {pull.total_bytes}",
+                offence="stream",
             )
         pull.retry_at = now + STALLED_RETRY_S
         pull.is_broken = pull.asked_again = False
@@ -183,7 +184,8 @@ class Pulls:
             return self._miss(pull, now)
         size = chunk.payload.nbytes
         if chunk.offset + size > pull.total_bytes:
-            raise RemoteProtocolError("a stream is longer than announced")
+            text = "a stream is longer than announced"
+            raise RemoteProtocolError(text, offence="stream")
         if chunk.offset != pull.received:
             return self._miss(pull, now) if chunk.offset > pull.received else []
         pull.received += size

@@ -117,7 +117,7 @@ class Upkeep:
             self._received, self._received_at = received, now
         if not received or now < self._received_at + PATIENCE_S:
             return []
-        online = set(self._gossip.detector.worth_asking(now))
+        online = set(self._gossip.giving(now))
         return self._restoring.give_up(round_, online=online, now=now)
 
     def found(self, found: FoundLacking, now: float) -> bool:
@@ -165,10 +165,10 @@ class Upkeep:
         wait_s = detector.timing.silence_s + detector.patience_s
         silent = detector.silent & members
         gone = {peer for peer in silent if now - detector.last_sign(peer) >= wait_s}
-        living = members - gone
+        living = members - gone - gossip.quarantine.peers
         return Swarm(
             frozenset(members),
             frozenset(living),
-            frozenset(living.intersection(there, detector.worth_asking(now))),
+            frozenset(living.intersection(there, gossip.giving(now))),
             fades=gone != silent,
         )

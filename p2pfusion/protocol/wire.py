@@ -34,12 +34,14 @@ from p2pfusion.limits import (
     MAX_TOGETHER,
 )
 from p2pfusion.protocol import schema
+from p2pfusion.protocol.merkle import MAX_PROOF_BYTES
 from p2pfusion.protocol.messages import (
     CHECKPOINT,
     TABLE,
     Chunk,
     Credit,
     Digests,
+    Evidence,
     Facts,
     Goodbye,
     Hello,
@@ -107,12 +109,13 @@ SCHEMAS: dict[type, tuple[int, tuple[Check, ...]]] = {
             schema.many(schema.group(Revocation, _signed, _chain), MAX_ROSTER),
             schema.many(_signed, MAX_ROSTER),
             schema.many(schema.group(Recovery, _list, _chain), MAX_RECOVERIES),
+            schema.many(schema.group(Evidence, _signed, _signed), MAX_ROSTER),
         ),
     ),
     Ping: (6, (_number, _number, _digest)),
     Pong: (7, (_number, _number, _digest, schema.real)),
     Goodbye: (8, ()),
-    SignedOffer: (9, (_signed,)),
+    SignedOffer: (9, (_signed, schema.raw(MAX_PROOF_BYTES))),
     Request: (
         10,
         (
@@ -142,7 +145,7 @@ def _names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
-_PARTS = (Signed, Membership, Revocation, Recovery)
+_PARTS = (Signed, Membership, Revocation, Recovery, Evidence)
 _FIELDS = {kind: _names(kind) for kind in (*SCHEMAS, *_PARTS)}
 _NESTED = frozenset({Hello, Facts, SignedOffer, SignedClosing})
 """Messages with values that are not plain."""

@@ -7,6 +7,8 @@ import math
 from p2pfusion.limits import MAX_AMOUNT
 from p2pfusion.protocol.events import (
     Effect,
+    Hashed,
+    HashOffer,
     Moved,
     OfferLate,
     Report,
@@ -15,6 +17,7 @@ from p2pfusion.protocol.events import (
     TrainingFinished,
 )
 from p2pfusion.protocol.exchange import Exchange
+from p2pfusion.protocol.merkle import tree
 from p2pfusion.protocol.messages import NEVER, Offer
 from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.round import Round
@@ -41,6 +44,8 @@ class Work:
         self._late: TrainingFinished | None = None
         self._late_rounds = 0
         self._offered: tuple[int, TrainingFinished] | None = None
+        self._hashing: tuple[int, TrainingFinished] | None = None
+        """What is to be offered in a round, until its contents are hashed."""
 
     def start(self, number: int, split: Split, following: Split | None) -> list[Effect]:
         """A round is trained, unless that has begun already, or something that came too
@@ -129,7 +134,31 @@ class Work:
     def _offer(
         self, round_: Round, event: TrainingFinished, now: float
     ) -> list[Effect]:
+        """Offers something; before, where others reduce some of it, the own side says
+        what each of them will get."""
+        reducers = tuple(sorted(round_.plan.reducers_of(round_.me)))
+        if not reducers:
+            return self._say(round_, event, Hashed(round_.number, ()), now)
+        self._hashing = (round_.number, event)
+        return [HashOffer(round_.number, reducers)]
+
+    def hashed(self, hashed: Hashed, now: float) -> list[Effect]:
+        """What is to be offered is known in full; its round may be over by now."""
+        number, event = self._hashing or (-1, None)
+        if event is None or number != hashed.round_index:
+            return []
+        self._hashing, round_ = None, self._exchange.round
+        is_present = round_ is not None and round_.number == number
+        if round_ is not None and is_present and round_.phase is Phase.TRAIN:
+            return self._say(round_, event, hashed, now)
+        self._late = event
+        return self.offer_late(now)
+
+    def _say(
+        self, round_: Round, event: TrainingFinished, hashed: Hashed, now: float
+    ) -> list[Effect]:
         late = event.round_index < round_.number
+        contents, proofs = tree(hashed.digests)
         offer = Offer(
             round_.number,
             round_.plan.digest,
@@ -140,9 +169,11 @@ class Work:
             event.round_index if late else NEVER,
             event.l1,
             self._moved(round_),
+            contents,
         )
         self._offered = (round_.number, event)
-        return round_.trained(offer, now) + self._exchange.offering.announce(offer)
+        told = self._exchange.offering.announce(offer, proofs)
+        return round_.trained(offer, now) + told
 
     def _is_useless(self, round_: Round, now: float) -> bool:
         """Whether nobody averages our values in this round any more."""

@@ -114,6 +114,7 @@ class Checks:
             "manifest": disk.manifest.content,
             "facts": disk.facts.content,
             "invites": disk.invites.content,
+            "offences": disk.offences.content,
             "progress": disk.progress.content,
         }
         for file, content in contents.items():
@@ -215,6 +216,9 @@ class Checks:
         """A sealed round's report says what is stale, or everything is there."""
         if effect.kind == "cloned":
             self._found("cloned", life, "believes in a twin that there is not")
+        if effect.kind == "quarantined":
+            text = f"goes on without {effect.details['peer']}: {effect.details['why']}"
+            self._found("wrongly convicted", life, text)
         if effect.kind != "round-sealed":
             return
         number, stale = effect.details["round"], effect.details["stale_ranges"]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Facts
+from p2pfusion.protocol.offences import Charge
 from p2pfusion.split.homes import Homes
 
 Content = TypeVar("Content")
@@ -110,6 +111,7 @@ class Disk:
         self.manifest: File[Manifest | None] = File(None)
         self.facts: File[tuple[Facts, ...]] = File(())
         self.invites: File[tuple[Invite, ...]] = File(())
+        self.offences: File[tuple[Charge, ...]] = File(())
         self.progress: File[Progress | None] = File(None)
         self.cells = File(Cells.empty(cell_count))
 
@@ -127,6 +129,7 @@ class Disk:
         self.manifest.crash(at, keeps=self._is_kept())
         self.facts.crash(at, keeps=self._is_kept())
         self.invites.crash(at, keeps=self._is_kept())
+        self.offences.crash(at, keeps=self._is_kept())
         self.progress.crash(at, keeps=self._is_kept())
         old, new = self.cells.as_of(at)
         if new is not None:

@@ -124,6 +124,8 @@ FORMATS: dict[type, Callable[..., str]] = {
     e.SaveInvites: lambda x: f"invites {[(i.id, i.used_by) for i in x.invites]}",
     e.Adopt: lambda x: f"adopt {x.manifest.swarm_id}",
     e.SaveFacts: _facts,
+    e.SaveOffences: lambda x: f"offences {len(x.charges)}",
+    e.HashOffer: lambda x: f"hash {x.round_index} {' '.join(x.reducers)}",
     e.EnterRound: _enter,
     e.StartTraining: _train,
     e.OfferLate: lambda x: f"late {x.round_index} from {x.base_round}",

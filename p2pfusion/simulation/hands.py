@@ -8,6 +8,7 @@ later.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,6 +49,8 @@ class Hands:
             e.SaveInvites: self._save_invites,
             e.Adopt: self._adopt,
             e.SaveFacts: self._save_facts,
+            e.SaveOffences: self._save_offences,
+            e.HashOffer: self._hash_offer,
             e.EnterRound: self._enter_round,
             e.StartTraining: self._start_training,
             e.OfferLate: self._offer_late,
@@ -114,6 +117,9 @@ class Hands:
 
     def _save_invites(self, life: Life, effect: e.SaveInvites) -> None:
         self._write(life, "invites", life.machine.disk.invites, effect.invites)
+
+    def _save_offences(self, life: Life, effect: e.SaveOffences) -> None:
+        self._write(life, "offences", life.machine.disk.offences, effect.charges)
 
     def _seal(self, life: Life, effect: e.Seal) -> None:
         self._world.checks.sealing(life, effect)
@@ -195,6 +201,17 @@ class Hands:
             plan = life.plans[effect.round_index]
             life.late[effect.round_index] = plan.inside(split)
 
+    def _hash_offer(self, life: Life, effect: e.HashOffer) -> None:
+        number = effect.round_index
+        found = [(peer, _digest(life, number, peer)) for peer in effect.reducers]
+        life.hashing = number
+        self._world.at(life.clock, self._hashed, (life, e.Hashed(number, tuple(found))))
+
+    def _hashed(self, what: tuple[Life, e.Hashed]) -> None:
+        life, _ = what
+        life.hashing = None
+        self._found(what)
+
     def _open_reduction(self, life: Life, effect: e.OpenReduction) -> None:
         life.reductions[effect.round_index, effect.instead_of] = Reduction()
 
@@ -255,6 +272,9 @@ class Hands:
             self._world.checks.not_open(life, effect.pull)
             return
         self._world.checks.absorbing(life, sink, effect)
+        envelope = self._world.current
+        if envelope is not None and envelope.parcel is not None:
+            sink.digests.add(envelope.parcel.digest)
         sink.absorbed += effect.payload.nbytes
 
     def _close_sink(self, life: Life, effect: e.CloseSink) -> None:
@@ -270,6 +290,8 @@ class Hands:
                 reduction.present[stream.source] = parcel.present
             if effect.complete:
                 reduction.complete.add(stream.source)
+                came = e.Came(stream, b"".join(sorted(sink.digests)))
+                self._world.at(life.clock, self._found, (life, came))
             elif sink.absorbed:
                 form = self._world.manifest.wire.form(stream.hop)
                 reduction.partial[stream.source] = form.most_in(sink.absorbed)
@@ -318,6 +340,7 @@ class Hands:
         if stream.hop == Hop.FUSED:
             self._mark_absent(life, plan, parcel)
         elif stream.hop == Hop.CONTRIBUTION:
+            parcel.digest = _digest(life, stream.round_index, stream.target)
             inside = life.late.get(stream.round_index)
             if inside is not None:
                 failed = stream.instead_of or None
@@ -374,3 +397,9 @@ class Hands:
         if effect.kind == "drained":
             self._world.at(life.clock, self._world.drained, life)
         self._world.checks.reported(life, effect)
+
+
+def _digest(life: Life, round_index: int, reducer: str) -> bytes:
+    """What a contribution of one life to one reducer hashes to."""
+    text = f"{life.name} {life.incarnation} {round_index} {reducer}"
+    return hashlib.sha256(text.encode()).digest()

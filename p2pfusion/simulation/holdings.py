@@ -148,6 +148,8 @@ class Parcel:
     blocks: list[tuple[Counts, Versions | None]] = field(default_factory=list)
     """Of a stream from a home: places, and the content there; None if absent."""
     absent: bytes = b""
+    digest: bytes = b""
+    """Of a contribution: a hash of its values, which every life trains anew."""
 
 
 class Holdings:

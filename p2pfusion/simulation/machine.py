@@ -80,6 +80,8 @@ class Sink:
     parcel: Parcel | None
     total_bytes: int
     absorbed: int = 0
+    digests: set[bytes] = field(default_factory=set)
+    """Of the parcels of which something came: one, if all is of one life."""
 
 
 @dataclass
@@ -197,6 +199,8 @@ class Life:
     late: dict[int, Mask] = field(default_factory=dict)
     """Rounds in which an earlier one is offered: which ranges of the plan it has."""
     next_training: e.StartTraining | None = None
+    hashing: int | None = None
+    """The round whose offer is being hashed."""
 
     def __post_init__(self) -> None:
         self.name = self.machine.name
@@ -208,8 +212,11 @@ class Life:
         return self.machine.life is self
 
     def is_training(self, number: int) -> bool:
-        """Whether the trainer is at this round, or its word waits to be heard."""
+        """Whether the trainer is at this round, or what it gave is being hashed, or
+        waits to be heard."""
         if self.training is not None and self.training.round_index == number:
+            return True
+        if self.hashing == number:
             return True
         waits = self.next_training
         is_next = waits is not None and waits.round_index == number

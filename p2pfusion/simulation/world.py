@@ -195,6 +195,7 @@ class World:
         homes = progress.homes if progress else Homes.initial(manifest.layout)
         next_round = progress.next_round if progress else 0
         life.peer.door.admission.restore(disk.invites.content)
+        life.peer.gossip.quarantine.offences.restore(disk.offences.content)
         self.give(life, e.Resume(manifest, facts, next_round, homes))
         if life.machine.is_founder and not any(message.start for message in facts):
             self.give(life, e.Found(manifest))

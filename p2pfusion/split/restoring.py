@@ -100,6 +100,12 @@ class Said:
         """As a plan says."""
         return cls(plan.homes, frozenset(plan.peers), frozenset(plan.peers))
 
+    def without(self, peers: frozenset[str]) -> Said:
+        """The same, as if these had nothing."""
+        return (
+            Said(self.homes, self.peers - peers, self.among - peers) if peers else self
+        )
+
 
 def shared_out(
     layout: Layout,

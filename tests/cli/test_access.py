@@ -144,6 +144,32 @@ def test_putting_out_with_yes_asks_nobody(tmp_path: Path, capsys: Capture) -> No
     assert "p2pfusion invite ls" in err
 
 
+FORGIVEN = {"id": BOB, "name": "bob", "was_quarantined": True, "kind": "values"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"why": "not finite"}, "Forgave bob: not finite.\n"),
+        (
+            {"why": "not finite", "was_quarantined": False},
+            "Forgave bob: not finite. It was not in quarantine yet.\n",
+        ),
+        (
+            {"why": None, "kind": None, "was_quarantined": False},
+            "Nothing is held against bob here.\n",
+        ),
+    ],
+)
+def test_a_pardon_says_what_it_forgives(
+    changes: dict[str, object], text: str, tmp_path: Path, capsys: Capture
+) -> None:
+    with answering(tmp_path, {"trust-pardon": {**FORGIVEN, **changes}}) as asked:
+        assert main(["--home", str(tmp_path), "trust", "pardon", "bob"]) == 0
+    assert [each.arguments for each in asked] == [{"peer": "bob"}]
+    assert capsys.readouterr().out == text
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
 def test_putting_out_at_a_terminal_names_who_and_asks(
     answer: str,

@@ -38,6 +38,7 @@ OPTIONS = {
     "pending deny": "PEER",
     "trust ls": "",
     "trust revoke": "PEER --reason --yes",
+    "trust pardon": "PEER",
     "status": "--check",
     "peers": "",
     "peer show": "PEER",

@@ -32,6 +32,7 @@ FIELDS = {
 PEER_FIELDS = {
     "name", "id", "state", "address", "rtt_s", "round", "split_fraction", "overlap",
     "sent_bytes", "received_bytes", "online", "outward", "through",
+    "quarantine",
 }  # fmt: skip
 
 

@@ -71,6 +71,7 @@ CASES = {
     "pending deny": asks(LESS, "7kq2m4"),
     "trust ls": asks(EXTRA),
     "trust revoke": asks(Try("bob", USAGE, "needs --yes"), "bob --yes"),
+    "trust pardon": asks(LESS, "bob"),
     "status": asks(Try("--chek", USAGE, "--chek")),
     "watch": asks(Try("--every 0", USAGE, "0.0 is not in the range")),
     "peers": asks(EXTRA),

@@ -162,6 +162,7 @@ def _strangers(found: Asked, homes: Path, ann: Program) -> None:
     ids = {each["name"]: each["id"] for each in waiting}
     found.run(ann, "pending", "accept", ids["cat"])
     found.run(ann, "pending", "deny", ids["dan"])
+    found.look(ann, "trust", "pardon", "cat")
     found.run(ann, "trust", "revoke", "cat", "--yes")
 
 

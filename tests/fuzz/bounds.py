@@ -18,6 +18,7 @@ from p2pfusion.limits import (
 )
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
 from p2pfusion.protocol.messages import CHECKPOINT
+from p2pfusion.protocol.offers import KEPT_AHEAD, KEPT_BEHIND
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.rumours import MAX_OPEN_ANSWERS
 
@@ -50,10 +51,19 @@ def bounded(peer: Peer) -> None:
         gossip.probing._pinged_at,
         gossip.probing._failed,
         gossip.probing._asked_at,
-        peer._replays,
+        peer.offers._replays,
+        facts.convicted,
+        gossip.quarantine.offences._charges,
         exchange._early,
     ):
         assert len(per_member) <= members
+    rounds = 2 + KEPT_BEHIND + KEPT_AHEAD
+    for per_round in (
+        peer.offers._seen,
+        exchange.promises._offers,
+        exchange.promises._deliveries,
+    ):
+        assert len(per_round) <= rounds * members
     rumours = gossip.spread.rumours
     assert len(rumours._fresh) <= MAX_UNTOLD_FACTS
     assert len(rumours._asked_at) <= MAX_FACTS_ASKED_FOR

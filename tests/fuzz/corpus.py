@@ -58,7 +58,10 @@ class Author:
             "Ping": self._probe,
             "Pong": lambda: [*self._probe(), self.rng.choice((0.0, 1e9, 1e300))],
             "Goodbye": list,
-            "SignedOffer": lambda: [self._offer()],
+            "SignedOffer": lambda: [
+                self._offer(),
+                self.rng.choice((b"", bytes(16), bytes(160))),
+            ],
             "SignedClosing": lambda: [self._closing()],
             "Request": self._request,
             "Refusal": lambda: [self._pull(), self._word(REFUSAL_REASONS)],
@@ -177,7 +180,12 @@ class Author:
         values = [self._swarm(), *numbers, self._round(), self._digest()]
         values += [self._size(), *(rng.choice((0.0, 1.0, -1.0)) for _ in range(3))]
         values += [rng.choice((NEVER, 0, 1)), *(rng.choice((0.0, 1e300)) for _ in "ab")]
+        values += [rng.choice((bytes(16), b"c" * 16)), bytes(8)]
         return self._signed("offer/v1", values, peer)
+
+    def _evidence(self) -> list[Plain]:
+        """Two offers, which seldom are of one peer and contradict each other."""
+        return sorted((self._offer(), self._offer()), key=repr)
 
     def _closing(self) -> Signed:
         rng = self.rng
@@ -256,7 +264,8 @@ class Author:
             [self._recovery(), self.credential(rng.choice(("p0", "p1", "p2")))]
             for _ in range(rng.choice((0, 0, 0, 0, 0, 1)))
         ]
-        return [members, start, revocations, accused, recoveries]
+        evidence = [self._evidence() for _ in range(rng.choice((0, 0, 0, 0, 1)))]
+        return [members, start, revocations, accused, recoveries, evidence]
 
     def _probe(self) -> list[Plain]:
         return [self._size(), self._round(), self._digest()]

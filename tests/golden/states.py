@@ -20,6 +20,7 @@ from p2pfusion.protocol.messages import Chunk, Facts
 from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.standing import Standing
 from tests.golden.onlooker import onlooker
+from tests.protocol.lying import lies
 from tests.protocol.names import membership
 from tests.protocol.swarm import Swarm, small_manifest, started
 
@@ -255,6 +256,32 @@ def put_out() -> Stage:
     return Stage(swarm, "p2")
 
 
+def quarantined() -> Stage:
+    """One was caught twice at what no honest peer does."""
+    swarm = started(3, rounds=6)
+    swarm.run(lambda: _round(swarm, "p0") == 1)
+    text = "a received value is not a finite number"
+    swarm.event("p0", e.Misbehaved("p2", text, "values"))
+    swarm.run(lambda: _round(swarm, "p0") == 2)
+    swarm.event("p0", e.Misbehaved("p2", text, "values"))
+    return Stage(swarm, "p0")
+
+
+def convicted() -> Stage:
+    """One has told two others different things, and everybody knows."""
+    swarm = started(3, rounds=6)
+    swarm.run(lambda: _round(swarm, "p0") == 1)
+    lies(swarm, "p2", {"p0": b"one", "p1": b"another"}, 1)
+    swarm.run(lambda: "p2" in swarm.hosts["p0"].peer.gossip.facts.convicted)
+    swarm.run(lambda: _round(swarm, "p0") == 2)
+    return Stage(swarm, "p0")
+
+
+def is_convicted() -> Stage:
+    """The same, as the liar sees it."""
+    return Stage(convicted().swarm, "p2")
+
+
 def cloned() -> Stage:
     swarm = started(3)
     swarm.run(lambda: _round(swarm, "p2") == 1)
@@ -425,6 +452,9 @@ BUILDERS: dict[str, Callable[[], Stage]] = {
     "done-and-lacking": done_and_lacking,
     "done-for-good": done_for_good,
     "put-out": put_out,
+    "quarantined": quarantined,
+    "convicted": convicted,
+    "is-convicted": is_convicted,
     "cloned": cloned,
     "clock": clock,
     "draining": draining,

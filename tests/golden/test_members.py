@@ -69,6 +69,12 @@ WORDS = [
     (states.left_behind, "p2", "left with epoch 2"),
     (_lost, "p2", "declared lost, out since epoch 3"),
     (_put_out, "p2", "put out"),
+    (
+        states.quarantined,
+        "p2",
+        "quarantined: a received value is not a finite number",
+    ),
+    (states.convicted, "p2", "convicted, out from epoch 2 on"),
 ]
 
 

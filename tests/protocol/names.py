@@ -25,6 +25,7 @@ from p2pfusion.protocol.messages import (
     SignedOffer,
 )
 from p2pfusion.protocol.statements import (
+    SESSION_BYTES,
     AccusationFact,
     OfferFact,
     sign_accusation,
@@ -174,5 +175,6 @@ def offered(
     peer: str, swarm: str, offer: Offer, *, sequence: int = 1, incarnation: int = 1
 ) -> SignedOffer:
     """An offer as its maker sends it."""
-    said = OfferFact(incarnation, sequence, offer)
+    key = hashlib.sha256(f"exchange {peer} {incarnation}".encode()).digest()
+    said = OfferFact(incarnation, sequence, offer, key[:SESSION_BYTES])
     return SignedOffer(sign_offer(swarm, said, 0, NamedKey(peer)))

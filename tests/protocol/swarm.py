@@ -327,6 +327,13 @@ class Swarm:
                 assert not self.manifest.pretrained or host.checkpoint is not None
                 host.plans[plan.round_index] = plan
                 host.homes[plan.round_index] = homes
+            case e.HashOffer(number, reducers):
+                given = [
+                    e.StreamKey(Hop.CONTRIBUTION.value, number, host.name, reducer)
+                    for reducer in reducers
+                ]
+                digests = [(stream.target, self._hash(stream)) for stream in given]
+                self._soon(host, e.Hashed(number, tuple(digests)))
             case e.FindLacking(number, cells):
                 self.at(self.now, lambda: self._find_lacking(host, number, cells))
             case e.CloseReduction(number, instead_of):
@@ -345,6 +352,8 @@ class Swarm:
                 host.absorbed[pull] += payload.nbytes
             case e.CloseSink(pull, complete):
                 stream = host.opened.pop(pull)
+                if complete and stream.hop == Hop.CONTRIBUTION:
+                    self._soon(host, e.Came(stream, self._hash(stream)))
                 if complete:
                     assert host.absorbed[pull] == self._size(host, stream)[0]
                     host.received.setdefault(stream.round_index, []).append(stream)
@@ -361,6 +370,12 @@ class Swarm:
                 host.reports.append(effect)
                 if kind == "round-sealed":
                     host.sealed.append(dict(details))
+
+    def _hash(self, stream: e.StreamKey) -> bytes:
+        """Every life of a peer trains other values."""
+        life = self.hosts[stream.source].peer.gossip.record.incarnation
+        text = f"{stream.source} {life} {stream.round_index} {stream.target}"
+        return hashlib.sha256(text.encode()).digest()
 
     def _find_lacking(self, host: Host, number: int, cells: Cells) -> None:
         """What the host's store says, where a test has given it one."""
@@ -432,6 +447,15 @@ class Swarm:
             self._later(host, KnockFailed(at.host, at.port, "wrong-key"))
         else:
             self._knock(host, there.peer, effect)
+
+    def _soon(self, host: Host, event: e.Event) -> None:
+        """What the host tells its peer, if that still runs then."""
+
+        def tell() -> None:
+            if self.hosts[host.name] is host:
+                self.event(host.name, event)
+
+        self.at(self.now, tell)
 
     def _later(self, host: Host, event: e.Event) -> None:
         self.at(self.now + LATENCY_S, lambda: self.event(host.name, event))

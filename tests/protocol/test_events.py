@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from p2pfusion.protocol import access, beginning, flow, lacking, results
+from p2pfusion.protocol import access, beginning, flow, judging, lacking, results
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import KNOCK_FAILURES, Way
@@ -21,7 +21,7 @@ from tests.protocol.swarm import described, small_manifest, started
 def declared() -> set[type]:
     return {
         kind
-        for part in (e, access, beginning, flow, lacking, results)
+        for part in (e, access, beginning, flow, judging, lacking, results)
         for _, kind in inspect.getmembers(part, inspect.isclass)
         if kind.__module__ == part.__name__ and dataclasses.is_dataclass(kind)
     }
@@ -40,6 +40,10 @@ def test_everything_declared_is_an_event_or_an_effect() -> None:
 EVENTS: list[e.Event] = [
     e.Received("p1", Goodbye()),
     e.Misbehaved("p1", "noise"),
+    e.Caught("p1", "values", "noise"),
+    e.Pardon("p1"),
+    e.Hashed(0, (("p1", bytes(32)),)),
+    e.Came(e.StreamKey("contribution", 0, "p1", "p0"), bytes(32)),
     e.Tick(),
     flow.Arriving("p1"),
     e.Expect(small_manifest()),

@@ -63,7 +63,10 @@ def test_a_request_waits_until_the_values_are_ready() -> None:
     assert tell(swarm, "p0", "p1", request(swarm)) == []
     number = swarm.hosts["p0"].peer.round.number
     event = e.TrainingFinished(number, 10, 1.0, 1.0, 1.0)
-    effects = swarm.hosts["p0"].peer.handle(event, swarm.now)
+    (asks,) = swarm.hosts["p0"].peer.handle(event, swarm.now)
+    assert asks == e.HashOffer(number, ("p1",)), "what p1 gets is said with the offer"
+    hashed = e.Hashed(number, (("p1", bytes(32)),))
+    effects = swarm.hosts["p0"].peer.handle(hashed, swarm.now)
     heads = [x for x in effects if isinstance(x, e.SendStart) and x.pull == 9_999]
     assert [head.samples for head in heads] == [10]
     chunks = [x for x in effects if isinstance(x, e.SendChunk) and x.pull == 9_999]

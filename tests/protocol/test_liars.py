@@ -19,10 +19,12 @@ from p2pfusion.protocol.messages import (
     Offer,
     Ping,
     Refusal,
+    Signed,
+    SignedOffer,
     StreamStart,
     Welcome,
 )
-from p2pfusion.protocol.statements import sign_start
+from p2pfusion.protocol.statements import OfferFact, sign_offer, sign_start
 from tests.protocol.names import (
     NamedKey,
     credential,
@@ -54,6 +56,13 @@ def self_made(swarm: Swarm, peer: str, role: str = "member") -> Membership:
     links = (("p0", "p3", "member"), ("p3", peer, role))
     shown = forged_credential(swarm.manifest.swarm_id, *links)
     return Membership(member(swarm, peer).record, shown)
+
+
+def in_the_name_of(peer: str, swarm: Swarm) -> SignedOffer:
+    """What another would sign, signed by p3."""
+    offer = Offer(1, bytes(16), 1, 0.0, 0.0, 0.0)
+    payload = offered(peer, swarm.manifest.swarm_id, offer).statement.payload
+    return SignedOffer(Signed(payload, NamedKey("p3").sign("offer/v1", payload)))
 
 
 def as_facts(make: Callable[[Swarm], Membership]) -> Callable[[Swarm], Message]:
@@ -107,9 +116,7 @@ LIES: dict[str, Callable[[Swarm], Message]] = {
     "a revocation of another swarm": lambda s: Facts(
         revocations=(revocation("p2", "another swarm"),)
     ),
-    "an offer in another's name": lambda s: offered(
-        "p2", s.manifest.swarm_id, Offer(1, bytes(16), 1, 0.0, 0.0, 0.0), sequence=9_999
-    ),
+    "an offer in another's name": lambda s: in_the_name_of("p2", s),
     "an offer in another swarm": lambda s: offered(
         "p3", "another swarm", Offer(1, bytes(16), 1, 0.0, 0.0, 0.0), sequence=99
     ),
@@ -160,6 +167,30 @@ def test_a_lie_changes_no_round(name: str, at: float, honest: Swarm) -> None:
         assert len(swarm.hosts[victim].trained) + len(late) == 5 and len(late) <= 1
         for number, plan in honest.hosts[victim].plans.items():
             assert swarm.hosts[victim].plans[number].digest == plan.digest
+
+
+def test_an_offer_of_somebody_unknown_is_shown_in_vain() -> None:
+    """Whoever shows it may have heard of a newcomer earlier: it is not to blame."""
+    swarm = running(4, at=0.5)
+    shown = offered(
+        "p9", swarm.manifest.swarm_id, Offer(1, bytes(16), 1, 0.0, 0.0, 0.0)
+    )
+    assert tell(swarm, "p0", "p3", shown) == []
+    assert not swarm.hosts["p0"].reported("protocol-error")
+
+
+def test_an_offer_of_another_session_does_not_count() -> None:
+    """Two daemons with one identity, or one that says so."""
+    swarm = running(4, at=0.5)
+    peer = swarm.hosts["p0"].peer
+    offer = Offer(1, bytes(16), 1, 0.0, 0.0, 0.0)
+    said = OfferFact(1, 99, offer, b"another.")
+    statement = sign_offer(swarm.manifest.swarm_id, said, 0, NamedKey("p3"))
+    swarm.event("p0", e.Received("p3", SignedOffer(statement)))
+    (report,) = swarm.hosts["p0"].reported("protocol-error")
+    assert "another session" in str(report.details["reason"])
+    assert "p3" not in peer.exchange._early
+    assert tell(swarm, "p0", "p2", SignedOffer(statement)) == []
 
 
 FORGED = [

@@ -1,0 +1,162 @@
+"""The offers of others: told from repetitions, and from what others were told.
+
+Each offer is shown to one other member, drawn anew every round, by everybody who gets
+it. Whoever is drawn compares it with what it was told itself: an author that has told
+two peers different things is convicted by its own signatures (``evidence.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from functools import partial
+
+from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.protocol.events import Came, Effect, Report, Send
+from p2pfusion.protocol.evidence import contradict, evidence_of
+from p2pfusion.protocol.exchange import Exchange
+from p2pfusion.protocol.messages import Facts, Offer, Signed, SignedOffer
+from p2pfusion.protocol.statements import OfferFact, author, read_offer
+from p2pfusion.security import ReplayWindow
+
+KEPT_BEHIND = 1
+KEPT_AHEAD = 2
+"""Offers of so many rounds before and after the present one are compared."""
+
+
+class Offers:
+    """What one peer does with every offer that it gets."""
+
+    def __init__(self, exchange: Exchange, told: Callable[[str, Offer], None]) -> None:
+        """``told`` hears of each new offer that its author has sent itself."""
+        self._exchange = exchange
+        self._gossip = exchange.gossip
+        self._told = told
+        self._replays: dict[str, tuple[int, ReplayWindow]] = {}
+        self._seen: dict[tuple[int, str], Signed] = {}
+
+    def received(self, peer: str, message: SignedOffer, now: float) -> list[Effect]:
+        """An offer, from its author or shown by somebody else."""
+        said, by = self._read(message.statement)
+        if by == peer:
+            return self._told_by_author(peer, said, message, now)
+        # Whoever shows it may know of somebody, or of a start, of which we do not.
+        is_known = by != self._gossip.me and self._gossip.is_member(by)
+        if not is_known or self._is_foreign(by, said):
+            return []
+        return self._compare(by, said, message.statement)
+
+    def _read(self, statement: Signed) -> tuple[OfferFact, str]:
+        gossip, key = self._gossip, author(statement)
+        said = read_offer(statement, gossip.scheme, swarm=gossip.swarm_id, key=key)
+        return said, gossip.scheme.peer_id(key)
+
+    def _is_foreign(self, by: str, said: OfferFact) -> bool:
+        """Whether it is of another session than its author's record."""
+        record = self._gossip.facts.records[by]
+        is_same = said.incarnation == record.incarnation
+        return is_same and not record.exchange_key.startswith(said.session)
+
+    def _told_by_author(
+        self, peer: str, said: OfferFact, message: SignedOffer, now: float
+    ) -> list[Effect]:
+        if self._is_foreign(peer, said):
+            raise RemoteProtocolError("an offer of another session than its author's")
+        gossip, offer = self._gossip, said.offer
+        effects = self._compare(peer, said, message.statement)
+        if not self._is_news(peer, said):
+            return effects
+        known = gossip.detector.watch(peer, now).round_index
+        gossip.detector.in_round(peer, max(known, offer.round_index), now)
+        round_ = self._exchange.offered(peer, offer, now)
+        self._told(peer, offer)
+        effects += self._show(peer, offer.round_index, message.statement)
+        if round_ is not None and offer.digest != round_.plan.digest:
+            effects += gossip.spread.compare(peer, now)
+        if self._is_near(offer.round_index):
+            promised = partial(self._exchange.promises.offered, peer, said)
+            effects += self._kept(peer, partial(promised, message.proof))
+        return effects
+
+    def came(self, came: Came) -> list[Effect]:
+        """A contribution is here whole: it may be another than its offer says."""
+        promises = self._exchange.promises
+        return self._kept(
+            came.stream.source, partial(promises.came, came.stream, came.digest)
+        )
+
+    def _kept(self, peer: str, compare: Callable[[], None]) -> list[Effect]:
+        """What follows if a promise was broken. Nothing of the peer is under way that
+        would have to be given up: that it is whole has shown it."""
+        try:
+            compare()
+        except RemoteProtocolError as error:
+            report = Report("protocol-error", {"peer": peer, "reason": str(error)})
+            noted = self._gossip.quarantine.note(peer, error.offence, str(error))
+            return [report, *noted]
+        return []
+
+    def _is_news(self, peer: str, said: OfferFact) -> bool:
+        """Whether a statement is not a repetition of an earlier one."""
+        known = self._replays.get(peer)
+        if known is None or said.incarnation > known[0]:
+            known = self._replays[peer] = (said.incarnation, ReplayWindow())
+        incarnation, window = known
+        return said.incarnation == incarnation and window.accept(said.sequence)
+
+    # --- Comparing with others -------------------------------------------------------
+
+    def _is_near(self, round_index: int) -> bool:
+        ahead = round_index - self._gossip.round_index
+        return -KEPT_BEHIND <= ahead <= KEPT_AHEAD
+
+    def _compare(self, by: str, said: OfferFact, statement: Signed) -> list[Effect]:
+        """Keeps an offer, or finds that it contradicts the one that is kept."""
+        number, gossip = said.offer.round_index, self._gossip
+        if not self._is_near(number):
+            return []
+        known = self._seen.get((number, by))
+        if known is None:
+            self._forget(gossip.round_index - KEPT_BEHIND)
+            self._seen[number, by] = statement
+            return []
+        before, _ = self._read(known)
+        if contradict(before, said):
+            found = evidence_of(known, statement)
+            return gossip.publish(Facts(evidence=(found,)))
+        if said.offer.samples and (said.incarnation, said.sequence) > (
+            before.incarnation,
+            before.sequence,
+        ):
+            self._seen[number, by] = statement
+        return []
+
+    def _forget(self, before: int) -> None:
+        for key in [key for key in self._seen if key[0] < before]:
+            del self._seen[key]
+
+    def _show(self, by: str, round_index: int, statement: Signed) -> list[Effect]:
+        """To the next one on a circle of all, which is another in each round: where two
+        were told different things, somebody stands between them."""
+        gossip = self._gossip
+        assert gossip.manifest is not None
+        circle = sorted((*gossip.others(), gossip.me))
+        step = _step(gossip.manifest.seed, round_index, len(circle))
+        at = circle.index(gossip.me) + step
+        if circle[at % len(circle)] == by:
+            at += step
+        following = circle[at % len(circle)]
+        if following == gossip.me:
+            return []
+        return [Send(following, SignedOffer(statement))]
+
+
+def _step(seed: int, round_index: int, count: int) -> int:
+    """How far the next one is on the circle: by steps of so much all come round."""
+    text = f"p2pfusion witness {seed} {round_index}"
+    drawn = hashlib.sha256(text.encode()).digest()
+    step = 1 + int.from_bytes(drawn[:8], "big") % max(1, count - 1)
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step

@@ -1,0 +1,102 @@
+"""A member that is the program itself, but for one part of it, which lies.
+
+    python -m tests.end_to_end.hostile LIE start PROFILE --join TICKET
+
+It is honest in the first rounds, so that the others have begun to rely on it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from p2pfusion.cli import main as program
+from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.protocol.events import Effect, Send, StreamKey
+from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.offering import NO_PROOFS, Offering
+from p2pfusion.split.plan import Hop
+
+FIRST_LIE = 2
+"""The round in which it begins."""
+
+
+def _lies_in(stream: StreamKey) -> bool:
+    return stream.hop == Hop.CONTRIBUTION and stream.round_index >= FIRST_LIE
+
+
+def not_finite() -> None:
+    """One value of every contribution is no number; its offer says so, too."""
+    honest = Payloads.contribution
+
+    def lying(self: Payloads, stream: StreamKey) -> tuple[memoryview, bytes]:
+        buffer, absent = honest(self, stream)
+        if not _lies_in(stream):
+            return buffer, absent
+        values = np.frombuffer(buffer, np.float32).copy()
+        values[values.size // 2] = np.nan
+        return values.view(np.uint8).data, absent
+
+    Payloads.contribution = lying  # type: ignore[method-assign]
+
+
+def too_long() -> None:
+    """Every contribution is of one value more than the plan has coordinates for."""
+    honest = Payloads.start
+
+    def lying(
+        self: Payloads, peer: str, pull: int, stream: StreamKey
+    ) -> tuple[int, bytes]:
+        size, absent = honest(self, peer, pull, stream)
+        return size + 4 * _lies_in(stream), absent
+
+    Payloads.start = lying  # type: ignore[method-assign]
+
+
+def unlike_its_offer() -> None:
+    """What it sends is, with another sign, what its offer has promised."""
+    honest = Payloads.start
+
+    def lying(
+        self: Payloads, peer: str, pull: int, stream: StreamKey
+    ) -> tuple[int, bytes]:
+        told = honest(self, peer, pull, stream)
+        if _lies_in(stream):
+            values = -np.frombuffer(self._served[peer, pull], np.float32)
+            self._served[peer, pull] = values.view(np.uint8).data
+        return told
+
+    Payloads.start = lying  # type: ignore[method-assign]
+
+
+def two_offers() -> None:
+    """It tells every other peer something else of what it offers."""
+    honest = Offering.announce
+
+    def lying(
+        self: Offering, offer: Offer, proofs: Mapping[str, bytes] = NO_PROOFS
+    ) -> list[Effect]:
+        told: list[Effect] = []
+        for number, peer in enumerate(self._gossip.others()):
+            lie = number if offer.round_index >= FIRST_LIE else 0
+            changed = replace(offer, norm=offer.norm + lie)
+            effects = honest(self, changed, proofs)
+            told += [e for e in effects if isinstance(e, Send) and e.peer == peer]
+        return told
+
+    Offering.announce = lying  # type: ignore[method-assign]
+
+
+LIES: dict[str, Callable[[], None]] = {
+    "not-finite": not_finite,
+    "too-long": too_long,
+    "unlike-its-offer": unlike_its_offer,
+    "two-offers": two_offers,
+}
+
+if __name__ == "__main__":
+    LIES[sys.argv[1]]()
+    sys.exit(program.main(sys.argv[2:]))
