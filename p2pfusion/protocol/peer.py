@@ -356,8 +356,8 @@ class Peer:
         if not self._is_news(peer, said):
             return []
         offer = said.offer
-        known = gossip.detector.watch(peer, now).round_index
-        gossip.detector.in_round(peer, max(known, offer.round_index), now)
+        if offer.round_index > gossip.detector.watch(peer, now).round_index:
+            gossip.detector.in_round(peer, offer.round_index, now)
         round_ = self.exchange.offered(peer, offer, now)
         self.lists.offered(peer, offer)
         if round_ is None or offer.digest == round_.plan.digest:

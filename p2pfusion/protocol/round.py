@@ -340,7 +340,8 @@ class Round:
         effects: list[Effect] = []
         if reduction.keeping is None:
             reduction.keeping = {}
-            effects += self._keep(reduction, self._cells_to_keep(reduction), now)
+            cells = self._cells_to_keep(reduction)
+            effects += self._keep(reduction, cells, now) if cells else []
             if reduction.keeping:
                 return effects
         reduction.closed = True
