@@ -145,7 +145,8 @@ class Carrier:
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
-        frame, ends = self._open.get(link), type(message) in ENDINGS
+        # What somebody passes on shares the link to that one, but no frame.
+        frame = self._open.get(link) if onward is None else None
         if frame is not None and frame.fits(message, size, parcel, life.clock):
             frame.messages.append((number, message))
             frame.size += size
@@ -164,11 +165,16 @@ class Carrier:
                 size,
             )
             self._launch(frame, life.clock)
-        if ends:
-            self._open.pop(link, None)
-        elif onward is None and link.conditions.is_calm:
-            self._open[link] = frame
+        if onward is None and link.conditions.is_calm:
+            self._leave_open(frame, message)
         return line
+
+    def _leave_open(self, frame: Envelope, last: Message) -> None:
+        """What is said next may share the frame, unless this was its end."""
+        if type(last) in ENDINGS:
+            self._open.pop(frame.link, None)
+        else:
+            self._open[frame.link] = frame
 
     def _way(
         self, life: Life, peer: str, target: Machine | None, *, on_data: bool

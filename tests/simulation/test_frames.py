@@ -91,3 +91,33 @@ def test_a_frame_has_room_for_so_many() -> None:
     world.carrier.close()
     world.carrier.post(life, "p1", Credit(99, 1))
     assert [len(frame.messages) for frame in sent] == [MAX_TOGETHER, 3, 1]
+
+
+def test_what_is_passed_on_shares_no_frame_with_what_the_relay_is_told() -> None:
+    setting = Setting(peers=3, rounds=2, faults="none")
+    world = World(setting.manifest())
+    populate(world, setting)
+    world.run(2.0)
+    for name in ("p1", "p2"):
+        world.machines[name].is_outward = True
+    life = world.machines["p1"].life
+    assert life is not None
+    life.relays["p2"] = "p0"
+    told: list[tuple[str, int]] = []
+
+    def taken(life: Life, sender: str, frame: Envelope) -> None:
+        told.extend((life.name, number) for number, _ in frame.messages)
+
+    world.deliver = taken  # type: ignore[method-assign]
+    world.carrier.close()
+    for peer in ("p0", "p2", "p0", "p2"):
+        world.carrier.post(life, peer, Credit(1, 1))
+    last = world.carrier.posted
+    world.run(2.1)
+    mine = [(name, number) for name, number in told if last - 4 < number <= last]
+    assert sorted(mine) == [
+        ("p0", last - 3),
+        ("p0", last - 1),
+        ("p2", last - 2),
+        ("p2", last),
+    ]
