@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from p2pfusion.protocol.course import Standing
@@ -65,5 +66,5 @@ def test_busy_machines_take_themselves_for_no_sleepers_and_wait_for_nobody() -> 
     assert world.checks.violations == []
     assert busy.slept == 0 and not any(busy.missing)
     for times in busy.sealed_at.values():
-        pairs = zip(times, times[1:], strict=False)
+        pairs = itertools.pairwise(times)
         assert max(later - at for at, later in pairs) < SLOWEST_S
