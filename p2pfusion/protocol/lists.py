@@ -52,6 +52,8 @@ class Lists:
 
     def offered(self, peer: str, offer: Offer) -> None:
         """An offer says as well how far its author has moved the model."""
+        if not self._are_made:
+            return
         last = max(self._exchange.rounds, default=-1)
         if last <= offer.round_index <= last + 1:
             self._exchange.steps.note(peer, offer)

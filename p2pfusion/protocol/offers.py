@@ -67,8 +67,8 @@ class Offers:
         effects = self._compare(peer, said, message.statement)
         if not self._is_news(peer, said):
             return effects
-        known = gossip.detector.watch(peer, now).round_index
-        gossip.detector.in_round(peer, max(known, offer.round_index), now)
+        if offer.round_index > gossip.detector.watch(peer, now).round_index:
+            gossip.detector.in_round(peer, offer.round_index, now)
         round_ = self._exchange.offered(peer, offer, now)
         self._told(peer, offer)
         effects += self._show(peer, offer.round_index, message.statement)

@@ -45,17 +45,19 @@ class Probing:
     def awake(self, now: float) -> float:
         """Called first of all; how long this process has slept before, if it did.
 
-        It should have had a turn at ``next_at``. Who comes much later was stopped, and
-        takes what it did not hear meanwhile as a sign of nothing.
+        It should have had a turn at ``next_at``. Who comes much later was held up, and
+        takes what it did not hear meanwhile as a sign of nothing. It has slept if that
+        was more than half a silence: before, as two probes fit a silence, nobody can
+        have missed it, and it has missed no decision. Busy machines do that all day.
         """
-        late = now - self.next_at
-        if not self.next_at or late <= self.detector.timing.interval_s:
+        timing, late = self.detector.timing, now - self.next_at
+        if not self.next_at or late <= timing.interval_s:
             return 0.0
         self.next_at = now
         self.detector.slept(late)
         self.detector.health.worse()
         self._pinged_at.clear()
-        return late
+        return late if late > timing.silence_s / 2 else 0.0
 
     def due(self, now: float) -> bool:
         """Whether it is time to probe; if so, the next time is set."""

@@ -343,7 +343,8 @@ class Round:
                 return effects
         if reduction.keeping is None:
             reduction.keeping = {}
-            effects += self._keep(reduction, self._cells_to_keep(reduction), now)
+            cells = self._cells_to_keep(reduction)
+            effects += self._keep(reduction, cells, now) if cells else []
             if reduction.keeping:
                 return effects
         reduction.closed = True

@@ -11,6 +11,12 @@ A message goes through the wire format on its way. Decoding gives back an equal 
 so unless ``exact`` is set only the bytes are made, and the frozen message itself
 arrives.
 
+As in the daemon, what a peer says to another at once shares a frame, and a stream's
+head leaves with its first chunk (``daemon/links.py``, ``daemon/outbox.py``): a frame
+arrives, waits or is lost as a whole, on a connection as here. Only where the network
+lets everything through in order, though: on a link that loses, repeats, reorders or
+queues, each message goes by itself, which is harder on the peers than any connection.
+
 Two machines that can only dial out have no link of their own: what they send goes over
 two, by way of the machine that the sender's peer has chosen, and is lost if that one is
 away or does not know both.
@@ -22,9 +28,10 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from p2pfusion.limits import MAX_CONTROL_FRAME_BYTES, MAX_TOGETHER
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Introduced, KnockFailed
-from p2pfusion.protocol.messages import Hello, Message
+from p2pfusion.protocol.messages import Chunk, Hello, Message
 from p2pfusion.protocol.wire import Frame, decode, encode
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Machine, State
@@ -44,20 +51,23 @@ GUEST = "guest "
 ANSWER_S = 0.005
 """How long it takes to hear that a knock leads nowhere."""
 
+ENDINGS = frozenset({Chunk, Hello})
+"""Nothing comes after a chunk in its frame, and nothing beside a greeting."""
+
 SIGN_S = DATA_SIGN_MS / 1_000
 """How often a peer hears that bytes of a message come that is not whole yet."""
 
 
 @dataclass(slots=True, eq=False)
 class Envelope:
-    """A message on its way."""
+    """A frame on its way."""
 
     source: Life
     sender: str
     """The name that the connection gives its sender."""
     target: Machine
-    message: Message
-    number: int
+    messages: list[tuple[int, Message]]
+    """What is in it, each with its number in the log."""
     sent_at: float
     link: Link[Envelope]
     generation: int
@@ -69,6 +79,18 @@ class Envelope:
     """The link by which it goes on from the machine that passes it on."""
     size: int
 
+    def fits(
+        self, message: Message, size: int, parcel: Parcel | None, instant: float
+    ) -> bool:
+        """Whether what is said at an instant leaves in this frame as well."""
+        if self.sent_at != instant or self.parcel is not parcel:
+            return False
+        if parcel is not None:
+            return type(message) is Chunk  # the first one, as the head is here
+        if type(message) is Hello or len(self.messages) >= MAX_TOGETHER:
+            return False
+        return self.size + size <= MAX_CONTROL_FRAME_BYTES
+
 
 class Carrier:
     """Takes messages from one machine to another."""
@@ -78,12 +100,18 @@ class Carrier:
         self._exact = exact
         self._encoded: tuple[Message | None, list[Frame], int, str] = (None, [], 0, "")
         """The last message, its frames, their bytes, and the head in hex."""
+        self._open: dict[Link[Envelope], Envelope] = {}
+        """Frames with room for what else the peer says now to the same receiver."""
         self._arriving = self._arrive
         """The method, bound once for all messages."""
         self.posted = 0
         self.lost = 0
 
     # --- Leaving ---------------------------------------------------------------------
+
+    def close(self) -> None:
+        """What is said from now on shares no frame with what was said before."""
+        self._open.clear()
 
     def post(
         self,
@@ -112,44 +140,56 @@ class Carrier:
             life.machine.control_bytes += size
         if self._exact:
             message = decode(frames, data_plane=on_data)
-        name, world = life.name, self._world
-        links = self._way(life, peer, on_data=on_data)
-        target = world.machines.get(peer)
-        link = links[0] if links else None
+        line, target = f"> {peer} #{number} {head}", self._world.machines.get(peer)
+        link, onward = self._way(life, peer, target, on_data=on_data)
         if link is None or link.cut or target is None:
             self.lost += 1
-            return f"> {peer} #{number} {head} cut"
-        envelope = Envelope(
-            life,
-            sender or name,
-            target,
-            message,
-            number,
-            life.clock,
-            link,
-            link.generation,
-            session,
-            parcel,
-            links[1] if len(links) > 1 else None,
-            size,
-        )
-        self._launch(envelope, life.clock)
-        return f"> {peer} #{number} {head}"
+            return f"{line} cut"
+        # What somebody passes on shares the link to that one, but no frame.
+        frame = self._open.get(link) if onward is None else None
+        if frame is not None and frame.fits(message, size, parcel, life.clock):
+            frame.messages.append((number, message))
+            frame.size += size
+        else:
+            frame = Envelope(
+                life,
+                sender or life.name,
+                target,
+                [(number, message)],
+                life.clock,
+                link,
+                link.generation,
+                session,
+                parcel,
+                onward,
+                size,
+            )
+            self._launch(frame, life.clock)
+        if onward is None and link.conditions.is_calm:
+            self._leave_open(frame, message)
+        return line
 
-    def _way(self, life: Life, peer: str, *, on_data: bool) -> list[Link[Envelope]]:
-        """The links by which a message goes, one after the other; none: it cannot."""
-        world, name = self._world, life.name
-        target = world.machines.get(peer)
+    def _leave_open(self, frame: Envelope, last: Message) -> None:
+        """What is said next may share the frame, unless this was its end."""
+        if type(last) in ENDINGS:
+            self._open.pop(frame.link, None)
+        else:
+            self._open[frame.link] = frame
+
+    def _way(
+        self, life: Life, peer: str, target: Machine | None, *, on_data: bool
+    ) -> tuple[Link[Envelope] | None, Link[Envelope] | None]:
+        """The links by which a message goes, one after the other; no first one where
+        it cannot, and mostly no second one."""
+        network, name = self._world.network, life.name
         is_direct = target is None or not target.is_outward or peer == name
         if is_direct or not life.machine.is_outward:
-            return [world.network.link(name, peer, on_data=on_data)]
+            return network.link(name, peer, on_data=on_data), None
         relay = life.relays.get(peer, "")
         if not self._passes_on(relay, name, peer):
-            return []
-        return [
-            world.network.link(name, relay, on_data=on_data),
-            world.network.link(relay, peer, on_data=on_data),
-        ]
+            return None, None
+        onward = network.link(relay, peer, on_data=on_data)
+        return network.link(name, relay, on_data=on_data), onward
 
     def _passes_on(self, relay: str, *ends: str) -> bool:
         """Whether a daemon runs there that knows both ends, and can be dialled."""
@@ -256,7 +296,7 @@ class Carrier:
                 self.lost += 1
                 return
         elif sender not in life.admitted:
-            is_hello = isinstance(envelope.message, Hello)
+            is_hello = isinstance(envelope.messages[0][1], Hello)
             manifest = life.peer.manifest
             is_open = manifest is not None and manifest.admission != "ticket"
             if is_hello and not sender.startswith(GUEST) and is_open:
@@ -265,7 +305,7 @@ class Carrier:
                 life.parked = [*life.parked, envelope][-CONTROL_SEND_QUEUE_MESSAGES:]
                 return
         life.heard[sender] = self._world.now
-        self._world.give(life, e.Received(sender, envelope.message), envelope)
+        self._world.deliver(life, sender, envelope)
 
     # --- Who is let in ---------------------------------------------------------------
 

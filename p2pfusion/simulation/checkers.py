@@ -38,7 +38,6 @@ from p2pfusion.simulation.witness import Witness
 from p2pfusion.split.plan import ExchangePlan
 
 if TYPE_CHECKING:
-    from p2pfusion.simulation.carrier import Envelope
     from p2pfusion.simulation.world import World
 
 MAX_ROUNDS_AT_HAND = 3
@@ -323,7 +322,7 @@ class Checks:
 
     # --- After every event -----------------------------------------------------------
 
-    def after(self, life: Life, event: e.Event, source: Envelope | None) -> None:
+    def after(self, life: Life, event: e.Event) -> None:
         """The peer can say what it waits for; at ticks, its tables are small."""
         peer = life.peer
         if life.machine.signer.accusations:

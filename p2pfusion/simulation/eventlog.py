@@ -115,6 +115,12 @@ def _facts(effect: e.SaveFacts) -> str:
     return f"facts {members}"
 
 
+def _report(effect: e.Report) -> str:
+    details = dict(effect.details)
+    details.pop("offers", None)  # they stand where they were sent, and are many
+    return f"report {effect.kind} {details}"
+
+
 FORMATS: dict[type, Callable[..., str]] = {
     e.Dial: _dial,
     e.Bar: lambda x: f"bar {x.peer}",
@@ -143,6 +149,6 @@ FORMATS: dict[type, Callable[..., str]] = {
     e.Seal: _seal,
     e.Forget: lambda x: f"forget {x.round_index}",
     e.Assembled: lambda x: f"assembled {x.number} {x.missing}",
-    e.Report: lambda x: f"report {x.kind} {dict(x.details)}",
+    e.Report: _report,
 }
 """How each effect reads; messages are logged where they are sent."""

@@ -74,6 +74,7 @@ class Hands:
     def perform(self, life: Life, effects: list[e.Effect], lines: list[Line]) -> None:
         """Performs them in order, and adds a line for each."""
         table = self._perform
+        self._world.carrier.close()
         for effect in effects:
             kind = type(effect)
             if life.numbers is not None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from p2pfusion.simulation.carrier import Envelope
     from p2pfusion.simulation.numbers import Numbers
 
+Told = tuple[e.Event, str, "Envelope | None"]
+"""An event, its words for the log, and the frame that a message came in."""
+
 HOST = "127.0.0.1"
 NEVER = float("inf")
 
@@ -167,7 +170,8 @@ class Life:
     """Where it is in performing what an event told it to do."""
     busy_until: float = 0.0
     """It waits for its disk, and answers nobody before."""
-    queue: deque[tuple[e.Event, Envelope | None]] = field(default_factory=deque)
+    queue: deque[Told] = field(default_factory=deque)
+    """What waits until it has time."""
     wakes_at: float = NEVER
     heard: dict[str, float] = field(default_factory=dict)
     """When something last arrived from each of the others."""

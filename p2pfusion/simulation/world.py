@@ -29,7 +29,13 @@ from p2pfusion.simulation.eventlog import EventLog, Watch, event_line
 from p2pfusion.simulation.hands import Hands
 from p2pfusion.simulation.holdings import Geometry, Holdings
 from p2pfusion.simulation.keys import NAMES
-from p2pfusion.simulation.machine import HOST, Life, Machine, State, WitnessedKey
+from p2pfusion.simulation.machine import (
+    HOST,
+    Life,
+    Machine,
+    State,
+    WitnessedKey,
+)
 from p2pfusion.simulation.network import Conditions, Network
 from p2pfusion.simulation.numbers import Numbers
 from p2pfusion.simulation.planner import SharedPlanner
@@ -86,7 +92,7 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.by_port: dict[int, Machine] = {}
         self.current: Envelope | None = None
-        """The message that is being handled, if it is one."""
+        """The frame of the message that is being handled, if it is one."""
         self.network: Network[Envelope] = Network(
             self.chance("network"), conditions or Conditions()
         )
@@ -290,13 +296,25 @@ class World:
 
     # --- Events ----------------------------------------------------------------------
 
-    def give(self, life: Life, event: e.Event, source: Envelope | None = None) -> None:
+    def give(self, life: Life, event: e.Event) -> None:
         """An event for a daemon, which takes it up when it has time."""
+        self._take(life, event, event_line(event), None)
+        self._wake(life)
+
+    def deliver(self, life: Life, sender: str, frame: Envelope) -> None:
+        """Messages for a daemon, as they come out of a frame."""
+        for number, message in frame.messages:
+            self._take(life, e.Received(sender, message), f"< #{number}", frame)
+        self._wake(life)
+
+    def _take(
+        self, life: Life, event: e.Event, text: str, source: Envelope | None
+    ) -> None:
         is_free = life.busy_until <= self.now and not life.queue
         if is_free and life.machine.state is State.ALIVE:
-            self._handle(life, event, source)
+            self._handle(life, event, text, source)
             return
-        life.queue.append((event, source))
+        life.queue.append((event, text, source))
         life.machine.longest_queue = max(life.machine.longest_queue, len(life.queue))
         if len(life.queue) == 1:
             self.at(max(life.busy_until, self.now), self._drain, life)
@@ -306,13 +324,15 @@ class World:
         while queue and life.is_current and life.machine.state is State.ALIVE:
             if life.busy_until > self.now:
                 self.at(life.busy_until, self._drain, life)
-                return
+                break
             self._handle(life, *queue.popleft())
+        self._wake(life)
 
-    def _handle(self, life: Life, event: e.Event, source: Envelope | None) -> None:
+    def _handle(
+        self, life: Life, event: e.Event, text: str, source: Envelope | None
+    ) -> None:
         now = life.clock = self.now
         self.current = source
-        text = event_line(event) if source is None else f"< #{source.number}"
         lines = [f"{now!r} {life.name} {text}"]
         try:
             effects = life.peer.handle(event, now)
@@ -325,11 +345,12 @@ class World:
             self._hands.perform(life, effects, lines)
         life.busy_until = life.clock + self.handling_s
         self.log.add(lines)
-        self.checks.after(life, event, source)
-        self._wake(life)
+        self.checks.after(life, event)
 
     def _wake(self, life: Life) -> None:
-        """Has a tick come when the peer wants one."""
+        """Has a tick come when the peer wants one, once it has done what waits."""
+        if life.queue or life.machine.life is not life:
+            return
         due = life.peer.deadline()
         if due < life.wakes_at:
             life.wakes_at = due
@@ -345,7 +366,7 @@ class World:
         if life.busy_until > self.now:
             life.wakes_at = life.busy_until
             self.at(life.busy_until, self._tick, (life, life.busy_until))
-        elif life.peer.deadline() <= self.now:
-            self._handle(life, e.Tick(), None)
         else:
+            if life.peer.deadline() <= self.now:
+                self._handle(life, e.Tick(), "tick", None)
             self._wake(life)

@@ -29,16 +29,20 @@ def cells_to_keep(
 ) -> Cells:
     """Cells that the reducer fuses, that came from nobody and that it has not newest.
 
-    ``came``: whose whole contributions have arrived.
+    ``came``: whose whole contributions have arrived. () where nothing is missing.
     """
     failed = instead_of or None
+    own = plan.own_ranges(reducer, instead_of=failed)
+    sources = plan.sources(Hop.CONTRIBUTION, reducer, instead_of=failed)
+    if (has_own or not own.size) and all(source in came for source in sources):
+        return ()  # as in nearly every round: a range that is reduced has a holder
     bare = np.zeros(len(plan.range_sizes), np.bool_)
     bare[plan.reduced_by(reducer, instead_of=failed)] = True
     for source in came:
         ends = {"source": source, "target": reducer}
         bare[plan.ranges(Hop.CONTRIBUTION, **ends, instead_of=failed)] = False
     if has_own:
-        bare[plan.own_ranges(reducer, instead_of=failed)] = False
+        bare[own] = False
     return tuple(
         bare[grid.cells] & plan.homes.lacking(reducer, index)
         for index, grid in enumerate(plan.grids)

@@ -30,9 +30,16 @@ RANGES_PER_PEER = 4
 """Ranges of one signature for each peer: with fewer, equal splits (one atom an axis)
 could not be shared out evenly; with more, segments only get smaller."""
 
-REMEMBERED_GRIDS = 4
-"""Most methods move windows in a circle, and a small one: with blocks of half of every
-width there are four pairs of rounds, after which the same splits come again."""
+REMEMBERED_GRIDS = 32
+"""Most methods move windows in a circle, after which the same splits come again: no
+axis has more cells than so many, so a window that moves by one is round by then."""
+
+REMEMBERED_LARGE = 4
+"""The same in a swarm of many, whose splits take memory. With blocks of half of every
+width there are four pairs of rounds."""
+
+LARGE_SWARM = 64
+"""Peers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +158,26 @@ class RangeGrid:
             )
 
 
-@lru_cache(maxsize=REMEMBERED_GRIDS)
 def range_grids(
     layout: Layout,
     current: tuple[Split | None, ...],
     following: tuple[Split | None, ...],
 ) -> tuple[RangeGrid, ...]:
     """The ranges of every signature, for the splits of the same peers in order."""
+    find = _grids if len(current) <= LARGE_SWARM else _grids_of_many
+    return find(layout, current, following)
+
+
+@lru_cache(maxsize=REMEMBERED_GRIDS)
+def _grids(
+    layout: Layout,
+    current: tuple[Split | None, ...],
+    following: tuple[Split | None, ...],
+) -> tuple[RangeGrid, ...]:
     return tuple(_range_grids(layout, current, following))
+
+
+_grids_of_many = lru_cache(maxsize=REMEMBERED_LARGE)(_grids.__wrapped__)
 
 
 def _range_grids(

@@ -204,7 +204,9 @@ class ExchangePlan:
         if hop is Hop.CONTRIBUTION:
             return self._holding(self.holders, target, instead_of)
         if hop is Hop.FUSED:
-            return self._reducing(self.next_holders, position, instead_of)
+            if instead_of is None:
+                return self._reducers_for(hop, position)
+            return self._backups_for(position, instead_of)
         if hop is Hop.KEEP:
             kept = {p: self._kept(p, target, instead_of) for p in self.peers}
             able = (p for p, cells in kept.items() if any(m.any() for m in cells))
@@ -225,10 +227,14 @@ class ExchangePlan:
         found = np.flatnonzero(members[:, reduced].any(axis=1)).tolist()
         return self._names(set(found) - {self._positions[reducer]})
 
-    def _reducing(
-        self, members: Mask, position: int, instead_of: str | None
-    ) -> tuple[str, ...]:
-        found = np.unique(self._acting(instead_of)[members[position]]).tolist()
+    def _reducers_for(self, hop: Hop, position: int) -> tuple[str, ...]:
+        """Who else reduces what a holder, or next holder, has of a hop."""
+        sizes = self._flow(hop, position)
+        return self._names({at for at, size in enumerate(sizes) if size} - {position})
+
+    def _backups_for(self, position: int, failed: str) -> tuple[str, ...]:
+        """Who else reduces, in place of a silent one, what a next holder needs."""
+        found = np.unique(self._acting(failed)[self.next_holders[position]]).tolist()
         return self._names(set(found) - {-1, position})
 
     def _names(self, positions: Iterable[int]) -> tuple[str, ...]:
@@ -250,8 +256,7 @@ class ExchangePlan:
         position = self._positions.get(peer)
         if position is None:
             return ()
-        sizes = self._flow(Hop.CONTRIBUTION, position)
-        return self._names({at for at, size in enumerate(sizes) if size} - {position})
+        return self._reducers_for(Hop.CONTRIBUTION, position)
 
     def inside(self, split: Split) -> Mask:
         """Which ranges lie wholly inside a split, of whichever round."""

@@ -76,6 +76,19 @@ def test_one_silence_counts_once_against_the_own_health() -> None:
     assert health.score == 1, "each answer counts once"
 
 
+def test_to_be_held_up_for_less_than_half_a_silence_is_not_to_sleep() -> None:
+    probing = hearing("a")
+    probing.due(50.0)
+    probing.detector.heard("a", 50.0)
+    due, half_s = probing.next_at, probing.detector.timing.silence_s / 2
+    assert half_s > INTERVAL_S
+    assert probing.awake(due + half_s) == 0.0
+    assert probing.detector.health.score == 1, "but it makes careful"
+    assert probing.detector.contacts["a"].heard_at == 50.0 + half_s
+    assert probing.awake(due + half_s) == 0.0
+    assert probing.detector.contacts["a"].heard_at == 50.0 + half_s, "once"
+
+
 def test_a_turn_that_comes_too_late_is_noticed() -> None:
     probing = hearing("a")
     assert probing.awake(50.0) == 0.0, "it has only just begun"

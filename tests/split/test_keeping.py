@@ -21,7 +21,9 @@ slow = settings(max_examples=30)
 
 
 def in_cells(plan: ExchangePlan, cells: Cells) -> set[Coordinate]:
-    """The coordinates of masks over the grids."""
+    """The coordinates of masks over the grids; () stands for none."""
+    if not cells:
+        return set()
     pairs = zip(plan.layout.signatures, cells, strict=True)
     return coordinates(
         segment
