@@ -355,14 +355,9 @@ class Node:
 
     def open_store(self, manifest: Manifest) -> None:
         """Nothing is lacking: from now on this peer keeps a part of the model."""
-        store = self.state.open_store(manifest)
-        self.payloads = payloads_of(
-            manifest,
-            self.peer.gossip.me,
-            store,
-            owed=owed_of(manifest, self.state.owed),
-            pair_secret=self.links.pair_secret,
-        )
+        store, me = self.state.open_store(manifest), self.peer.gossip.me
+        owed, secret = owed_of(manifest, self.state.owed), self.links.pair_secret
+        self.payloads = payloads_of(manifest, me, store, owed=owed, pair_secret=secret)
         if manifest.pretrained:
             self.handle(events.HasCheckpoint(store.checkpoint.nbytes))
         self.training.set_up(manifest)

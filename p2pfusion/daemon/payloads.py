@@ -152,8 +152,7 @@ class Payloads:
     def close_reduction(self, round_index: int, instead_of: str) -> float:
         """Fuses, and writes what was fused to the store as version ``round + 1``.
 
-        Where changes are added, gives what these amount to: by how much the values that
-        were written differ from before, as a sum of magnitudes.
+        Where changes are added, gives by how much that differs from before in all.
         """
         numbers = self._rounds[round_index]
         plan, total = numbers.plan, numbers.sums[instead_of]
@@ -228,8 +227,8 @@ class Payloads:
                 kept.append(position)
         if kept:
             positions = np.array(kept, np.int64)
-            segments = plan.segments(ids[positions].tolist())
-            total.keep(positions, self._as_sent(self.store.read_flat(segments)))
+            old = self.store.read_flat(plan.segments(ids[positions].tolist()))
+            total.keep(positions, self._as_sent(old))
 
     def _as_sent(self, values: Floats) -> Floats:
         """What others will decode, so that every copy of a fused value is the same."""

@@ -27,11 +27,10 @@ LOOKED_AT = 64
 """Rounds of a method that are looked at: one whose splits ever stay shows it early."""
 
 
-def check_delay(
-    method: Method, layout: Layout, *, sends_changes: bool, objective: str
-) -> None:
-    """``ConfigError`` where averages must not be late, or never are."""
-    if sends_changes:
+def check_delay(method: Method, layout: Layout, objective: str, sent: str) -> None:
+    """``ConfigError`` where averages must not be late, or never are. ``sent``: whether
+    contributions are ``values`` or ``changes``."""
+    if sent == "changes":
         raise ConfigError(
             "delay = 1 needs contributions that are values, and here they are changes",
             hint="leave out delay, or choose another method or wire_dtype",

@@ -27,7 +27,6 @@ from p2pfusion.limits import (
 )
 from p2pfusion.methods import Method, build_method, sharing
 from p2pfusion.protocol.contents import (
-    MASKABLE,
     check,
     check_maskable,
     check_plain,
@@ -187,15 +186,10 @@ class Manifest:
         check_versions(self.versions)
         check_objective(self.objective, self.objective_arguments, self.layout)
         if self.secure_aggregation != "off":
-            stated = {key: getattr(self, key) for key in MASKABLE}
-            check_maskable(self.method, self.adds_changes, stated)
+            check_maskable(self.method, self.adds_changes, vars(self))
         if self.delay:
-            check_delay(
-                self.trained_by,
-                self.layout,
-                sends_changes=self.sends_changes,
-                objective=self.objective,
-            )
+            sent = "changes" if self.sends_changes else "values"
+            check_delay(self.trained_by, self.layout, self.objective, sent)
         if self.pretrained and self.layout.blocks > 1:
             raise ConfigError(
                 "a model that begins silent cannot begin with pretrained values",

@@ -70,8 +70,8 @@ class Round:
         """The round's number, from 0."""
         others, at = set(self.splits) - {self.me}, self.started_at
         self.attendance = Attendance(self.pace, others, self.trains, at)
-        asked_at = self.attendance.seeds_asked_at
-        self.openings = Openings(self.plan, self.me, self.pulls, asked_at)
+        asked = self.attendance.seeds_asked_at
+        self.openings = Openings(self.plan, self.me, self.pulls, asked)
 
     @property
     def offers(self) -> dict[str, tuple[float, Offer]]:
@@ -243,9 +243,7 @@ class Round:
 
     def waiting_for(self) -> dict[str, str]:
         """Whom this round waits for, and for what; for people."""
-        waits: dict[str, str] = {}
-        if self.phase is Phase.TRAIN:
-            waits[self.me] = "training"
+        waits = {self.me: "training"} if self.phase is Phase.TRAIN else {}
         for reduction in self.reductions.values():
             waits |= reduction.waits_for(self.offers)
         for need in sorted(self.needs, key=lambda key: (key.source, key.hop)):
@@ -343,8 +341,8 @@ class Round:
                 return effects
         if reduction.keeping is None:
             reduction.keeping = {}
-            cells = self._cells_to_keep(reduction)
-            effects += self._keep(reduction, cells, now) if cells else []
+            if cells := self._cells_to_keep(reduction):
+                effects += self._keep(reduction, cells, now)
             if reduction.keeping:
                 return effects
         reduction.closed = True

@@ -8,7 +8,6 @@ later.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -204,7 +203,7 @@ class Hands:
 
     def _hash_offer(self, life: Life, effect: e.HashOffer) -> None:
         number = effect.round_index
-        found = [(peer, _digest(life, number, peer)) for peer in effect.reducers]
+        found = [(peer, life.digest(number, peer)) for peer in effect.reducers]
         life.hashing = number
         self._world.at(life.clock, self._hashed, (life, e.Hashed(number, tuple(found))))
 
@@ -341,7 +340,7 @@ class Hands:
         if stream.hop == Hop.FUSED:
             self._mark_absent(life, plan, parcel)
         elif stream.hop == Hop.CONTRIBUTION:
-            parcel.digest = _digest(life, stream.round_index, stream.target)
+            parcel.digest = life.digest(stream.round_index, stream.target)
             inside = life.late.get(stream.round_index)
             if inside is not None:
                 failed = stream.instead_of or None
@@ -398,9 +397,3 @@ class Hands:
         if effect.kind == "drained":
             self._world.at(life.clock, self._world.drained, life)
         self._world.checks.reported(life, effect)
-
-
-def _digest(life: Life, round_index: int, reducer: str) -> bytes:
-    """What a contribution of one life to one reducer hashes to."""
-    text = f"{life.name} {life.incarnation} {round_index} {reducer}"
-    return hashlib.sha256(text.encode()).digest()

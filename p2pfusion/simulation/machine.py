@@ -215,6 +215,11 @@ class Life:
         """Whether this daemon has not ended."""
         return self.machine.life is self
 
+    def digest(self, round_index: int, reducer: str) -> bytes:
+        """What the contribution to a reducer hashes to."""
+        text = f"{self.name} {self.incarnation} {round_index} {reducer}"
+        return hashlib.sha256(text.encode()).digest()
+
     def is_training(self, number: int) -> bool:
         """Whether the trainer is at this round, or what it gave is being hashed, or
         waits to be heard."""

@@ -204,9 +204,9 @@ class ExchangePlan:
         if hop is Hop.CONTRIBUTION:
             return self._holding(self.holders, target, instead_of)
         if hop is Hop.FUSED:
-            if instead_of is None:
-                return self._reducers_for(hop, position)
-            return self._backups_for(position, instead_of)
+            if instead_of is not None:
+                return self._backups_for(position, instead_of)
+            return self._reducers_for(hop, position)
         if hop is Hop.KEEP:
             kept = {p: self._kept(p, target, instead_of) for p in self.peers}
             able = (p for p, cells in kept.items() if any(m.any() for m in cells))
@@ -215,9 +215,8 @@ class ExchangePlan:
             return ()
         found: set[int] = set()
         for index in range(len(self.grids)):
-            needed = self._needs(hop, index)[position]
             origins = self._origins(hop, index, instead_of, position)
-            found.update(np.unique(origins[needed]).tolist())
+            found.update(origins[self._needs(hop, index)[position]].tolist())
         return self._names(found - {-1, position})
 
     def _holding(
@@ -229,12 +228,12 @@ class ExchangePlan:
 
     def _reducers_for(self, hop: Hop, position: int) -> tuple[str, ...]:
         """Who else reduces what a holder, or next holder, has of a hop."""
-        sizes = self._flow(hop, position)
-        return self._names({at for at, size in enumerate(sizes) if size} - {position})
+        reducers = np.flatnonzero(self._flow(hop, position)).tolist()
+        return self._names(set(reducers) - {position})
 
     def _backups_for(self, position: int, failed: str) -> tuple[str, ...]:
         """Who else reduces, in place of a silent one, what a next holder needs."""
-        found = np.unique(self._acting(failed)[self.next_holders[position]]).tolist()
+        found = self._acting(failed)[self.next_holders[position]].tolist()
         return self._names(set(found) - {-1, position})
 
     def _names(self, positions: Iterable[int]) -> tuple[str, ...]:

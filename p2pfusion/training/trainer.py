@@ -127,6 +127,30 @@ class TrainedRound:
     """What ran beside the split in every step, without being trained."""
 
 
+def _check_together(setup: Setup) -> None:
+    """``ConfigError`` for what is good by itself, and not together."""
+    if setup.summed and setup.outer_momentum:
+        raise ConfigError(
+            "there is no outer momentum where changes are added",
+            hint="leave out outer_momentum, or choose another method",
+        )
+    if setup.summed and setup.privacy:
+        raise ConfigError(
+            "[peer.privacy] does not go with a method that adds changes: what it lets "
+            "peers find out and announce is not hidden",
+            hint="leave the section out, or join another swarm",
+        )
+    if setup.processes > 1 and setup.privacy:
+        raise ConfigError("[peer.privacy] goes with one process, not with several")
+    in_parts = setup.schedule.parts > 1 or setup.processes > 1
+    if in_parts and setup.objective.get("name") in SELF_SUPERVISED:
+        raise ConfigError(
+            f"the objective {setup.objective['name']!r} compares the records of a "
+            "batch with each other: it cannot be computed in parts",
+            hint="leave out accumulation and processes, or set a smaller batch",
+        )
+
+
 class Trainer:
     """Trains one peer's splits on its own records."""
 
@@ -135,29 +159,7 @@ class Trainer:
     ) -> None:
         """``records``: the whole training part, if the caller has loaded it already.
         ``team``: the processes that train with this one."""
-        if setup.summed and setup.outer_momentum:
-            raise ConfigError(
-                "there is no outer momentum where changes are added",
-                hint="leave out outer_momentum, or choose another method",
-            )
-        if setup.summed and setup.privacy:
-            raise ConfigError(
-                "[peer.privacy] does not go with a method that adds changes: what it "
-                "lets peers find out and announce is not hidden",
-                hint="leave the section out, or join another swarm",
-            )
-        if setup.processes > 1 and setup.privacy:
-            raise ConfigError(
-                "[peer.privacy] does not go with several processes: one draws noise",
-                hint="leave the section out, or processes",
-            )
-        in_parts = setup.schedule.parts > 1 or setup.processes > 1
-        if in_parts and setup.objective.get("name") in SELF_SUPERVISED:
-            raise ConfigError(
-                f"the objective {setup.objective['name']!r} compares the records of a "
-                "batch with each other: it cannot be computed in parts",
-                hint="leave out accumulation and processes, or set a smaller batch",
-            )
+        _check_together(setup)
         self._setup, self._team = setup, team
         self._model = find_model(setup.model)
         check_name(str(setup.objective.get("name", "task")))

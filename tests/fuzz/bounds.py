@@ -16,6 +16,7 @@ from p2pfusion.limits import (
     MAX_ROSTER,
     MAX_UNTOLD_FACTS,
 )
+from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
 from p2pfusion.protocol.messages import CHECKPOINT
 from p2pfusion.protocol.offers import KEPT_AHEAD, KEPT_BEHIND
@@ -23,10 +24,8 @@ from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.rumours import MAX_OPEN_ANSWERS
 
 
-def bounded(peer: Peer) -> None:
-    """What a peer keeps stays within its limits."""
-    gossip, exchange, admission = peer.gossip, peer.exchange, peer.door.admission
-    facts = gossip.facts
+def facts_bounded(facts: FactSet) -> None:
+    """So do the facts about others."""
     members = len(facts.records)
     assert members <= MAX_ROSTER and len(facts.revocations) <= MAX_ROSTER
     kept, decrees, accusations = facts._members, facts._decrees, facts._accusations
@@ -39,6 +38,13 @@ def bounded(peer: Peer) -> None:
         assert len(accusers) <= MAX_ACCUSERS and accusers.keys() <= facts.records.keys()
     assert len(accusations._known) == sum(map(len, accusations.about.values()))
     assert len(facts._rosters) <= KEPT_ROSTERS
+
+
+def bounded(peer: Peer) -> None:
+    """What a peer keeps stays within its limits."""
+    gossip, exchange, admission = peer.gossip, peer.exchange, peer.door.admission
+    facts_bounded(gossip.facts)
+    facts, members = gossip.facts, len(gossip.facts.records)
     for per_member in (
         gossip.detector.contacts,
         gossip._incarnations,

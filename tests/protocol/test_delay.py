@@ -159,9 +159,9 @@ def test_a_swarm_where_it_means_nothing_is_refused(
 
 
 def test_what_compares_with_the_averages_needs_them_in_time() -> None:
-    told = {"sends_changes": False, "objective": "contrastive"}
+    method, layout = build_method("fedavg", {}), small_layout()
     with pytest.raises(ConfigError, match="compares with what a peer received"):
-        check_delay(build_method("fedavg", {}), small_layout(), **told)
+        check_delay(method, layout, "contrastive", "values")
 
 
 def test_a_manifest_without_delay_has_the_bytes_of_before() -> None:

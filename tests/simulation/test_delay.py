@@ -70,7 +70,10 @@ def trained_models(chosen: Setting, root: Path) -> tuple[dict[str, list[Floats]]
 
         directory = root / name
         directory.mkdir(parents=True, exist_ok=True)
-        return Numbers(name, directory, manifest, train)
+        return Numbers(name, directory, manifest, train, pair_secret)
+
+    def pair_secret(other: str) -> bytes:
+        raise AssertionError("nothing is masked here")
 
     def watch(line: str) -> None:
         nonlocal ahead
