@@ -22,6 +22,7 @@ from p2pfusion.split.grid import mask_segments
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store.initial import fill_initial
+from tests.simulation.unmasked import no_secret
 
 SAMPLES = 10
 HERE = {"coordinates", "model", "exception"}
@@ -80,7 +81,7 @@ def test_every_value_stays_where_it_was_trained(seed: int, tmp_path: Path) -> No
     def equip(name: str) -> Numbers:
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
-        return Numbers(name, directory, setting.manifest(), train)
+        return Numbers(name, directory, setting.manifest(), train, no_secret)
 
     outcome = simulate(setting, equip=equip, on_world=worlds.append)
     assert not {found.check for found in outcome.violations} & HERE
