@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from p2pfusion.daemon.hashing import Hashing
 from p2pfusion.daemon.outbox import HEAD, Outbox, Piece
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.watching import Watching
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol import events
 from p2pfusion.protocol.messages import Chunk, StreamStart
@@ -29,6 +30,7 @@ class Streams:
         self.outbox = Outbox(node.transport.waiting)
         """What has to leave, and waits for room on its line."""
         self.hashing = Hashing(node)
+        self._watching = Watching(node)
         self.effects: dict[type, Callable[..., object]] = {
             events.EnterRound: self._enter_round,
             events.OfferLate: self._offer_late,
@@ -98,6 +100,8 @@ class Streams:
             moved = self._payloads.close_reduction(number, effect.instead_of)
             if moved:
                 self._node.handle(events.Moved(number, moved))
+            measured = self._payloads.deviations(number, effect.instead_of)
+            self._watching.note(measured)
 
     def _keep_old(self, effect: events.KeepOld) -> None:
         number = effect.round_index

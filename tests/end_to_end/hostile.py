@@ -43,6 +43,19 @@ def not_finite() -> None:
     Payloads.contribution = lying  # type: ignore[method-assign]
 
 
+def turned() -> None:
+    """Every change is sent with another sign, as its offer says."""
+    honest = Payloads.contribution
+
+    def lying(self: Payloads, stream: StreamKey) -> tuple[memoryview, bytes]:
+        buffer, absent = honest(self, stream)
+        if not _lies_in(stream):
+            return buffer, absent
+        return (-np.frombuffer(buffer, np.float32)).view(np.uint8).data, absent
+
+    Payloads.contribution = lying  # type: ignore[method-assign]
+
+
 def too_long() -> None:
     """Every contribution is of one value more than the plan has coordinates for."""
     honest = Payloads.start
@@ -92,6 +105,7 @@ def two_offers() -> None:
 
 LIES: dict[str, Callable[[], None]] = {
     "not-finite": not_finite,
+    "turned": turned,
     "too-long": too_long,
     "unlike-its-offer": unlike_its_offer,
     "two-offers": two_offers,

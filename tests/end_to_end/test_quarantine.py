@@ -10,11 +10,12 @@ import pytest
 
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.errors import ConflictError, ResourceError
+from p2pfusion.fusion.agreement import MIN_NOTES
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store
-from tests.end_to_end.hostile import FIRST_LIE, LIES
+from tests.end_to_end.hostile import FIRST_LIE
 from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import QUICK, Daemon, Swarm, gather, share
+from tests.end_to_end.swarm import QUICK, Daemon, Data, Swarm, gather, share
 
 pytestmark = pytest.mark.slow
 
@@ -33,15 +34,25 @@ CAUGHT = {
 }
 HEAVY = [
     pytest.param(lie, marks=[] if lie == "not-finite" else pytest.mark.soak)
-    for lie in LIES
+    for lie in CAUGHT
 ]
 
 
-def with_a_liar(swarm: Swarm, lie: str) -> tuple[list[Daemon], Daemon]:
-    """A swarm of four, the last of which lies."""
+ALIKE = {**SETTINGS, "min_peers": 5, "rounds": 30, "fusion": "trimmed"}
+
+
+def with_a_liar(
+    swarm: Swarm, lie: str, settings: Data = SETTINGS, fraction: float = 0.5
+) -> tuple[list[Daemon], Daemon]:
+    """A swarm, the last of which lies."""
+    count = int(str(settings["min_peers"]))
     made = [
-        swarm.add(data=share(number, PEERS), swarm=SETTINGS if number == 0 else None)
-        for number in range(PEERS)
+        swarm.add(
+            peer={"split_fraction": fraction},
+            data=share(number, count),
+            swarm=settings if number == 0 else None,
+        )
+        for number in range(count)
     ]
     liar = made[-1]
     liar.program = (sys.executable, "-m", "tests.end_to_end.hostile", lie)
@@ -119,3 +130,19 @@ def test_a_liar_is_in_quarantine_and_nobody_else(
         daemon.ask("stop")
         daemon.ended()
         assert np.isfinite(stored(daemon)).all()
+
+
+def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> None:
+    """No rule of the protocol is broken: it is only unlike the others, every time.
+    Everybody has everything here, so that all can be compared."""
+    honest, liar = with_a_liar(swarm, "turned", ALIKE, 1.0)
+    for daemon in honest:
+        daemon.wait("done")
+    for daemon in honest:
+        said = rows(daemon)
+        held = said[liar.peer]["quarantine"]
+        assert isinstance(held, dict), said[liar.peer]
+        assert held["kind"] == "outlying" and "unlike the others" in held["why"]
+        assert held["since_round"] >= MIN_NOTES
+        assert all(said[d.peer]["quarantine"] is None for d in honest)
+        assert "p4" not in daemon.rounds()[-1]["contributors"]

@@ -28,7 +28,12 @@ from p2pfusion.daemon.node import Node
 from p2pfusion.limits import CHUNK_BYTES, MAX_CONTROL_FRAME_BYTES, MAX_NAMED_FACTS
 from p2pfusion.protocol import events
 from p2pfusion.protocol import messages as m
-from p2pfusion.protocol.statements import OfferFact, sign_closing, sign_offer
+from p2pfusion.protocol.statements import (
+    SESSION_BYTES,
+    OfferFact,
+    sign_closing,
+    sign_offer,
+)
 from p2pfusion.protocol.wire import encode
 from p2pfusion.transport import Plane
 from p2pfusion.transport.connection import PREFIX
@@ -147,11 +152,14 @@ def _many_members(traitor: Traitor) -> m.Facts:
 
 
 def _offer(traitor: Traitor) -> m.SignedOffer:
-    """An update of this round, again under another number."""
+    """That it has nothing to offer in this round, again under another number. Another
+    update would convict it at once (``test_quarantine.py``)."""
     gossip = traitor.peer.gossip
     number, digest = _round(traitor)
-    offer = m.Offer(number, digest, 10, 1.0, 1.0, 1.0)
-    said = OfferFact(gossip.record.incarnation, 10**6 + traitor.number(), offer)
+    offer = m.Offer(number, digest, 0, 0.0, 0.0, 0.0)
+    session = gossip.record.exchange_key[:SESSION_BYTES]
+    sequence = 10**6 + traitor.number()
+    said = OfferFact(gossip.record.incarnation, sequence, offer, session)
     return m.SignedOffer(sign_offer(gossip.swarm_id, said, 0, gossip.signer))
 
 
