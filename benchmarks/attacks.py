@@ -19,15 +19,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
-from runs import ROOT, Found, environment, spread
+from runs import ROOT, Found, simulated, spread
 
 from p2pfusion.simulation.attacks import ATTACKS
 
@@ -86,17 +84,7 @@ class Run:
 
     def measure(self) -> Found:
         """Runs it; ends the benchmark if it fails."""
-        command = [sys.executable, str(ROOT / "cli.py"), "--json", "sim", "--train"]
-        done = subprocess.run(
-            [*command, *self.words()],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-        )
-        if done.returncode:
-            sys.exit(f"{self}: {done.stdout}{done.stderr}")
-        data = json.loads(done.stdout)["data"]
+        data = simulated(self.words())
         known_by = {"task": self.task, "attack": self.attack, "arm": self.arm}
         kept = {key: data[key] for key in KEPT if key in data}
         return {**known_by, "seed": self.seed, "words": self.words(), **kept}

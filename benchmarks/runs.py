@@ -48,6 +48,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
+def simulated(words: list[str]) -> Found:
+    """What ``sim --train`` gives with these options; ends the benchmark if it fails."""
+    command = [sys.executable, str(ROOT / "cli.py"), "--json", "sim", "--train", *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment()
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}: {done.stdout}{done.stderr}")
+    data: Found = json.loads(done.stdout)["data"]
+    return data
+
+
 @dataclass(frozen=True)
 class Run:
     """One process; what it is told is what it is known by."""
@@ -100,17 +112,7 @@ class Run:
 
     def measure(self) -> dict[str, object]:
         """Runs it; ends the benchmark if it fails."""
-        command = [sys.executable, str(ROOT / "cli.py"), "--json", "sim", "--train"]
-        done = subprocess.run(
-            [*command, *self.words()],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-        )
-        if done.returncode:
-            sys.exit(f"{self}: {done.stdout}{done.stderr}")
-        data = json.loads(done.stdout)["data"]
+        data = simulated(self.words())
         kept = {key: data[key] for key in KEPT if key in data}
         return {
             "task": self.task,

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -262,11 +262,11 @@ class Siege:
 
 
 @contextlib.contextmanager
-def besieged(port: int, key: bytes) -> Iterator[dict[str, int]]:
-    """A siege of this control port, whose owner has this key, for as long as the block
-    lasts; afterwards the mapping says what the besiegers have done and heard."""
+def running(words: Sequence[str], longest_s: float) -> Iterator[dict[str, int]]:
+    """A module that attacks, with its arguments, from when it is ready to the end of
+    the block; then the mapping has what it tells at last."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.end_to_end.besiegers", str(port), key.hex()],
+        [sys.executable, "-m", *words],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -277,11 +277,20 @@ def besieged(port: int, key: bytes) -> Iterator[dict[str, int]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield told
-        out, _ = process.communicate("", timeout=LONGEST_S)
+        out, _ = process.communicate("", timeout=longest_s)
         told.update(json.loads(out))
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def besieged(port: int, key: bytes) -> Iterator[dict[str, int]]:
+    """A siege of this control port, whose owner has this key, for as long as the block
+    lasts; afterwards the mapping says what the besiegers have done and heard."""
+    words = ("tests.end_to_end.besiegers", str(port), key.hex())
+    with running(words, LONGEST_S) as told:
+        yield told
 
 
 def main(port: int, key: bytes) -> None:

@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +28,9 @@ from tests.end_to_end.besiegers import (
     CROWD_SOURCES,
     GREETING,
     PASS_S,
-    ROOT,
     Besieger,
     Knockers,
+    running,
 )
 
 LONGEST_S = 300.0
@@ -149,30 +148,9 @@ ATTACKS: dict[str, Callable[[int, bytes], Crowd | Knockers]] = {
 def attacked(attack: str, port: int, key: bytes) -> Iterator[dict[str, int]]:
     """An attack on this control port, whose owner has this key, for as long as the
     block lasts; afterwards the mapping says what the attackers have done and heard."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.end_to_end.outsiders",
-            attack,
-            str(port),
-            key.hex(),
-        ],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    told: dict[str, int] = {}
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    words = ("tests.end_to_end.outsiders", attack, str(port), key.hex())
+    with running(words, LONGEST_S) as told:
         yield told
-        out, _ = process.communicate("", timeout=LONGEST_S)
-        told.update(json.loads(out))
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def main(attack: str, port: int, key: bytes) -> None:
