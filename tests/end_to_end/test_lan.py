@@ -52,7 +52,7 @@ def test_they_are_found_and_find_each_other_again_when_all_addresses_have_change
     with there.inside():
         program, found = Program(other.home), []
         while len(found) < 2 or not all(row["swarm"] for row in found):
-            found = program.run("discover", "--seconds", "1", "--json").data["found"]
+            found = program.run("discover", "--json").data["found"]
         text = program.run("discover", "--seconds", "2").out
     swarm_id = founder.ask("status")["swarm"]["id"]
     for host, daemon in ((here, founder), (there, other)):
