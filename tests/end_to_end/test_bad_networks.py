@@ -80,6 +80,10 @@ def planned_bytes(daemons: list[Daemon]) -> int:
     return FLOAT_BYTES * sum(elements)
 
 
+@pytest.mark.xfail(
+    reason="since 2026-11-30 up to a fifth more is sent, or a peer is thought silent:"
+    " docs/results.md, What is known not to be good"
+)
 def test_a_slow_line_carries_what_was_planned_and_little_else(
     net: Network, swarm: Swarm, tmp_path: Path
 ) -> None:
