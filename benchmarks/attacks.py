@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
-from runs import ROOT, Found, simulated, spread
+from runs import ROOT, Found, known, simulated, spread
 
 from p2pfusion.simulation.attacks import ATTACKS
 
@@ -103,17 +103,9 @@ def chosen(tasks: list[str], seeds: int) -> Iterator[Run]:
                 yield from (Run(task, attack, arm, seed) for attack in attacks)
 
 
-def known() -> dict[tuple[str, ...], Found]:
-    """All runs that were ever done, by what they were told."""
-    if not RESULTS.exists():
-        return {}
-    lines = RESULTS.read_text().splitlines()
-    return {tuple(found["words"]): found for found in map(json.loads, lines)}
-
-
 def do(runs: list[Run], processes: int, minutes: float) -> None:
     """What is missing, until the time is over."""
-    done, end, lock = known(), time.monotonic() + 60 * minutes, Lock()
+    done, end, lock = known(RESULTS), time.monotonic() + 60 * minutes, Lock()
 
     def one(run: Run) -> None:
         if time.monotonic() > end:
@@ -129,7 +121,7 @@ def do(runs: list[Run], processes: int, minutes: float) -> None:
 
 def table(task: str) -> str:
     """Markdown: accuracy of every attack and arm, and when attackers were found."""
-    found = known()
+    found = known(RESULTS)
 
     def runs(attack: str, arm: str) -> list[Found]:
         every = (Run(task, attack, arm, seed) for seed in range(HONEST_SEEDS))
@@ -172,7 +164,7 @@ def honest() -> str:
     keys = (
         tuple(Run("honest", NONE, "rule", seed).words()) for seed in range(HONEST_SEEDS)
     )
-    found = known()
+    found = known(RESULTS)
     runs = [found[key] for key in keys if key in found]
     wrongly = sum(len(run["suspected"]) for run in runs)  # type: ignore[arg-type]
     return (

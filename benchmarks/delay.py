@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from arms import ARMS, TASKS
 from delay_arms import PAIRS
-from runs import PEERS, Run, asked, collected, do, paired, scores, spread
+from runs import PEERS, Run, collected, compare, paired, scores, spread
 
 COMPARED = ("fashion", "shakespeare")
 FRACTION = Fraction(1, 4)
@@ -74,13 +74,5 @@ def tables() -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def main() -> None:
-    """Does what is missing, then prints the tables."""
-    options = asked(__doc__)
-    if not options.table:
-        do(chosen(options.seeds), options.processes, options.minutes)
-    print("\n\n".join(tables()))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, chosen, tables)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from arms import ARMS, SETS, TASKS
-from runs import Found, Run, asked, collected, do, paired, scores, spread
+from runs import Found, Run, collected, compare, paired, scores, spread
 
 WHOLE = Fraction(1)
 PLACES = (("views", 10), ("views-few", 100))
@@ -74,13 +74,5 @@ def tables() -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def main() -> None:
-    """Does what is missing, then prints the tables."""
-    options = asked(__doc__)
-    if not options.table:
-        do(chosen(options.seeds), options.processes, options.minutes)
-    print("\n\n".join(tables()))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, chosen, tables)

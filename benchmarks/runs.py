@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -161,11 +161,11 @@ def train_once(checkpoint: str, told: Mapping[str, object]) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env=environment())
 
 
-def known() -> dict[tuple[str, ...], Found]:
-    """All runs that were ever done, by what they were told."""
-    if not RESULTS.exists():
+def known(path: Path = RESULTS) -> dict[tuple[str, ...], Found]:
+    """All runs that a file has kept, by what they were told."""
+    if not path.exists():
         return {}
-    lines = RESULTS.read_text().splitlines()
+    lines = path.read_text().splitlines()
     return {tuple(found["words"]): found for found in map(json.loads, lines)}
 
 
@@ -207,6 +207,19 @@ def do(runs: Iterable[Run], processes: int, minutes: float) -> None:
     missing = {tuple(run.words()): run for run in runs}
     with ThreadPoolExecutor(processes) as pool:
         list(pool.map(one, [run for key, run in missing.items() if key not in done]))
+
+
+def compare(
+    doc: str | None,
+    chosen: Callable[[int], Iterable[Run]],
+    tables: Callable[[], Iterable[str]],
+) -> None:
+    """A whole benchmark: does what is missing of what is chosen for so many seeds, then
+    prints the tables."""
+    options = asked(doc)
+    if not options.table:
+        do(chosen(options.seeds), options.processes, options.minutes)
+    print("\n\n".join(tables()))
 
 
 def score(task: Task, run: Found) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from arms import TASKS
-from runs import PEERS, Run, asked, collected, do, paired, scores, spread
+from runs import PEERS, Run, collected, compare, paired, scores, spread
 from wire_arms import ARMS as OTHERS
 from wire_arms import EXACT
 
@@ -63,13 +63,5 @@ def tables() -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def main() -> None:
-    """Does what is missing, then prints the tables."""
-    options = asked(__doc__)
-    if not options.table:
-        do(chosen(options.seeds), options.processes, options.minutes)
-    print("\n\n".join(tables()))
-
-
 if __name__ == "__main__":
-    main()
+    compare(__doc__, chosen, tables)

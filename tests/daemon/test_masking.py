@@ -21,10 +21,8 @@ from p2pfusion.fusion import MeanChange
 from p2pfusion.fusion.ring import scale_for, to_ring
 from p2pfusion.security.masks import add_mask
 from p2pfusion.split.groups import FEWEST, groups, pack_missing
-from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
-from p2pfusion.split.segment import Split
-from tests.protocol.swarm import small_layout
+from p2pfusion.split.plan import ExchangePlan, Hop
+from tests.split.histories import all_held_by
 from tests.split.test_groups import plans
 
 Floats = NDArray[np.float32]
@@ -124,17 +122,7 @@ class Table:
 
 def whole(count: int) -> ExchangePlan:
     """So many peers that hold all of a model of some thousand parameters."""
-    layout = small_layout()
-    peers = dict.fromkeys((f"p{n}" for n in range(count)), Split.full(layout))
-    return plan_round(
-        layout,
-        seed=1,
-        round_index=0,
-        current=peers,
-        following=peers,
-        homes=Homes.initial(layout),
-        among_holders=True,
-    )
+    return all_held_by(f"p{n}" for n in range(count))
 
 
 @settings(max_examples=40)

@@ -15,6 +15,7 @@ import numpy as np
 
 from p2pfusion.cli import main as program
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.sinks import Floats
 from p2pfusion.protocol.events import Effect, Send, StreamKey
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.offering import NO_PROOFS, Offering
@@ -28,32 +29,34 @@ def _lies_in(stream: StreamKey) -> bool:
     return stream.hop == Hop.CONTRIBUTION and stream.round_index >= FIRST_LIE
 
 
-def not_finite() -> None:
-    """One value of every contribution is no number; its offer says so, too."""
+def _contribute(change: Callable[[Floats], Floats]) -> None:
+    """Every contribution is changed, before its offer says what it is."""
     honest = Payloads.contribution
 
     def lying(self: Payloads, stream: StreamKey) -> tuple[memoryview, bytes]:
         buffer, absent = honest(self, stream)
         if not _lies_in(stream):
             return buffer, absent
-        values = np.frombuffer(buffer, np.float32).copy()
-        values[values.size // 2] = np.nan
+        values = change(np.frombuffer(buffer, np.float32))
         return values.view(np.uint8).data, absent
 
     Payloads.contribution = lying  # type: ignore[method-assign]
 
 
+def not_finite() -> None:
+    """One value of every contribution is no number; its offer says so, too."""
+
+    def change(values: Floats) -> Floats:
+        changed = values.copy()
+        changed[changed.size // 2] = np.nan
+        return changed
+
+    _contribute(change)
+
+
 def turned() -> None:
     """Every change is sent with another sign, as its offer says."""
-    honest = Payloads.contribution
-
-    def lying(self: Payloads, stream: StreamKey) -> tuple[memoryview, bytes]:
-        buffer, absent = honest(self, stream)
-        if not _lies_in(stream):
-            return buffer, absent
-        return (-np.frombuffer(buffer, np.float32)).view(np.uint8).data, absent
-
-    Payloads.contribution = lying  # type: ignore[method-assign]
+    _contribute(np.negative)
 
 
 def too_long() -> None:

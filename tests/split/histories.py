@@ -18,6 +18,7 @@ from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.plan import ExchangePlan, Hop, plan_round
 from p2pfusion.split.segment import Segment, Split
+from tests.protocol.stage import small_layout
 from tests.strategies import index_sets, layouts
 
 Coordinate = tuple[int, ...]
@@ -51,6 +52,25 @@ class History:
             homes = plan.homes_after()
             plans.append(plan)
         return plans
+
+
+def reduced_by_holders(layout: Layout, splits: Splits) -> ExchangePlan:
+    """A first round, after which all splits stay, and every reducer is a holder."""
+    return plan_round(
+        layout,
+        seed=1,
+        round_index=0,
+        current=splits,
+        following=splits,
+        homes=Homes.initial(layout),
+        among_holders=True,
+    )
+
+
+def all_held_by(names: Iterable[str]) -> ExchangePlan:
+    """Such a round in which all of these peers hold all of a small model."""
+    layout = small_layout()
+    return reduced_by_holders(layout, dict.fromkeys(names, Split.full(layout)))
 
 
 @st.composite

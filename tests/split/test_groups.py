@@ -13,11 +13,8 @@ from p2pfusion.split.groups import (
     unpack_missing,
     withheld_part,
 )
-from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan, plan_round
-from p2pfusion.split.segment import Split
-from tests.protocol.stage import small_layout
-from tests.split.histories import NAMES, loose_splits
+from p2pfusion.split.plan import ExchangePlan
+from tests.split.histories import NAMES, all_held_by, loose_splits, reduced_by_holders
 from tests.strategies import layouts
 
 
@@ -26,15 +23,7 @@ def plans(draw: st.DrawFn) -> ExchangePlan:
     """A round of five peers with any splits, reduced by holders."""
     layout = draw(layouts().filter(lambda layout: layout.size <= 1_000))
     current = {name: draw(loose_splits(layout)) for name in NAMES}
-    return plan_round(
-        layout,
-        seed=1,
-        round_index=0,
-        current=current,
-        following=current,
-        homes=Homes.initial(layout),
-        among_holders=True,
-    )
+    return reduced_by_holders(layout, current)
 
 
 @settings(max_examples=40)
@@ -71,21 +60,7 @@ def test_who_is_missing_comes_back(plan: ExchangePlan, missing: set[str]) -> Non
 
 
 def test_three_have_to_contribute() -> None:
-    for group in groups(_everybody_holds_all(), NAMES[0]):
+    for group in groups(all_held_by(NAMES), NAMES[0]):
         assert group.is_hidden and group.hiders(0) == (1, 2, 3, 4)
         assert group.is_open_without([]) and group.is_open_without([1, 4])
         assert not group.is_open_without([0, 1, 4])
-
-
-def _everybody_holds_all() -> ExchangePlan:
-    layout = small_layout()
-    current = dict.fromkeys(NAMES, Split.full(layout))
-    return plan_round(
-        layout,
-        seed=1,
-        round_index=0,
-        current=current,
-        following=current,
-        homes=Homes.initial(layout),
-        among_holders=True,
-    )
