@@ -203,11 +203,12 @@ class Round:
             reduction.forget(peer)
 
     def contributors(self) -> set[str]:
-        """Whose values went into this round, as far as this peer knows."""
+        """Whose values went into this round, as far as this peer knows: they may be
+        here before their offer, which has a connection of its own."""
         offered = {peer for peer, (_, offer) in self.offers.items() if offer.samples}
-        if self.offer is not None:
-            offered.add(self.me)
-        return offered - set(self.missing)
+        own = {self.me} if self.offer is not None else set[str]()
+        came = (reduction.came for reduction in self.reductions.values())
+        return offered.union(own, *came) - set(self.missing)
 
     # --- Waiting ---------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.attendance import GRACE_S
-from p2pfusion.protocol.messages import Message, Offer, StreamStart
+from p2pfusion.protocol.messages import Message, Offer, SignedOffer, StreamStart
 from p2pfusion.protocol.round import TRANSITIONS, Phase, Round, Signal
 from p2pfusion.protocol.timing import DEFAULT_TIMING
 from p2pfusion.split.plan import Hop
@@ -203,6 +203,15 @@ def test_the_report_of_a_round_is_plain_and_complete() -> None:
         offers = details["offers"]
         assert isinstance(offers, dict) and sorted(offers) == ["p1", "p2"]
         assert offers["p1"]["samples"] == SAMPLES
+
+
+def test_whose_values_came_before_their_offer_has_contributed() -> None:
+    swarm = started(2, rounds=1)
+    swarm.cut = lambda sender, to, message: isinstance(message, SignedOffer)
+    swarm.run(lambda: all(host.sealed for host in swarm.hosts.values()))
+    for host in swarm.hosts.values():
+        assert host.sealed[0]["contributors"] == ["p0", "p1"]
+        assert not host.sealed[0]["missing"]
 
 
 @pytest.mark.parametrize(
