@@ -2,7 +2,7 @@
 
 A piece is read and sealed only when it can leave soon. So a slow peer costs no memory,
 and who asks for a stream again, from some place on, gets no second copy of what has not
-left yet.
+arrived yet: a connection loses nothing while it holds.
 
 A stream's head leaves with the piece after it, where that can leave as well: most
 streams of a small model then are one message.
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from p2pfusion.limits import MAX_HELD_PIECES
 from p2pfusion.protocol.messages import StreamStart
+from p2pfusion.transport.bounds import REMEMBERED_MESSAGES
 
 ROOM_MESSAGES = 2
 """So many wait at the transport: one that leaves and the one after it."""
@@ -52,7 +53,7 @@ class _Line:
 
     held: deque[Piece] = field(default_factory=deque)
     given: deque[list[Label]] = field(
-        default_factory=lambda: deque(maxlen=ROOM_MESSAGES)
+        default_factory=lambda: deque(maxlen=REMEMBERED_MESSAGES)
     )
     """Of the messages that the transport was given last, what is in each."""
 
@@ -60,9 +61,13 @@ class _Line:
 class Outbox:
     """Pieces for all peers, each in the order in which the protocol wants it sent."""
 
-    def __init__(self, waiting: Callable[[str], int]) -> None:
-        """``waiting``: how many messages to a peer wait at the transport."""
+    def __init__(
+        self, waiting: Callable[[str], int], under_way: Callable[[str], int]
+    ) -> None:
+        """``waiting``: how many messages to a peer wait at the transport;
+        ``under_way``: these, and those that have left and not arrived."""
         self._waiting = waiting
+        self._under_way = under_way
         self._lines: dict[str, _Line] = {}
 
     @property
@@ -73,16 +78,14 @@ class Outbox:
     def add(self, piece: Piece) -> None:
         """Sends it, now or later; a head not before ``flush``, or what comes after it.
 
-        A stream's head begins it anew: what is held of it is held no more. What waits
-        at the transport already is not sent twice.
+        A stream's head begins it anew: what is held of it is held no more. What is
+        under way already is not sent twice.
         """
         line = self._lines.setdefault(piece.peer, _Line())
         if piece.offset == HEAD:
             self._forget(line, piece.pull)
-        waiting = min(self._waiting(piece.peer), len(line.given))
-        for labels in list(line.given)[len(line.given) - waiting :]:
-            if piece.label in labels:
-                return
+        if self._is_under_way(line, piece):
+            return
         if len(line.held) < MAX_HELD_PIECES:
             line.held.append(piece)
         if piece.offset != HEAD:
@@ -98,8 +101,13 @@ class Outbox:
         """Lets go what has room by now."""
         for peer, line in list(self._lines.items()):
             self._flush(peer, line)
-            if not line.held and not self._waiting(peer):
+            if not line.held and not self._under_way(peer):
                 del self._lines[peer]
+
+    def _is_under_way(self, line: _Line, piece: Piece) -> bool:
+        given = enumerate(reversed(line.given), 1)
+        last = next((at for at, labels in given if piece.label in labels), 0)
+        return 0 < last <= self._under_way(piece.peer)
 
     def _forget(self, line: _Line, pull: int) -> None:
         line.held = deque(piece for piece in line.held if piece.pull != pull)

@@ -27,7 +27,7 @@ class Streams:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.outbox = Outbox(node.transport.waiting)
+        self.outbox = Outbox(node.transport.waiting, node.transport.under_way)
         """What has to leave, and waits for room on its line."""
         self.hashing = Hashing(node)
         self._watching = Watching(node)

@@ -301,6 +301,12 @@ class Transport(Protocol):
         a part has left."""
         ...
 
+    def under_way(self, peer: str) -> int:
+        """... and those as well that have left and may still arrive: the last ones on
+        a connection that holds, as far as the kernel knows (``REMEMBERED_MESSAGES``).
+        """
+        ...
+
     def poll(
         self, timeout_s: float | None, descriptors: Mapping[int, int]
     ) -> tuple[list[Arrival], list[int]]:

@@ -24,6 +24,10 @@ DATA_SEND_QUEUE_MESSAGES = 64
 """Chunks that wait for one peer: twice the credits of four streams, because ZeroMQ
 gives room back by halves. A full queue means a peer that does not read."""
 
+REMEMBERED_MESSAGES = 64
+"""Of the messages that the kernel has taken, so many are known until the other side has
+acknowledged them: several times the chunks that a kernel's buffer holds."""
+
 DATA_SIGN_MS = 500
 """While a message arrives that takes longer, the layers above hear so often that its
 bytes come: a quarter of the silence after which they would ask for it again."""

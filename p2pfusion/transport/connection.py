@@ -9,9 +9,11 @@ socket. The sending side gathers frames from where they lie. No payload is copie
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,6 +25,8 @@ from p2pfusion.transport.watch import Budget
 
 PREFIX = struct.Struct(f"<{TOKEN_BYTES}sII")
 """Token, bytes of the head, bytes of the payload or 0."""
+
+_COUNT = struct.Struct("i")
 
 WISHES = range(0xFFFF_FFF0, 0xFFFF_FFF3)
 """Lengths of a head that are none, but say what a passage is wanted for."""
@@ -44,6 +48,17 @@ def prepare(channel: socket.socket) -> None:
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, idle_s)
         silence_ms = bounds.PEER_SILENCE_MS
         channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_ms)
+
+
+def unacknowledged_bytes(channel: socket.socket) -> int:
+    """Of what the kernel has taken, how much the other side's has not acknowledged; 0
+    where this kernel does not say."""
+    room = bytearray(_COUNT.size)
+    try:
+        fcntl.ioctl(channel, termios.TIOCOUTQ, room)
+    except OSError:
+        return 0
+    return int(_COUNT.unpack(room)[0])
 
 
 def abort(channel: socket.socket) -> None:
@@ -202,6 +217,10 @@ class SendQueue:
         self._messages: deque[list[memoryview]] = deque()
         self._waiting_bytes = 0
         self._first_has_begun = False
+        self._left_bytes = 0
+        """All that the present connection has taken."""
+        self._ends: deque[int] = deque(maxlen=bounds.REMEMBERED_MESSAGES)
+        """Where in it the last whole messages end."""
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -222,6 +241,11 @@ class SendQueue:
         prefix = PREFIX.pack(token, sizes[0], sum(sizes[1:]))
         self._messages.append([memoryview(prefix), *(part for part in parts if part)])
         self._waiting_bytes += len(prefix) + sum(sizes)
+
+    def under_way(self, unacknowledged: int) -> int:
+        """How many messages wait, or have left and are among the last so many bytes."""
+        here = self._left_bytes - unacknowledged
+        return len(self) + sum(end > here for end in self._ends)
 
     def write(self, channel: socket.socket, most: int = limits.DATA_WRITE_BYTES) -> int:
         """Hands to the kernel what it takes now, up to so many bytes; how many.
@@ -246,8 +270,11 @@ class SendQueue:
                     return
 
     def cut(self) -> bool:
-        """Drops the first message if a part of it has left: its connection is gone, and
-        on the next one the rest would be noise. Whether there was one."""
+        """The connection is gone, and with it what was under way. Drops the first
+        message if a part of it has left: on the next one the rest would be noise.
+        Whether there was one."""
+        self._left_bytes = 0
+        self._ends.clear()
         was_cut = self._first_has_begun
         if was_cut:
             self._waiting_bytes -= sum(map(len, self._messages.popleft()))
@@ -262,6 +289,7 @@ class SendQueue:
 
     def _leave(self, count: int) -> None:
         self._waiting_bytes -= count
+        end = self._left_bytes = self._left_bytes + count
         while count:
             message = self._messages[0]
             part = message[0]
@@ -274,3 +302,4 @@ class SendQueue:
             self._first_has_begun = bool(message)
             if not message:
                 self._messages.popleft()
+                self._ends.append(end - count)

@@ -18,7 +18,7 @@ from p2pfusion.transport import bounds
 from p2pfusion.transport.asking import BANNER_LIMIT_BYTES
 from p2pfusion.transport.base import Address, Frame, Traffic
 from p2pfusion.transport.cap import Cap
-from p2pfusion.transport.connection import SendQueue, abort
+from p2pfusion.transport.connection import SendQueue, abort, unacknowledged_bytes
 from p2pfusion.transport.dialing import Dial, Resolver
 from p2pfusion.transport.gate import Way
 from p2pfusion.transport.passage import Opening
@@ -64,6 +64,13 @@ class Link:
     def waiting(self) -> int:
         """How many messages have not left for the kernel, or not whole."""
         return len(self._queue)
+
+    @property
+    def under_way(self) -> int:
+        """How many messages wait, or are not acknowledged by the peer's kernel."""
+        channel = self._channel
+        has_not = 0 if channel is None else unacknowledged_bytes(channel)
+        return self._queue.under_way(has_not)
 
     def post(self, token: bytes, frames: Sequence[Frame]) -> bool:
         """Queues a message and sends what can leave at once; False if full."""

@@ -287,6 +287,10 @@ class MemoryTransport:
         links = self._links.get(peer)
         return 0 if links is None else len(links[Plane.DATA].waiting)
 
+    def under_way(self, peer: str) -> int:
+        """The same: what has left is there at once."""
+        return self.waiting(peer)
+
     def poll(
         self, timeout_s: float | None, descriptors: Mapping[int, int]
     ) -> tuple[list[Arrival], list[int]]:

@@ -135,6 +135,10 @@ class NetworkTransport:
         """Messages that wait on the data plane; see ``Transport``."""
         return self._data.waiting(peer)
 
+    def under_way(self, peer: str) -> int:
+        """Messages that have not reached the peer's kernel; see ``Transport``."""
+        return self._data.under_way(peer)
+
     def poll(
         self, timeout_s: float | None, descriptors: Mapping[int, int]
     ) -> tuple[list[Arrival], list[int]]:

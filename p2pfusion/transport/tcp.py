@@ -193,6 +193,11 @@ class DataPlane:
         link = self._links.get(peer)
         return 0 if link is None else link.waiting
 
+    def under_way(self, peer: str) -> int:
+        """How many messages to ``peer`` have not reached its kernel, or not whole."""
+        link = self._links.get(peer)
+        return 0 if link is None else link.under_way
+
     def ask(self, address: Address) -> None:
         """Fetches the banner of whoever has this *control* address: ``take`` hands over
         a ``Banner`` or a ``KnockFailed``."""

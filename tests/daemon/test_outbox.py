@@ -20,9 +20,15 @@ class Lines:
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[list[tuple[int, int]]]] = {}
+        self.slow: dict[str, list[list[tuple[int, int]]]] = {}
+        """What has left and not arrived, where ``is_slow``."""
+        self.is_slow = False
         self.left: list[tuple[str, int, int]] = []
         self.broken: set[str] = set()
-        self.outbox = Outbox(lambda peer: len(self.waiting.get(peer, [])))
+        self.outbox = Outbox(
+            lambda peer: len(self.waiting.get(peer, [])),
+            lambda peer: len(self.waiting.get(peer, []) + self.slow.get(peer, [])),
+        )
 
     def add(self, pull: int, offset: int, peer: str = "b") -> None:
         head = StreamStart(pull, 1, 1, b"") if offset == HEAD else None
@@ -43,7 +49,15 @@ class Lines:
     def leave(self, peer: str = "b") -> None:
         """One message leaves."""
         if self.waiting.get(peer):
-            self.left += [(peer, *label) for label in self.waiting[peer].pop(0)]
+            message = self.waiting[peer].pop(0)
+            self.left += [(peer, *label) for label in message]
+            if self.is_slow:
+                self.slow.setdefault(peer, []).append(message)
+        self.outbox.flush()
+
+    def arrive(self) -> None:
+        """All that has left is there, or lost with its connection."""
+        self.slow.clear()
         self.outbox.flush()
 
     def drain(self) -> list[tuple[str, int, int]]:
@@ -106,6 +120,23 @@ def test_what_has_left_is_sent_again_when_asked_for() -> None:
     assert lines.left == 2 * [("b", 1, HEAD), ("b", 1, 0), ("b", 1, 1)]
 
 
+def test_what_is_on_a_slow_line_is_not_sent_twice_before_it_is_there() -> None:
+    lines = Lines()
+    lines.is_slow = True
+    for _ in range(3):
+        for offset in (HEAD, 0, 1):
+            lines.add(1, offset)
+        lines.drain()
+    once = [("b", 1, HEAD), ("b", 1, 0), ("b", 1, 1)]
+    assert lines.left == once
+    lines.arrive()
+    for offset in (HEAD, 0, 1):
+        lines.add(1, offset)
+    assert lines.drain() == 2 * once
+    lines.arrive()
+    assert not lines.outbox._lines
+
+
 def test_of_a_stream_that_nobody_wants_nothing_more_is_held() -> None:
     lines = Lines()
     for offset in range(5):
@@ -137,18 +168,21 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.sampled_from("bc"), st.integers(1, 3)),
         st.tuples(st.just("leave"), st.sampled_from("bc"), st.just(0)),
+        st.tuples(st.just("arrive"), st.just(""), st.just(0)),
         st.tuples(st.just("drop"), st.sampled_from("bc"), st.integers(1, 3)),
     ),
     max_size=60,
 )
 
 
-@given(steps)
+@given(steps, st.booleans())
 def test_streams_leave_as_a_slow_version_lets_them(
-    script: list[tuple[str, str, int]],
+    script: list[tuple[str, str, int]], is_slow: bool
 ) -> None:
     """The slow one keeps plain lists, and looks through all of them each time."""
     lines = Lines()
+    lines.is_slow = is_slow
+    slow: dict[str, list[list[tuple[int, int]]]] = {"b": [], "c": []}
     held: dict[str, list[tuple[int, int]]] = {"b": [], "c": []}
     given: dict[str, list[list[tuple[int, int]]]] = {"b": [], "c": []}
     left: list[tuple[str, int, int]] = []
@@ -167,7 +201,8 @@ def test_streams_leave_as_a_slow_version_lets_them(
                 lines.add(pull, offset, peer)
                 if offset == HEAD:
                     held[peer] = [each for each in held[peer] if each[0] != pull]
-                if any((pull, offset) in message for message in given[peer]):
+                under_way = slow[peer] + given[peer]
+                if any((pull, offset) in message for message in under_way):
                     continue
                 held[peer].append((pull, offset))
                 if offset != HEAD:
@@ -175,10 +210,15 @@ def test_streams_leave_as_a_slow_version_lets_them(
         elif what == "drop":
             lines.outbox.drop(peer, pull)
             held[peer] = [each for each in held[peer] if each[0] != pull]
+        elif what == "arrive":
+            lines.arrive()
+            slow = {"b": [], "c": []}
         else:
             lines.leave(peer)
             if given[peer]:
-                left += [(peer, *label) for label in given[peer].pop(0)]
+                message = given[peer].pop(0)
+                left += [(peer, *label) for label in message]
+                slow[peer] += [message] if lines.is_slow else []
             for each in held:
                 move(each)
         assert lines.left == left

@@ -80,10 +80,6 @@ def planned_bytes(daemons: list[Daemon]) -> int:
     return FLOAT_BYTES * sum(elements)
 
 
-@pytest.mark.xfail(
-    reason="up to a fifth more is sent, or a peer is thought silent, in some runs:"
-    " docs/results.md, What is known not to be good"
-)
 def test_a_slow_line_carries_what_was_planned_and_little_else(
     net: Network, swarm: Swarm, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -225,6 +225,25 @@ def test_cut_drops_the_message_that_has_begun_and_no_other(
         while queue:
             queue.write(far)
         assert (near.recv(1 << 20) if rest else b"") == b"".join(rest)
+
+
+@given(MESSAGES, st.integers(0, 5_000), st.integers(0, 5_000))
+def test_under_way_is_what_waits_or_is_not_acknowledged(
+    messages: list[tuple[bytes, bytes]], count: int, missing: int
+) -> None:
+    streams = [message(TOKEN, *frames) for frames in messages]
+    count = min(count, sum(map(len, streams)))
+    missing = min(missing, count)
+    queue = SendQueue()
+    for head, payload in messages:
+        queue.add(TOKEN, [head, payload] if payload else [head])
+    for _ in range(count):  # as after writes of so many bytes in all
+        queue._leave(1)
+    there = len(b"".join(streams)[: count - missing])
+    ends = accumulate(map(len, streams))
+    assert queue.under_way(missing) == sum(end > there for end in ends)
+    queue.cut()
+    assert queue.under_way(missing) == len(queue)
 
 
 def test_queue_is_bounded_in_messages_and_in_bytes() -> None:

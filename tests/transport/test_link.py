@@ -101,6 +101,32 @@ def test_receiver_that_does_not_read_fills_the_queue_and_loses_nothing(
     assert bench.dropped(plane).keys() == {"queue full"}
 
 
+def test_what_the_kernel_has_is_under_way_until_the_other_side_acknowledges_it(
+    bench: Bench,
+) -> None:
+    listener, address = bench.listener()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    plane = sending(bench, address)
+    assert plane.under_way("them") == plane.under_way("nobody") == 0
+    payload, sent = bytes(1_000), 0
+    while plane.send("them", [b"%8d" % sent, payload]):
+        sent += 1
+    channel = bench.accepted(listener)
+    bench.settle()
+    assert plane.waiting("them") < plane.under_way("them") <= sent
+    for number in range(sent):
+        whole = message(TOKEN, b"%8d" % number, payload)
+        assert read(bench, channel, len(whole)) == whole
+    bench.until(lambda: not plane.under_way("them"))
+    while plane.send("them", [b"lost", payload]):
+        pass
+    bench.settle()
+    assert plane.waiting("them") < plane.under_way("them")
+    channel.close()
+    bench.until(lambda: plane.deadline() is not None)
+    assert plane.waiting("them") == plane.under_way("them")
+
+
 def test_half_sent_message_is_lost_whole_and_the_next_begins_anew(
     bench: Bench,
 ) -> None:
