@@ -97,6 +97,12 @@ class Detector:
             self._queue(peer, contact, contact.alive_until)
         return True
 
+    def moves(self, peer: str, now: float) -> None:
+        """Bytes come in the peer's name that nobody has checked: it stays, if it is
+        there."""
+        if self.is_online(peer, now):
+            self.heard(peer, now)
+
     def seen(self, peer: str, now: float) -> None:
         """Another peer says that it has an answer from this one."""
         contact = self.contacts.get(peer)

@@ -15,8 +15,8 @@ from p2pfusion.protocol.values import value
 class Arriving:
     """Bytes come from this peer on the data plane, of a message that is not whole.
 
-    Nobody has checked yet that they are its own: no sign of life, only of a line that
-    moves.
+    Nobody has checked yet that they are its own. So they bring nobody back who is
+    silent; but whoever is there stays, for its probes may have to wait behind them.
     """
 
     peer: str

@@ -200,6 +200,7 @@ class Peer:
                 return [*effects, *asked, *self.lists.repeated(asked)]
             case Arriving(peer):
                 self.exchange.pulls.sign(peer, now)
+                self.gossip.detector.moves(peer, now)
             case TrainingFinished():
                 return self.course.work.trained(event, now)
             case TrainingFailed():

@@ -43,6 +43,22 @@ def test_silence_is_news_once_until_the_peer_is_heard_again() -> None:
     assert detector.newly_silent(20.0) == ["a"]
 
 
+def test_bytes_in_its_name_keep_a_peer_there_and_bring_none_back() -> None:
+    detector = Detector()
+    detector.moves("stranger", 0.0)
+    assert "stranger" not in detector.contacts
+    detector.heard("a", 0.0)
+    detector.moves("a", SILENCE_S)
+    assert detector.is_online("a", 2 * SILENCE_S)
+    assert detector.newly_silent(2.1 * SILENCE_S) == ["a"]
+    detector.moves("a", 2.1 * SILENCE_S)
+    assert not detector.is_online("a", 2.1 * SILENCE_S)
+    detector.heard("a", 3 * SILENCE_S)
+    detector.goodbye("a", 3 * SILENCE_S)
+    detector.moves("a", 3 * SILENCE_S)
+    assert not detector.is_online("a", 3 * SILENCE_S)
+
+
 def test_goodbye_is_silence_at_once() -> None:
     detector = Detector()
     detector.heard("a", 0.0)
