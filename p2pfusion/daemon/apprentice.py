@@ -61,6 +61,7 @@ MEMORY_FAILURES = 2
 less: one may be the fault of another program."""
 
 NEVER = float("inf")
+STARTING = "the trainer is still starting"
 FITTING = "finding out how much of the model fits into memory"
 FINAL = (ConfigError, DataError, IncompatibleError)
 """Of the user's making: there is no use in anything else."""
@@ -147,9 +148,11 @@ class Apprentice:
         self._next()
 
     def train(self, wanted: StartTraining) -> list[Outcome]:
-        """Asks for a round, as soon as the trainer is free; refused while it rests."""
-        if self.resting:
-            return [NotTrained(wanted.round_index, self.resting)]
+        """Asks for a round, as soon as the trainer is free; refused while it rests, and
+        while it starts if nobody is to wait for that."""
+        why = self.resting or (STARTING if wanted.if_ready and self._starts else "")
+        if why:
+            return [NotTrained(wanted.round_index, why)]
         self._waiting = wanted
         self._next()
         return []
@@ -162,6 +165,10 @@ class Apprentice:
             told = {"do": "announce", "split_fraction": split_fraction}
             self._to_find_out = {**told, **question}
             self._next()
+
+    @property
+    def _starts(self) -> bool:
+        return self.samples is None or self._to_fit is not None
 
     def _next(self) -> None:
         if self.samples is None or self._training or self._finding_out:

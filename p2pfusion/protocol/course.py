@@ -353,6 +353,7 @@ class Course:
         self._returning = False
         self._own = None
         self._standing = Standing.CATCHING_UP if catches_up else Standing.RUNNING
+        self.work.is_back |= catches_up
         effects: list[Effect] = [
             *self.exchange.forget(number - 1, now),
             EnterRound(plan, homes),

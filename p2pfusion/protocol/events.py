@@ -256,6 +256,9 @@ class StartTraining:
     goes_on: bool = False
     """Go on from what was offered last instead, while that is averaged (``delay.py``).
     """
+    if_ready: bool = False
+    """Else say at once that there will be nothing: rounds have gone on without this
+    peer, and shall not wait now while its trainer starts."""
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,14 @@ class Exchange:
         told = self.offering.asked(peer, request.round_index)
         return told + self._serve(serve, now)
 
+    def comes_in(self, source: str, round_index: int, now: float) -> list[Effect]:
+        """Asks for the table of a round. If it is to be the first here, those before it
+        will not begin: whoever waits for something of them is told so."""
+        effects = self.table.begin(source, round_index, now)
+        for serve in [serve for serve in self.serves if serve.total_bytes is None]:
+            effects += self._serve(serve, now)
+        return effects
+
     def serve_waiting(self, now: float) -> list[Effect]:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
@@ -216,7 +224,7 @@ class Exchange:
             if reason:
                 return self._refuse(serve, reason)
             return self._begin(serve, self.fetching.held_bytes, None)
-        if stream.round_index > max(self.rounds, default=-1):
+        if stream.round_index > max(self.rounds, default=self.table.round_index - 1):
             return []
         round_ = self.rounds.get(stream.round_index)
         if round_ is None:

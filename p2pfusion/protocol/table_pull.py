@@ -44,6 +44,11 @@ class TablePull:
         return next((p.stream.source for p in self._pulls.of_hop(TABLE)), None)
 
     @property
+    def round_index(self) -> int:
+        """The round at whose beginning this peer will come in; -1 if none."""
+        return next((p.stream.round_index for p in self._pulls.of_hop(TABLE)), -1)
+
+    @property
     def received(self) -> int | None:
         """Bytes here of the table that was asked for; None if none is awaited."""
         return next((p.received for p in self._pulls.of_hop(TABLE)), None)

@@ -62,7 +62,7 @@ class TableSearch:
         self._asked.add(source)
         self.target = target
         self._seen = (0, now)
-        return self._exchange.table.begin(source, target, now)
+        return self._exchange.comes_in(source, target, now)
 
     def _comes(self, seen: int, now: float) -> bool:
         """Whether a table was asked for that may still come."""

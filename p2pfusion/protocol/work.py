@@ -43,6 +43,9 @@ class Work:
         self._ahead: TrainingFinished | TrainingFailed | None = None
         self._late: TrainingFinished | None = None
         self._late_rounds = 0
+        self.is_back = False
+        """Whether this peer has caught up with the others, and trained nothing since.
+        """
         self._offered: tuple[int, TrainingFinished] | None = None
         self._hashing: tuple[int, TrainingFinished] | None = None
         """What is to be offered in a round, until its contents are hashed."""
@@ -52,7 +55,8 @@ class Work:
         late takes its place. ``following``: the own split of the next round."""
         manifest = self._exchange.gossip.manifest
         assert manifest is not None
-        training = StartTraining(number, split, manifest.learning_rate_at(number))
+        rate = manifest.learning_rate_at(number)
+        training = StartTraining(number, split, rate, if_ready=self.is_back)
         self._following = None
         if manifest.overlaps(split, following) and number + 1 < manifest.rounds:
             rate = manifest.learning_rate_at(number + 1)
@@ -101,6 +105,7 @@ class Work:
             text = f"loss {event.loss}, norm {event.norm} of {event.samples} samples"
             return self.failed(TrainingFailed(event.round_index, text), now)
         self._begun.discard(event.round_index)
+        self.is_back = False
         round_ = self._exchange.round
         if round_ is None:
             return []

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfusion.daemon.apprentice import TRAINER_PAUSE_S, Apprentice
+from p2pfusion.daemon.apprentice import STARTING, TRAINER_PAUSE_S, Apprentice
 from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.daemon.outcomes import (
     Described,
@@ -171,13 +171,19 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     expected = {**ARGUMENTS, "inputs": 64, "classes": 10, "projection": 0}
     assert manifest.model_arguments == expected
     split = Split.full(manifest.layout)
-    # Asked before the set-up is done: it waits, and a newer round replaces it.
+    # Asked before the set-up is done: it waits, unless nobody is to wait for it, and a
+    # newer round replaces it.
+    unready = StartTraining(0, split, 0.1, if_ready=True)
+    assert apprentice.train(unready) == [NotTrained(0, STARTING)]
     assert apprentice.train(StartTraining(0, split, 0.1)) == []
     apprentice.train(StartTraining(1, split, 0.1))
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained)
     assert (trained.round_index, trained.split) == (1, split)
     assert trained.samples == apprentice.samples == 1298
+    assert apprentice.train(StartTraining(2, split, 0.1, if_ready=True)) == []
+    (trained,) = outcomes(apprentice)
+    assert isinstance(trained, Trained) and trained.round_index == 2
     assert trained.accuracy is not None and 0 < trained.loss < 3 and trained.norm > 0
     offer = Offer.open(trained.offer, manifest.layout, split)
     assert np.isfinite(offer.read_array(0)).all()

@@ -162,6 +162,8 @@ class Host:
     """The peer's id."""
     peer: Peer
     training_s: float = 1.0
+    unready_rounds: int = 0
+    """So many rounds its trainer is still starting, if it need not be waited for."""
     alive: bool = True
     incarnation: int = 1
     plans: dict[int, ExchangePlan] = field(default_factory=dict)

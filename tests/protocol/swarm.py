@@ -259,6 +259,10 @@ class Swarm:
                     host.sent_elements[stream.round_index] += size // 4
                 self._check_credit(host, effect)
                 self._post(host, peer, Chunk(pull, offset, payload))
+            case e.StartTraining(number, if_ready=True) if host.unready_rounds:
+                host.unready_rounds -= 1
+                failed = e.TrainingFailed(number, "still starting")
+                self.at(self.now, lambda: self.event(host.name, failed))
             case e.StartTraining(number, split, _):
                 assert split.size(self.manifest.layout) > 0
                 assert number > max(host.trained, default=-1), "trained twice"

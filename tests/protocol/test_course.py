@@ -140,6 +140,23 @@ def test_a_late_joiner_stays_a_member_over_a_restart(killed_at: float) -> None:
     assert len(swarm.hosts["p7"].reported("admitted")) == 1
 
 
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("back_after", [0.05, 0.5, 1.0, 4.0])
+def test_one_that_comes_back_holds_up_no_round(count: int, back_after: float) -> None:
+    """It says at once that it will not be in the round that the others are in."""
+    limits = {"deadline_min_s": 60.0, "deadline_max_s": 60.0}
+    swarm = started(count, rounds=20, **limits)
+    swarm.run(lambda: swarm.now > 5.05)
+    swarm.event("p1", e.Stopping())
+    swarm.kill("p1")
+    swarm.run(lambda: swarm.now > 5.05 + back_after)
+    swarm.restart("p1")
+    swarm.run_until_done()
+    rows = swarm.hosts["p0"].sealed
+    assert max(float(str(row["seconds"])) for row in rows) < 10.0
+    assert rows[-1]["contributors"] == sorted(swarm.hosts)
+
+
 def test_who_joins_at_the_end_is_done_without_training() -> None:
     swarm = started(2, rounds=4)
     swarm.run_until_done()

@@ -83,3 +83,27 @@ def test_an_offer_says_how_late_it_is() -> None:
     fresh = Offer(7, bytes(16), 1, 1.0, 1.0, 1.0)
     assert fresh.base_round == NEVER and fresh.rounds_late == 0
     assert Offer(7, bytes(16), 1, 1.0, 1.0, 1.0, 5).rounds_late == 2
+
+
+def test_nobody_waits_for_the_trainer_of_one_that_comes_to_rounds_under_way() -> None:
+    swarm = started(3, rounds=16)
+    swarm.run(lambda: swarm.now > 1.5)
+    asked: dict[str, list[bool]] = {}
+
+    def watch(name: str, what: e.Event | e.Effect, mark: str) -> None:
+        if isinstance(what, e.StartTraining):
+            asked.setdefault(name, []).append(what.if_ready)
+
+    swarm.watch = watch
+    late = swarm.add("p7")
+    late.unready_rounds = 2
+    swarm.join("p7", by="p0")
+    swarm.run_until_done()
+    assert asked["p7"] == [True] * 3 + [False] * (len(asked["p7"]) - 3)
+    assert len(late.trained) == len(asked["p7"]) - 2 > 3
+    for name in ("p0", "p1", "p2"):
+        assert not any(asked[name])
+        rows = swarm.hosts[name].sealed
+        assert all(row["seconds"] < 2.0 for row in rows), "they do not wait for it"
+        with_it = [row["round"] for row in rows if "p7" in row["contributors"]]
+        assert with_it == late.trained
