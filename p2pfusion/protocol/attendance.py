@@ -150,12 +150,19 @@ class Attendance:
         As far as one can tell from here: they wait as long as we would. None while
         half of them have not offered yet.
         """
+        if len(self.offers) <= len(self.expected) // 2 and not self.lost:
+            return None  # as nearly always when this is asked
         others = self.expected - self.lost - self.elsewhere
         times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
         most = len(others) // 2 + 1
         if len(times) < most:
             return None
-        return times[most - 1] + self._pace.lateness.wait_s()
+        lateness = self._pace.lateness
+        wait_s = lateness.wait_s()
+        if lateness.measured() is None:
+            # Who has never been in time knows only how far the others are apart.
+            wait_s = max(lateness.minimum_s, times[-1] - times[0])
+        return times[most - 1] + wait_s
 
     def may_be_due(self, before: float) -> bool:
         """False if certainly nothing is due before an instant."""

@@ -196,6 +196,7 @@ class Peer:
             case Tick():
                 effects = self.gossip.tick(now) + self.meeting.tick(now)
                 effects += self.suspicion.tick(now) + self.door.remind(now)
+                effects += self.course.work.tick(now)
                 asked = self.exchange.tick(now)
                 return [*effects, *asked, *self.lists.repeated(asked)]
             case Arriving(peer):

@@ -23,6 +23,8 @@ from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.round import Round
 from p2pfusion.split.segment import Split
 
+NEVER_S = float("inf")
+
 TOO_SLOW_ROUNDS = 3
 """So many rounds too late in a row, and the sub-model is too large for this machine."""
 
@@ -180,11 +182,33 @@ class Work:
         told = self._exchange.offering.announce(offer, proofs)
         return round_.trained(offer, now) + told
 
-    def _is_useless(self, round_: Round, now: float) -> bool:
-        """Whether nobody averages our values in this round any more."""
+    def deadline(self) -> float:
+        """When ``tick`` has something to do: never while rounds stand still."""
+        round_ = self._exchange.round
+        if round_ is None or round_.phase is not Phase.TRAIN or round_.held:
+            return NEVER_S
+        given_up_at = round_.attendance.given_up_at()
+        if given_up_at is None or not self._may_offer_later(round_):
+            return NEVER_S
+        return given_up_at
+
+    def tick(self, now: float) -> list[Effect]:
+        """The others go on without the own values. So does this peer, or they would
+        wait for what it adds up; its training goes on, and is offered later."""
+        round_ = self._exchange.round
+        if round_ is None or now < self.deadline():
+            return []
+        return self._nothing(round_, "too slow for this round", now)
+
+    def _may_offer_later(self, round_: Round) -> bool:
         manifest = self._exchange.gossip.manifest
         assert manifest is not None
-        if not manifest.max_staleness or round_.number + 1 >= manifest.rounds:
+        is_last = round_.number + 1 >= manifest.rounds
+        return not is_last and manifest.max_staleness > 0
+
+    def _is_useless(self, round_: Round, now: float) -> bool:
+        """Whether nobody averages our values in this round any more."""
+        if not self._may_offer_later(round_):
             return False
         given_up_at = round_.attendance.given_up_at()
         if given_up_at is not None and given_up_at < now:
