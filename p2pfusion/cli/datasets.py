@@ -17,6 +17,7 @@ INSIDE = (
     ("images.npy", "npz"),
     ("train.tsv*", "tsv"),
     ("train.csv*", "csv"),
+    *((f"*/**/*.{ending}", "image-folder") for ending in ("png", "jp*g", "JP*G")),
     ("*.txt*", "text"),
 )
 """What a directory holds, by the first pattern that one of its files has."""

@@ -14,6 +14,7 @@ import pytest
 
 from p2pfusion.daemon.apprentice import TRAINER_PAUSE_S, Apprentice
 from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
@@ -44,7 +45,7 @@ VIT: dict[str, object] = {
 @pytest.fixture
 def apprentice(tmp_path: Path) -> Iterator[Apprentice]:
     """A trainer that learns the digits."""
-    made = Apprentice(tmp_path / "trainer.log", PeerSettings(), DataSettings())
+    made = Apprentice(Home(tmp_path), PeerSettings(), DataSettings())
     yield made
     made.stop()
 
@@ -270,7 +271,7 @@ def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
     assert apprentice.state.startswith("failed: ")
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     data = DataSettings(kind="npz", path=str(tmp_path / "bad.npz"))
-    other = Apprentice(tmp_path / "other.log", PeerSettings(), data)
+    other = Apprentice(Home(tmp_path), PeerSettings(), data)
     try:
         other.describe(founded("mlp", {}))
         (fatal,) = outcomes(other)
