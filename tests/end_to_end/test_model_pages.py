@@ -66,7 +66,7 @@ def test_a_model_of_ones_own_from_the_first_block_to_a_file_that_begins_a_swarm(
     shown = TICKET.search("\n".join(join))
     assert shown is not None
     other.copied[shown[0]] = ticket.strip()
-    assert "accuracy" in typed(other, join)[-1]
+    assert typed(other, join)[-1].startswith("Accuracy ")
 
     out, into = FILES.blocks
     typed(other, out)
