@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from p2pfusion.cli.toml_text import toml_text
 from tests.clean_python import run_clean
 from tests.end_to_end.pages import TICKET, Machine, Page
 from tests.end_to_end.programs import ROOT
@@ -110,3 +111,34 @@ def test_data_of_ones_own(founder: Machine) -> None:
     }
     np.savez(founder.folder / "mine.npz", **arrays)  # type: ignore[arg-type]
     typed(founder, ("export PYTHONPATH=$PWD", *DATA.blocks[0]))
+
+
+def test_tokens_of_ones_own_train_a_model(
+    founder: Machine,
+) -> None:
+    rows = (np.arange(400)[:, None] + np.arange(9)) % 50
+    (founder.folder / "tokens").mkdir()
+    for part, each in (("train", rows[:300]), ("test", rows[300:])):
+        np.save(founder.folder / "tokens" / f"{part}.npy", each)
+    garage = founder.folder / "garage"
+    written_so = (garage / "tokens.py").read_text()
+    (garage / "tokens.py").write_text(written_so.replace("50_257", "50"))
+    typed(founder, ("export PYTHONPATH=$PWD", *DATA.blocks[1]))
+    small = {"width": 32, "heads": 4, "layers": 1, "inner": 64, "group": 4}
+    settings = {"name": "tokens", "model": "transformer", "model_arguments": small}
+    training = {"rounds": 5, "optimiser": "adamw", "learning_rate": 0.01}
+    profile = {
+        "data": {"kind": "garage.tokens:load", "path": "tokens"},
+        "swarm": {**settings, **training},
+    }
+    founder.write("tokens.toml", toml_text(profile))
+    typed(
+        founder,
+        (
+            "p2pfusion start tokens.toml --listen 127.0.0.1:0 --detach",
+            "p2pfusion wait --for done --timeout 240",
+            "p2pfusion export tokens.safetensors",
+            "p2pfusion stop",
+            "p2pfusion evaluate tokens.safetensors --data own-tokens.toml",
+        ),
+    )
