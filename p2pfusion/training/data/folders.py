@@ -57,7 +57,6 @@ COLOUR = frozenset(("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"))
 class _Pictures:
     """The pictures of one part, in the order of their records."""
 
-    directory: Path
     files: tuple[Path, ...]
     labels: np.ndarray
     classes: int
@@ -82,7 +81,7 @@ def image_folder(
             hint=f"kind {KIND} needs a directory for each class, with .png files, "
             ".jpg, or the like",
         )
-    pixels = _decoded(found, part, kept)
+    pixels = _decoded(found.files, part, kept)
     return examples(pixels, found.labels, str(directory), classes=found.classes)
 
 
@@ -95,7 +94,7 @@ def _pictures(directory: Path, part: str) -> _Pictures:
         found = _listed(directory, _classes(directory))
         chosen = held_out(found.labels) == (part == "test")
         files = tuple(np.array(found.files, dtype=object)[chosen])
-        return _Pictures(directory, files, found.labels[chosen], found.classes)
+        return _Pictures(files, found.labels[chosen], found.classes)
     classes = _classes(train)
     unknown = set(_classes(directory / "test")) - set(classes)
     if unknown:
@@ -124,9 +123,7 @@ def _listed(directory: Path, classes: Sequence[str]) -> _Pictures:
         mine = sorted(f for f in (directory / name).rglob("*") if _is_picture(f))
         files += mine
         labels += [label] * len(mine)
-    return _Pictures(
-        directory, tuple(files), np.array(labels, dtype=np.int64), len(classes)
-    )
+    return _Pictures(tuple(files), np.array(labels, dtype=np.int64), len(classes))
 
 
 def _is_picture(file: Path) -> bool:
@@ -140,18 +137,18 @@ def _is_picture(file: Path) -> bool:
 # --- Their pixels --------------------------------------------------------------------
 
 
-def _decoded(found: _Pictures, part: str, kept: Path | None) -> np.ndarray:
+def _decoded(files: Sequence[Path], part: str, kept: Path | None) -> np.ndarray:
     """Pixels (N, H, W) or (N, H, W, 3) in uint8, from a file if they are many."""
     if kept is None:
         with (
             clear_errors(Path(tempfile.gettempdir())),
             tempfile.TemporaryFile() as file,
         ):
-            shape, start = _write(file, found.files)
+            shape, start = _write(file, files)
             file.flush()
             mapped = np.memmap(file, np.uint8, mode="r", offset=start, shape=shape)
         return mapped if mapped.nbytes >= MAPPED_FROM_BYTES else np.array(mapped)
-    target = kept / f"{part}-{_digest(found)}.npy"
+    target = kept / f"{part}-{_digest(files)}.npy"
     with _alone(kept):
         if not target.exists():
             for old in kept.glob(f"*{part}-*"):  # also what a crash has left
@@ -160,15 +157,15 @@ def _decoded(found: _Pictures, part: str, kept: Path | None) -> np.ndarray:
                 new_file(target, durable=True) as number,
                 open(number, "wb", closefd=False) as written,
             ):
-                _write(written, found.files)
+                _write(written, files)
         pixels = map_npy(target)
         return np.load(target) if pixels is None else pixels
 
 
-def _digest(found: _Pictures) -> str:
+def _digest(files: Sequence[Path]) -> str:
     """Changes with any picture, as far as the file system can tell."""
     digest = hashlib.sha256()
-    for file in found.files:
+    for file in files:
         status = file.stat()
         digest.update(f"{file}\0{status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
