@@ -76,6 +76,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("daemon/metrics.py",),
     "waitress": ("daemon/web/server.py",),
     "tensorboard": ("daemon/scalars.py",),
+    "PIL": ("training/data/folders.py",),
     "opacus": ("training/privacy.py",),
     "zeroconf": ("daemon/lan.py",),
     "ifaddr": ("daemon/lan.py",),

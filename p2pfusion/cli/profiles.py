@@ -17,9 +17,9 @@ from p2pfusion.cli.model import JsonTable
 from p2pfusion.cli.output import Data, Failure, show
 from p2pfusion.cli.text import number, screen_width, size, table
 from p2pfusion.cli.toml_text import toml_text
-from p2pfusion.cli.trainer import describe
+from p2pfusion.cli.trainer import ask_trainer, describe
 from p2pfusion.daemon.budget import candidate
-from p2pfusion.daemon.config import Profile, load_profile
+from p2pfusion.daemon.config import DataSettings, Profile, load_profile
 from p2pfusion.daemon.memory import fitting_fraction, predicted_bytes
 from p2pfusion.daemon.swarm_settings import read_swarm
 from p2pfusion.daemon.training import memory_of, step_of
@@ -182,7 +182,7 @@ class Checked:
     def text(self) -> str:
         """The verdict, on one line."""
         if self.problem is not None:
-            told = f"{self.problem.message}; {self.problem.hint}"
+            told = self.problem.line.removeprefix("p2pfusion: ")
             return f"{self.path}: NOT in order: {told}"
         if self.needs is None:
             return f"{self.path}: in order"
@@ -199,11 +199,18 @@ def _checked(
 ) -> Checked:
     try:
         profile = load_profile(path)
-        profile.check_data()
+        _check_data(profile)
         needs = _needs(profile, model, arguments, measures=measures)
         return Checked(path, None, needs)
     except P2PFusionError as error:
         return Checked(path, Failure.of(error), None)
+
+
+def _check_data(profile: Profile) -> None:
+    """Reads it; the model of a founder is described by it anyway."""
+    profile.check_data()
+    if profile.swarm is None and profile.data != DataSettings():
+        ask_trainer({"do": "read", "data": profile.data.to_data()})
 
 
 def _needs(

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
@@ -73,8 +74,8 @@ OUT_OF_MEMORY = "SIGKILL"
 class Apprentice:
     """The trainer, as the daemon sees it."""
 
-    def __init__(self, log_path: Path, peer: PeerSettings, data: DataSettings) -> None:
-        self._log_path = log_path
+    def __init__(self, home: Home, peer: PeerSettings, data: DataSettings) -> None:
+        self._log_path, self._kept = home.trainer_log, str(home.pictures)
         self._peer = peer
         self._data = data
         self._setup: Fields | None = None
@@ -111,7 +112,8 @@ class Apprentice:
 
     def describe(self, swarm: SwarmSettings) -> None:
         """Asks for a model's layout; the data tells what the rest leaves open."""
-        self._describe = describe_request(swarm, self._peer, self._data)
+        asked = describe_request(swarm, self._peer, self._data)
+        self._describe = {**asked, "kept": self._kept}
         self._link.send(self._describe)
 
     def set_up(
@@ -131,6 +133,7 @@ class Apprentice:
         self._describe = None
         told = {
             **setup_request(manifest, self._peer, self._data),
+            "kept": self._kept,
             "store": str(store),
             "offers": str(offers),
             "owed": str(owed) if owed else None,

@@ -107,7 +107,7 @@ def _run(
     peer = dataclasses.replace(
         profile.peer, models=profile.models, objectives=profile.objectives
     )
-    apprentice = Apprentice(home.trainer_log, peer, profile.data)
+    apprentice = Apprentice(home, peer, profile.data)
     try:
         node = make_node(
             home,

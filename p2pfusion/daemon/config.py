@@ -9,7 +9,9 @@ data kinds. The daemon never writes a profile.
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +36,7 @@ MAX_CPU_THREADS = 1_024
 MAX_PROCESSES = 64
 MAX_EVERY = 1_000_000
 MAX_BATCH = 1_000_000
+DEVICE = re.compile(r"(cpu|cuda|mps)(:\d{1,3})?")
 PRECISIONS = ("float32", "bfloat16")
 """The trainer's table says the same; a test compares them."""
 
@@ -307,7 +310,10 @@ def _peer(table: Table, source: str) -> PeerSettings:
     where = Place(source, "peer")
     rates = {key: parse_rate(table[key], where(key)) for key in CAPS if key in table}
     peer = read_section(PeerSettings, {**table, **rates}, where)
-    _check_text(peer.device, where("device"))
+    if not DEVICE.fullmatch(peer.device):
+        raise ConfigError(
+            f"{where('device')} is {peer.device!r}: it must be cpu, mps, cuda or cuda:N"
+        )
     if peer.memory is not None and parse_size(peer.memory) is None:
         raise ConfigError(
             f"{where('memory')} is {peer.memory!r}: it must be a size",
@@ -322,18 +328,8 @@ def _peer(table: Table, source: str) -> PeerSettings:
     parse_address(peer.listen, where("listen"))
     if peer.advertise is not None and peer.advertise != NOWHERE:
         parse_address(peer.advertise, where("advertise"))
-    if peer.log_format not in LOG_FORMATS:
-        raise ConfigError(
-            f"{where('log_format')} is {peer.log_format!r}: it must be one of "
-            + ", ".join(LOG_FORMATS),
-            hint=suggestion(peer.log_format, LOG_FORMATS),
-        )
-    if peer.precision not in PRECISIONS:
-        raise ConfigError(
-            f"{where('precision')} is {peer.precision!r}: it must be one of "
-            + ", ".join(PRECISIONS),
-            hint=suggestion(peer.precision, PRECISIONS),
-        )
+    _check_choice(peer.log_format, LOG_FORMATS, where("log_format"))
+    _check_choice(peer.precision, PRECISIONS, where("precision"))
     if peer.batch is not None:
         _check_range(peer.batch, 1, MAX_BATCH, where("batch"))
     most = peer.batch or MAX_BATCH
@@ -372,12 +368,8 @@ def _data(table: Table, source: str) -> DataSettings:
 
 
 def _check_partition(partition: PartitionSettings, where: Place) -> None:
-    if partition.rule is not None and partition.rule not in PARTITION_RULES:
-        raise ConfigError(
-            f"{where('rule')} is {partition.rule!r}: it must be one of "
-            + ", ".join(PARTITION_RULES),
-            hint=suggestion(partition.rule, PARTITION_RULES),
-        )
+    if partition.rule is not None:
+        _check_choice(partition.rule, PARTITION_RULES, where("rule"))
     if not 1e-3 <= partition.alpha <= 1e6:
         raise ConfigError(
             f"{where('alpha')} is {partition.alpha}: it must be from 0.001 to 1000000",
@@ -392,6 +384,14 @@ def _check_text(value: str, where: str) -> None:
         raise ConfigError(
             f"{where} is {value!r}: it must be a short printable text",
             hint=f"up to {MAX_NAME_CHARACTERS} characters, and no line breaks",
+        )
+
+
+def _check_choice(value: str, known: Sequence[str], where: str) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"{where} is {value!r}: it must be one of " + ", ".join(known),
+            hint=suggestion(value, known),
         )
 
 

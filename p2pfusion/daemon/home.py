@@ -9,6 +9,7 @@
     swarm/          manifest.msgpack, store/, offers/, state
     checkpoints/    whole models, the last few
     pool/           checkpoints that swarms begin with, named by their hashes
+    pictures/       of an image-folder, decoded; made again when it is gone
     control.sock    the local socket that the command line talks to
     daemon.lock     held while a daemon runs
     events.jsonl    what has happened, and events.1.jsonl before it
@@ -81,6 +82,11 @@ class Home:
     def pool(self) -> Path:
         """Checkpoints that swarms begin with."""
         return self.root / "pool"
+
+    @property
+    def pictures(self) -> Path:
+        """Decoded pictures of a folder of them."""
+        return self.root / "pictures"
 
     @property
     def socket(self) -> Path:

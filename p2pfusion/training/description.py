@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2pfusion.split.layout import Layout
-from p2pfusion.training.data import Coding, DataOptions, load
-from p2pfusion.training.models import find_model, held, is_deep, settle
+from p2pfusion.training.data import Coding, DataOptions, check_share, load
+from p2pfusion.training.models import check_fit, find_model, held, is_deep, settle
 from p2pfusion.training.objectives import check_name
 from p2pfusion.training.outside import MODEL, OBJECTIVE, Kind, code_versions
 
@@ -39,7 +39,8 @@ def describe(
     """What follows from a model's name and arguments, and from the founder's data.
 
     With data, arguments that are not given take the values that the data needs, and a
-    vocabulary that is not given in full is made of the training text.
+    vocabulary that is not given in full is made of the training text. ``DataError`` if
+    the data does not suit the others, or has no share for this peer.
     """
     model = find_model(name)
     check_name(objective)
@@ -48,7 +49,9 @@ def describe(
     if data is not None:
         records = load(data, "train", coding_of(arguments, completed))
         assert records is not None, "every loader has a training part"
+        check_share(records, data)
         suited = model.suited(records.traits)
+        check_fit(model, {**suited, **arguments}, records.traits)
         if records.vocabulary is not None:
             completed |= records.vocabulary.to_data()
     settled = settle(model, {**suited, **arguments})

@@ -11,6 +11,7 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
                   linear probe also {"probe_labels", "random_encoder_accuracy"}
     look       -> {"done": "look", "devices"}
+    read       -> {"done": "read", "samples"}
     any failure -> {"failed": <do>, "error": {"name", "message", "hint"}}
 
 Every request may name ``models`` and ``objectives`` of its owner's own, which it may
@@ -46,7 +47,7 @@ from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Store, reading_from, write_offer
 from p2pfusion.store.beside import beside_path
-from p2pfusion.training.data import DataOptions
+from p2pfusion.training.data import DataOptions, check_share, load
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import describe
 from p2pfusion.training.devices import check_precision, find_devices
@@ -90,7 +91,7 @@ class Worker:
         found = describe(
             request.text("model"),
             request.table("arguments"),
-            None if data is None else DataOptions.from_data(request.table("data")),
+            None if data is None else _data(request),
             request.table("vocabulary"),
             objective=str(request.fields.get("objective", "task")),
         )
@@ -124,7 +125,7 @@ class Worker:
                 steps=None if steps is None else request.whole("local_steps", least=1),
                 parts=request.whole("accumulation", least=1),
             ),
-            data=DataOptions.from_data(request.table("data")),
+            data=_data(request),
             vocabulary=request.table("vocabulary"),
             versions=request.table("versions"),
             augment=request.text("augment"),
@@ -274,6 +275,20 @@ class Worker:
             check_precision(request.text("precision"), device)
         return {"devices": [str(device) for device in devices]}
 
+    def read(self, request: Request) -> Fields:
+        """How many records a profile's data has; without a model, text is of words."""
+        options = _data(request)
+        records = load(options, "train")
+        assert records is not None, "every loader has a training part"
+        check_share(records, options)
+        return {"samples": len(records)}
+
+
+def _data(request: Request) -> DataOptions:
+    kept = request.fields.get("kept")
+    path = Path(request.text("kept")) if kept else None
+    return DataOptions.from_data(request.table("data"), path)
+
 
 class _Throttle:
     """Passes progress on, not more often than a reader can use it."""
@@ -306,6 +321,7 @@ def answer(worker: Worker, line: bytes) -> Fields:
             "announce": worker.announce,
             "evaluate": worker.evaluate,
             "look": worker.look,
+            "read": worker.read,
         }
         if do not in actions:
             raise ConfigError(f"trainer request: cannot do {do!r}")

@@ -32,14 +32,28 @@ def test_paths_show_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("train.tsv.gz", "tsv"),
         ("train.csv", "csv"),
         ("mine.txt", "text"),
+        ("cat/0.png", "image-folder"),
+        ("train/dog/1.JPG", "image-folder"),
         ("elsewhere", "idx"),
     ],
 )
 def test_a_directory_shows_its_kind_by_what_it_holds(
     name: str, kind: str, tmp_path: Path
 ) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     assert named_data(str(tmp_path)) == DataSettings(kind=kind, path=str(tmp_path))
+
+
+def test_a_profile_says_where_a_function_s_data_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = 'partition = { share = "0/2" }\nlimit = 3'
+    data = f'[data]\nkind = "garage.data:load"\npath = "mine"\n{share}\n'
+    (tmp_path / "mine.toml").write_text(data)
+    monkeypatch.chdir(tmp_path)
+    expected = DataSettings(kind="garage.data:load", path=str(tmp_path / "mine"))
+    assert named_data("mine.toml") == expected
 
 
 @pytest.mark.parametrize(

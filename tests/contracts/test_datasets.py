@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from p2pfusion.errors import P2PFusionError
 from p2pfusion.training.data import (
@@ -65,6 +66,15 @@ def cifar_archives(*names: str) -> Callable[[Path], str]:
     return write
 
 
+def folders(directory: Path) -> str:
+    for part, count in (("train", 30), ("test", 12)):
+        for number, image in enumerate(images_and_labels(count, seed=count)[0]):
+            name = directory / part / f"class {number % 3}" / f"{number}.png"
+            name.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(name)
+    return str(directory)
+
+
 def table_directory(ending: str, between: str) -> Callable[[Path], str]:
     def write(directory: Path) -> str:
         for part, text in (("train", "a good film"), ("test", "film a good")):
@@ -104,6 +114,7 @@ SAMPLES: dict[str, Callable[[Path], str | None]] = {
     "digits": no_file,
     "fashion-mnist": idx_directory,
     "idx": idx_directory,
+    "image-folder": folders,
     "npz": npz_file,
     "sst2": table_directory("tsv", "\t"),
     "text": text_file,

@@ -100,7 +100,7 @@ def running(**tables: Mapping[str, object]) -> Iterator[Running]:
         state = SwarmState(home.swarm)
         transport = assemble._listen(identity, profile)
         closing.callback(transport.close)
-        apprentice = Apprentice(home.trainer_log, profile.peer, profile.data)
+        apprentice = Apprentice(home, profile.peer, profile.data)
         closing.callback(apprentice.stop)
         node = assemble.make_node(
             home, identity, profile, transport, control, apprentice, state

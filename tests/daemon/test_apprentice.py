@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from p2pfusion.daemon.apprentice import STARTING, TRAINER_PAUSE_S, Apprentice
 from p2pfusion.daemon.config import DataSettings, PeerSettings
+from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
@@ -44,7 +46,7 @@ VIT: dict[str, object] = {
 @pytest.fixture
 def apprentice(tmp_path: Path) -> Iterator[Apprentice]:
     """A trainer that learns the digits."""
-    made = Apprentice(tmp_path / "trainer.log", PeerSettings(), DataSettings())
+    made = Apprentice(Home(tmp_path), PeerSettings(), DataSettings())
     yield made
     made.stop()
 
@@ -276,7 +278,7 @@ def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
     assert apprentice.state.startswith("failed: ")
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     data = DataSettings(kind="npz", path=str(tmp_path / "bad.npz"))
-    other = Apprentice(tmp_path / "other.log", PeerSettings(), data)
+    other = Apprentice(Home(tmp_path), PeerSettings(), data)
     try:
         other.describe(founded("mlp", {}))
         (fatal,) = outcomes(other)
@@ -284,6 +286,27 @@ def test_errors_of_the_users_making_are_fatal_and_keep_their_class(
         assert "bad.npz" in fatal.error.message
     finally:
         other.stop()
+
+
+def test_decoded_pictures_stay_in_the_home(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(40):
+        picture = tmp_path / "photos" / f"class {number % 2}" / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (8, 8), np.uint8)).save(picture)
+    data = DataSettings(kind="image-folder", path=str(tmp_path / "photos"))
+    home = Home(tmp_path / "home")
+    home.create()
+    peer = Apprentice(home, PeerSettings(), data)
+    try:
+        manifest = set_up(peer, tmp_path)
+        peer.train(StartTraining(0, Split.full(manifest.layout), 0.1))
+        (trained,) = outcomes(peer)
+    finally:
+        peer.stop()
+    assert isinstance(trained, Trained) and trained.samples
+    (kept,) = home.pictures.glob("*.npy")
+    assert kept.name.startswith("train-") and np.load(kept).shape == (32, 8, 8)
 
 
 def test_a_round_that_diverges_is_lost_and_the_next_is_trained(

@@ -145,6 +145,8 @@ MISTAKES = [
     ("[peer]\ncpu_threads = true", "key 'cpu_threads' in [peer] is True"),
     ("[peer]\ncpu_threads = 0", "key 'cpu_threads' in [peer] is 0"),
     ("[peer]\nprocesses = 0", "key 'processes' in [peer] is 0"),
+    ("[peer]\ndevice = 'tpu'", "key 'device' in [peer] is 'tpu'"),
+    ("[peer]\ndevice = 'cuda:one'", "key 'device' in [peer] is 'cuda:one'"),
     (
         "[peer]\ndevice = 'cuda:1'\nsplit_fraction = 'auto'",
         "nothing says how much memory the graphics card has",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from p2pfusion.simulation.experiment import run
 from p2pfusion.store.companion import companion_path
@@ -60,6 +61,14 @@ def cifar(path: Path) -> Path:
     return path
 
 
+def folder(path: Path) -> Path:
+    for number, image in enumerate(images()[:, 0]):
+        file = path / f"class {LABELS[number]}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    return path
+
+
 def table(path: Path, mark: str) -> Path:
     lines = [f"text{mark}label", *(f"{WORDS[n]}{mark}{n}" for n in LABELS)]
     path.write_text("\n".join(lines) + "\n")
@@ -95,7 +104,7 @@ def load(part):
     return np.broadcast_to(light[:, None, None], (24, 8, 8)).copy(), labels
 """
 KINDS = {
-    "cnn": (idx, npz, arrays),
+    "cnn": (idx, npz, arrays, folder),
     "resnet18": (cifar,),
     "transformer-classifier": (tsv, csv),
     "transformer": (text, texts),

@@ -87,6 +87,39 @@ class Net(nn.Module):
 
 build = Net
 """
+LETTERS = """
+from transformers import GPT2Config, GPT2LMHeadModel
+
+def build(vocabulary=257, length=16):
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=vocabulary, n_positions=length, n_embd=32, n_layer=2, n_head=4,
+        use_cache=False, bos_token_id=None, eos_token_id=None,
+    ))
+"""
+SAVES_PRETRAINED = """
+import torch
+from letters import build
+torch.manual_seed(3)
+build().save_pretrained("begin")
+"""
+FROM_PRETRAINED = """
+import shutil, torch
+from pathlib import Path
+from safetensors.torch import load_file
+from transformers import GPT2LMHeadModel
+from letters import build
+file, begin = Path(sys.argv[1]), Path("begin")
+module = build()
+module.load_state_dict(load_file(file), strict=True)
+shutil.copy(begin / "config.json", file.parent)
+loaded, told = GPT2LMHeadModel.from_pretrained(file.parent, output_loading_info=True)
+assert not any(told.values()), told
+tokens = torch.arange(16)[None]
+with torch.inference_mode():
+    assert torch.equal(loaded.eval()(tokens).logits, module.eval()(tokens).logits)
+began = GPT2LMHeadModel.from_pretrained(begin).transformer.wte.weight
+print((began - module.transformer.wte.weight).abs().max().item())
+"""
 DIGITS = {"kind": "digits", "limit": 240}
 
 
@@ -176,3 +209,43 @@ def test_a_model_of_the_table_fits_a_plain_module(tmp_path: Path) -> None:
     program = Program(tmp_path / "home")
     ours = program.run("evaluate", str(file), "--data", "digits", "--json")
     assert float(theirs) == pytest.approx(ours.data["accuracy"])
+
+
+@pytest.mark.soak
+def test_hugging_face_s_file_begins_a_swarm_and_its_loader_takes_what_was_made(
+    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", exc_type=Exception)
+    name, path = "letters:build", tmp_path / "path"
+    path.mkdir()
+    (path / "letters.py").write_text(LETTERS)
+    monkeypatch.setenv("PYTHONPATH", str(path))
+    (tmp_path / "texts").mkdir()
+    for number in range(4):
+        words = f"the text of peer {number} says this again and again. " * 40
+        (tmp_path / "texts" / f"{number}.txt").write_text(words)
+    run_clean(SAVES_PRETRAINED, tmp_path, path=path)
+    settings = {
+        **{**QUICK, "model": name, "model_arguments": {"length": 16}, "min_peers": 2},
+        **{"vocabulary": {"level": "byte"}, "method": "fedrolex"},
+        **{"optimiser": "adamw", "learning_rate": 1e-3},
+    }
+    data = {"kind": "text", "path": str(tmp_path / "texts")}
+    founder = tmp_path / "founder.toml"
+    founder.write_text(toml_text({"data": data, "swarm": settings}))
+    program = Program(tmp_path / "home")
+    begin = str(tmp_path / "begin" / "model.safetensors")
+    done = program.run("import", begin, "--profile", str(founder), "--json")
+    assert done.code == 0, done.err
+    begins = {**settings, "pretrained": str(done.data["path"])}
+    first = swarm.add(data=data, swarm=begins)
+    second = swarm.add(data=data, peer={"models": [name]})
+    first.start()
+    second.start("--join", first.ticket())
+    for each in (first, second):
+        each.wait("done")
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "model.safetensors"
+    second.ask("export", path=str(file))
+    moved = float(run_clean(FROM_PRETRAINED, tmp_path, str(file), path=path))
+    assert 0 < moved < 0.1, "trained, from there"

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
+
 from p2pfusion.errors import ConfigError
 from p2pfusion.training.data.cifar import cifar, cifar10_exact, cifar10_jpeg
+from p2pfusion.training.data.folders import KIND as IMAGE_FOLDER
+from p2pfusion.training.data.folders import image_folder
 from p2pfusion.training.data.images import digits, fashion_mnist, idx, npz
 from p2pfusion.training.data.language import text, tiny_shakespeare, wikitext_2
 from p2pfusion.training.data.options import DataOptions
@@ -37,6 +41,7 @@ __all__ = [
     "Partition",
     "Records",
     "Vocabulary",
+    "check_share",
     "load",
     "own_records",
 ]
@@ -50,6 +55,7 @@ IMAGES: dict[str, Loader] = {
     "digits": digits,
     "fashion-mnist": fashion_mnist,
     "idx": idx,
+    IMAGE_FOLDER: image_folder,
     "npz": npz,
 }
 
@@ -83,6 +89,8 @@ def load(options: DataOptions, part: str, coding: Coding = NO_CODING) -> Records
 def _loaded(options: DataOptions, part: str, coding: Coding) -> Records | None:
     """The part as its loader gives it; ``ConfigError`` if there is no such kind."""
     kind, path = options.kind, options.path
+    if kind == IMAGE_FOLDER:
+        return image_folder(path, part, options.kept)
     if kind in IMAGES:
         return IMAGES[kind](path, part)
     if kind in TEXTS:
@@ -102,6 +110,12 @@ def _loaded(options: DataOptions, part: str, coding: Coding) -> Records | None:
     )
 
 
+def check_share(records: Records, options: DataOptions) -> None:
+    """``DataError`` or ``ConfigError`` if a peer's share cannot be dealt."""
+    if options.partition is not None:
+        _mine(records, options.partition, seed=0)  # whether it can follows from none
+
+
 def own_records(
     records: Records, options: DataOptions, seed: int
 ) -> tuple[Records, Records | None]:
@@ -109,10 +123,13 @@ def own_records(
     index = 0
     if options.partition is not None:
         index = options.partition.index
-        labels = None if records.labels is None else records.labels.numpy()
-        mine = share(labels, options.partition, seed, documents=records.documents)
-        records = records.select(mine)
+        records = records.select(_mine(records, options.partition, seed))
     held = validation_records(len(records), options.validation, seed, index)
     if not held.any():
         return records, None
     return records.select((~held).nonzero()[0]), records.select(held.nonzero()[0])
+
+
+def _mine(records: Records, partition: Partition, seed: int) -> np.ndarray:
+    labels = None if records.labels is None else records.labels.numpy()
+    return share(labels, partition, seed, documents=records.documents)

@@ -8,7 +8,7 @@ mapped from a file stay there: a share of them is a list of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class Examples:
     labels: Tensor
     scale: float = 1.0
     rows: Tensor | None = None
+    classes: int = 0
+    """How many there are at least, also those that no record here is of."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +47,7 @@ class Examples:
     @property
     def traits(self) -> Traits:
         """What these images ask of a model."""
-        classes = int(self.labels.max()) + 1
+        classes = max(self.classes, int(self.labels.max()) + 1)
         return Traits("image", tuple(self.images.shape[1:]), classes)
 
     @property
@@ -72,8 +74,8 @@ class Examples:
         chosen = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
         labels = self.labels[chosen]
         if self.rows is None:
-            return Examples(self.images[chosen], labels, self.scale)
-        return Examples(self.images, labels, self.scale, self.rows[chosen])
+            return replace(self, images=self.images[chosen], labels=labels)
+        return replace(self, labels=labels, rows=self.rows[chosen])
 
     def batch(self, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """Float images (B, C, H, W) and labels (B,) on the device.
@@ -94,7 +96,12 @@ class Examples:
 
 
 def examples(
-    images: np.ndarray, labels: np.ndarray, where: str, *, scale: float = 255.0
+    images: np.ndarray,
+    labels: np.ndarray,
+    where: str,
+    *,
+    scale: float = 255.0,
+    classes: int = 0,
 ) -> Examples:
     """Checked examples from arrays; ``DataError`` names ``where``, record and reason.
 
@@ -109,9 +116,9 @@ def examples(
     if not len(images):
         raise DataError(f"{where}: there are no records")
     pixels = as_tensor(_pixels(images, where))
-    classes = torch.from_numpy(_classes(labels, where))
-    rows = torch.arange(len(classes)) if is_mapped(images) else None
-    return Examples(pixels, classes, scale, rows)
+    answers = torch.from_numpy(_classes(labels, where))
+    rows = torch.arange(len(answers)) if is_mapped(images) else None
+    return Examples(pixels, answers, scale, rows, classes)
 
 
 def _pixels(images: np.ndarray, where: str) -> np.ndarray:

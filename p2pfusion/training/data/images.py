@@ -29,18 +29,19 @@ _NPZ_PREFIX = {"train": "", "test": "test_"}
 def digits(path: str | None, part: str) -> Examples:
     """The 8 x 8 handwritten digits that the package ships (see digits.LICENSE.txt)."""
     table = read_csv(_DIGITS)
-    held_out = _held_out(table[:, -1])
-    rows = table[held_out if part == "test" else ~held_out]
+    chosen = held_out(table[:, -1]) == (part == "test")
+    rows = table[chosen]
     images = rows[:, :-1].astype(np.uint8).reshape(-1, 8, 8)
     return examples(images, rows[:, -1], str(_DIGITS), scale=_DIGIT_SCALE)
 
 
-def _held_out(labels: np.ndarray) -> np.ndarray:
-    held_out = np.zeros(len(labels), dtype=bool)
+def held_out(labels: np.ndarray) -> np.ndarray:
+    """Which records are the test part where nobody has said: every fifth of a class."""
+    found = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         records = np.flatnonzero(labels == label)
-        held_out[records[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]] = True
-    return held_out
+        found[records[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]] = True
+    return found
 
 
 def idx(path: str | None, part: str) -> Examples:

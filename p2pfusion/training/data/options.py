@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pfusion.errors import ConfigError
 from p2pfusion.training.data.partition import Partition
@@ -20,9 +21,13 @@ class DataOptions:
     """Fraction of the peer's own records that is kept for validation, below 1."""
     limit_train: int | None = None
     limit_test: int | None = None
+    kept: Path | None = None
+    """Where what had to be decoded may stay for the next time."""
 
     @classmethod
-    def from_data(cls, data: Mapping[str, object]) -> DataOptions:
+    def from_data(
+        cls, data: Mapping[str, object], kept: Path | None = None
+    ) -> DataOptions:
         """From plain data; ``ConfigError`` names the key."""
         known = {"kind", "path", "partition", "validation", "limit"}
         if set(data) - known:
@@ -48,6 +53,7 @@ class DataOptions:
             _fraction(data.get("validation")),
             _limit(limits, "train"),
             _limit(limits, "test"),
+            kept,
         )
 
 

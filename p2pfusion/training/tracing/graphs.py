@@ -25,6 +25,10 @@ PARAMETER, CONSTANT, RECORDS = "parameter", "constant", "records"
 ANSWER = "logits"
 """Of outputs that are no tensor this one counts, by the name that libraries use."""
 
+_UNDECIDED = "GuardOnDataDependentSymNode"
+"""torch's error for a decision that its tracer cannot take; it tells of symbols that
+nobody has written."""
+
 _PREFIX = "model."
 _SWITCHES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 """Regions of a graph, and where in their arguments the region itself stands."""
@@ -138,6 +142,8 @@ def _is_settled(node: fx.Node) -> bool:
 
 
 def _line(error: Exception) -> str:
+    if type(error).__name__ == _UNDECIDED:
+        return "which way it takes follows from values"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
