@@ -125,7 +125,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Beside a test that is alone no other one runs, however many processes there are.
 
     The quick ones take no lock: they are over when the first of those begins, but for
-    one that is under way in the other process.
+    those that are under way in other processes.
     """
     if not (_is(item, "slow") or _is(item, "alone")):
         return (yield)

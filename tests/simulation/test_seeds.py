@@ -8,9 +8,16 @@ from p2pfusion.simulation import seeds
 from p2pfusion.simulation.faults import Fault, Script
 
 SEEDS, GROUPS = 100, 10
+QUICK = 4
+"""So many of the groups are in ``make test``; the others are soak tests."""
+
+EACH = [
+    pytest.param(group, marks=[] if group < QUICK else pytest.mark.soak)
+    for group in range(GROUPS)
+]
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
+@pytest.mark.parametrize("group", EACH)
 def test_a_hundred_random_swarms_keep_every_promise(group: int) -> None:
     for seed in range(group, SEEDS, GROUPS):
         told = seeds.run_seed(seed)
