@@ -38,7 +38,6 @@ ROUNDS = 3
 FLOAT_BYTES = 4
 ANSWER_S = 20.0
 """Less than ten thousand epochs take anywhere, and more than a busy machine needs."""
-
 MOST_SUB_MODELS = 4.2
 """Sent plus received by one peer in one round, of whatever swarm."""
 
