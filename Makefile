@@ -44,8 +44,10 @@ demo: $(STAMP)
 
 # Slow tests come last, and what times something has the machine to itself
 # (tests/conftest.py). A file's tests stay in one process and share what they set up.
+# Three processes for two cores: of two, those that waited for daemons left the cores
+# idle for a third of the time.
 test: $(STAMP)
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadscope \
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadscope \
 	  --no-loadscope-reorder $(ARGS)
 
 # What starts many processes and is no core path, and what takes minutes each: sieges,

@@ -1,6 +1,6 @@
 """Claim: a peer's trainer needs memory in proportion to its split fraction.
 
-Runs the real trainer process (``p2pfusion.training.worker``), each time a fresh one,
+Runs the real trainer process (``p2pfusion.training``), each time a fresh one,
 for one round of the CNN at split fractions 1, 0.5 and 0.25, and takes its peak resident
 memory from the kernel (``ru_maxrss``). What bare torch needs, importing it and adding
 two numbers, is subtracted. This program never imports torch itself: a child's peak
@@ -189,7 +189,7 @@ def setup_request(
 def trainer() -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
     """A fresh trainer process and our end of its channel."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "p2pfusion.training.worker", str(theirs.fileno())]
+    command = [sys.executable, "-m", "p2pfusion.training", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
     channel = ours.makefile("rwb")

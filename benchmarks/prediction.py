@@ -1,6 +1,6 @@
 """Claim: what a trainer's memory will be at its peak is known before it trains.
 
-Runs the real trainer process (``p2pfusion.training.worker``), a fresh one each time,
+Runs the real trainer process (``p2pfusion.training``), a fresh one each time,
 asks it what a sub-model will take (``training/prediction.py``), lets it train a round
 of it, and takes the peak resident memory from the kernel (``VmHWM``). Where several
 processes train together, that is the first one's.

@@ -7,6 +7,7 @@ starts, without costing the tests of the network wing a second each.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Before numpy or torch is imported: two test processes share two cores.
+# Before numpy or torch is imported: all test processes share two cores.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
@@ -82,8 +83,8 @@ def rewrites_golden(request: pytest.FixtureRequest) -> bool:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Put slow tests after the quick ones, and those that are alone last of all: the
-    other process has nothing left to do then."""
+    """Put slow tests after the quick ones, and those that are alone last of all, with
+    their files, which stay in one process: the others have nothing left to do then."""
     soaks = bool(config.getoption("--soak"))
     left_out = [item for item in items if _is(item, "soak") is not soaks]
     if left_out:
@@ -95,7 +96,16 @@ def pytest_collection_modifyitems(
         random.Random(order).shuffle(files)
         items.sort(key=lambda item: files.index(item.path))
     else:
-        items.sort(key=lambda item: [_is(item, "alone"), _is(item, "slow")])
+        last = {item.path for item in items if _is(item, "alone")}
+        items.sort(
+            key=lambda item: [item.path in last, _is(item, "alone"), _is(item, "slow")]
+        )
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: Python's collector, which took a tenth of
+    the time of tests with torch, need not look at it again and again."""
+    gc.freeze()
 
 
 def _is(item: pytest.Item, marker: str) -> bool:
@@ -115,7 +125,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Beside a test that is alone no other one runs, however many processes there are.
 
     The quick ones take no lock: they are over when the first of those begins, but for
-    one that is under way in the other process.
+    those that are under way in other processes.
     """
     if not (_is(item, "slow") or _is(item, "alone")):
         return (yield)

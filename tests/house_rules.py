@@ -126,7 +126,7 @@ MAX_FUNCTION_LINES = 60
 
 STARTED_BY_NAME = {
     "cli/main.py",  # the console script
-    "training/worker.py",  # `python -m`, by the daemon
+    "training/__main__.py",  # `python -m`, by the daemon
     "simulation/seeds.py",  # `python -m`, by the Makefile
     "simulation/storm.py",  # `python -m`, by the Makefile
     "simulation/trained.py",  # a process of its own, by the command sim

@@ -10,6 +10,7 @@ closes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -46,6 +47,8 @@ def run_in_foreground(
     signals = EndingSignals()  # before the import, which takes a moment
     from p2pfusion.daemon.assemble import run_daemon
     from p2pfusion.daemon.logs import log_to_stderr
+
+    gc.freeze()  # what was imported stays: collections need not look at it
 
     parent = waiting_parent()
     if parent is None:

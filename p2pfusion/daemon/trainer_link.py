@@ -199,7 +199,7 @@ class TrainerLink:
 
 def _worker_command() -> list[str]:
     # -P keeps the current directory, which is anybody's, off the import path.
-    return [sys.executable, "-P", "-m", "p2pfusion.training.worker"]
+    return [sys.executable, "-P", "-m", "p2pfusion.training"]
 
 
 def _environment(added: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ and JSON lines on standard output.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import statistics
@@ -163,6 +164,8 @@ def serve(run: Callable[[Fields, Tell], dict[str, object]]) -> None:
     def tell(message: dict[str, object]) -> None:
         print(json.dumps(message), flush=True)
 
+    # What torch brings stays until the end: no collection need look at it.
+    gc.freeze()
     try:
         tell({"result": run(parse(sys.stdin.readline(), "experiment"), tell)})
     except P2PFusionError as error:

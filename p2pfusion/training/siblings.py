@@ -159,7 +159,7 @@ class _Sibling:
         with theirs:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-P", "-m", "p2pfusion.training.worker"),
+                    *(sys.executable, "-P", "-m", "p2pfusion.training"),
                     *(str(theirs.fileno()), str(lifeline)),
                 ],
                 stdin=subprocess.DEVNULL,

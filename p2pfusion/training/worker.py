@@ -1,4 +1,4 @@
-"""The trainer process: ``python -m p2pfusion.training.worker FD [LIFELINE]``.
+"""The trainer process: ``python -m p2pfusion.training FD [LIFELINE]``.
 
 One JSON object per line comes in over the inherited descriptor, and lines go out:
 
@@ -370,7 +370,3 @@ def main() -> None:
     except ConnectionError:
         # The daemon is gone, or has no use for the rest: that is how a trainer ends.
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -132,6 +132,7 @@ def test_a_liar_is_in_quarantine_and_nobody_else(
         assert np.isfinite(stored(daemon)).all()
 
 
+@pytest.mark.soak  # simulation/test_attacks.py has it without processes
 def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> None:
     """No rule of the protocol is broken: it is only unlike the others, every time.
     Everybody has everything here, so that all can be compared."""

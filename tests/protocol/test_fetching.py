@@ -440,7 +440,7 @@ def spoil(swarm: Swarm, kinds: list[str]) -> None:
     swarm.cut = cut
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4))
 def test_one_honest_member_is_enough_and_without_one_nothing_is_taken(
     kinds: list[str],

@@ -108,7 +108,8 @@ def test_checkpointing_and_rounding_are_seen() -> None:
 
 
 def test_the_largest_of_several_that_fits() -> None:
-    options = candidates(manifest())[::6]
+    every = candidates(manifest())
+    options = [every[0], every[len(every) // 2], every[-1]]
     splits, asked = [each.split for each in options], predictor()
     gc.collect()
     totals = [asked.predict(split).total for split in splits]

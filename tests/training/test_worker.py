@@ -52,7 +52,7 @@ class Process:
         ours, theirs = socket.socketpair()
         ours.settimeout(EXIT_S)
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "p2pfusion.training.worker", str(theirs.fileno())],
+            [sys.executable, "-m", "p2pfusion.training", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdout=log,
             stderr=log,
