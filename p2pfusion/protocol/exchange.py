@@ -44,12 +44,9 @@ from p2pfusion.protocol.table_pull import TablePull
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
 from p2pfusion.protocol.upkeep import Upkeep
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.hops import BESIDE, CONTRIBUTION, FUSED, RESTORE
 from p2pfusion.split.keeping import Cells
-from p2pfusion.split.plan import Hop
 from p2pfusion.split.restoring import Said
-
-BESIDE = frozenset({Hop.EXPORT, Hop.RESTORE})
-"""Hops that no round waits for."""
 
 REFUSAL_TEXTS = {
     "gone": "is a round ahead",
@@ -237,14 +234,14 @@ class Exchange:
         size = serve.planned_bytes
         if size == 0:
             return self._refuse(serve, "plan")
-        if stream.hop == Hop.FUSED and stream.instead_of:
+        if stream.hop == FUSED and stream.instead_of:
             effects += round_.reduce(stream.instead_of, self.online(now), now)
         readiness = round_.readiness(stream)
         if readiness == "wait":
             return effects
         if readiness != "ready":
             return effects + self._refuse(serve, readiness)
-        offer = round_.offer if stream.hop == Hop.CONTRIBUTION else None
+        offer = round_.offer if stream.hop == CONTRIBUTION else None
         return effects + self._begin(serve, size, offer)
 
     def _begin(self, serve: Serve, size: int, offer: Offer | None) -> list[Effect]:
@@ -296,7 +293,7 @@ class Exchange:
 
     def _weight(self, pull: Pull, start: StreamStart) -> float:
         round_ = self.rounds.get(pull.stream.round_index)
-        if pull.stream.hop != Hop.CONTRIBUTION or round_ is None:
+        if pull.stream.hop != CONTRIBUTION or round_ is None:
             return 1.0
         if start.samples < 1:
             text = "a contribution made of no samples"
@@ -386,7 +383,7 @@ class Exchange:
     def _ended_beside(self, pull: Pull, now: float) -> list[Effect]:
         round_ = self.rounds.get(pull.stream.round_index)
         online = self.online(now)
-        if pull.stream.hop == Hop.RESTORE:
+        if pull.stream.hop == RESTORE:
             return self.restoring.ended(pull, round_, online=online, now=now)
         said = None if round_ is None else self._said(round_)
         return self.exports.ended(pull, round_, said, online=online, now=now)

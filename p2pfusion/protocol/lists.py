@@ -12,7 +12,7 @@ from p2pfusion.protocol.messages import ClosingList, Offer, Request, SignedClosi
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.statements import read_closing, sign_closing
 from p2pfusion.protocol.work import Work
-from p2pfusion.split.plan import Hop
+from p2pfusion.split.hops import FUSED
 
 KEPT_EARLY = 4
 """Lists of a round that lies ahead, from different senders: its closer may be faster,
@@ -143,7 +143,7 @@ class Lists:
     def asked(self, peer: str, request: Request) -> list[Effect]:
         """Who asks for fused values of a round that is closed may have missed that."""
         round_ = self._exchange.rounds.get(request.round_index)
-        if request.hop != Hop.FUSED or not isinstance(round_, ListedRound):
+        if request.hop != FUSED or not isinstance(round_, ListedRound):
             return []
         if round_.listing is None or peer in round_.told:
             return []
@@ -156,7 +156,7 @@ class Lists:
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Request):
                 round_ = self._exchange.rounds.get(effect.message.round_index)
-                fused = effect.message.hop == Hop.FUSED
+                fused = effect.message.hop == FUSED
                 if fused and isinstance(round_, ListedRound) and round_.listing:
                     found.append(Send(effect.peer, round_.listing))
         return found

@@ -35,7 +35,7 @@ from p2pfusion.protocol.access import Introduced, KnockFailed
 from p2pfusion.protocol.messages import Chunk, Hello, Message, SignedOffer
 from p2pfusion.protocol.wire import Frame, decode, encode
 from p2pfusion.simulation.holdings import Parcel
-from p2pfusion.simulation.machine import Life, Machine, State
+from p2pfusion.simulation.machine import ALIVE, Life, Machine, State
 from p2pfusion.simulation.network import Link
 from p2pfusion.transport.bounds import (
     CONTROL_SEND_QUEUE_MESSAGES,
@@ -142,7 +142,9 @@ class Carrier:
     ) -> str:
         """Sends a message; gives its line of the log."""
         if message is not self._last:  # else it goes to many, and its bytes are known
-            is_offer = type(message) is SignedOffer  # whoever gets it shows it to another
+            is_offer = (
+                type(message) is SignedOffer
+            )  # whoever gets it shows it to another
             self._written = remembered(message) if is_offer else written(message)
             self._last = message
         frames, size, head = self._written
@@ -212,7 +214,7 @@ class Carrier:
     def _passes_on(self, relay: str, *ends: str) -> bool:
         """Whether a daemon runs there that knows both ends, and can be dialled."""
         machine = self._world.machines.get(relay)
-        if machine is None or machine.is_outward or machine.state is not State.ALIVE:
+        if machine is None or machine.is_outward or machine.state is not ALIVE:
             return False
         return machine.life is not None and machine.life.admitted.issuperset(ends)
 
@@ -241,7 +243,7 @@ class Carrier:
         if envelope.onward is not None:
             self._pass_on(envelope, envelope.onward)
             return
-        if machine.state is State.ALIVE and not link.clogged and not link.held:
+        if machine.state is ALIVE and not link.clogged and not link.held:
             self._deliver(machine, envelope)
             return
         is_bulk = envelope.session is not None
@@ -271,7 +273,7 @@ class Carrier:
         envelope, whole_at = what
         link, life = envelope.link, envelope.target.life
         is_cut = link.cut or envelope.generation != link.generation
-        if is_cut or life is None or envelope.target.state is not State.ALIVE:
+        if is_cut or life is None or envelope.target.state is not ALIVE:
             return
         if not link.clogged and self._is_sealed_for(life, envelope):
             self._world.give(life, e.Arriving(envelope.sender))
@@ -298,7 +300,7 @@ class Carrier:
         if link.clogged or not link.held:
             return
         machine = link.held[0].target
-        if machine.state is not State.ALIVE:
+        if machine.state is not ALIVE:
             return
         for envelope in link.release():
             self._deliver(machine, envelope)
@@ -384,7 +386,7 @@ class Carrier:
 
     def _listening(self, port: int) -> Life | None:
         machine = self._world.by_port.get(port)
-        if machine is None or machine.is_outward or machine.state is not State.ALIVE:
+        if machine is None or machine.is_outward or machine.state is not ALIVE:
             return None
         return machine.life
 

@@ -49,6 +49,10 @@ class State(StrEnum):
     DEAD = "dead"
 
 
+ALIVE = State.ALIVE
+"""Asked for with every message, where an enumeration is slow."""
+
+
 class WitnessedKey(NamedKey):
     """A key that remembers what it has signed."""
 
