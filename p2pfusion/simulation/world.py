@@ -164,7 +164,7 @@ class World:
 
     def note(self, text: str) -> None:
         """A line of the log about something from outside."""
-        self.log.add([f"{self.now!r} {text}"])
+        self.log.add([f"{self.now:.9f} {text}"])
 
     def start(self, name: str) -> None:
         """Starts the daemon with what is on its disk; nothing if it runs already."""
@@ -334,7 +334,7 @@ class World:
     ) -> None:
         now = life.clock = self.now
         self.current = source
-        lines = [f"{now!r} {life.name} {text}"]
+        lines = [f"{now:.9f} {life.name} {text}"]
         try:
             effects = life.peer.handle(event, now)
         except Exception as error:  # whatever it is, it must not happen
