@@ -32,7 +32,7 @@ class Lists:
         self._early: dict[int, dict[str, SignedClosing]] = {}
 
     @property
-    def _are_made(self) -> bool:
+    def are_made(self) -> bool:
         """Whether this swarm has any: with most methods there is nothing to do here."""
         manifest = self._gossip.manifest
         return manifest is not None and manifest.adds_changes
@@ -45,14 +45,12 @@ class Lists:
 
     def deadline(self) -> float:
         """When ``look`` has something to do, if nothing happens before."""
-        if not self._are_made:
-            return float("inf")
         instants = (at for r in self._open() for at in (r.closes_at(), r.takes_at()))
         return min((at for at in instants if at is not None), default=float("inf"))
 
     def offered(self, peer: str, offer: Offer) -> None:
         """An offer says as well how far its author has moved the model."""
-        if not self._are_made:
+        if not self.are_made:
             return
         last = max(self._exchange.rounds, default=-1)
         if last <= offer.round_index <= last + 1:
@@ -107,8 +105,6 @@ class Lists:
     def look(self, now: float) -> list[Effect]:
         """Takes the lists that count by now, and makes those that are due."""
         effects: list[Effect] = []
-        if not self._are_made:
-            return effects
         for round_ in self._open():
             effects += self._hear_early(round_, now)
             effects += round_.take(self._exchange.online(now), now)
