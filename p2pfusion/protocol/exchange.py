@@ -287,7 +287,7 @@ class Exchange:
             return self.table.took(effects)
         if pull.stream.hop == CHECKPOINT:
             return self.fetching.took(pull, effects, now)
-        if any(isinstance(effect, CloseSink) for effect in effects):
+        if effects and type(effects[-1]) is CloseSink:  # the last that is said of one
             effects += self._arrived(pull, now)
         return effects
 

@@ -161,7 +161,11 @@ class Carrier:
         if self._exact:
             message = decode(frames, data_plane=on_data)
         line, target = f"> {peer} #{number} {head}", self._world.machines.get(peer)
-        link, onward = self._way(life, peer, target, on_data=on_data)
+        if life.machine.is_outward and target is not None and target.is_outward:
+            link, onward = self._way_around(life, target, on_data=on_data)
+        else:
+            link = self._world.network.link(life.name, peer, on_data=on_data)
+            onward = None
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
@@ -196,14 +200,13 @@ class Carrier:
         else:
             self._open[frame.link] = frame
 
-    def _way(
-        self, life: Life, peer: str, target: Machine | None, *, on_data: bool
+    def _way_around(
+        self, life: Life, target: Machine, *, on_data: bool
     ) -> tuple[Link[Envelope] | None, Link[Envelope] | None]:
-        """The links by which a message goes, one after the other; no first one where
-        it cannot, and mostly no second one."""
-        network, name = self._world.network, life.name
-        is_direct = target is None or not target.is_outward or peer == name
-        if is_direct or not life.machine.is_outward:
+        """The links by which a message goes to a machine that cannot be dialled, one
+        after the other; none where it cannot, and but one to itself."""
+        network, name, peer = self._world.network, life.name, target.name
+        if peer == name:
             return network.link(name, peer, on_data=on_data), None
         relay = life.relays.get(peer, "")
         if not self._passes_on(relay, name, peer):
