@@ -78,8 +78,8 @@ class Offers:
         if round_ is not None and offer.digest != round_.plan.digest:
             effects += gossip.spread.compare(peer, now)
         if self._is_near(offer.round_index):
-            promised = partial(self._exchange.promises.offered, peer, said)
-            effects += self._kept(peer, partial(promised, message.proof))
+            offered = self._exchange.promises.offered
+            effects += self._kept(peer, partial(offered, peer, said, message.proof))
         return effects
 
     def came(self, came: Came) -> list[Effect]:

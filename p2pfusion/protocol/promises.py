@@ -21,7 +21,7 @@ from p2pfusion.protocol.stream import StreamKey
 from p2pfusion.split.hops import CONTRIBUTION
 
 
-@dataclass
+@dataclass(slots=True)
 class Delivery:
     """A contribution to this peer: what its head said, and what came."""
 

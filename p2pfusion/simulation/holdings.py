@@ -127,7 +127,7 @@ class PlanCells:
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Gains:
     """What one round has given so far, where everything went as planned."""
 
@@ -137,7 +137,7 @@ class Gains:
     own: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Parcel:
     """What a stream carries: for each of its parts, the places and the versions."""
 

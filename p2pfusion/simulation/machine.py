@@ -79,7 +79,7 @@ class WitnessedKey(NamedKey):
         return signature
 
 
-@dataclass
+@dataclass(slots=True)
 class Sink:
     """A stream that is arriving."""
 
