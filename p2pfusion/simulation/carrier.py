@@ -26,17 +26,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from p2pfusion.limits import MAX_CONTROL_FRAME_BYTES, MAX_TOGETHER
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Introduced, KnockFailed
-from p2pfusion.protocol.messages import Chunk, Hello, Message, SignedOffer
-from p2pfusion.protocol.wire import Frame, decode, encode
+from p2pfusion.protocol.messages import Chunk, Hello, Message
+from p2pfusion.protocol.wire import decode
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import ALIVE, Life, Machine, State
 from p2pfusion.simulation.network import Link
+from p2pfusion.simulation.writing import Writing
 from p2pfusion.transport.bounds import (
     CONTROL_SEND_QUEUE_MESSAGES,
     DATA_SEND_QUEUE_MESSAGES,
@@ -54,9 +54,6 @@ ANSWER_S = 0.005
 
 ENDINGS = frozenset({Chunk, Hello})
 """Nothing comes after a chunk in its frame, and nothing beside a greeting."""
-
-REMEMBERED = 1024
-"""Offers: those of some rounds, from some dozens of peers."""
 
 SIGN_S = DATA_SIGN_MS / 1_000
 """How often a peer hears that bytes of a message come that is not whole yet."""
@@ -96,28 +93,13 @@ class Envelope:
         return self.size + size <= MAX_CONTROL_FRAME_BYTES
 
 
-Written = tuple[list[Frame], int, str]
-"""The frames of a message, their bytes, and the head in hex."""
-
-
-def written(message: Message) -> Written:
-    """A message as it travels."""
-    frames = encode(message)
-    return frames, sum(map(len, frames)), frames[0].hex()
-
-
-remembered = lru_cache(maxsize=REMEMBERED)(written)
-
-
 class Carrier:
     """Takes messages from one machine to another."""
 
     def __init__(self, world: World, *, exact: bool) -> None:
         self._world = world
         self._exact = exact
-        self._last: Message | None = None
-        self._written: Written = ([], 0, "")
-        """The last message, and what it is as bytes."""
+        self._writing = Writing()
         self._open: dict[Link[Envelope], Envelope] = {}
         """Frames with room for what else the peer says now to the same receiver."""
         self._arriving = self._arrive
@@ -141,13 +123,7 @@ class Carrier:
         parcel: Parcel | None = None,
     ) -> str:
         """Sends a message; gives its line of the log."""
-        if message is not self._last:  # else it goes to many, and its bytes are known
-            is_offer = (
-                type(message) is SignedOffer
-            )  # whoever gets it shows it to another
-            self._written = remembered(message) if is_offer else written(message)
-            self._last = message
-        frames, size, head = self._written
+        frames, size, head = self._writing.of(message)
         self.posted += 1
         number = self.posted
         on_data = parcel is not None
