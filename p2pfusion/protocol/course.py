@@ -121,7 +121,7 @@ class Course:
 
     def deadline(self) -> float:
         """When ``progress`` must be looked at even if nothing happens."""
-        own, due = self._own, min(self.pause.deadline(), self.draining.deadline())
+        own, due = self._own, min(self.pause.settled_at, self.draining.deadline())
         if own is None or not self._returning or own.lacks_quorum:
             return due
         return due if self._is_out or self.pause.is_held else min(due, own.alone_at)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from types import MappingProxyType
 
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol.events import Came, Effect, Report, Send
@@ -19,6 +20,8 @@ from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.messages import Facts, Offer, Signed, SignedOffer
 from p2pfusion.protocol.statements import OfferFact, author, read_offer
 from p2pfusion.security import ReplayWindow
+
+NOTHING: Mapping[str, tuple[OfferFact, Signed]] = MappingProxyType({})
 
 KEPT_BEHIND = 1
 KEPT_AHEAD = 2
@@ -44,6 +47,8 @@ class Offers:
         said, by = self._read(message.statement)
         if by == peer:
             return self._told_by_author(peer, said, message, now)
+        if self._is_kept(by, said, message.statement):
+            return []  # as nearly always: others were told the same
         # Whoever shows it may know of somebody, or of a start, of which we do not.
         is_known = by != self._gossip.me and self._gossip.is_member(by)
         if not is_known or self._is_foreign(by, said):
@@ -128,8 +133,6 @@ class Offers:
             seen[by] = (said, statement)
             return []
         before, signed = known
-        if statement == signed:
-            return []
         if contradict(before, said):
             found = evidence_of(signed, statement)
             return gossip.publish(Facts(evidence=(found,)))
@@ -139,6 +142,11 @@ class Offers:
         ):
             seen[by] = (said, statement)
         return []
+
+    def _is_kept(self, by: str, said: OfferFact, statement: Signed) -> bool:
+        """Whether this is the very offer that others are compared with."""
+        known = self._seen.get(said.offer.round_index, NOTHING).get(by)
+        return known is not None and known[1] == statement
 
     def _forget(self, before: int) -> None:
         for number in [number for number in self._seen if number < before]:
