@@ -31,7 +31,7 @@ from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.report import round_details
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.schedule import Schedule
-from p2pfusion.protocol.standing import Own
+from p2pfusion.protocol.standing import DONE, RUNNING, Own
 from p2pfusion.protocol.standing import Standing as Standing
 from p2pfusion.protocol.tables import TABLE_PATIENCE_S, TableSearch
 from p2pfusion.protocol.work import Work
@@ -79,7 +79,7 @@ class Course:
         """Where this peer stands in the swarm."""
         if self._own is not None and self._own.lacks_quorum:
             return Standing.PAUSED
-        in_rounds = self._standing in (Standing.RUNNING, Standing.CATCHING_UP)
+        in_rounds = self._standing in (RUNNING, Standing.CATCHING_UP)
         return Standing.PAUSED if in_rounds and self.pause.is_on else self._standing
 
     @property
@@ -121,7 +121,7 @@ class Course:
 
     def deadline(self) -> float:
         """When ``progress`` must be looked at even if nothing happens."""
-        due = min(self.pause.deadline(), self.draining.deadline(), self.work.deadline())
+        due = min(self.pause.settled_at, self.draining.deadline(), self.work.deadline())
         own = self._own
         if own is None or not self._returning or own.lacks_quorum:
             return due
@@ -141,7 +141,7 @@ class Course:
             # What the others have done without us is not done once more.
             round_.is_over = self.gossip.claims.are_at(round_.number + 1, now)
             over = round_.is_over and not (self.pause.is_held or self.tables.is_on)
-            if over and self._standing in (Standing.RUNNING, Standing.CATCHING_UP):
+            if over and self._standing in (RUNNING, Standing.CATCHING_UP):
                 effects += self._catch_up("the others went on", now)
         effects += self.exchange.act_on_silence(due, now)
         if self.pause.is_on and not was_on:
@@ -181,16 +181,16 @@ class Course:
             return False
         if self.tables.is_on or self.draining.is_wanted:
             return False
-        if standing is Standing.RUNNING:
+        if standing is RUNNING:
             return self.gossip.detector.furthest < round_.number + 2
-        return standing is Standing.DONE
+        return standing is DONE
 
     def _drain(self, now: float) -> list[Effect]:
         """Where this peer shall end, or has left: says when that costs nobody much."""
         ends = self._standing in (Standing.DRAINED, Standing.LEFT)
         if not ends and not self.draining.is_wanted:
             return []
-        in_round = self._standing is Standing.RUNNING and not self.pause.is_on
+        in_round = self._standing is RUNNING and not self.pause.is_on
         return self.draining.look(now, is_idle=ends or not in_round)
 
     def _wait(self, now: float) -> list[Effect]:
@@ -291,7 +291,7 @@ class Course:
 
     def _is_behind(self, now: float) -> bool:
         round_ = self.exchange.round
-        if round_ is None or self._standing is Standing.DONE:
+        if round_ is None or self._standing is DONE:
             return False
         return self.gossip.claims.are_at(round_.number + 2, now)
 
@@ -353,7 +353,7 @@ class Course:
         self.tables.end()
         self._returning = False
         self._own = None
-        self._standing = Standing.CATCHING_UP if catches_up else Standing.RUNNING
+        self._standing = Standing.CATCHING_UP if catches_up else RUNNING
         self.work.is_back |= catches_up
         effects: list[Effect] = [
             *self.exchange.forget(number - 1, now),
@@ -368,16 +368,16 @@ class Course:
         effects += round_.begin(self.exchange.online(now), now)
         effects += self.work.entered(now)
         if last and not catches_up:
-            self._standing = Standing.DONE
+            self._standing = DONE
             effects.append(Report("done", {"rounds": manifest.rounds}))
         return effects
 
     def _sealed(self, round_: Round, now: float) -> list[Effect]:
         """A round is complete: make it durable and enter the next."""
         if round_.number >= self.manifest.rounds:
-            if self._standing is Standing.DONE:
+            if self._standing is DONE:
                 return []
-            self._standing = Standing.DONE
+            self._standing = DONE
             return [Report("done", {"rounds": self.manifest.rounds})]
         for peer in sorted(round_.attendance.lost):
             round_.lose(peer, self.gossip.why_absent(peer, now))

@@ -25,7 +25,7 @@ ROUNDING_S = 1e-3
 """Sums of instants are not exact; looking so much earlier costs nothing."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Contact:
     """What is known of one peer's connection."""
 

@@ -269,7 +269,7 @@ class OfferLate:
     base_round: int
 
 
-@dataclass(frozen=True)
+@value
 class OpenReduction:
     """Begin to average own ranges, or as backup those of ``instead_of``."""
 
@@ -277,7 +277,7 @@ class OpenReduction:
     instead_of: str
 
 
-@dataclass(frozen=True)
+@value
 class AddOwn:
     """Add the own offer to a reduction."""
 
@@ -286,7 +286,7 @@ class AddOwn:
     weight: float
 
 
-@dataclass(frozen=True)
+@value
 class CloseReduction:
     """Divide, write the fused ranges to the store as version ``round + 1``."""
 
@@ -345,7 +345,7 @@ class Assembled:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@value
 class Report:
     """Something that people want to know; the daemon's event stream."""
 

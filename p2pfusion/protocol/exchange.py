@@ -44,12 +44,9 @@ from p2pfusion.protocol.table_pull import TablePull
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
 from p2pfusion.protocol.upkeep import Upkeep
 from p2pfusion.split.homes import Homes
+from p2pfusion.split.hops import BESIDE, CONTRIBUTION, FUSED, RESTORE
 from p2pfusion.split.keeping import Cells
-from p2pfusion.split.plan import Hop
 from p2pfusion.split.restoring import Said
-
-BESIDE = frozenset({Hop.EXPORT, Hop.RESTORE})
-"""Hops that no round waits for."""
 
 REFUSAL_TEXTS = {
     "gone": "is a round ahead",
@@ -93,10 +90,9 @@ class Exchange:
 
     def tick(self, now: float) -> list[Effect]:
         """Gives up and repeats what is due; while rounds stand still, only that."""
-        effects: list[Effect] = []
         if self.pause.is_held:
             return self.pulls.retry(now)
-        online = self.online(now)
+        effects, online = list[Effect](), self.online(now)
         for round_ in list(self.rounds.values()):
             if not round_.trains:
                 away = self.gossip.claims.far_from(round_.number)
@@ -132,8 +128,7 @@ class Exchange:
         """Goes on without those that have been silent for a moment, or stands still."""
         effects: list[Effect] = []
         for peer in silent:
-            reason = self.gossip.why_absent(peer, now)
-            effects += self.lose(peer, reason, now)
+            effects += self.lose(peer, self.gossip.why_absent(peer, now), now)
         for round_ in self.rounds.values():
             effects += round_.hold(self.pause.is_held, now)
         return effects
@@ -245,14 +240,14 @@ class Exchange:
         size = serve.planned_bytes
         if size == 0:
             return self._refuse(serve, "plan")
-        if stream.hop == Hop.FUSED and stream.instead_of:
+        if stream.hop == FUSED and stream.instead_of:
             effects += round_.reduce(stream.instead_of, self.online(now), now)
         readiness = round_.readiness(stream)
         if readiness == "wait":
             return effects
         if readiness != "ready":
             return effects + self._refuse(serve, readiness)
-        offer = round_.offer if stream.hop == Hop.CONTRIBUTION else None
+        offer = round_.offer if stream.hop == CONTRIBUTION else None
         return effects + self._begin(serve, size, offer)
 
     def _begin(self, serve: Serve, size: int, offer: Offer | None) -> list[Effect]:
@@ -281,6 +276,11 @@ class Exchange:
 
     # --- Receiving -------------------------------------------------------------------
 
+    def moves(self, peer: str, now: float) -> None:
+        """Bytes come in a peer's name, of a part that is not whole."""
+        self.pulls.sign(peer, now)
+        self.gossip.detector.moves(peer, now)
+
     def data(self, peer: str, message: StreamStart | Chunk, now: float) -> list[Effect]:
         """A part of a stream arrived."""
         self.pulls.sign(peer, now)
@@ -298,13 +298,13 @@ class Exchange:
             return self.table.took(effects)
         if pull.stream.hop == CHECKPOINT:
             return self.fetching.took(pull, effects, now)
-        if any(isinstance(effect, CloseSink) for effect in effects):
+        if effects and type(effects[-1]) is CloseSink:  # the last that is said of one
             effects += self._arrived(pull, now)
         return effects
 
     def _weight(self, pull: Pull, start: StreamStart) -> float:
         round_ = self.rounds.get(pull.stream.round_index)
-        if pull.stream.hop != Hop.CONTRIBUTION or round_ is None:
+        if pull.stream.hop != CONTRIBUTION or round_ is None:
             return 1.0
         if start.samples < 1:
             text = "a contribution made of no samples"
@@ -394,7 +394,7 @@ class Exchange:
     def _ended_beside(self, pull: Pull, now: float) -> list[Effect]:
         round_ = self.rounds.get(pull.stream.round_index)
         online = self.online(now)
-        if pull.stream.hop == Hop.RESTORE:
+        if pull.stream.hop == RESTORE:
             return self.restoring.ended(pull, round_, online=online, now=now)
         said = None if round_ is None else self._said(round_)
         return self.exports.ended(pull, round_, said, online=online, now=now)

@@ -67,6 +67,10 @@ class FactSet:
         self._decrees = Decrees(self._members, self._tally, self.join_epoch)
         self._accusations = Accusations(self.swarm, self._tally)
         self._convictions = Convictions(scheme, self.swarm, self._tally)
+        self.records: Mapping[str, PeerRecord] = self._members.records
+        """Everybody's newest record, also of those who are out."""
+        self.convicted: Mapping[str, Conviction] = self._convictions.of
+        """Who has lied, as everybody can check."""
         self.start: tuple[str, ...] = ()
         self._signed_start: Signed | None = None
         self._present: list[str] | None = []
@@ -195,11 +199,6 @@ class FactSet:
     # --- Who may what ----------------------------------------------------------------
 
     @property
-    def records(self) -> Mapping[str, PeerRecord]:
-        """Everybody's newest record, also of those who are out."""
-        return self._members.records
-
-    @property
     def revocations(self) -> Mapping[tuple[str, str], Verdict]:
         """By admin and by whom it puts out."""
         return self._decrees.revocations
@@ -218,11 +217,6 @@ class FactSet:
     def lost(self) -> dict[str, RecoveryFact]:
         """Who was declared lost and has not come back, and by whose word."""
         return self._decrees.lost
-
-    @property
-    def convicted(self) -> Mapping[str, Conviction]:
-        """Who has lied, as everybody can check."""
-        return self._convictions.of
 
     def is_admin(self, peer: str) -> bool:
         """Whether a peer may admit and revoke."""

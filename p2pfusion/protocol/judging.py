@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from p2pfusion.protocol.offences import Charge
 from p2pfusion.protocol.stream import StreamKey
+from p2pfusion.protocol.values import value
 
 # --- Events --------------------------------------------------------------------------
 
@@ -26,7 +27,7 @@ class Pardon:
     peer: str
 
 
-@dataclass(frozen=True)
+@value
 class Hashed:
     """What every reducer of a round gets of the own offer, hashed: the answer to
     ``HashOffer``, in the order of their names."""
@@ -35,7 +36,7 @@ class Hashed:
     digests: tuple[tuple[str, bytes], ...]
 
 
-@dataclass(frozen=True)
+@value
 class Came:
     """A contribution has arrived whole: the hash of its bytes."""
 
@@ -46,7 +47,7 @@ class Came:
 # --- Effects -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@value
 class HashOffer:
     """Say what each of these reducers will get of the own offer of a round."""
 

@@ -45,7 +45,7 @@ class Lateness:
         """Median and median absolute deviation, of how many; None if of none."""
         if self._measured is None and self._recent:
             median = statistics.median(self._recent)
-            mad = statistics.median(abs(delay - median) for delay in self._recent)
+            mad = statistics.median([abs(delay - median) for delay in self._recent])
             self._measured = median, mad, len(self._recent)
         return self._measured
 

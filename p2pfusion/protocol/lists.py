@@ -12,7 +12,7 @@ from p2pfusion.protocol.messages import ClosingList, Offer, Request, SignedClosi
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.statements import read_closing, sign_closing
 from p2pfusion.protocol.work import Work
-from p2pfusion.split.plan import Hop
+from p2pfusion.split.hops import FUSED
 
 KEPT_EARLY = 4
 """Lists of a round that lies ahead, from different senders: its closer may be faster,
@@ -32,7 +32,7 @@ class Lists:
         self._early: dict[int, dict[str, SignedClosing]] = {}
 
     @property
-    def _are_made(self) -> bool:
+    def are_made(self) -> bool:
         """Whether this swarm has any: with most methods there is nothing to do here."""
         manifest = self._gossip.manifest
         return manifest is not None and manifest.adds_changes
@@ -45,14 +45,12 @@ class Lists:
 
     def deadline(self) -> float:
         """When ``look`` has something to do, if nothing happens before."""
-        if not self._are_made:
-            return float("inf")
         instants = (at for r in self._open() for at in (r.closes_at(), r.takes_at()))
         return min((at for at in instants if at is not None), default=float("inf"))
 
     def offered(self, peer: str, offer: Offer) -> None:
         """An offer says as well how far its author has moved the model."""
-        if not self._are_made:
+        if not self.are_made:
             return
         last = max(self._exchange.rounds, default=-1)
         if last <= offer.round_index <= last + 1:
@@ -107,8 +105,6 @@ class Lists:
     def look(self, now: float) -> list[Effect]:
         """Takes the lists that count by now, and makes those that are due."""
         effects: list[Effect] = []
-        if not self._are_made:
-            return effects
         for round_ in self._open():
             effects += self._hear_early(round_, now)
             effects += round_.take(self._exchange.online(now), now)
@@ -143,7 +139,7 @@ class Lists:
     def asked(self, peer: str, request: Request) -> list[Effect]:
         """Who asks for fused values of a round that is closed may have missed that."""
         round_ = self._exchange.rounds.get(request.round_index)
-        if request.hop != Hop.FUSED or not isinstance(round_, ListedRound):
+        if request.hop != FUSED or not isinstance(round_, ListedRound):
             return []
         if round_.listing is None or peer in round_.told:
             return []
@@ -156,7 +152,7 @@ class Lists:
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, Request):
                 round_ = self._exchange.rounds.get(effect.message.round_index)
-                fused = effect.message.hop == Hop.FUSED
+                fused = effect.message.hop == FUSED
                 if fused and isinstance(round_, ListedRound) and round_.listing:
                     found.append(Send(effect.peer, round_.listing))
         return found

@@ -82,10 +82,17 @@ class Offences:
         self._counted: set[tuple[str, str]] = set()
         """Peers and kinds that have counted in the present round."""
         self._round_index = 0
+        self.out: frozenset[str] = frozenset()
+        """Who is out."""
 
     def restore(self, charges: Iterable[Charge]) -> None:
         """What was known before this peer was started again."""
         self._charges = {charge.peer: charge for charge in charges}
+        self._count_out()
+
+    def _count_out(self) -> None:
+        out = (peer for peer, charge in self._charges.items() if charge.is_out)
+        self.out = frozenset(out)
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -95,11 +102,6 @@ class Offences:
     def of(self, peer: str) -> Charge | None:
         """What is held against a peer."""
         return self._charges.get(peer)
-
-    @property
-    def out(self) -> frozenset[str]:
-        """Who is out."""
-        return frozenset(p for p, charge in self._charges.items() if charge.is_out)
 
     def note(self, peer: str, kind: str, detail: str) -> bool:
         """A peer was caught at something; whether it is out now and was not before."""
@@ -118,6 +120,7 @@ class Offences:
         if is_new:
             charge = replace(charge, is_out=True, since_round=number)
         self._charges[peer] = charge
+        self._count_out()
         return is_new
 
     def enter(self, round_index: int) -> list[str]:
@@ -132,8 +135,11 @@ class Offences:
                 self._charges[peer] = replace(charge, is_out=False)
             elif left < min(WEIGHTS.values()) / 2:
                 del self._charges[peer]
+        self._count_out()
         return sorted(back)
 
     def pardon(self, peer: str) -> bool:
         """The user forgives a peer everything; whether there was anything."""
-        return self._charges.pop(peer, None) is not None
+        known = self._charges.pop(peer, None)
+        self._count_out()
+        return known is not None

@@ -7,7 +7,7 @@ wait, and those who observe this peer; and who asks later is told then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from p2pfusion.protocol.events import Effect, Send
@@ -46,15 +46,20 @@ class Offering:
         signed = sign_offer(gossip.swarm_id, said, epoch, gossip.signer)
         if not gossip.spread.is_large or gossip.manifest.adds_changes:
             # Whoever closes a round must know.
-            return [self._said_to(peer, signed) for peer in gossip.others()]
+            return self._said(gossip.others(), signed)
         asked = {serve.peer for serve in self._serves.waiting(offer.round_index)}
         near = {p for p in gossip.detector.probed if gossip.is_member(p)}
         self._round_index, self._last = offer.round_index, signed
         self._told = asked | near
-        return [self._said_to(peer, signed) for peer in sorted(self._told)]
+        return self._said(sorted(self._told), signed)
 
-    def _said_to(self, peer: str, signed: Signed) -> Send:
-        return Send(peer, SignedOffer(signed, self._proofs.get(peer, b"")))
+    def _said(self, peers: Iterable[str], signed: Signed) -> list[Effect]:
+        """One message for all who need no proof, so that it is encoded once."""
+        plain, proofs = SignedOffer(signed), self._proofs
+        return [
+            Send(peer, SignedOffer(signed, proofs[peer]) if peer in proofs else plain)
+            for peer in peers
+        ]
 
     def asked(self, peer: str, round_index: int) -> list[Effect]:
         """A peer asks for a stream of a round; it may not know our offer yet."""
@@ -63,7 +68,7 @@ class Offering:
         if self._last is None or not self._gossip.spread.is_large:
             return []
         self._told.add(peer)
-        return [self._said_to(peer, self._last)]
+        return self._said([peer], self._last)
 
     def expected(self, plan: ExchangePlan, others: set[str]) -> set[str]:
         """Of those who train in a round, whose offers will come here."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from types import MappingProxyType
 
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol.events import Came, Effect, Report, Send
@@ -19,6 +20,8 @@ from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.messages import Facts, Offer, Signed, SignedOffer
 from p2pfusion.protocol.statements import OfferFact, author, read_offer
 from p2pfusion.security import ReplayWindow
+
+NOTHING: Mapping[str, tuple[OfferFact, Signed]] = MappingProxyType({})
 
 KEPT_BEHIND = 1
 KEPT_AHEAD = 2
@@ -34,13 +37,18 @@ class Offers:
         self._gossip = exchange.gossip
         self._told = told
         self._replays: dict[str, tuple[int, ReplayWindow]] = {}
-        self._seen: dict[tuple[int, str], Signed] = {}
+        self._seen: dict[int, dict[str, tuple[OfferFact, Signed]]] = {}
+        """By round and author, the offer that others are compared with."""
+        self._circle: tuple[Sequence[str], list[str]] = ([], [])
+        """The others, and the circle that was made of them and this peer."""
 
     def received(self, peer: str, message: SignedOffer, now: float) -> list[Effect]:
         """An offer, from its author or shown by somebody else."""
         said, by = self._read(message.statement)
         if by == peer:
             return self._told_by_author(peer, said, message, now)
+        if self._is_kept(by, said, message.statement):
+            return []  # as nearly always: others were told the same
         # Whoever shows it may know of somebody, or of a start, of which we do not.
         is_known = by != self._gossip.me and self._gossip.is_member(by)
         if not is_known or self._is_foreign(by, said):
@@ -71,12 +79,12 @@ class Offers:
             gossip.detector.in_round(peer, offer.round_index, now)
         round_ = self._exchange.offered(peer, offer, now)
         self._told(peer, offer)
-        effects += self._show(peer, offer.round_index, message.statement)
+        effects += self._show(peer, offer, message)
         if round_ is not None and offer.digest != round_.plan.digest:
             effects += gossip.spread.compare(peer, now)
         if self._is_near(offer.round_index):
-            promised = partial(self._exchange.promises.offered, peer, said)
-            effects += self._kept(peer, partial(promised, message.proof))
+            offered = self._exchange.promises.offered
+            effects += self._kept(peer, partial(offered, peer, said, message.proof))
         return effects
 
     def came(self, came: Came) -> list[Effect]:
@@ -116,42 +124,60 @@ class Offers:
         number, gossip = said.offer.round_index, self._gossip
         if not self._is_near(number):
             return []
-        known = self._seen.get((number, by))
-        if known is None:
+        seen = self._seen.get(number)
+        if seen is None:
             self._forget(gossip.round_index - KEPT_BEHIND)
-            self._seen[number, by] = statement
+            seen = self._seen[number] = {}
+        known = seen.get(by)
+        if known is None:
+            seen[by] = (said, statement)
             return []
-        before, _ = self._read(known)
+        before, signed = known
         if contradict(before, said):
-            found = evidence_of(known, statement)
+            found = evidence_of(signed, statement)
             return gossip.publish(Facts(evidence=(found,)))
         if said.offer.samples and (said.incarnation, said.sequence) > (
             before.incarnation,
             before.sequence,
         ):
-            self._seen[number, by] = statement
+            seen[by] = (said, statement)
         return []
 
-    def _forget(self, before: int) -> None:
-        for key in [key for key in self._seen if key[0] < before]:
-            del self._seen[key]
+    def _is_kept(self, by: str, said: OfferFact, statement: Signed) -> bool:
+        """Whether this is the very offer that others are compared with."""
+        known = self._seen.get(said.offer.round_index, NOTHING).get(by)
+        return known is not None and known[1] == statement
 
-    def _show(self, by: str, round_index: int, statement: Signed) -> list[Effect]:
+    def _forget(self, before: int) -> None:
+        for number in [number for number in self._seen if number < before]:
+            del self._seen[number]
+
+    def _show(self, by: str, said: Offer, message: SignedOffer) -> list[Effect]:
         """To the next one on a circle of all, which is another in each round: where two
         were told different things, somebody stands between them."""
         gossip = self._gossip
         assert gossip.manifest is not None
-        circle = sorted((*gossip.others(), gossip.me))
-        step = _step(gossip.manifest.seed, round_index, len(circle))
+        circle = self._all_around()
+        step = _step(gossip.manifest.seed, said.round_index, len(circle))
         at = circle.index(gossip.me) + step
         if circle[at % len(circle)] == by:
             at += step
         following = circle[at % len(circle)]
         if following == gossip.me:
             return []
-        return [Send(following, SignedOffer(statement))]
+        # The proof is about what this peer gets, and nobody else's matter.
+        shown = SignedOffer(message.statement) if message.proof else message
+        return [Send(following, shown)]
+
+    def _all_around(self) -> list[str]:
+        """All members in order, this peer included."""
+        others = self._gossip.others()
+        if others is not self._circle[0]:
+            self._circle = (others, sorted((*others, self._gossip.me)))
+        return self._circle[1]
 
 
+@lru_cache
 def _step(seed: int, round_index: int, count: int) -> int:
     """How far the next one is on the circle: by steps of so much all come round."""
     text = f"p2pfusion witness {seed} {round_index}"

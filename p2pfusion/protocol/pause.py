@@ -39,7 +39,8 @@ class Pause:
         self.round_index = -1
         """The round that the quorum is about; -1 before there is any."""
         self._lacked = False
-        self._settled_at = FOREVER_S
+        self.settled_at = FOREVER_S
+        """When ``review`` has something to do even if nothing happens."""
         self._heard_since: float | None = None
 
     @property
@@ -50,7 +51,7 @@ class Pause:
     @property
     def is_disturbed(self) -> bool:
         """Whether ``review`` may have something to say, or to do."""
-        if self.is_held or self._lacked or self._settled_at != FOREVER_S:
+        if self.is_held or self._lacked or self.settled_at != FOREVER_S:
             return True
         return bool(self._gossip.detector.silent)
 
@@ -70,9 +71,9 @@ class Pause:
     def silent(self, peer: str, now: float) -> None:
         """A peer has gone silent."""
         if not self.by_majority:
-            self._settled_at = now
-        elif self._settled_at == FOREVER_S:
-            self._settled_at = now + self.settling_s
+            self.settled_at = now
+        elif self.settled_at == FOREVER_S:
+            self.settled_at = now + self.settling_s
         self.pending.add(peer)
 
     def heard(self, peer: str) -> None:
@@ -88,18 +89,18 @@ class Pause:
         """
         if self._heard_since is None:
             self._heard_since = now + self._gossip.detector.timing.interval_s / 2
-        self._settled_at, self.is_held = now + self.settling_s, True
+        self.settled_at, self.is_held = now + self.settling_s, True
 
     def _listens_on(self, now: float) -> bool:
         """Whether somebody online has not been heard since this peer woke."""
         detector, since = self._gossip.detector, self._heard_since
-        if since is None or now < self._settled_at:
+        if since is None or now < self.settled_at:
             return since is not None
         contacts = (detector.contacts[peer] for peer in detector.listened_to(now))
         if any(
             contact.heard_at is None or contact.heard_at < since for contact in contacts
         ):
-            self._settled_at = now + detector.timing.interval_s / 2
+            self.settled_at = now + detector.timing.interval_s / 2
             return True
         self._heard_since = None
         return False
@@ -111,22 +112,18 @@ class Pause:
         lacks = self._lacks_quorum()
         if lacks:
             self.is_held = True
-            if not self.pending or now >= self._settled_at:
-                self.is_on, self._settled_at = True, FOREVER_S
+            if not self.pending or now >= self.settled_at:
+                self.is_on, self.settled_at = True, FOREVER_S
         elif self._lacked and self.is_on:
-            self._settled_at = now + self.settling_s
-        elif self.is_held and not self.pending and self._settled_at == FOREVER_S:
-            self._settled_at = now
+            self.settled_at = now + self.settling_s
+        elif self.is_held and not self.pending and self.settled_at == FOREVER_S:
+            self.settled_at = now
         self._lacked = lacks
-        if lacks or now < self._settled_at:
+        if lacks or now < self.settled_at:
             return []
         due, self.pending = sorted(self.pending), set()
-        self._settled_at, self.is_held, self.is_on = FOREVER_S, False, False
+        self.settled_at, self.is_held, self.is_on = FOREVER_S, False, False
         return due
-
-    def deadline(self) -> float:
-        """When ``review`` has something to do even if nothing happens."""
-        return self._settled_at
 
     # --- Quorums ---------------------------------------------------------------------
 

@@ -153,10 +153,13 @@ class Peer:
             effects += self._lose_barred(effects, now)
         if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
-        effects += shut_out(self.exchange, now)
+        if self.gossip.quarantine.has_news:
+            effects += shut_out(self.exchange, now)
         if not self._stands_still:
             effects += self._progress(now)
-        effects += self.exchange.serve_waiting(now) + self.exchange.fetching.look(now)
+        effects += self.exchange.serve_waiting(now)
+        if self.exchange.fetching.is_on:
+            effects += self.exchange.fetching.look(now)
         self.gossip.round_index = self.course.round_index
         return effects
 
@@ -167,15 +170,18 @@ class Peer:
 
     def _progress(self, now: float) -> list[Effect]:
         """Closes and takes up what can be, and goes on to a next round."""
-        before, effects = self.exchange.round, self.lists.look(now)
+        before, are_made = self.exchange.round, self.lists.are_made
+        effects = self.lists.look(now) if are_made else []
         effects += self.course.progress(now)
-        effects += self.lists.look(now) if self.exchange.round is not before else []
+        if are_made and self.exchange.round is not before:
+            effects += self.lists.look(now)
         return effects + self.exchange.upkeep.look(self.exchange.round, now)
 
     def deadline(self) -> float:
         """The instant of the next ``Tick``."""
-        exchange = self.exchange
-        soon = min(self.gossip.deadline(), self.lists.deadline())
+        exchange, soon = self.exchange, self.gossip.deadline()
+        if self.lists.are_made:
+            soon = min(soon, self.lists.deadline())
         if self._stands_still:
             return exchange.deadline(min(soon, exchange.fetching.deadline()))
         soon = min(soon, self.course.deadline(), exchange.upkeep.deadline())
@@ -196,12 +202,10 @@ class Peer:
             case Tick():
                 effects = self.gossip.tick(now) + self.meeting.tick(now)
                 effects += self.suspicion.tick(now) + self.door.remind(now)
-                effects += self.course.work.tick(now)
-                asked = self.exchange.tick(now)
+                asked = self.course.work.tick(now) + self.exchange.tick(now)
                 return [*effects, *asked, *self.lists.repeated(asked)]
             case Arriving(peer):
-                self.exchange.pulls.sign(peer, now)
-                self.gossip.detector.moves(peer, now)
+                self.exchange.moves(peer, now)
             case TrainingFinished():
                 return self.course.work.trained(event, now)
             case TrainingFailed():
@@ -309,13 +313,13 @@ class Peer:
 
     def _from_member(self, peer: str, message: Message, now: float) -> list[Effect]:
         match message:  # the frequent ones first
+            case SignedOffer():
+                return self.offers.received(peer, message, now)
             case Chunk() | StreamStart():
                 return self.exchange.data(peer, message, now)
             case Request():
                 told = self.lists.asked(peer, message)
                 return told + self.exchange.asked(peer, message, now)
-            case SignedOffer():
-                return self.offers.received(peer, message, now)
             case SignedClosing():
                 return self.lists.received(peer, message, now)
             case Ping() | Pong():

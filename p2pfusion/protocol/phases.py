@@ -15,6 +15,10 @@ class Phase(StrEnum):
     SEAL = "seal"
 
 
+TRAIN, EXCHANGE = Phase.TRAIN, Phase.EXCHANGE
+"""The two that are asked for after every event, where an enumeration is slow."""
+
+
 class Signal(StrEnum):
     """What moves a round on."""
 

@@ -18,10 +18,10 @@ from p2pfusion.protocol.merkle import holds, leaf
 from p2pfusion.protocol.messages import StreamStart
 from p2pfusion.protocol.statements import OfferFact
 from p2pfusion.protocol.stream import StreamKey
-from p2pfusion.split.plan import Hop
+from p2pfusion.split.hops import CONTRIBUTION
 
 
-@dataclass
+@dataclass(slots=True)
 class Delivery:
     """A contribution to this peer: what its head said, and what came."""
 
@@ -95,4 +95,4 @@ class Promises:
 
 
 def _is_promised(stream: StreamKey) -> bool:
-    return stream.hop == Hop.CONTRIBUTION and not stream.instead_of
+    return stream.hop == CONTRIBUTION and not stream.instead_of

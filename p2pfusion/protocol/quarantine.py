@@ -32,7 +32,7 @@ class Quarantine:
     @property
     def peers(self) -> frozenset[str]:
         """Who is in it."""
-        out, convicted = self.offences.out, self._gossip.facts.convicted
+        out, convicted = self.offences.out, self._gossip.spread.facts.convicted
         return out.union(convicted) - {self._gossip.me} if out or convicted else out
 
     def among(self, peers: Collection[str]) -> list[str]:
@@ -75,6 +75,12 @@ class Quarantine:
         if self.offences.of(peer) == before:
             return []
         return [SaveOffences(self.offences.charges)]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether ``look`` has something to do: a round has begun, or others are in."""
+        begun = self._gossip.round_index != self._round_index
+        return begun or self.peers != self._seen
 
     def look(self) -> tuple[list[Effect], list[str]]:
         """What is to be said of who has come, and who has gone; and who has come."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
+from p2pfusion.split.hops import CONTRIBUTION, SEEDS
 from p2pfusion.split.keeping import Cells
-from p2pfusion.split.streams import Hop
 
-BY_HOLDERS = (Hop.CONTRIBUTION, Hop.SEEDS)
+BY_HOLDERS = (CONTRIBUTION, SEEDS)
 """What reducers get of those who train."""
 
 
@@ -43,7 +43,7 @@ class Reduction:
         """A holder's contribution has come, lacking nothing if ``whole``; or what opens
         it."""
         self.gave_up(source)
-        if whole and hop == Hop.CONTRIBUTION:
+        if whole and hop == CONTRIBUTION:
             self.came.add(source)
 
     def gave_up(self, source: str) -> None:

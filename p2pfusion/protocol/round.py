@@ -23,16 +23,14 @@ from p2pfusion.protocol.events import AddOwn, CloseReduction, Effect, OpenReduct
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.opening import Openings
-from p2pfusion.protocol.phases import TRANSITIONS, Phase, Signal
+from p2pfusion.protocol.phases import EXCHANGE, TRAIN, TRANSITIONS, Phase, Signal
 from p2pfusion.protocol.reduction import BY_HOLDERS, Reduction
 from p2pfusion.protocol.stream import StreamKey, stream_elements, stream_segments
 from p2pfusion.protocol.transfer import Pull, Pulls
+from p2pfusion.split.hops import CONTRIBUTION, FUSED, ROUND_HOPS, SEEDS, Hop
 from p2pfusion.split.keeping import Cells, cells_to_keep, held_by, keepers
-from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.segment import Split
-
-ROUND_HOPS = frozenset(Hop) - {Hop.EXPORT, Hop.RESTORE}
-"""The hops that a round waits for; other streams only name one."""
 
 
 @dataclass
@@ -100,7 +98,7 @@ class Round:
         self.attendance.lost = self.attendance.expected - online
         self.online = online
         effects = self.reduce("", online, now)
-        for hop in (Hop.FUSED, Hop.CATCH_UP if self.catches_up else Hop.HOME):
+        for hop in (FUSED, Hop.CATCH_UP if self.catches_up else Hop.HOME):
             for source in self.plan.sources(hop, self.me):
                 effects += self._need(self._key(hop, source), online, now)
         return effects
@@ -130,7 +128,7 @@ class Round:
     @property
     def waits(self) -> bool:
         """Whether it certainly cannot be sealed now."""
-        return self.phase is not Phase.EXCHANGE or bool(self.needs)
+        return self.phase is not EXCHANGE or bool(self.needs)
 
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
@@ -162,7 +160,7 @@ class Round:
     ) -> list[Effect]:
         """A stream of this round is complete, but for so many of its parts."""
         self.online = online or self.online
-        if stream.hop == Hop.FUSED:
+        if stream.hop == FUSED:
             self.needs.discard(stream)  # nobody has trained what is absent
             self.attendance.fused(stream, now)
             return []
@@ -244,11 +242,11 @@ class Round:
 
     def waiting_for(self) -> dict[str, str]:
         """Whom this round waits for, and for what; for people."""
-        waits = {self.me: "training"} if self.phase is Phase.TRAIN else {}
+        waits = {self.me: "training"} if self.phase is TRAIN else {}
         for reduction in self.reductions.values():
             waits |= reduction.waits_for(self.offers)
         for need in sorted(self.needs, key=lambda key: (key.source, key.hop)):
-            what = "fused ranges" if need.hop == Hop.FUSED else "ranges at home there"
+            what = "fused ranges" if need.hop == FUSED else "ranges at home there"
             waits.setdefault(need.source, what)
         return waits
 
@@ -302,15 +300,15 @@ class Round:
             return []
         plan, me = self.plan, self.me
         failed = instead_of or None
-        sources = set(plan.sources(Hop.CONTRIBUTION, me, instead_of=failed))
+        sources = set(plan.sources(CONTRIBUTION, me, instead_of=failed))
         own = self.trains and plan.own_ranges(me, instead_of=failed).size > 0
         # Own values that will not come any more are not waited for.
-        own = own and (self.offer is not None or self.phase is Phase.TRAIN)
+        own = own and (self.offer is not None or self.phase is TRAIN)
         reduction = Reduction(instead_of, sources & online, own)
         self.reductions[instead_of] = reduction
         effects: list[Effect] = [OpenReduction(self.number, instead_of)]
         for source in sorted(reduction.pending):
-            key = self._key(Hop.CONTRIBUTION, source, instead_of)
+            key = self._key(CONTRIBUTION, source, instead_of)
             effects += self._pull(key, now)
         for source in sorted(sources - online):
             self.missing.setdefault(source, "silent")
@@ -388,13 +386,13 @@ class Round:
 
     def readiness(self, stream: StreamKey) -> str:
         """``ready``, ``wait``, or the reason of a refusal, for a stream asked of us."""
-        if stream.hop == Hop.CONTRIBUTION:
+        if stream.hop == CONTRIBUTION:
             if self.offer is not None:
                 return "ready"
-            return "wait" if self.phase is Phase.TRAIN else "not-training"
-        if stream.hop == Hop.SEEDS:
+            return "wait" if self.phase is TRAIN else "not-training"
+        if stream.hop == SEEDS:
             return self.openings.readiness(stream) if self.pace.wire.hides else "plan"
-        if stream.hop == Hop.FUSED:
+        if stream.hop == FUSED:
             reduction = self.reductions.get(stream.instead_of)
             return "ready" if reduction is not None and reduction.closed else "wait"
         return "ready"

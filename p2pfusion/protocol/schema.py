@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import call
 from typing import Any
 
 import msgpack
@@ -53,7 +54,7 @@ def checked(checks: Sequence[Check], values: Sequence[Any]) -> list[Any]:
     """Every value as its check returns it."""
     if len(values) != len(checks):
         raise bad("wrong number of fields")
-    return [check(value) for check, value in zip(checks, values, strict=True)]
+    return list(map(call, checks, values))
 
 
 def whole(low: int = 0, high: int = MAX_INTEGER) -> Check:

@@ -24,6 +24,10 @@ class Standing(StrEnum):
     """In no roster any more, by its own wish."""
 
 
+RUNNING, DONE = Standing.RUNNING, Standing.DONE
+"""The two that are asked for after every event, where an enumeration is slow."""
+
+
 @dataclass(frozen=True)
 class Own:
     """Where a peer could go on by itself: a round, and its table of homes.

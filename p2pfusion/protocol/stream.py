@@ -5,8 +5,9 @@ from __future__ import annotations
 from p2pfusion.protocol.values import value
 from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.groups import seed_elements
+from p2pfusion.split.hops import BESIDE, EXPORT, RESTORE, SEEDS, Hop
 from p2pfusion.split.keeping import Cells
-from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.restoring import asked_cells, asked_segments, unpack_cells
 from p2pfusion.split.segment import Segment
 
@@ -33,14 +34,12 @@ class StreamKey:
 
 def is_by_cells(stream: StreamKey) -> bool:
     """Whether the target names the cells that it gets."""
-    return stream.hop == Hop.RESTORE or (
-        stream.hop == Hop.EXPORT and stream.asked != b""
-    )
+    return stream.hop == RESTORE or (stream.hop == EXPORT and stream.asked != b"")
 
 
 def stream_cells(plan: ExchangePlan, stream: StreamKey) -> Cells:
     """Per signature, over the grid, what a stream from a home consists of."""
-    if stream.hop == Hop.RESTORE:
+    if stream.hop == RESTORE:
         return asked_cells(plan, stream.asked)
     if is_by_cells(stream):
         return unpack_cells(plan.layout, stream.asked)
@@ -66,11 +65,11 @@ def stream_segments(plan: ExchangePlan, stream: StreamKey) -> tuple[Segment, ...
 
 def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
     """Number of elements in a stream of the plan."""
-    if is_by_cells(stream):
+    if stream.hop in BESIDE and is_by_cells(stream):
         layout, cells = plan.layout, stream_cells(plan, stream)
         pairs = zip(layout.signatures, cells, strict=True)
         return sum(int(cell_elements(layout, s)[mask].sum()) for s, mask in pairs)
-    ends = (stream.source, stream.target)
-    if stream.hop == Hop.SEEDS:
-        return seed_elements(plan, *ends, instead_of=stream.instead_of)
-    return plan.elements(stream.hop, *ends, stream.instead_of)
+    source, target, instead_of = stream.source, stream.target, stream.instead_of
+    if stream.hop == SEEDS:
+        return seed_elements(plan, source, target, instead_of=instead_of)
+    return plan.elements(stream.hop, source, target, instead_of)

@@ -63,7 +63,7 @@ def window_bytes(hop: str) -> int:
     return CREDIT_CHUNKS * piece_bytes(hop)
 
 
-@dataclass
+@dataclass(slots=True)
 class Pull:
     """One stream that this peer needs. ``total_bytes`` follows from the plan."""
 
@@ -265,7 +265,7 @@ class Pulls:
         return self._next_retry_at if self._pulls else None
 
 
-@dataclass
+@dataclass(slots=True)
 class Serve:
     """One stream that another peer has asked for.
 

@@ -85,7 +85,9 @@ class Upkeep:
     def deadline(self) -> float:
         """When ``look`` has something to do. Who comes or goes is seen when there is a
         probe to send, or to answer."""
-        return NEVER_S if self.is_asked or self._restoring.is_busy else self._due
+        if self._due == NEVER_S or self.is_asked or self._restoring.is_busy:
+            return NEVER_S
+        return self._due
 
     def look(self, round_: Round | None, now: float) -> list[Effect]:
         """Asks the own side what is lacking, when it is time to."""

@@ -1,4 +1,4 @@
-"""Values of which several are made with every message.
+"""Values of which several are made with every message, or every stream.
 
 They are frozen dataclasses like all others, but for assignment to a field it is the
 type checker alone that forbids it: a class that forbids it at run time has to set each

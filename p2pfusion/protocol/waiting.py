@@ -10,7 +10,8 @@ from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.messages import BEFORE_START
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.phases import Phase
-from p2pfusion.protocol.round import ROUND_HOPS, Round
+from p2pfusion.protocol.round import Round
+from p2pfusion.split.hops import ROUND_HOPS
 
 Waits = dict[str, str]
 """Names, or words for whom; and the reason."""

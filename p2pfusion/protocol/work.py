@@ -19,7 +19,7 @@ from p2pfusion.protocol.events import (
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.merkle import tree
 from p2pfusion.protocol.messages import NEVER, Offer
-from p2pfusion.protocol.phases import Phase
+from p2pfusion.protocol.phases import TRAIN
 from p2pfusion.protocol.round import Round
 from p2pfusion.split.segment import Split
 
@@ -114,7 +114,7 @@ class Work:
         if round_.number < event.round_index:
             self._ahead = event
             return []
-        in_time = round_.number == event.round_index and round_.phase is Phase.TRAIN
+        in_time = round_.number == event.round_index and round_.phase is TRAIN
         if in_time and not self._is_useless(round_, now):
             self._late_rounds = 0
             return self._offer(round_, event, now) + self._go_on()
@@ -156,7 +156,7 @@ class Work:
             return []
         self._hashing, round_ = None, self._exchange.round
         is_present = round_ is not None and round_.number == number
-        if round_ is not None and is_present and round_.phase is Phase.TRAIN:
+        if round_ is not None and is_present and round_.phase is TRAIN:
             return self._say(round_, event, hashed, now)
         self._late = event
         return self.offer_late(now)
@@ -185,7 +185,7 @@ class Work:
     def deadline(self) -> float:
         """When ``tick`` has something to do: never while rounds stand still."""
         round_ = self._exchange.round
-        if round_ is None or round_.phase is not Phase.TRAIN or round_.held:
+        if round_ is None or round_.phase is not TRAIN or round_.held:
             return NEVER_S
         given_up_at = round_.attendance.given_up_at()
         if given_up_at is None or not self._may_offer_later(round_):
@@ -228,7 +228,7 @@ class Work:
         if self._age(event, round_.number) is None:
             self._late = None
             return [Report("late-dropped", details)]
-        if round_.phase is not Phase.TRAIN:
+        if round_.phase is not TRAIN:
             return []  # it waits for the next round
         self._begun.discard(round_.number)
         instead = OfferLate(round_.number, event.round_index)
@@ -259,7 +259,7 @@ class Work:
         round_ = self._exchange.rounds.get(event.round_index)
         if round_ is None and event.round_index > max(self._exchange.rounds, default=0):
             self._ahead = event
-        if round_ is None or round_.phase is not Phase.TRAIN:
+        if round_ is None or round_.phase is not TRAIN:
             return []
         details = {"round": event.round_index, "reason": event.reason}
         effects = self._nothing(round_, event.reason, now)

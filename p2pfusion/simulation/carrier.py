@@ -32,10 +32,11 @@ from p2pfusion.limits import MAX_CONTROL_FRAME_BYTES, MAX_TOGETHER
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.access import Introduced, KnockFailed
 from p2pfusion.protocol.messages import Chunk, Hello, Message
-from p2pfusion.protocol.wire import Frame, decode, encode
+from p2pfusion.protocol.wire import decode
 from p2pfusion.simulation.holdings import Parcel
-from p2pfusion.simulation.machine import Life, Machine, State
+from p2pfusion.simulation.machine import ALIVE, Life, Machine, State
 from p2pfusion.simulation.network import Link
+from p2pfusion.simulation.writing import Writing
 from p2pfusion.transport.bounds import (
     CONTROL_SEND_QUEUE_MESSAGES,
     DATA_SEND_QUEUE_MESSAGES,
@@ -98,8 +99,7 @@ class Carrier:
     def __init__(self, world: World, *, exact: bool) -> None:
         self._world = world
         self._exact = exact
-        self._encoded: tuple[Message | None, list[Frame], int, str] = (None, [], 0, "")
-        """The last message, its frames, their bytes, and the head in hex."""
+        self._writing = Writing()
         self._open: dict[Link[Envelope], Envelope] = {}
         """Frames with room for what else the peer says now to the same receiver."""
         self._arriving = self._arrive
@@ -123,11 +123,7 @@ class Carrier:
         parcel: Parcel | None = None,
     ) -> str:
         """Sends a message; gives its line of the log."""
-        last, frames, size, head = self._encoded
-        if message is not last:  # else it goes to many, and its bytes are known
-            frames = encode(message)
-            size, head = sum(map(len, frames)), frames[0].hex()
-            self._encoded = (message, frames, size, head)
+        frames, size, head = self._writing.of(message)
         self.posted += 1
         number = self.posted
         on_data = parcel is not None
@@ -141,7 +137,11 @@ class Carrier:
         if self._exact:
             message = decode(frames, data_plane=on_data)
         line, target = f"> {peer} #{number} {head}", self._world.machines.get(peer)
-        link, onward = self._way(life, peer, target, on_data=on_data)
+        if life.machine.is_outward and target is not None and target.is_outward:
+            link, onward = self._way_around(life, target, on_data=on_data)
+        else:
+            link = self._world.network.link(life.name, peer, on_data=on_data)
+            onward = None
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
@@ -176,14 +176,13 @@ class Carrier:
         else:
             self._open[frame.link] = frame
 
-    def _way(
-        self, life: Life, peer: str, target: Machine | None, *, on_data: bool
+    def _way_around(
+        self, life: Life, target: Machine, *, on_data: bool
     ) -> tuple[Link[Envelope] | None, Link[Envelope] | None]:
-        """The links by which a message goes, one after the other; no first one where
-        it cannot, and mostly no second one."""
-        network, name = self._world.network, life.name
-        is_direct = target is None or not target.is_outward or peer == name
-        if is_direct or not life.machine.is_outward:
+        """The links by which a message goes to a machine that cannot be dialled, one
+        after the other; none where it cannot, and but one to itself."""
+        network, name, peer = self._world.network, life.name, target.name
+        if peer == name:
             return network.link(name, peer, on_data=on_data), None
         relay = life.relays.get(peer, "")
         if not self._passes_on(relay, name, peer):
@@ -194,7 +193,7 @@ class Carrier:
     def _passes_on(self, relay: str, *ends: str) -> bool:
         """Whether a daemon runs there that knows both ends, and can be dialled."""
         machine = self._world.machines.get(relay)
-        if machine is None or machine.is_outward or machine.state is not State.ALIVE:
+        if machine is None or machine.is_outward or machine.state is not ALIVE:
             return False
         return machine.life is not None and machine.life.admitted.issuperset(ends)
 
@@ -223,7 +222,7 @@ class Carrier:
         if envelope.onward is not None:
             self._pass_on(envelope, envelope.onward)
             return
-        if machine.state is State.ALIVE and not link.clogged and not link.held:
+        if machine.state is ALIVE and not link.clogged and not link.held:
             self._deliver(machine, envelope)
             return
         is_bulk = envelope.session is not None
@@ -253,7 +252,7 @@ class Carrier:
         envelope, whole_at = what
         link, life = envelope.link, envelope.target.life
         is_cut = link.cut or envelope.generation != link.generation
-        if is_cut or life is None or envelope.target.state is not State.ALIVE:
+        if is_cut or life is None or envelope.target.state is not ALIVE:
             return
         if not link.clogged and self._is_sealed_for(life, envelope):
             self._world.give(life, e.Arriving(envelope.sender))
@@ -280,7 +279,7 @@ class Carrier:
         if link.clogged or not link.held:
             return
         machine = link.held[0].target
-        if machine.state is not State.ALIVE:
+        if machine.state is not ALIVE:
             return
         for envelope in link.release():
             self._deliver(machine, envelope)
@@ -366,7 +365,7 @@ class Carrier:
 
     def _listening(self, port: int) -> Life | None:
         machine = self._world.by_port.get(port)
-        if machine is None or machine.is_outward or machine.state is not State.ALIVE:
+        if machine is None or machine.is_outward or machine.state is not ALIVE:
             return None
         return machine.life
 

@@ -24,11 +24,11 @@ from p2pfusion.limits import (
     MAX_VIOLATIONS,
 )
 from p2pfusion.protocol import events as e
-from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.joining import MANIFESTS_AT_ONCE
 from p2pfusion.protocol.messages import Facts
-from p2pfusion.protocol.phases import Phase
+from p2pfusion.protocol.phases import TRAIN
 from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.standing import RUNNING
 from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.protocol.waiting import NOTHING_TO_DO, waiting_for
 from p2pfusion.simulation.gaps import KNOWN_GAPS, OBSERVED
@@ -331,7 +331,7 @@ class Checks:
             return  # it stands still, and has said so
         round_ = peer.exchange.round
         idles = round_ is not None and not self._has_reason(life, round_)
-        if idles and peer.course.standing is Standing.RUNNING:
+        if idles and peer.course.standing is RUNNING:
             number = peer.course.round_index
             self._found("wait without reason", life, f"round {number}")
         if isinstance(event, e.Tick):
@@ -344,7 +344,7 @@ class Checks:
 
     def _has_reason(self, life: Life, round_: Round) -> bool:
         """Whether a round that is not over waits for something."""
-        if round_.phase is Phase.TRAIN:
+        if round_.phase is TRAIN:
             return life.is_training(round_.number)
         if round_.needs or round_.held:
             return True

@@ -59,6 +59,8 @@ def event_line(event: e.Event) -> str:
     match event:
         case e.Tick():
             return "tick"
+        case e.Came(stream, digest):
+            return f"came {stream_words(stream)} {digest.hex()}"
         case e.Found(manifest) | e.Expect(manifest):
             return f"{type(event).__name__} {manifest.swarm_id}"
         case e.Resume(_, facts, next_round, homes):

@@ -20,7 +20,8 @@ from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
-from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.hops import CONTRIBUTION, EXPORT, FUSED, SEEDS
+from p2pfusion.split.plan import ExchangePlan
 
 if TYPE_CHECKING:
     from p2pfusion.simulation.world import World
@@ -284,7 +285,7 @@ class Hands:
             return
         stream, parcel = sink.stream, sink.parcel
         self._world.checks.closing(life, sink, effect)
-        if stream.hop == Hop.CONTRIBUTION:
+        if stream.hop == CONTRIBUTION:
             reduction = life.reductions[stream.round_index, stream.instead_of]
             if parcel is not None and parcel.present is not None:
                 reduction.present[stream.source] = parcel.present
@@ -295,12 +296,12 @@ class Hands:
             elif sink.absorbed:
                 form = self._world.manifest.wire.form(stream.hop)
                 reduction.partial[stream.source] = form.most_in(sink.absorbed)
-        elif stream.hop == Hop.SEEDS:
+        elif stream.hop == SEEDS:
             reduction = life.reductions[stream.round_index, stream.instead_of]
             if effect.complete:
                 reduction.told[stream.source] = stream.asked
         elif effect.complete and parcel is not None:
-            if stream.hop == Hop.EXPORT:
+            if stream.hop == EXPORT:
                 life.exported.append(parcel)
             elif stream.round_index == max(life.plans):
                 life.holdings.received(life.plans[stream.round_index], parcel)
@@ -335,17 +336,17 @@ class Hands:
         form = self._world.manifest.wire.form(stream.hop)
         size = form.bytes_of(stream_elements(plan, stream))
         parcel = Parcel(stream, plan.digest, size)
-        if stream.hop == Hop.SEEDS:
+        if stream.hop == SEEDS:
             return parcel
-        if stream.hop == Hop.FUSED:
+        if stream.hop == FUSED:
             self._mark_absent(life, plan, parcel)
-        elif stream.hop == Hop.CONTRIBUTION:
+        elif stream.hop == CONTRIBUTION:
             parcel.digest = life.digest(stream.round_index, stream.target)
             inside = life.late.get(stream.round_index)
             if inside is not None:
                 failed = stream.instead_of or None
                 ids = plan.ranges(
-                    Hop.CONTRIBUTION,
+                    CONTRIBUTION,
                     source=stream.source,
                     target=stream.target,
                     instead_of=failed,

@@ -23,9 +23,10 @@ from p2pfusion.protocol.stream import StreamKey, is_by_cells, stream_cells
 from p2pfusion.simulation.disk import Cells, Versions
 from p2pfusion.simulation.planner import Memory
 from p2pfusion.split.grid import Counts, Mask, grid_shape, rectangles
+from p2pfusion.split.hops import FUSED
 from p2pfusion.split.keeping import Cells as SplitCells
 from p2pfusion.split.layout import Layout
-from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.restoring import asked_products, lacking_cells, wanted_versions
 
 KEPT_VIEWS = 64
@@ -102,7 +103,7 @@ class PlanCells:
         if found is None:
             source, target, failed = key
             found = self._fused[key] = plan.ranges(
-                Hop.FUSED, source=source, target=target, instead_of=failed or None
+                FUSED, source=source, target=target, instead_of=failed or None
             )
         return found
 
@@ -126,7 +127,7 @@ class PlanCells:
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Gains:
     """What one round has given so far, where everything went as planned."""
 
@@ -136,7 +137,7 @@ class Gains:
     own: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Parcel:
     """What a stream carries: for each of its parts, the places and the versions."""
 
@@ -254,7 +255,7 @@ class Holdings:
     def received(self, plan: ExchangePlan, parcel: Parcel) -> None:
         """A stream of fused values, or from a home, has arrived whole."""
         stream = parcel.stream
-        if stream.hop != Hop.FUSED:
+        if stream.hop != FUSED:
             self._begin(plan.round_index)
             claimed = self.cells().claimed
             # What is carried over late stands for a version that nobody made.

@@ -13,7 +13,7 @@ from functools import lru_cache
 KEY_BYTES = 32
 
 REMEMBERED = 4096
-"""Signatures: what one has signed many others check soon afterwards."""
+"""Signatures: what one has signed many others check soon afterwards. And names."""
 
 
 class NamedKey:
@@ -31,7 +31,9 @@ class NamedKey:
 class Names:
     """Checks what ``NamedKey`` signs."""
 
-    def peer_id(self, public: bytes) -> str:
+    @staticmethod
+    @lru_cache(maxsize=REMEMBERED)
+    def peer_id(public: bytes) -> str:
         """The name itself; of bytes that are no name, their hex digits."""
         name = public.rstrip(b"\0").decode(errors="replace")
         return name if name.isprintable() and name else public.hex()

@@ -49,6 +49,10 @@ class State(StrEnum):
     DEAD = "dead"
 
 
+ALIVE = State.ALIVE
+"""Asked for with every message, where an enumeration is slow."""
+
+
 class WitnessedKey(NamedKey):
     """A key that remembers what it has signed."""
 
@@ -75,7 +79,7 @@ class WitnessedKey(NamedKey):
         return signature
 
 
-@dataclass
+@dataclass(slots=True)
 class Sink:
     """A stream that is arriving."""
 

@@ -30,6 +30,7 @@ from p2pfusion.simulation.hands import Hands
 from p2pfusion.simulation.holdings import Geometry, Holdings
 from p2pfusion.simulation.keys import NAMES
 from p2pfusion.simulation.machine import (
+    ALIVE,
     HOST,
     Life,
     Machine,
@@ -158,12 +159,12 @@ class World:
         return [
             machine.life
             for machine in self.machines.values()
-            if machine.life is not None and machine.state is State.ALIVE
+            if machine.life is not None and machine.state is ALIVE
         ]
 
     def note(self, text: str) -> None:
         """A line of the log about something from outside."""
-        self.log.add([f"{self.now!r} {text}"])
+        self.log.add([f"{self.now:.9f} {text}"])
 
     def start(self, name: str) -> None:
         """Starts the daemon with what is on its disk; nothing if it runs already."""
@@ -224,7 +225,7 @@ class World:
         """Ends the daemon politely: it hands over first, but not for ever."""
         machine = self.machines[name]
         life = machine.life
-        if life is None or machine.state is not State.ALIVE or life.is_stopping:
+        if life is None or machine.state is not ALIVE or life.is_stopping:
             return
         self.note(f"stop {name}")
         life.is_stopping = True
@@ -254,7 +255,7 @@ class World:
     def pause(self, name: str) -> None:
         """The daemon stands still; its trainer goes on."""
         machine = self.machines[name]
-        if machine.state is State.ALIVE:
+        if machine.state is ALIVE:
             self.note(f"pause {name}")
             machine.state = State.PAUSED
 
@@ -263,7 +264,7 @@ class World:
         machine = self.machines[name]
         if machine.state is State.PAUSED and machine.life is not None:
             self.note(f"resume {name}")
-            machine.state = State.ALIVE
+            machine.state = ALIVE
             self._drain(machine.life)
             self.carrier.release(machine, 0.0)
             self._wake(machine.life)
@@ -311,7 +312,7 @@ class World:
         self, life: Life, event: e.Event, text: str, source: Envelope | None
     ) -> None:
         is_free = life.busy_until <= self.now and not life.queue
-        if is_free and life.machine.state is State.ALIVE:
+        if is_free and life.machine.state is ALIVE:
             self._handle(life, event, text, source)
             return
         life.queue.append((event, text, source))
@@ -321,7 +322,7 @@ class World:
 
     def _drain(self, life: Life) -> None:
         queue = life.queue
-        while queue and life.is_current and life.machine.state is State.ALIVE:
+        while queue and life.is_current and life.machine.state is ALIVE:
             if life.busy_until > self.now:
                 self.at(life.busy_until, self._drain, life)
                 break
@@ -333,7 +334,7 @@ class World:
     ) -> None:
         now = life.clock = self.now
         self.current = source
-        lines = [f"{now!r} {life.name} {text}"]
+        lines = [f"{now:.9f} {life.name} {text}"]
         try:
             effects = life.peer.handle(event, now)
         except Exception as error:  # whatever it is, it must not happen
@@ -361,7 +362,7 @@ class World:
         if life.wakes_at != due or not life.is_current:
             return
         life.wakes_at = float("inf")
-        if life.machine.state is not State.ALIVE:
+        if life.machine.state is not ALIVE:
             return  # woken when it goes on
         if life.busy_until > self.now:
             life.wakes_at = life.busy_until

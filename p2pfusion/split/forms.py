@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pfusion.split.streams import Hop
+from p2pfusion.split.hops import CONTRIBUTION, SEEDS
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Wire:
 
     def form(self, hop: str) -> Form:
         """The form of a hop's streams."""
-        is_masked = self.hides and hop == Hop.SEEDS
-        is_held = hop == Hop.CONTRIBUTION or is_masked
+        is_masked = self.hides and hop == SEEDS
+        is_held = hop == CONTRIBUTION or is_masked
         return self.contribution if is_held else self.value
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from p2pfusion.split.grid import Mask
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.streams import ExchangePlan, Hop
+from p2pfusion.split.hops import Hop
+from p2pfusion.split.streams import ExchangePlan
 
 Cells = tuple[Mask, ...]
 """Per signature, over the grid."""

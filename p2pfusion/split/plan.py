@@ -26,12 +26,12 @@ from p2pfusion.split.copies import Copies
 from p2pfusion.split.digest import plan_digest
 from p2pfusion.split.grid import Counts, Mask
 from p2pfusion.split.homes import HomePulls, Homes
+from p2pfusion.split.hops import Hop as Hop
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.ranges import RangeGrid, all_ranges, first_homes, range_grids
 from p2pfusion.split.reducers import Lots, share_out
 from p2pfusion.split.segment import Split
 from p2pfusion.split.streams import ExchangePlan as ExchangePlan
-from p2pfusion.split.streams import Hop as Hop
 
 
 def plan_round(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
@@ -24,35 +23,11 @@ from p2pfusion.split.grid import (
     mask_segments,
 )
 from p2pfusion.split.homes import HomePulls, Homes
+from p2pfusion.split.hops import CONTRIBUTION, EXPORT, FUSED, HOME, KEEP, Hop
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.ranges import RangeGrid
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.split.traffic import planned_traffic
-
-
-class Hop(StrEnum):
-    """What a stream between two peers is for."""
-
-    CONTRIBUTION = "contribution"
-    """Trained values, from a holder to the reducer."""
-    FUSED = "fused"
-    """Fused values, from the reducer to a next holder."""
-    HOME = "home"
-    """Not trained this round, older at the target: from the home to a next holder, or
-    to one that shall keep a copy."""
-    CATCH_UP = "catch_up"
-    """As HOME, whatever the plans say that the target has: for one that starts."""
-    KEEP = "keep"
-    """The newest values from before of what the target reduces and has not got, where
-    nobody contributes; ``instead_of`` names the silent reducer whose work it does."""
-    RESTORE = "restore"
-    """What the target shall have newest, and lacks: cells that it names itself. They
-    come, but for what somebody trains in this round."""
-    SEEDS = "seeds"
-    """What opens a sum of masked contributions, from a holder to the reducer;
-    ``asked`` names those whose contributions are lost."""
-    EXPORT = "export"
-    """Everything that lives at the source as the round begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +125,7 @@ class ExchangePlan:
         """Elements between a holder, or next holder, and each reducer."""
         found = self._flows.get((hop, member))
         if found is None:
-            members = self.holders if hop is Hop.CONTRIBUTION else self.next_holders
+            members = self.holders if hop is CONTRIBUTION else self.next_holders
             held = members[member] & (self.reducer >= 0)
             # Exact: no model has as many elements as a double has integers.
             sums = np.bincount(
@@ -174,9 +149,9 @@ class ExchangePlan:
 
     def _ends(self, hop: Hop, source: str, target: str) -> tuple[Mask, str, str]:
         """Who holds the ranges of a hop, and which end is holder and which reducer."""
-        if hop is Hop.CONTRIBUTION:
+        if hop is CONTRIBUTION:
             return self.holders, source, target
-        if hop is Hop.FUSED:
+        if hop is FUSED:
             return self.next_holders, target, source
         raise LocalProtocolError(f"a stream of the hop {hop} has no ranges")
 
@@ -201,17 +176,17 @@ class ExchangePlan:
         position = self._positions.get(target)
         if position is None:
             return ()
-        if hop is Hop.CONTRIBUTION:
+        if hop is CONTRIBUTION:
             return self._holding(self.holders, target, instead_of)
-        if hop is Hop.FUSED:
+        if hop is FUSED:
             if instead_of is not None:
                 return self._backups_for(position, instead_of)
             return self._reducers_for(hop, position)
-        if hop is Hop.KEEP:
+        if hop is KEEP:
             kept = {p: self._kept(p, target, instead_of) for p in self.peers}
             able = (p for p, cells in kept.items() if any(m.any() for m in cells))
             return tuple(peer for peer in able if peer != target)
-        if hop is Hop.HOME and not self.pulls.received[position]:
+        if hop is HOME and not self.pulls.received[position]:
             return ()
         found: set[int] = set()
         for index in range(len(self.grids)):
@@ -255,7 +230,7 @@ class ExchangePlan:
         position = self._positions.get(peer)
         if position is None:
             return ()
-        return self._reducers_for(Hop.CONTRIBUTION, position)
+        return self._reducers_for(CONTRIBUTION, position)
 
     def inside(self, split: Split) -> Mask:
         """Which ranges lie wholly inside a split, of whichever round."""
@@ -280,7 +255,7 @@ class ExchangePlan:
         For fused values they are the backups, the target itself perhaps among them; for
         values from homes, others that have the newest version.
         """
-        if hop is Hop.FUSED:
+        if hop is FUSED:
             return self.backups(source, target)
         return self.sources(hop, target, instead_of=source)
 
@@ -288,7 +263,7 @@ class ExchangePlan:
         self, hop: Hop, *, source: str, target: str, instead_of: str | None = None
     ) -> int:
         """Number of elements in a stream."""
-        if hop in (Hop.CONTRIBUTION, Hop.FUSED):
+        if hop in (CONTRIBUTION, FUSED):
             if instead_of is None:
                 return self._whole(hop, source, target)
             numbers = self.ranges(
@@ -303,7 +278,7 @@ class ExchangePlan:
         self, hop: Hop, *, source: str, target: str, instead_of: str | None = None
     ) -> tuple[Segment, ...]:
         """What the source sends the target on this hop, in the order of the payload."""
-        if hop in (Hop.CONTRIBUTION, Hop.FUSED):
+        if hop in (CONTRIBUTION, FUSED):
             numbers = self.ranges(
                 hop, source=source, target=target, instead_of=instead_of
             )
@@ -325,7 +300,7 @@ class ExchangePlan:
         home, reader = self._positions.get(source), self._positions.get(target)
         if home is None or reader is None or home == reader:
             return ()
-        if hop is Hop.KEEP:
+        if hop is KEEP:
             return self._kept(source, target, instead_of)
         found: list[Mask] = []
         for index in range(len(self.grids)):
@@ -353,7 +328,7 @@ class ExchangePlan:
 
         ``instead_of`` a silent home: from the first other peer with the newest version.
         """
-        homes = (self.pulls.home if hop is Hop.EXPORT else self.pulls.source)[index]
+        homes = (self.pulls.home if hop is EXPORT else self.pulls.source)[index]
         if instead_of is None:
             return homes
         silent = self._positions.get(instead_of, len(self.peers))
@@ -364,10 +339,10 @@ class ExchangePlan:
 
     def _needs(self, hop: Hop, index: int) -> Mask:
         """(peers, cells...): what each peer gets of a signature on a hop from homes."""
-        if hop is Hop.EXPORT:
+        if hop is EXPORT:
             return np.broadcast_to(np.bool_(True), self.wanted[index].shape)
         lacked = self.pulls.lacked[index]
-        return lacked if hop is Hop.HOME else self.wanted[index] | lacked
+        return lacked if hop is HOME else self.wanted[index] | lacked
 
     def homes_after(self) -> Homes:
         """The table of homes after this round went as planned."""

@@ -8,9 +8,15 @@ from dataclasses import replace
 import pytest
 
 from p2pfusion.errors import RemoteProtocolError
+from p2pfusion.protocol import events as e
 from p2pfusion.protocol.evidence import FOR_GOOD, contradict, evidence_of
-from p2pfusion.protocol.messages import Evidence, Facts, Offer, Signed
-from p2pfusion.protocol.statements import OfferFact, read_accusation, sign_offer
+from p2pfusion.protocol.messages import Evidence, Facts, Offer, Signed, SignedOffer
+from p2pfusion.protocol.statements import (
+    OfferFact,
+    author,
+    read_accusation,
+    sign_offer,
+)
 from tests.protocol.family import CHAINS, SWARM, accused, everybody, merged, start
 from tests.protocol.lying import lies
 from tests.protocol.names import NAMES, NamedKey
@@ -211,3 +217,26 @@ def test_a_whole_run_without_liars_convicts_nobody() -> None:
     for host in swarm.hosts.values():
         assert not host.peer.gossip.quarantine.peers
         assert not host.reported("protocol-error")
+
+
+def test_an_offer_is_one_message_and_shown_without_the_proof_of_another() -> None:
+    """Whoever needs no proof is told the very same, so that it is encoded once."""
+    swarm = running(6, at=1.5)
+    told: dict[bytes, list[SignedOffer]] = {}
+    shown: list[SignedOffer] = []
+
+    def watch(who: str, what: e.Event | e.Effect, mark: str) -> None:
+        if isinstance(what, e.Send) and isinstance(what.message, SignedOffer):
+            statement = what.message.statement
+            if NAMES.peer_id(author(statement)) == who:
+                told.setdefault(statement.payload, []).append(what.message)
+            else:
+                shown.append(what.message)
+
+    swarm.watch = watch
+    swarm.run_until_done()
+    for messages in told.values():
+        plain = [message for message in messages if not message.proof]
+        assert all(message is plain[0] for message in plain)
+    assert any(message.proof for messages in told.values() for message in messages)
+    assert shown and not any(message.proof for message in shown)

@@ -15,8 +15,8 @@ from p2pfusion.methods import Member
 from p2pfusion.simulation.design import Experiment
 from p2pfusion.simulation.experiment import run
 from p2pfusion.simulation.swarm import Swarm
+from p2pfusion.split.hops import Hop
 from p2pfusion.split.plan import plan_round
-from p2pfusion.split.streams import Hop
 from p2pfusion.store import read_checkpoint
 from p2pfusion.store.checksum import file_hash
 from tests.end_to_end.programs import ROOT

@@ -1,0 +1,40 @@
+"""Messages as bytes, made once where many get the same one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from p2pfusion.protocol.messages import Message, SignedOffer
+from p2pfusion.protocol.wire import Frame, encode
+
+REMEMBERED = 1024
+"""Offers: those of some rounds, from some dozens of peers."""
+
+Written = tuple[list[Frame], int, str]
+"""The frames of a message, their bytes, and the head in hex."""
+
+
+class Writing:
+    """Knows the bytes of the last message, and of the offers of the rounds at hand."""
+
+    def __init__(self) -> None:
+        self._last: Message | None = None
+        self._written: Written = ([], 0, "")
+
+    def of(self, message: Message) -> Written:
+        """A message as it travels."""
+        if message is self._last:
+            return self._written
+        self._last = message
+        # Whoever gets an offer shows it to another.
+        write = _write_offer if type(message) is SignedOffer else _write
+        self._written = write(message)
+        return self._written
+
+
+def _write(message: Message) -> Written:
+    frames = encode(message)
+    return frames, sum(map(len, frames)), frames[0].hex()
+
+
+_write_offer = lru_cache(maxsize=REMEMBERED)(_write)
