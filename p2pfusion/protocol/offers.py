@@ -121,6 +121,8 @@ class Offers:
             self._forget(gossip.round_index - KEPT_BEHIND)
             self._seen[number, by] = statement
             return []
+        if statement == known:
+            return []
         before, _ = self._read(known)
         if contradict(before, said):
             found = evidence_of(known, statement)
