@@ -131,7 +131,8 @@ class BufferSink:
             start += segment.size
         if not kept:
             return
-        self.writer.write_flat(kept, np.concatenate(parts))
+        is_whole = len(kept) == len(self.segments)
+        self.writer.write_flat(kept, self.buffer if is_whole else np.concatenate(parts))
         if isinstance(self.writer, Store):
             self.writer.set_version(kept, self.version)
 

@@ -239,8 +239,11 @@ class StreamingSum(ABC):
         self._kept[positions] = True
 
     def values(self, positions: NDArray[np.int64]) -> Floats:
-        """After ``close``: the values of some ranges, one after the other."""
+        """After ``close``: the values of some ranges, one after the other; a view of
+        the result where they are neighbours."""
         parts = [self.result[start:stop] for start, stop in self.spans(positions)]
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     @property

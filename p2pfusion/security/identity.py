@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.exceptions import (
@@ -37,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pfusion.errors import LocalProtocolError, NotFoundError, VerificationError
+from p2pfusion.limits import MAX_ROSTER
 
 KEY_BYTES = 32
 
@@ -182,6 +184,7 @@ def transport_public(secret: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
+@lru_cache(maxsize=MAX_ROSTER)
 def peer_id(public: bytes) -> str:
     """The id of the peer with this public key, in its canonical form."""
     digest = hashlib.sha256(b"p2pfusion peer\0" + public).digest()

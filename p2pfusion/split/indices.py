@@ -71,6 +71,14 @@ class IndexSet:
         return [[start, stop] for start, stop in self.ranges]
 
     @cached_property
+    def _hash(self) -> int:
+        return hash(self.ranges)
+
+    def __hash__(self) -> int:
+        # Kept: a round looks up the same few sets a thousand times.
+        return self._hash
+
+    @cached_property
     def _count(self) -> int:
         return sum(stop - start for start, stop in self.ranges)
 

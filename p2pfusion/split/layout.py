@@ -209,6 +209,13 @@ class Layout:
             self._check(parameter)
         self._check_cost()
 
+    @cached_property
+    def _hash(self) -> int:
+        return int.from_bytes(self.digest[:8], "big")
+
+    def __hash__(self) -> int:
+        return self._hash
+
     def _check(self, parameter: ParameterSpec) -> None:
         if len(parameter.dimensions) > MAX_DIMENSIONS:
             raise LayoutError(f"parameter {parameter.name!r} has too many dimensions")

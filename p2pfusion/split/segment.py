@@ -31,6 +31,13 @@ class Segment:
     sets: tuple[IndexSet, ...]
 
     @cached_property
+    def _hash(self) -> int:
+        return hash((self.parameter, self.sets))
+
+    def __hash__(self) -> int:
+        return self._hash  # kept, as that of an index set
+
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the dense array of its values."""
         return tuple(len(indices) for indices in self.sets)

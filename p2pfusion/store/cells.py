@@ -28,7 +28,7 @@ SEGMENTS = 1024
 """Segments of which is remembered which cells they touch."""
 
 Mask = NDArray[np.bool_]
-Marks = TypeVar("Marks", NDArray[np.bool_], NDArray[np.int32])
+Marks = TypeVar("Marks", NDArray[np.bool_], NDArray[np.int32], NDArray[np.float32])
 Place = tuple[NDArray[np.int64], ...]
 
 

@@ -109,25 +109,27 @@ class Offer:
         offset = 0
         for segment in segments:
             into = flat[offset : offset + segment.size].reshape(segment.shape)
-            pick(self._arrays[segment.parameter], self._positions(segment), into)
+            positions = _positions(self._segments[segment.parameter], segment)
+            pick(self._arrays[segment.parameter], positions, into)
             offset += segment.size
         return flat
 
-    def _positions(self, segment: Segment) -> tuple[IndexSet, ...]:
-        held = self._segments[segment.parameter]
-        try:
-            return tuple(
-                _positions(a, b) for a, b in zip(held.sets, segment.sets, strict=True)
-            )
-        except ValueError:
-            raise LocalProtocolError(
-                f"a segment of parameter {segment.parameter} lies outside the offer"
-            ) from None
+
+# Windows move in a circle: the same segments come again.
+@lru_cache(maxsize=1024)
+def _positions(held: Segment, wanted: Segment) -> tuple[IndexSet, ...]:
+    try:
+        pairs = zip(held.sets, wanted.sets, strict=True)
+        return tuple(_places(a, b) for a, b in pairs)
+    except ValueError:
+        raise LocalProtocolError(
+            f"a segment of parameter {wanted.parameter} lies outside the offer"
+        ) from None
 
 
 # Thousands of segments of one plan are made of the same few index sets.
 @lru_cache(maxsize=4096)
-def _positions(held: IndexSet, wanted: IndexSet) -> IndexSet:
+def _places(held: IndexSet, wanted: IndexSet) -> IndexSet:
     return held.positions(wanted)
 
 

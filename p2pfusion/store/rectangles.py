@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import product, starmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,10 @@ def box_count(sets: Sequence[IndexSet]) -> int:
 
 def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
     """Copy the rectangle ``sets`` of ``whole`` into the dense array ``into``."""
+    spans = [indices.ranges[0] for indices in sets if len(indices.ranges) == 1]
+    if len(spans) == len(sets):
+        into[...] = whole[tuple(starmap(slice, spans))]
+        return
     if box_count(sets) * ELEMENTS_PER_BOX > into.size > 1:
         into[...] = whole[np.ix_(*(numbers(indices) for indices in sets))]
         return

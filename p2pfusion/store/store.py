@@ -32,6 +32,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +116,7 @@ class Store:
     @classmethod
     def create(
         cls, path: Path, layout: Layout, seed: int, pretrained: Path | None = None
-    ) -> Store:
+    ) -> Self:
         """A new, empty, writable store in the directory ``path``.
 
         ``pretrained``: a checkpoint with its initial values; ``ConfigError`` if it is
@@ -130,7 +131,8 @@ class Store:
                 (path / name).unlink(missing_ok=True)
             begins, name = _begin(path / PRETRAINED, pretrained, layout)
             for index, parameter in enumerate(layout.parameters):
-                _new_sparse(values_file(path, index), parameter.size)
+                with open(values_file(path, index), "wb") as file:
+                    file.truncate(parameter.size * FLOAT_BYTES)
             for index in range(len(layout.signatures)):
                 # With its blocks: a sealed round must find room for its versions.
                 zeros = bytes(cells.count(index) * FLOAT_BYTES)
@@ -151,7 +153,7 @@ class Store:
         *,
         writable: bool = False,
         pretrained: str | None = None,
-    ) -> Store:
+    ) -> Self:
         """The store in ``path``; ``VerificationError`` if it is damaged or not ours.
 
         ``pretrained``: the hash of the checkpoint that it must have begun with, empty
@@ -359,11 +361,6 @@ class Store:
 
 
 # --- Files ---------------------------------------------------------------------------
-
-
-def _new_sparse(path: Path, element_count: int) -> None:
-    with open(path, "wb") as file:
-        file.truncate(element_count * FLOAT_BYTES)
 
 
 def _begin(

@@ -41,9 +41,10 @@ import numpy as np
 from p2pfusion.errors import P2PFusionError, ResourceError
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Store
 from p2pfusion.store.cells import Cells
 from p2pfusion.store.files import Floats
+from p2pfusion.store.rectangles import Part
+from p2pfusion.store.unjournalled import UnjournalledStore
 
 
 class OuterMomentum:
@@ -51,8 +52,8 @@ class OuterMomentum:
 
     def __init__(
         self,
-        past: Store,
-        empty: Callable[[], Store],
+        past: UnjournalledStore,
+        empty: Callable[[], UnjournalledStore],
         momentum: float,
         measured: frozenset[str] = frozenset(),
     ) -> None:
@@ -65,7 +66,7 @@ class OuterMomentum:
         self._measured = measured
         self._momentum = momentum
         self._cells = Cells(past.layout)
-        self._new: tuple[int, list[Segment], Sequence[Floats]] | None = None
+        self._new: tuple[int, list[Part]] | None = None
 
     @classmethod
     def open(
@@ -79,12 +80,12 @@ class OuterMomentum:
         """With what is remembered in the directory ``path``, if it is of this swarm and
         whole; else with nothing."""
 
-        def empty() -> Store:
+        def empty() -> UnjournalledStore:
             shutil.rmtree(path, ignore_errors=True)
-            return Store.create(path, layout, seed)
+            return UnjournalledStore.create(path, layout, seed)
 
         try:
-            past = Store.open(path, layout, seed, writable=True)
+            past = UnjournalledStore.open(path, layout, seed, writable=True)
         except P2PFusionError:
             past = empty()
         return cls(past, empty, momentum, measured)
@@ -109,12 +110,9 @@ class OuterMomentum:
         segments = list(split.segments(self._past.layout))
         parameters = self._past.layout.parameters
         for segment, now, array in zip(segments, start, trained, strict=True):
-            if parameters[segment.parameter].name in self._measured:
-                continue
-            array += np.float32(self._momentum) * self._velocity(
-                round_index + 1, segment, now
-            )
-        self._new = (round_index, segments, start)
+            if parameters[segment.parameter].name not in self._measured:
+                self._accelerate(array, round_index + 1, segment, now)
+        self._new = (round_index, list(zip(segments, start, strict=True)))
 
     def remember(self) -> None:
         """Keeps what the last round began with, if that was not done yet.
@@ -124,20 +122,25 @@ class OuterMomentum:
         """
         if self._new is None:
             return
-        (round_index, segments, start), self._new = self._new, None
-        flat = np.concatenate([array.ravel() for array in start])
+        (round_index, parts), self._new = self._new, None
         with suppress(ResourceError):
-            self._past.write_flat(segments, flat)
-            self._past.set_version(segments, round_index + 1)
-            self._past.flush(durable=False)
+            self._past.overwrite(parts, round_index + 1)
 
-    def _velocity(self, round_number: int, segment: Segment, now: Floats) -> Floats:
-        """How far each entry has moved in a round since this peer trained it last; 0
-        where it never has."""
+    def _accelerate(
+        self, array: Floats, round_number: int, segment: Segment, now: Floats
+    ) -> None:
+        """Adds to each entry the momentum's part of how far it has moved in a round
+        since this peer trained it last; nothing where it never has."""
         seen = self._past.versions(self._cells.signature(segment.parameter))
-        ages = self._cells.of_elements(segment, round_number - seen)
-        never = self._cells.of_elements(segment, seen == 0)
+        known = seen[self._cells.touched(segment)] > 0
+        if not known.any():
+            return
         # Trained again from the start, as after a crash, a round has no age.
-        ages = np.maximum(ages, 1).astype(np.float32)
-        velocity = (now - self._past.read(segment)) / ages
-        return np.where(never, np.float32(0), velocity)
+        ages = np.maximum(round_number - seen, 1).astype(np.float32)
+        velocity = self._past.read(segment)
+        np.subtract(now, velocity, out=velocity)
+        velocity /= self._cells.of_elements(segment, ages)
+        velocity *= np.float32(self._momentum)
+        if not known.all():
+            velocity[self._cells.of_elements(segment, seen == 0)] = 0
+        array += velocity

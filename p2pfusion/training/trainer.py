@@ -285,7 +285,7 @@ class Trainer:
         module.to(self.device)
         share = setup.data.partition
         drawn = setup.seed, round_index, share.index if share else 0
-        seed_draws(*drawn, rank=self._team.rank)
+        seed_draws(*drawn, device=self.device, rank=self._team.rank)
         if isinstance(self._objective, Dated):
             self._objective.at(round_index)
         # First, because copies that the objective makes leave out the same blocks.

@@ -104,7 +104,9 @@ def test_data_round_trip(data: st.DataObject) -> None:
     layout = data.draw(layouts())
     split, other = data.draw(splits(layout)), data.draw(splits(layout))
     again = Split.from_data(split.to_data(), layout)
-    assert again == split
+    assert again == split and hash(again) == hash(split)
+    pairs = zip(again.segments(layout), split.segments(layout), strict=True)
+    assert all(hash(one) == hash(same) for one, same in pairs)
     assert again.digest == split.digest
     assert (other.digest == split.digest) == (other == split)
 
