@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from p2pfusion.errors import ConfigError
@@ -11,6 +12,7 @@ from p2pfusion.limits import (
     MAX_VOCABULARY_BYTES,
 )
 
+HEX = re.compile(r"([0-9a-f]{64})?")
 LEVELS = ("word", "character", "byte")
 
 MAX_PACKAGES = 16
@@ -21,6 +23,12 @@ def check(good: bool, key: str, value: object, want: str) -> None:
     """``ConfigError`` names the key, if its value is not good."""
     if not good:
         raise ConfigError(f"swarm key {key!r} is {value!r}: it must be {want}")
+
+
+def check_hex(key: str, value: object, what: str) -> None:
+    """Thirty-two bytes in hex, or nothing."""
+    good = isinstance(value, str) and HEX.fullmatch(value) is not None
+    check(good, key, value, f"{what} in hex, or empty")
 
 
 def check_versions(value: object) -> None:
@@ -62,6 +70,22 @@ def check_maskable(
             )
 
 
+SECOND_OPINIONS = 0.02
+"""Unless a swarm states it. For a second opinion backups gather the contributions once
+more: see ``docs/robustness.md`` for what that costs. Fewer find a quiet liar later; a
+loud one is found without (``fusion/weighing.py``)."""
+
+
+def check_second_opinions(fusion: str, fraction: object) -> None:
+    """``ConfigError`` where nobody would ask for any."""
+    if fusion == "mean" and fraction != SECOND_OPINIONS:
+        raise ConfigError(
+            "second_opinions means nothing to fusion = 'mean': its sums are not looked "
+            "at",
+            hint='choose another fusion, "trimmed" for instance, or leave it out',
+        )
+
+
 def check_vocabulary(value: object) -> None:
     """What it means is the trainer's matter; here only its form and size count."""
 
@@ -99,3 +123,12 @@ def check_plain(key: str, value: object, depth: int = 0) -> None:
             check_plain(key, inner, depth + 1)
     else:
         check(isinstance(value, (str, int, float, bool)), key, value, "a plain value")
+
+
+def in_order(value: object) -> object:
+    """The same with the keys of all tables sorted."""
+    if isinstance(value, Mapping):
+        return {key: in_order(value[key]) for key in sorted(value)}
+    if isinstance(value, (list, tuple)):
+        return [in_order(inner) for inner in value]
+    return value

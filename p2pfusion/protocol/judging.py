@@ -43,6 +43,15 @@ class Came:
     digest: bytes
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """Fused values are here whole, and were looked at before they count
+    (``weighed_round.py``): ``doubted`` says that somebody else shall be asked."""
+
+    stream: StreamKey
+    doubted: bool
+
+
 # --- Effects -------------------------------------------------------------------------
 
 
@@ -59,3 +68,12 @@ class SaveOffences:
     """Keep what peers were caught at for the next start."""
 
     charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Whoever was asked for what a doubted reducer has fused has answered, or will not:
+    compare, and take what is to be taken."""
+
+    round_index: int
+    reducer: str

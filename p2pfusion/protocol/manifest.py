@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -27,11 +26,15 @@ from p2pfusion.limits import (
 )
 from p2pfusion.methods import Method, build_method, sharing
 from p2pfusion.protocol.contents import (
+    SECOND_OPINIONS,
     check,
+    check_hex,
     check_maskable,
     check_plain,
+    check_second_opinions,
     check_versions,
     check_vocabulary,
+    in_order,
 )
 from p2pfusion.protocol.delay import check_delay
 from p2pfusion.protocol.objectives import check_objective, objective_options
@@ -49,14 +52,12 @@ NETWORKS = ("local", "lan", "wan")
 ADMISSIONS = ("ticket", "pending", "open")
 AUGMENTATIONS = ("none", "flip-crop")
 
-HEX = re.compile(r"([0-9a-f]{64})?")
-"""Thirty-two bytes in hex, a key or a hash; or nothing."""
-
 Arguments = Mapping[str, object]
 
 LATER: Arguments = {
     **{"delay": 0, "pretrained": "", "proximal": 0.0, "versions": {}},
     **{"secure_aggregation": "off", "fusion": "mean"},
+    "second_opinions": SECOND_OPINIONS,
 }
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
@@ -143,6 +144,10 @@ class Manifest:
     fusion: str = "mean"
     """What several peers' values of the same become: their ``mean``, or, where some may
     lie, ``clipped``, ``trimmed``, ``median`` or ``centred``."""
+    second_opinions: float = SECOND_OPINIONS
+    """Where ``fusion`` is not the mean: of how many streams of fused values, drawn by
+    lot, their receiver asks a second reducer, too. Of those that lie oddly far from
+    what it had it asks always."""
     wire_dtype: str = "float32"
     """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
     ``top-k``, in which changes are contributed, in a byte each or only the largest, and
@@ -183,6 +188,7 @@ class Manifest:
             check(isinstance(value, Mapping), key, value, "a table of plain values")
             check_plain(key, value)
         check_vocabulary(self.vocabulary)
+        check_second_opinions(self.fusion, self.second_opinions)
         check_versions(self.versions)
         check_objective(self.objective, self.objective_arguments, self.layout)
         if self.secure_aggregation != "off":
@@ -203,7 +209,7 @@ class Manifest:
         for key, unstated in LATER.items():
             if data[key] == unstated:
                 del data[key]
-        packed: bytes = msgpack.packb(_sorted(data))
+        packed: bytes = msgpack.packb(in_order(data))
         return packed
 
     @classmethod
@@ -250,6 +256,11 @@ class Manifest:
     def adds_changes(self) -> bool:
         """Whether shares of changes are added, in place of a mean of values."""
         return sharing(self.trained_by) is not None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether whoever gets fused values looks at them before they count."""
+        return self.fusion != "mean"
 
     @property
     def wire(self) -> Wire:
@@ -332,19 +343,10 @@ def _check_text(manifest: Manifest) -> None:
     ):
         value = getattr(manifest, key)
         check(value in allowed, key, value, "one of " + ", ".join(allowed))
-    for key, want in (
-        ("founder", "a public key in hex, or empty"),
-        ("pretrained", "the SHA-256 of a checkpoint in hex, or empty"),
-    ):
-        value = getattr(manifest, key)
-        good = isinstance(value, str) and HEX.fullmatch(value) is not None
-        check(good, key, value, want)
-    check(
-        isinstance(manifest.label_mask, bool),
-        "label_mask",
-        manifest.label_mask,
-        "true or false",
-    )
+    check_hex("founder", manifest.founder, "a public key")
+    check_hex("pretrained", manifest.pretrained, "the SHA-256 of a checkpoint")
+    mask = manifest.label_mask
+    check(isinstance(mask, bool), "label_mask", mask, "true or false")
 
 
 def _check_numbers(manifest: Manifest) -> None:
@@ -368,6 +370,7 @@ def _check_numbers(manifest: Manifest) -> None:
         "weight_decay": ("from 0 to 1", lambda x: 0 <= x <= 1),
         "clip": ("from 0, for none, to 1000000", lambda x: 0 <= x <= 1e6),
         "proximal": ("from 0 to 1000000", lambda x: 0 <= x <= 1e6),
+        "second_opinions": ("from 0 to 1", lambda x: 0 <= x <= 1),
         "deadline_min_s": ("above 0 and up to 86400", lambda x: 0 < x <= 86_400),
         "deadline_max_s": (
             f"from deadline_min_s, {manifest.deadline_min_s}, to 86400",
@@ -388,11 +391,3 @@ def _check_numbers(manifest: Manifest) -> None:
         value = getattr(manifest, key)
         good = isinstance(value, float) and math.isfinite(value)
         check(good and allowed(value), key, value, f"a number {bounds}")
-
-
-def _sorted(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, (list, tuple)):
-        return [_sorted(inner) for inner in value]
-    return value

@@ -8,6 +8,7 @@ training takes as long as the machine's speed says, however long it really took.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.daemon.hidden_payloads import owed_of, payloads_of
+from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import tensor_shape
@@ -96,6 +98,7 @@ class Numbers:
             self.store,
             owed=owed_of(manifest, directory / "owed"),
             pair_secret=pair_secret,
+            lots=random.Random(f"{manifest.seed} {me} opinions"),
         )
         self._train = train
         self._rounds = manifest.rounds
@@ -103,6 +106,10 @@ class Numbers:
         self.export: Assembly | None = None
         self.moved = 0.0
         """How far the last reduction has moved values."""
+        self.weighed: e.Weighed | None = None
+        """What was found of the stream that ended last, if it was looked at."""
+        self.caught: list[e.Caught] = []
+        """Who was caught, and is still to be told."""
         self._perform: dict[type, Callable[..., object]] = {
             e.EnterRound: lambda x: self._payloads.enter(x.plan, x.homes),
             e.OfferLate: lambda x: self._payloads.offer_late(
@@ -119,6 +126,7 @@ class Numbers:
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
+            e.Settle: self._settle,
             e.StopServing: lambda x: self._payloads.stop_serving(x.peer, x.pull),
             e.Seal: lambda x: self.store.flush(),
             e.Forget: lambda x: self._payloads.forget(x.round_index),
@@ -145,9 +153,17 @@ class Numbers:
 
     def _close_sink(self, effect: e.CloseSink) -> None:
         number = self._payloads.round_of(effect.pull)
-        self._payloads.close_sink(effect.pull, complete=effect.complete)
+        came = self._payloads.close_sink(effect.pull, complete=effect.complete)
+        self.weighed = came if isinstance(came, e.Weighed) else None
         if number == self._rounds:
             self.store.flush()  # no seal follows the last round
+
+    def _settle(self, effect: e.Settle) -> None:
+        assert isinstance(self._payloads, WeighedPayloads)
+        number = effect.round_index
+        self.caught += self._payloads.settle(number, effect.reducer)
+        if number == self._rounds:
+            self.store.flush()
 
     def _absorb(self, effect: e.Absorb) -> None:
         if self._payloads.round_of(effect.pull) is not None:
