@@ -161,22 +161,21 @@ class WeighedPayloads(Payloads):
         doubt = self._doubts.pop((round_index, reducer), None)
         if doubt is None:
             return []
-        told = doubt.sink.buffer.copy()
-        caught: dict[str, str] = {}
-        for backup, parts, other in self._answers(doubt, round_index, reducer):
+        told, caught = doubt.sink.buffer.copy(), dict[str, str]()
+        for backup, parts, values in self._answers(doubt, round_index, reducer):
             bound, places = doubt.bound.of(parts), np.repeat(parts, doubt.sizes)
-            sizes, old = doubt.sizes[parts], doubt.old[places]
-            one = told[places]
+            sizes, old, one = doubt.sizes[parts], doubt.old[places], told[places]
             far = bound.ratio(squares(one, old, sizes))
-            other_far = bound.ratio(squares(other, old, sizes))
-            apart = bound.is_apart(squares(one, other, sizes))
-            self._opinions.note(reducer, backup, apart=apart)
-            if apart and (far > ODD) != (other_far > ODD):
-                liar = reducer if far > ODD else backup
-                text = "what it has fused is {:.1f} times as far from before as usual"
-                caught[liar] = text.format(max(far, other_far))
-            if far > ODD and other_far < far:
-                doubt.sink.buffer[places] = other
+            other_far = bound.ratio(squares(values, old, sizes))
+            apart = bound.is_apart(squares(one, values, sizes))
+            self._opinions.note(reducer, backup, wrong=apart and other_far < far)
+            self._opinions.note(backup, reducer, wrong=apart and far < other_far)
+            if apart and other_far < far:
+                doubt.sink.buffer[places] = values
+            if apart and min(far, other_far) <= ODD < max(far, other_far):
+                liar = reducer if other_far < far else backup
+                text = f"{max(far, other_far):.1f} times as far from before as usual"
+                caught[liar] = f"what it has fused is {text}, and another's is not"
         doubt.sink.finish()
         for peer in (reducer, *doubt.answers):
             if self._opinions.contradicted(peer):

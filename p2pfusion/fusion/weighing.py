@@ -29,7 +29,7 @@ Counts = NDArray[np.int64]
 ODD = 3.0
 """So many times as far as is usual is odd. Measured: ``docs/robustness.md``."""
 
-APART = 1.0
+APART = 0.5
 """What two reducers make of the same is *apart* when it differs by more than a change
 is usually long. Honest ones are nearer than two thirds of that even where some holders'
 changes are a thousand times too long; one that turns its change around is at two."""
@@ -75,16 +75,16 @@ class Bound:
 
 
 class Opinions:
-    """Who contradicts whom about what they have fused, when they were last compared."""
+    """Who was the farther one of two that were apart, when they were last compared."""
 
     def __init__(self) -> None:
-        self._apart: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        self._wrong: defaultdict[str, dict[str, bool]] = defaultdict(dict)
 
-    def note(self, one: str, other: str, *, apart: bool) -> None:
-        """Two peers were compared."""
-        self._apart[one][other] = self._apart[other][one] = apart
+    def note(self, peer: str, other: str, *, wrong: bool) -> None:
+        """A peer was compared with another."""
+        self._wrong[peer][other] = wrong
 
     def contradicted(self, peer: str) -> bool:
         """Whether so many others say otherwise that the peer must be wrong."""
-        found = list(self._apart[peer].values())
+        found = list(self._wrong[peer].values())
         return sum(found) >= WITNESSES and 2 * sum(found) > len(found)

@@ -38,6 +38,8 @@ HEAVY = [
 ]
 
 
+LOUD = {**SETTINGS, "min_peers": 5, "fusion": "trimmed"}
+
 ALIKE = {**SETTINGS, "min_peers": 5, "rounds": 30, "fusion": "trimmed"}
 
 
@@ -146,3 +148,31 @@ def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> Non
         assert held["since_round"] >= MIN_NOTES
         assert all(said[d.peer]["quarantine"] is None for d in honest)
         assert "p4" not in daemon.rounds()[-1]["contributors"]
+
+
+def test_a_reducer_that_lies_is_not_believed_and_soon_not_asked(swarm: Swarm) -> None:
+    """What it hands out lies far from before, and its backups say otherwise: their
+    values are taken in its place from the first lie on. The second is enough."""
+    honest, liar = with_a_liar(swarm, "reducing", LOUD)
+    for daemon in honest:
+        daemon.wait("done")
+    for daemon in honest:
+        said = rows(daemon)
+        held = said[liar.peer]["quarantine"]
+        assert isinstance(held, dict), said[liar.peer]
+        assert held["kind"] == "reducing" and "times as far" in held["why"]
+        print("HELD", held, [r["number"] for r in daemon.rounds()][-1])
+        for d in honest:
+            print("OTHER", said[d.peer]["quarantine"])
+        print("LOGS", daemon.home)
+        import subprocess
+
+        print(
+            subprocess.run(
+                ["cat", "/tmp/rb_dbg"], capture_output=True, text=True
+            ).stdout[-4000:]
+        )
+        assert FIRST_LIE < held["since_round"] <= 99
+        assert all(said[d.peer]["quarantine"] is None for d in honest)
+        losses = [row["loss"] for row in daemon.rounds()]
+        assert losses[-1] < losses[0]
