@@ -3,7 +3,6 @@ masked, and a sum is made when it can be opened (``masking.py``)."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,12 +129,10 @@ def payloads_of(
     *,
     owed: Owed | None,
     pair_secret: Callable[[str], bytes],
-    lots: random.Random | None = None,
     opinions: Opinions | None = None,
 ) -> Payloads:
     """The numbers of one peer of a swarm; ``pair_secret`` gives what only this peer and
-    another know. ``lots`` decide what is checked; None: such as nobody can foresee.
-    ``opinions``: what is known of reducers that contradict each other."""
+    another know. ``opinions``: what is known of reducers that contradict each other."""
     if manifest.wire.hides:
         masks = Masks(manifest.secure_aggregation, pair_secret)
         return HiddenPayloads(me, store, masks)
@@ -146,8 +143,6 @@ def payloads_of(
             manifest.wire_dtype,
             fusion=manifest.fusion,
             owed=owed,
-            asked=manifest.second_opinions,
-            lots=lots or random.SystemRandom(),
             opinions=opinions or Opinions(),
         )
     return Payloads(

@@ -29,7 +29,7 @@ from p2pfusion.fusion import (
     encode,
     new_sum,
 )
-from p2pfusion.protocol.events import Came, FoundLacking, OpenSink, StreamKey, Weighed
+from p2pfusion.protocol.events import Came, FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.split.forms import FLOAT32, WIRE
@@ -316,7 +316,7 @@ class Payloads:
         if arriving is not None:
             arriving.absorb(payload)
 
-    def close_sink(self, pull: int, *, complete: bool) -> Came | Weighed | None:
+    def close_sink(self, pull: int, *, complete: bool) -> Came | None:
         """A stream ended: what is whole counts; of a contribution gives what came.
 
         What was asked for in a round that this peer has left comes too late: the store

@@ -21,8 +21,6 @@ from p2pfusion.store import Offer, Store, add_progress
 class Before:
     """What was here when a round began, where that may be wanted later."""
 
-    versions: NDArray[np.int64]
-    """(ranges,): the oldest version of each."""
     backed_up: NDArray[np.int64]
     """Ranges of which this peer is the backup and has the newest values, ascending."""
     values: Floats

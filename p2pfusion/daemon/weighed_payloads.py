@@ -1,15 +1,13 @@
-"""The numbers of a swarm whose fusion is to withstand liars: as others, but what a
-reducer hands out is looked at before it counts (``fusion/weighing.py``).
+"""The numbers of a swarm whose reducers are checked: as others, but what a reducer
+hands out is compared with what its backups make of the same (``fusion/weighing.py``).
 
-A stream of fused values that is doubted stays in memory, and so does what its backups
-say of the same, until all of them have answered: then they are compared, and what is
-believed is written to the store. Backups that have left the round have its old values
-still, for as long as they may be asked: four bytes for each element that they back up.
+A stream of fused values stays in memory, and so do those of its backups, until all have
+come or will not; then the believed ones are written to the store. A backup that has
+left the round has its old values still: four bytes for each element that it backs up.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,8 +17,8 @@ from numpy.typing import NDArray
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.round_numbers import Before
 from p2pfusion.daemon.sinks import BufferSink, Floats
-from p2pfusion.fusion.weighing import ODD, Bound, Opinions, squares
-from p2pfusion.protocol.events import Came, Caught, StreamKey, Weighed
+from p2pfusion.fusion.weighing import Opinions, farther
+from p2pfusion.protocol.events import Came, Caught, StreamKey
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.store import Owed, Store
@@ -31,20 +29,21 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class Doubt:
-    """A stream of fused values that is not believed yet; *parts* are its segments."""
+    """What a reducer, and its backups, have sent: values of ranges, in order."""
 
     sink: BufferSink
     ranges: Counts
-    """(parts,): which range each is of."""
+    """Which these are, ascending."""
     sizes: Counts
-    bound: Bound
-    old: Floats
+    """Their elements."""
+    present: Mask
+    """(elements,): which of them the reducer has values for."""
     answers: dict[str, tuple[Counts, BufferSink]] = field(default_factory=dict)
-    """Of each backup, which ranges it was asked for, and what came."""
+    """Of each backup, which of the ranges it was asked for, and what came."""
 
 
 class WeighedPayloads(Payloads):
-    """All arrays of one peer's exchange, of which fused ones are doubted."""
+    """All arrays of one peer's exchange, in which no reducer is simply believed."""
 
     def __init__(
         self,
@@ -54,37 +53,26 @@ class WeighedPayloads(Payloads):
         *,
         fusion: str,
         owed: Owed | None,
-        asked: float,
-        lots: random.Random,
         opinions: Opinions,
     ) -> None:
-        """``asked``: of how many streams, by these lots, a second opinion is wanted."""
         super().__init__(me, store, wire_dtype, fusion=fusion, owed=owed)
-        self._asked, self._lots = asked, lots
         self._doubts: dict[tuple[int, str], Doubt] = {}
         self._opinions = opinions
-        self._usual: tuple[object, dict[int, float]] = (None, {})
 
-    # --- Rounds and sums -------------------------------------------------------------
+    # --- Rounds ----------------------------------------------------------------------
 
     def enter(self, plan: ExchangePlan, homes: Homes) -> None:
-        """A round begins."""
+        """A round begins: what this peer backs up is remembered, where it is newest."""
         super().enter(plan, homes)
-        count = len(plan.range_sizes)
-        versions = np.full(count, np.iinfo(np.int64).max)
-        newest = np.ones(count, np.bool_)
+        newest = np.ones(len(plan.range_sizes), np.bool_)
         found = zip(plan.grids, self.store.all_versions(), homes.version, strict=True)
         for grid, here, wanted in found:
-            np.minimum.at(versions, grid.cells, here)
-            np.logical_and.at(
-                newest, grid.cells, (here >= wanted) & (here <= plan.round_index)
-            )
-        mine = plan.backup == (
-            plan.peers.index(self.me) if self.me in plan.peers else -2
-        )
-        ids = np.flatnonzero(mine & newest)
+            good = (here >= wanted) & (here <= plan.round_index)
+            np.logical_and.at(newest, grid.cells, good)
+        me = plan.peers.index(self.me) if self.me in plan.peers else len(plan.peers)
+        ids = np.flatnonzero((plan.backup == me) & newest)
         values = self.store.read_flat(plan.segments(ids.tolist()))
-        self._rounds[plan.round_index].before = Before(versions, ids, values)
+        self._rounds[plan.round_index].before = Before(ids, values)
 
     def forget(self, round_index: int) -> None:
         """Nobody will ask for this round any more."""
@@ -94,8 +82,8 @@ class WeighedPayloads(Payloads):
 
     # --- Fused values ----------------------------------------------------------------
 
-    def close_sink(self, pull: int, *, complete: bool) -> Came | Weighed | None:
-        """A stream ended; of fused values says whether they are believed."""
+    def close_sink(self, pull: int, *, complete: bool) -> Came | None:
+        """A stream ended; fused values are kept until they are compared."""
         arriving = self._arriving.get(pull)
         sink = None if arriving is None else arriving.sink
         if (
@@ -107,110 +95,69 @@ class WeighedPayloads(Payloads):
             return super().close_sink(pull, complete=complete)
         stream, plan = arriving.stream, self._rounds[max(self._rounds)].plan
         ids = _ranges(plan, stream)
-        if stream.instead_of:
-            doubt = self._doubts.get((stream.round_index, stream.instead_of))
-            if doubt is None:
-                return super().close_sink(pull, complete=True)
-            del self._arriving[pull]
+        if not stream.instead_of:
+            sizes = plan.range_sizes[ids]
+            doubt = Doubt(sink, ids, sizes, _present(sink))
+            self._doubts[stream.round_index, stream.source] = doubt
+        elif (stream.round_index, stream.instead_of) in self._doubts:
+            doubt = self._doubts[stream.round_index, stream.instead_of]
             doubt.answers[stream.source] = ids, sink
-            return None
-        doubt = self._look(plan, ids, sink)
-        moved = squares(sink.buffer, doubt.old, doubt.sizes)
-        odd = doubt.bound.ratio(moved) > ODD
-        if not (odd or self._lots.random() < self._asked):
-            super().close_sink(pull, complete=True)
-            return Weighed(stream, doubted=False)
+        else:  # the reducer itself is silent
+            return super().close_sink(pull, complete=True)
         del self._arriving[pull]
-        self._doubts[stream.round_index, stream.source] = doubt
-        return Weighed(stream, doubted=True)
-
-    def _look(self, plan: ExchangePlan, ids: Counts, sink: BufferSink) -> Doubt:
-        before = self._rounds[plan.round_index].before
-        assert before is not None
-        sizes = np.array([segment.size for segment in sink.segments], np.int64)
-        firsts = np.array([grid.first for grid in plan.grids])
-        parts = np.array([len(grid.signature.parameters) for grid in plan.grids])
-        ranges = np.repeat(ids, parts[np.searchsorted(firsts, ids, side="right") - 1])
-        squared = self._mean_squares()
-        own = np.array([squared.get(s.parameter, 0.0) for s in sink.segments])
-        usual = own * sizes * np.array(sink.present)
-        ages = plan.round_index + 1 - before.versions[ranges]
-        bound = Bound(usual, np.maximum(ages, 1))
-        return Doubt(sink, ranges, sizes, bound, self.store.read_flat(sink.segments))
-
-    def _mean_squares(self) -> dict[int, float]:
-        """Of the own change in each parameter that was trained last."""
-        own = self._own
-        if own is None:
-            return {}
-        if self._usual[0] is not own.offer:
-            squared = {}
-            for index in range(len(self.store.layout.parameters)):
-                change = own.offer.read_array(index).reshape(-1)
-                if change.size:
-                    total = np.einsum("i,i->", change, change, dtype=np.float64)
-                    squared[index] = float(total) / change.size
-            self._usual = own.offer, squared
-        return self._usual[1]
-
-    # --- Second opinions -------------------------------------------------------------
+        return None
 
     def settle(self, round_index: int, reducer: str) -> list[Caught]:
-        """Everybody asked has answered, or will not: writes what is believed, and says
-        who was caught."""
+        """All that was asked of a reducer's work is here, or will not come: writes what
+        is believed, and says who was caught."""
         doubt = self._doubts.pop((round_index, reducer), None)
         if doubt is None:
             return []
-        told, caught = doubt.sink.buffer.copy(), dict[str, str]()
-        for backup, parts, values in self._answers(doubt, round_index, reducer):
-            bound, places = doubt.bound.of(parts), np.repeat(parts, doubt.sizes)
-            sizes, old, one = doubt.sizes[parts], doubt.old[places], told[places]
-            far = bound.ratio(squares(one, old, sizes))
-            other_far = bound.ratio(squares(values, old, sizes))
-            apart = bound.is_apart(squares(one, values, sizes))
-            self._opinions.note(reducer, backup, wrong=apart and other_far < far)
-            self._opinions.note(backup, reducer, wrong=apart and far < other_far)
-            if apart and other_far < far:
-                doubt.sink.buffer[places] = values
-            if apart and min(far, other_far) <= ODD < max(far, other_far):
-                liar = reducer if other_far < far else backup
-                text = f"{max(far, other_far):.1f} times as far from before as usual"
-                caught[liar] = f"what it has fused is {text}, and another's is not"
+        buffer, old = doubt.sink.buffer, self.store.read_flat(doubt.sink.segments)
+        compared = {reducer}
+        for backup, at, values in self._answers(doubt, round_index, reducer):
+            which = farther(old[at], buffer[at], values)
+            self._opinions.note(reducer, backup, which)
+            compared.add(backup)
+            if which == 1:
+                buffer[at] = values
         doubt.sink.finish()
-        for peer in (reducer, *doubt.answers):
-            if self._opinions.contradicted(peer):
-                caught.setdefault(peer, "several others make other values of the same")
-        caught.pop(self.me, None)
-        return [Caught(peer, "reducing", text) for peer, text in caught.items()]
+        text = "several others make other values than it of what it has fused"
+        wrong = filter(self._opinions.contradicted, sorted(compared - {self.me}))
+        return [Caught(peer, "reducing", text) for peer in wrong]
 
     def _answers(
         self, doubt: Doubt, round_index: int, reducer: str
     ) -> Iterator[tuple[str, Mask, Floats]]:
-        """Of each backup that has answered: which parts, and their values."""
-        numbers = self._rounds[round_index]
+        """Of each backup that has answered: for which elements it and the reducer have
+        values, and its own."""
         for backup, (ids, sink) in doubt.answers.items():
-            asked = np.isin(doubt.ranges, ids)
-            has = asked.copy()
-            has[asked] = sink.present
-            yield from _common(doubt, backup, asked, has, sink.buffer)
+            yield from _common(doubt, backup, ids, sink.buffer, _present(sink))
+        numbers = self._rounds[round_index]
         total = numbers.sums.get(reducer)
         if total is not None and total.closed:
             reduced = numbers.plan.reduced_by(self.me, instead_of=reducer)
-            asked = np.isin(doubt.ranges, reduced)
-            ids = np.unique(doubt.ranges[asked])
+            ids = np.intersect1d(doubt.ranges, reduced)
             positions = np.searchsorted(reduced, ids)
-            has = asked & ~np.isin(doubt.ranges, reduced[total.absent])
             values = self._as_sent(total.values(positions))
-            yield from _common(doubt, self.me, asked, has, values)
+            has = np.repeat(~total.absent[positions], numbers.plan.range_sizes[ids])
+            yield from _common(doubt, self.me, ids, values, has)
 
 
 def _common(
-    doubt: Doubt, backup: str, asked: Mask, has: Mask, values: Floats
+    doubt: Doubt, backup: str, ids: Counts, values: Floats, has: Mask
 ) -> Iterator[tuple[str, Mask, Floats]]:
-    """What both the reducer and a backup have values for, if there is anything."""
-    both = has & np.array(doubt.sink.present)
+    """What both have values for, if there is anything; ``ids``: the backup's ranges."""
+    asked = np.repeat(np.isin(doubt.ranges, ids), doubt.sizes)
+    both = asked.copy()
+    both[asked] = has & doubt.present[asked]
     if both.any():
-        yield backup, both, values[np.repeat(both[asked], doubt.sizes[asked])]
+        yield backup, both, values[both[asked]]
+
+
+def _present(sink: BufferSink) -> Mask:
+    """(elements,): what its sender had values for."""
+    return np.repeat(sink.present, [segment.size for segment in sink.segments])
 
 
 def _ranges(plan: ExchangePlan, stream: StreamKey) -> Counts:

@@ -70,19 +70,14 @@ def check_maskable(
             )
 
 
-SECOND_OPINIONS = 0.02
-"""Unless a swarm states it. For a second opinion backups gather the contributions once
-more: see ``docs/robustness.md`` for what that costs. Fewer find a quiet liar later; a
-loud one is found without (``fusion/weighing.py``)."""
-
-
-def check_second_opinions(fusion: str, fraction: object) -> None:
-    """``ConfigError`` where nobody would ask for any."""
-    if fusion == "mean" and fraction != SECOND_OPINIONS:
+def check_second_opinions(fusion: str, wanted: object) -> None:
+    """``ConfigError`` where sums are not told apart."""
+    check(isinstance(wanted, bool), "second_opinions", wanted, "true or false")
+    if wanted and fusion == "mean":
         raise ConfigError(
-            "second_opinions means nothing to fusion = 'mean': its sums are not looked "
-            "at",
-            hint='choose another fusion, "trimmed" for instance, or leave it out',
+            "second_opinions does not go with fusion = 'mean', which any member can "
+            "lead anywhere without being a reducer",
+            hint='set fusion = "trimmed", or leave second_opinions out',
         )
 
 

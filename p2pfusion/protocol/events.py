@@ -41,7 +41,6 @@ from p2pfusion.protocol.judging import HashOffer as HashOffer
 from p2pfusion.protocol.judging import Pardon as Pardon
 from p2pfusion.protocol.judging import SaveOffences as SaveOffences
 from p2pfusion.protocol.judging import Settle as Settle
-from p2pfusion.protocol.judging import Weighed as Weighed
 from p2pfusion.protocol.lacking import FindLacking as FindLacking
 from p2pfusion.protocol.lacking import FoundLacking as FoundLacking
 from p2pfusion.protocol.lacking import KeepOld as KeepOld
@@ -137,7 +136,6 @@ Event = (
     | Pardon
     | Hashed
     | Came
-    | Weighed
     | Tick
     | Found
     | Expect

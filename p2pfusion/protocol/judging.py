@@ -43,15 +43,6 @@ class Came:
     digest: bytes
 
 
-@dataclass(frozen=True)
-class Weighed:
-    """Fused values are here whole, and were looked at before they count
-    (``weighed_round.py``): ``doubted`` says that somebody else shall be asked."""
-
-    stream: StreamKey
-    doubted: bool
-
-
 # --- Effects -------------------------------------------------------------------------
 
 
@@ -72,8 +63,8 @@ class SaveOffences:
 
 @dataclass(frozen=True)
 class Settle:
-    """Whoever was asked for what a doubted reducer has fused has answered, or will not:
-    compare, and take what is to be taken."""
+    """What a reducer has fused, and what its backups have made of the same, is here or
+    will not come: compare, and take what is to be believed."""
 
     round_index: int
     reducer: str

@@ -26,7 +26,6 @@ from p2pfusion.limits import (
 )
 from p2pfusion.methods import Method, build_method, sharing
 from p2pfusion.protocol.contents import (
-    SECOND_OPINIONS,
     check,
     check_hex,
     check_maskable,
@@ -57,7 +56,7 @@ Arguments = Mapping[str, object]
 LATER: Arguments = {
     **{"delay": 0, "pretrained": "", "proximal": 0.0, "versions": {}},
     **{"secure_aggregation": "off", "fusion": "mean"},
-    "second_opinions": SECOND_OPINIONS,
+    "second_opinions": False,
 }
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
@@ -144,10 +143,9 @@ class Manifest:
     fusion: str = "mean"
     """What several peers' values of the same become: their ``mean``, or, where some may
     lie, ``clipped``, ``trimmed``, ``median`` or ``centred``."""
-    second_opinions: float = SECOND_OPINIONS
-    """Where ``fusion`` is not the mean: of how many streams of fused values, drawn by
-    lot, their receiver asks a second reducer, too. Of those that lie oddly far from
-    what it had it asks always."""
+    second_opinions: bool = False
+    """Whether everything is fused twice, and compared, because a reducer may lie, too.
+    It goes with every ``fusion`` but the mean, and makes half as much traffic again."""
     wire_dtype: str = "float32"
     """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
     ``top-k``, in which changes are contributed, in a byte each or only the largest, and
@@ -259,8 +257,8 @@ class Manifest:
 
     @property
     def weighs(self) -> bool:
-        """Whether whoever gets fused values looks at them before they count."""
-        return self.fusion != "mean"
+        """Whether whoever gets fused values compares them before they count."""
+        return self.second_opinions
 
     @property
     def wire(self) -> Wire:
@@ -370,7 +368,6 @@ def _check_numbers(manifest: Manifest) -> None:
         "weight_decay": ("from 0 to 1", lambda x: 0 <= x <= 1),
         "clip": ("from 0, for none, to 1000000", lambda x: 0 <= x <= 1e6),
         "proximal": ("from 0 to 1000000", lambda x: 0 <= x <= 1e6),
-        "second_opinions": ("from 0 to 1", lambda x: 0 <= x <= 1),
         "deadline_min_s": ("above 0 and up to 86400", lambda x: 0 < x <= 86_400),
         "deadline_max_s": (
             f"from deadline_min_s, {manifest.deadline_min_s}, to 86400",

@@ -54,7 +54,6 @@ from p2pfusion.protocol.events import (
     Tick,
     TrainingFailed,
     TrainingFinished,
-    Weighed,
 )
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.exclusion import shut_out
@@ -205,8 +204,6 @@ class Peer:
                 return self.course.work.trained(event, now)
             case TrainingFailed():
                 return self.course.work.failed(event, now)
-            case Weighed():
-                return self.course.work.weighed(event, now)
             case Moved():
                 self.course.work.moved(event)
             case Found(manifest):

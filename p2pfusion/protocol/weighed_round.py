@@ -1,19 +1,19 @@
-"""One round in which fused values are looked at before they count.
+"""One round in which no reducer is simply believed.
 
-A reducer may lie, too. So what it sends is first only *here*: the own side weighs it
-(``fusion/weighing.py``) and says whether it doubts it, because it lies oddly far from
-what was here, or because the lot fell on it. Then the backups are asked for the same,
-as they would be if the reducer were silent, and the round waits for them. They gather
-the contributions once more; nobody else need know why. When all have answered, or will
-not, the own side compares and takes what it believes (``Settle``). Where there is
-nobody to ask, that is what the reducer sent.
+What a reducer sends is first only *here*: its backups are asked for the same, as they
+would be if it were silent, and the round waits for them. They gather the contributions
+once more. When all have answered, or will not, the own side compares and takes what is
+to be believed (``Settle``). Where there is nobody to ask, that is what was sent.
+
+Everybody asks, always: if only some did, they would go on with other values than the
+rest, and honest reducers would contradict each other from then on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2pfusion.protocol.events import Effect, Settle, Weighed
+from p2pfusion.protocol.events import Effect, Settle
 from p2pfusion.protocol.reduction import Reduction
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.stream import StreamKey
@@ -23,33 +23,23 @@ from p2pfusion.split.plan import Hop
 
 @dataclass
 class WeighedRound(Round):
-    """The exchange of a round whose fusion is to withstand liars."""
+    """The exchange of a round whose reducers are checked."""
 
-    doubted: dict[str, StreamKey] = field(default_factory=dict)
-    """Streams that somebody else was asked for, by their reducer."""
+    weighed: dict[str, StreamKey] = field(default_factory=dict)
+    """Streams that are here, and that somebody else was asked for, by reducer."""
     _asking: str = ""
 
     def arrived(
         self, stream: StreamKey, absent_count: int, online: set[str], now: float
     ) -> list[Effect]:
-        """A stream is complete; a reducer's counts when it was weighed."""
-        if stream.hop == Hop.FUSED and not stream.instead_of:
-            self.attendance.fused(stream, now)
-            return []
-        effects = super().arrived(stream, absent_count, online, now)
-        return effects + self._settle()
-
-    def weighed(self, event: Weighed, online: set[str], now: float) -> list[Effect]:
-        """What a reducer has sent counts, or is asked for elsewhere."""
-        stream, reducer = event.stream, event.stream.source
-        if stream not in self.needs or reducer in self.doubted:
-            return []
-        if not event.doubted:
-            self.needs.discard(stream)
-            return []
-        self.doubted[reducer] = stream
-        self._asking = reducer
-        effects = self._elsewhere(stream, online, now)
+        """A stream is complete; a reducer's counts when it was compared."""
+        if stream.hop != Hop.FUSED or stream.instead_of:
+            effects = super().arrived(stream, absent_count, online, now)
+            return effects + self._settle()
+        self.attendance.fused(stream, now)
+        self.weighed[stream.source] = stream
+        self._asking = stream.source
+        effects = self._elsewhere(stream, online or self.online, now)
         self._asking = ""
         return effects + self._settle()
 
@@ -63,15 +53,15 @@ class WeighedRound(Round):
         return super()._close_if_done(reduction, now) + self._settle()
 
     def _count_stale(self, stream: StreamKey) -> None:
-        """What a doubted reducer has sent is here, if nobody else has it."""
-        if not {stream.source, stream.instead_of} & self.doubted.keys():
+        """What a reducer has sent is here, even if nobody else has it."""
+        if not {stream.source, stream.instead_of} & self.weighed.keys():
             super()._count_stale(stream)
 
     def _settle(self) -> list[Effect]:
         """Of whose work everybody asked has answered."""
         awaited = {need.instead_of for need in self.needs if need.hop == Hop.FUSED}
         effects: list[Effect] = []
-        for reducer, stream in self.doubted.items():
+        for reducer, stream in self.weighed.items():
             own = self.reductions.get(reducer) if reducer in self.required else None
             waits = reducer in awaited or (own is not None and not own.closed)
             if stream in self.needs and not waits and reducer != self._asking:

@@ -15,14 +15,12 @@ from p2pfusion.protocol.events import (
     StartTraining,
     TrainingFailed,
     TrainingFinished,
-    Weighed,
 )
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.merkle import tree
 from p2pfusion.protocol.messages import NEVER, Offer
 from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.round import Round
-from p2pfusion.protocol.weighed_round import WeighedRound
 from p2pfusion.split.segment import Split
 
 TOO_SLOW_ROUNDS = 3
@@ -123,14 +121,6 @@ class Work:
         """What this peer has fused in a round has changed by so much."""
         exchange = self._exchange
         exchange.steps.add(exchange.gossip.me, event.round_index, event.l1)
-
-    def weighed(self, event: Weighed, now: float) -> list[Effect]:
-        """Fused values were looked at, before they count."""
-        exchange = self._exchange
-        round_ = exchange.rounds.get(event.stream.round_index)
-        if not isinstance(round_, WeighedRound):
-            return []
-        return round_.weighed(event, exchange.online(now), now)
 
     def _moved(self, round_: Round) -> float:
         exchange = self._exchange

@@ -6,7 +6,6 @@ encoded, decoded and summed exactly as between daemons, one stream after the oth
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.fusion import Deviation, decode, encode
 from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.limits import CHUNK_BYTES
-from p2pfusion.protocol.events import OpenSink, StreamKey, Weighed
+from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Chunk
 from p2pfusion.protocol.stream import stream_segments
@@ -52,7 +51,7 @@ class Desks:
         of reducers that contradict each other, where fused values are weighed."""
         self._plan, self._store, self._hostile = plan, store, hostile
         self._form, self._hides = manifest.wire.contribution, manifest.wire.hides
-        self._value = manifest.wire.value
+        self._value, self._weighs = manifest.wire.value, manifest.weighs
         self.deviations: list[dict[str, Deviation]] = []
         """Of each reducer, how contributions lie to each other, if it looks."""
         self.refused: set[str] = set()
@@ -71,7 +70,6 @@ class Desks:
                 store,
                 owed=owed[peer],
                 pair_secret=partial(secret, peer),
-                lots=random.Random(f"{manifest.seed} {plan.round_index} {peer} lots"),
                 opinions=(opinions or {}).get(peer),
             )
             for peer in plan.peers
@@ -101,28 +99,22 @@ class Desks:
             total = self._of[reducer].total(self._plan.round_index, "")
             self.deviations.append(total.deviations)
 
-    def hand_out(self, weights: Mapping[str, float], *, weigh: bool) -> None:
+    def hand_out(self, weights: Mapping[str, float]) -> None:
         """What was fused goes to whoever holds it next; hostile reducers lie.
 
-        All share one store, so that has what the last one took of it. ``weigh``: they
-        look at it, and ask backups where they doubt it.
+        All share one store, so that has what the last one took of it.
         """
         hostile = self._hostile.peers if self._hostile else frozenset[str]()
         for reducer in sorted(hostile.intersection(self._plan.peers)):
             self._write_told(reducer)
-        if not weigh:
+        if not self._weighs:
             return
-        doubted = [
-            stream
-            for target in self._plan.peers
-            if target not in hostile
-            for reducer in self._plan.sources(Hop.FUSED, target)
-            if self._doubts(stream := self._fused(reducer, target))
-        ]
-        for reducer in sorted({stream.source for stream in doubted}):
+        for reducer in self._plan.peers:
             self._ask_backups(reducer, weights)
-        for stream in doubted:
-            self._settle(stream)
+        for target in self._plan.peers:
+            if target not in hostile:
+                for reducer in self._plan.sources(Hop.FUSED, target):
+                    self._compare(reducer, target)
 
     def _fused(self, source: str, target: str, instead_of: str = "") -> StreamKey:
         number = self._plan.round_index
@@ -142,13 +134,8 @@ class Desks:
             return new
         return self._hostile.told(peer, self._store.read_flat(segments), new)
 
-    def _doubts(self, stream: StreamKey) -> bool:
-        """Whether the target of a stream of fused values wants a second opinion."""
-        weighed = self._tell(stream)
-        return isinstance(weighed, Weighed) and weighed.doubted
-
-    def _tell(self, stream: StreamKey) -> object:
-        """A stream of fused values, as its source tells them; what its target says."""
+    def _tell(self, stream: StreamKey) -> None:
+        """A stream of fused values, as its source tells them."""
         giver, taker, pull = self._of[stream.source], self._of[stream.target], 0
         size, absent = giver.start(stream.target, pull, stream)
         payload = giver.chunk(stream.target, pull, 0, size)
@@ -158,11 +145,11 @@ class Desks:
         payload = encode(told, form)
         taker.open_sink(OpenSink(pull, stream, 1.0, size, absent), None)
         taker.absorb(pull, payload)
-        return taker.close_sink(pull, complete=True)
+        taker.close_sink(pull, complete=True)
 
     def _ask_backups(self, reducer: str, weights: Mapping[str, float]) -> None:
-        """A reducer's backups make the same again. Then the store has what these made,
-        in place of what it told those who do not doubt it: it tells that once more."""
+        """A reducer's backups make the same again. What they write of it to the store
+        that all share is replaced by what the reducer says."""
         backups = {
             backup
             for target in self._plan.peers
@@ -172,14 +159,16 @@ class Desks:
             self._reduce(backup, reducer, weights)
         self._write_told(reducer)
 
-    def _settle(self, stream: StreamKey) -> None:
-        reducer, target, number = stream.source, stream.target, stream.round_index
+    def _compare(self, reducer: str, target: str) -> None:
+        """A target gets what a reducer has fused, and what its backups have made."""
+        self._tell(self._fused(reducer, target))
         for backup in self._plan.backups(reducer, target):
             if backup != target:
                 self._tell(self._fused(backup, target, reducer))
         desk = self._of[target]
         assert isinstance(desk, WeighedPayloads)
-        self.caught |= {caught.peer for caught in desk.settle(number, reducer)}
+        told = desk.settle(self._plan.round_index, reducer)
+        self.caught |= {caught.peer for caught in told}
 
     def _reduce(
         self, reducer: str, instead_of: str, weights: Mapping[str, float]

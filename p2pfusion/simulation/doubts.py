@@ -1,7 +1,6 @@
-"""What a simulated machine finds out about fused values, where they are weighed.
+"""What a simulated machine remembers, and finds out, where reducers are checked.
 
-With real numbers it is what these say; without, the lots alone decide who is asked for
-a second opinion, and nobody is ever caught.
+Without real numbers all say the same, and nobody is ever caught.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.simulation.machine import Life
 from p2pfusion.split.grid import Mask
-from p2pfusion.split.plan import ExchangePlan, Hop
+from p2pfusion.split.plan import ExchangePlan
 
 
 def note_lacking(life: Life, plan: ExchangePlan, manifest: Manifest) -> None:
@@ -19,17 +18,6 @@ def note_lacking(life: Life, plan: ExchangePlan, manifest: Manifest) -> None:
         for number in [n for n in life.lacked if n not in life.plans]:
             del life.lacked[number]
         life.lacked[plan.round_index] = life.holdings.older(plan)
-
-
-def weighed(life: Life, stream: e.StreamKey, manifest: Manifest) -> list[e.Event]:
-    """A stream is here whole: what the peer is told of it."""
-    if stream.hop != Hop.FUSED or stream.instead_of or not manifest.weighs:
-        return []
-    if life.numbers is None:
-        drawn = life.machine.chance.random() < manifest.second_opinions
-        return [e.Weighed(stream, drawn)]
-    assert life.numbers.weighed is not None
-    return [life.numbers.weighed]
 
 
 def caught(life: Life) -> list[e.Event]:

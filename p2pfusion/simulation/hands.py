@@ -17,7 +17,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
 from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.simulation.disk import File, Progress
-from p2pfusion.simulation.doubts import caught, changeable, note_lacking, weighed
+from p2pfusion.simulation.doubts import caught, changeable, note_lacking
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
@@ -304,7 +304,6 @@ class Hands:
                 life.exported.append(parcel)
             elif stream.round_index == max(life.plans):
                 life.holdings.received(life.plans[stream.round_index], parcel)
-                self._tell(life, weighed(life, stream, self._world.manifest))
                 if stream.round_index == self._world.manifest.rounds:
                     life.holdings.sealed()  # no seal follows the last round
 

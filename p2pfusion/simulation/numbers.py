@@ -8,7 +8,6 @@ training takes as long as the machine's speed says, however long it really took.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +97,6 @@ class Numbers:
             self.store,
             owed=owed_of(manifest, directory / "owed"),
             pair_secret=pair_secret,
-            lots=random.Random(f"{manifest.seed} {me} opinions"),
         )
         self._train = train
         self._rounds = manifest.rounds
@@ -106,8 +104,6 @@ class Numbers:
         self.export: Assembly | None = None
         self.moved = 0.0
         """How far the last reduction has moved values."""
-        self.weighed: e.Weighed | None = None
-        """What was found of the stream that ended last, if it was looked at."""
         self.caught: list[e.Caught] = []
         """Who was caught, and is still to be told."""
         self._perform: dict[type, Callable[..., object]] = {
@@ -153,8 +149,7 @@ class Numbers:
 
     def _close_sink(self, effect: e.CloseSink) -> None:
         number = self._payloads.round_of(effect.pull)
-        came = self._payloads.close_sink(effect.pull, complete=effect.complete)
-        self.weighed = came if isinstance(came, e.Weighed) else None
+        self._payloads.close_sink(effect.pull, complete=effect.complete)
         if number == self._rounds:
             self.store.flush()  # no seal follows the last round
 

@@ -14,12 +14,12 @@ from p2pfusion.simulation.attacks import ATTACKS
 
 REALS = (
     *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
-    *("logit_adjustment", "proximal", "second_opinions"),
+    *("logit_adjustment", "proximal"),
 )
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "fusion", "label_mask"),
-    *("augment", "max_staleness", "secure_aggregation", "delay"),
+    *("augment", "max_staleness", "secure_aggregation", "delay", "second_opinions"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")

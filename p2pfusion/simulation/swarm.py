@@ -281,7 +281,7 @@ class Swarm:
         before = self.values() if manifest.adds_changes else {}
         weighed = {_name(number): each for number, each in weights.items()}
         desks.fuse(weighed)
-        desks.hand_out(weighed, weigh=self.watch.acts)
+        desks.hand_out(weighed)
         self.store.flush(durable=False)
         after = self.values() if manifest.adds_changes else {}
         self.moved.append(

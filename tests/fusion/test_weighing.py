@@ -1,92 +1,86 @@
-"""Whether what a reducer hands out is believed: distances, and who contradicts whom."""
+"""Which of two reducers is believed, and who is contradicted by several."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion.fusion.weighing import APART, ODD, WITNESSES, Bound, Opinions, squares
+from p2pfusion.fusion.weighing import APART, WITNESSES, Opinions, farther
 
-SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=6)
-
-
-@given(SIZES, st.integers(0, 2**32 - 1))
-def test_squares_are_those_of_each_part(sizes: list[int], seed: int) -> None:
-    drawn = np.random.default_rng(seed)
-    one, other = (drawn.normal(size=sum(sizes)).astype(np.float32) for _ in range(2))
-    found = squares(one, other, np.array(sizes))
-    start = 0
-    for size, square in zip(sizes, found, strict=True):
-        apart = [float(one[k]) - float(other[k]) for k in range(start, start + size)]
-        assert square == pytest.approx(sum(x * x for x in apart))
-        start += size
+PLACES = st.lists(st.integers(-8, 8), min_size=3, max_size=3)
 
 
-def test_squares_of_the_largest_numbers_are_finite() -> None:
-    largest = np.full(3, np.finfo(np.float32).max)
-    assert np.isfinite(squares(largest, -largest, np.array([2, 1]))).all()
+def floats(values: list[int]) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
-@given(
-    st.lists(
-        st.tuples(st.floats(0, 10), st.integers(1, 9), st.floats(0, 10)), min_size=1
-    )
-)
-def test_what_is_usual_grows_with_the_age_of_what_is_here(
-    parts: list[tuple[float, int, float]],
+@given(PLACES, PLACES, PLACES)
+def test_the_farther_one_of_two_that_are_apart(
+    old: list[int], one: list[int], other: list[int]
 ) -> None:
-    usual, ages, moved = (np.array(column) for column in zip(*parts, strict=True))
-    known = [(u, age, m) for u, age, m in parts if u > 0]
-    total = sum(u * age * age for u, age, _ in known)
-    found = Bound(usual.astype(float), ages).ratio(moved.astype(float))
-    wanted = math.sqrt(sum(m for _, _, m in known) / total) if total else 0.0
-    assert found == pytest.approx(wanted)
+    def length(a: list[int], b: list[int]) -> float:
+        return sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
+
+    first, second = length(one, old), length(other, old)
+    found = farther(floats(old), floats(one), floats(other))
+    if length(one, other) <= APART * min(first, second):
+        assert found == 0
+    else:
+        assert found == (1 if first > second else 2)
 
 
-def test_a_change_that_is_turned_around_tenfold_is_odd_and_apart() -> None:
-    usual = np.array([4.0, 9.0])
-    honest, lie = usual.copy(), 100 * usual  # squared distances from before
-    bound = Bound(usual, np.array([1, 1]))
-    assert bound.ratio(honest) == 1 and bound.ratio(lie) == 10 > ODD
-    assert not bound.is_apart(0.9 * APART**2 * usual)
-    assert bound.is_apart(1.1 * APART**2 * usual)
+@given(PLACES, PLACES)
+def test_equal_ones_agree_and_only_two_that_are_apart_change_sides(
+    old: list[int], one: list[int]
+) -> None:
+    assert farther(floats(old), floats(one), floats(one)) == 0
+    stays = farther(floats(old), floats(old), floats(one))
+    assert stays == (0 if one == old else 2), "who changes nothing is nearest"
 
 
-def test_where_nothing_is_known_nothing_is_odd() -> None:
-    bound = Bound(np.zeros(2), np.array([1, 3]))
-    assert bound.ratio(np.array([1e9, 1e9])) == 0
-    assert not bound.is_apart(np.array([1e9, 1e9]))
-    assert Bound(np.array([0.0, 1.0]), np.array([1, 1])).ratio(np.array([9.0, 1])) == 1
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_change_that_is_turned_around_tenfold_is_farther(rounds: int) -> None:
+    """Also from what is some rounds old here, in which all went the same way."""
+    step = np.random.default_rng(rounds).normal(size=50).astype(np.float32)
+    old, before = np.zeros(50, np.float32), (rounds - 1) * step
+    honest, lie = before + step, before - 10 * step
+    assert farther(old, lie, honest) == 1 and farther(old, honest, lie) == 2
+
+
+def test_the_largest_numbers_are_compared() -> None:
+    largest = np.full(3, np.finfo(np.float32).max)
+    assert farther(np.zeros(3, np.float32), -largest, largest / 2) == 1
 
 
 def test_who_is_contradicted_by_several_and_most_is_wrong() -> None:
     opinions = Opinions()
     for number in range(WITNESSES):
         assert not opinions.contradicted("liar")
-        opinions.note("liar", f"p{number}", apart=True)
+        opinions.note("liar", f"p{number}", 1)
     assert opinions.contradicted("liar")
     assert not any(opinions.contradicted(f"p{number}") for number in range(WITNESSES))
     for number in range(WITNESSES):
-        opinions.note("liar", f"q{number}", apart=False)
+        opinions.note("liar", f"q{number}", 0)
     assert not opinions.contradicted("liar"), "half say the same"
 
 
 def test_only_the_last_comparison_of_two_counts() -> None:
     opinions = Opinions()
     for number in range(WITNESSES):
-        opinions.note(f"p{number}", "ann", apart=True)
-    opinions.note("ann", "p0", apart=False)
+        opinions.note(f"p{number}", "ann", 2)
+    opinions.note("ann", "p0", 2)
     assert not opinions.contradicted("ann")
 
 
 def test_two_that_lie_together_make_nobody_look_guilty() -> None:
-    opinions = Opinions()
-    for liar in ("x", "y"):
-        for honest in ("a", "b", "c"):
-            opinions.note(liar, honest, apart=True)
-    assert opinions.contradicted("x") and opinions.contradicted("y")
-    assert not any(opinions.contradicted(peer) for peer in "abc")
+    """Whether they go too far, or hand out what was there before."""
+    for liars_are_farther in (True, False):
+        opinions = Opinions()
+        for liar in ("x", "y"):
+            for honest in ("a", "b", "c"):
+                opinions.note(liar, honest, 1 if liars_are_farther else 2)
+        assert opinions.contradicted("x") is opinions.contradicted("y")
+        assert opinions.contradicted("x") is liars_are_farther
+        assert not any(opinions.contradicted(peer) for peer in "abc")
