@@ -114,13 +114,14 @@ class WeighedPayloads(Payloads):
         if doubt is None:
             return []
         buffer, old = doubt.sink.buffer, self.store.read_flat(doubt.sink.segments)
-        compared = {reducer}
+        compared, usual = {reducer}, self._opinions.usual
         for backup, at, values in self._answers(doubt, round_index, reducer):
-            which = farther(old[at], buffer[at], values)
+            which = farther(old[at], buffer[at], values, usual)
             self._opinions.note(reducer, backup, which)
             compared.add(backup)
             if which == 1:
                 buffer[at] = values
+        self._opinions.went(old, buffer)
         doubt.sink.finish()
         text = "several others make other values than it of what it has fused"
         wrong = filter(self._opinions.contradicted, sorted(compared - {self.me}))

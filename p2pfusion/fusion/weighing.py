@@ -16,7 +16,8 @@ Pure: numbers in, numbers out.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import statistics
+from collections import defaultdict, deque
 
 import numpy as np
 
@@ -32,14 +33,20 @@ WITNESSES = 3
 compared with: two that lie together cannot make anybody look guilty."""
 
 
-def farther(old: Floats, one: Floats, other: Floats) -> int:
-    """Which of two makes too much of the old values: 1 or 2; 0 where they agree."""
-    first, second, between = (
-        _length(one, old),
-        _length(other, old),
-        _length(one, other),
-    )
-    if between <= APART * min(first, second):
+REMEMBERED = 50
+"""Streams of fused values of which is remembered how far they went: ten rounds of five
+reducers."""
+
+
+def farther(old: Floats, one: Floats, other: Floats, usual: float = 0.0) -> int:
+    """Which of two makes too much of the old values: 1 or 2; 0 where they agree.
+
+    ``usual``: how far elements have usually gone lately, as a root mean square; a part
+    of that is nothing to suspect anybody for, however little changes now.
+    """
+    first, second = _length(one, old), _length(other, old)
+    least = usual * float(np.sqrt(len(old)))
+    if _length(one, other) <= APART * max(min(first, second), least):
         return 0
     return 1 if first > second else 2
 
@@ -50,15 +57,28 @@ def _length(one: Floats, other: Floats) -> float:
 
 
 class Opinions:
-    """Who was the farther one of two that were apart, when they were last compared."""
+    """Who was the farther one of two that were apart, when they were last compared; and
+    how far believed values have gone lately."""
 
     def __init__(self) -> None:
         self._wrong: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        self._squares: deque[float] = deque(maxlen=REMEMBERED)
 
     def note(self, one: str, other: str, which: int) -> None:
         """Two peers were compared; ``which`` is what ``farther`` says."""
         self._wrong[one][other] = which == 1
         self._wrong[other][one] = which == 2
+
+    def went(self, old: Floats, new: Floats) -> None:
+        """Values that are believed, and what was here before."""
+        if len(new):
+            self._squares.append(_length(new, old) ** 2 / len(new))
+
+    @property
+    def usual(self) -> float:
+        """The root of the median mean square of what was believed lately."""
+        found = self._squares
+        return statistics.median(found) ** 0.5 if found else 0.0
 
     def contradicted(self, peer: str) -> bool:
         """Whether so many others say otherwise that the peer must be wrong."""

@@ -76,9 +76,6 @@ class Swarm:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.cut: Callable[[str, str, Message], bool] = lambda a, b, m: False
-        self.doubts: Callable[[str, e.StreamKey], bool] = lambda name, stream: False
-        """Whether a peer wants a second opinion of fused values, where they count only
-        when they were looked at."""
         self.network = Network()
         self.all_honest = True
         self._last_arrival: dict[tuple[str, str, bool], float] = {}
@@ -357,10 +354,6 @@ class Swarm:
                 stream = host.opened.pop(pull)
                 if complete and stream.hop == Hop.CONTRIBUTION:
                     self._soon(host, e.Came(stream, self._hash(stream)))
-                first_hand = stream.hop == Hop.FUSED and not stream.instead_of
-                if complete and first_hand and self.manifest.weighs:
-                    doubted = self.doubts(host.name, stream)
-                    self._soon(host, e.Weighed(stream, doubted))
                 if complete:
                     assert host.absorbed[pull] == self._size(host, stream)[0]
                     host.received.setdefault(stream.round_index, []).append(stream)

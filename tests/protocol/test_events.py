@@ -44,7 +44,6 @@ EVENTS: list[e.Event] = [
     e.Pardon("p1"),
     e.Hashed(0, (("p1", bytes(32)),)),
     e.Came(e.StreamKey("contribution", 0, "p1", "p0"), bytes(32)),
-    e.Weighed(e.StreamKey("fused", 0, "p1", "p0"), True),
     e.Tick(),
     flow.Arriving("p1"),
     e.Expect(small_manifest()),
@@ -78,8 +77,7 @@ def test_a_peer_without_a_swarm_takes_any_event(event: e.Event) -> None:
 
 def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     """What no scenario of ours ever produces would be untested."""
-    swarm = started(3, rounds=12, fusion="median")
-    swarm.doubts = lambda name, stream: stream.round_index == 2
+    swarm = started(3, rounds=12, fusion="median", second_opinions=True)
     swarm.hosts["p1"].training_s = 12.0
     swarm.add("p7")
     swarm.event("p0", access.Invited(invitation()))
