@@ -145,7 +145,7 @@ class Manifest:
     lie, ``clipped``, ``trimmed``, ``median`` or ``centred``."""
     second_opinions: bool = False
     """Whether everything is fused twice, and compared, because a reducer may lie, too.
-    It goes with every ``fusion`` but the mean, and makes half as much traffic again."""
+    It goes with every ``fusion`` but the mean, and makes four fifths more traffic."""
     wire_dtype: str = "float32"
     """What values travel as: ``float32``; ``bfloat16`` or ``float16``; ``int8`` or
     ``top-k``, in which changes are contributed, in a byte each or only the largest, and

@@ -54,7 +54,8 @@ class WeighedRound(Round):
 
     def _count_stale(self, stream: StreamKey) -> None:
         """What a reducer has sent is here, even if nobody else has it."""
-        if not {stream.source, stream.instead_of} & self.weighed.keys():
+        is_here = {stream.source, stream.instead_of} & self.weighed.keys()
+        if stream.hop != Hop.FUSED or not is_here:
             super()._count_stale(stream)
 
     def _settle(self) -> list[Effect]:
