@@ -27,6 +27,8 @@ class WeighedRound(Round):
 
     weighed: dict[str, StreamKey] = field(default_factory=dict)
     """Streams that are here, and that somebody else was asked for, by reducer."""
+    _whole: set[str] = field(default_factory=set)
+    """Reducers whose streams lacked nothing."""
     _asking: str = ""
 
     def arrived(
@@ -38,6 +40,8 @@ class WeighedRound(Round):
             return effects + self._settle()
         self.attendance.fused(stream, now)
         self.weighed[stream.source] = stream
+        if not absent_count:
+            self._whole.add(stream.source)
         self._asking = stream.source
         effects = self._elsewhere(stream, online or self.online, now)
         self._asking = ""
@@ -54,8 +58,8 @@ class WeighedRound(Round):
 
     def _count_stale(self, stream: StreamKey) -> None:
         """What a reducer has sent is here, even if nobody else has it."""
-        is_here = {stream.source, stream.instead_of} & self.weighed.keys()
-        if stream.hop != Hop.FUSED or not is_here:
+        reducer = stream.instead_of or stream.source
+        if stream.hop != Hop.FUSED or reducer not in self._whole:
             super()._count_stale(stream)
 
     def _settle(self) -> list[Effect]:
