@@ -41,6 +41,24 @@ class Doubt:
     answers: dict[str, tuple[Counts, BufferSink]] = field(default_factory=dict)
     """Of each backup, which of the ranges it was asked for, and what came."""
 
+    def take(self, ids: Counts, values: Floats, has: Mask) -> tuple[Mask, Floats]:
+        """What a backup says of some of the ranges: what only it has is taken at once;
+        gives of which elements both have values, and its own."""
+        asked = np.repeat(np.isin(self.ranges, ids), self.sizes)
+        both, alone = asked.copy(), asked.copy()
+        here = self.present[asked]
+        both[asked], alone[asked] = has & here, has & ~here
+        self.sink.buffer[alone] = values[has & ~here]
+        self.present |= alone
+        return both, values[has & here]
+
+    def note_present(self) -> None:
+        """Tells the sink which of its segments it has values for by now."""
+        ends = np.cumsum([segment.size for segment in self.sink.segments])
+        starts = [0, *ends[:-1].tolist()]
+        whole = np.logical_and.reduceat(self.present, starts)
+        self.sink.present = whole.tolist()
+
 
 class WeighedPayloads(Payloads):
     """All arrays of one peer's exchange, in which no reducer is simply believed."""
@@ -115,13 +133,16 @@ class WeighedPayloads(Payloads):
             return []
         buffer, old = doubt.sink.buffer, self.store.read_flat(doubt.sink.segments)
         compared, usual = {reducer}, self._opinions.usual
-        for backup, at, values in self._answers(doubt, round_index, reducer):
-            which = farther(old[at], buffer[at], values, usual)
-            self._opinions.note(reducer, backup, which)
+        for backup, ids, values, has in self._answers(doubt, round_index, reducer):
             compared.add(backup)
-            if which == 1:
-                buffer[at] = values
-        self._opinions.went(old, buffer)
+            at, told = doubt.take(ids, values, has)
+            if at.any():
+                which = farther(old[at], buffer[at], told, usual)
+                self._opinions.note(reducer, backup, which)
+                if which == 1:
+                    buffer[at] = told
+        doubt.note_present()
+        self._opinions.went(old[doubt.present], buffer[doubt.present])
         doubt.sink.finish()
         text = "several others make other values than it of what it has fused"
         wrong = filter(self._opinions.contradicted, sorted(compared - {self.me}))
@@ -129,11 +150,11 @@ class WeighedPayloads(Payloads):
 
     def _answers(
         self, doubt: Doubt, round_index: int, reducer: str
-    ) -> Iterator[tuple[str, Mask, Floats]]:
-        """Of each backup that has answered: for which elements it and the reducer have
-        values, and its own."""
+    ) -> Iterator[tuple[str, Counts, Floats, Mask]]:
+        """Of each backup that has answered: its ranges, their values, and of which
+        elements it has any."""
         for backup, (ids, sink) in doubt.answers.items():
-            yield from _common(doubt, backup, ids, sink.buffer, _present(sink))
+            yield backup, ids, sink.buffer, _present(sink)
         numbers = self._rounds[round_index]
         total = numbers.sums.get(reducer)
         if total is not None and total.closed:
@@ -142,18 +163,7 @@ class WeighedPayloads(Payloads):
             positions = np.searchsorted(reduced, ids)
             values = self._as_sent(total.values(positions))
             has = np.repeat(~total.absent[positions], numbers.plan.range_sizes[ids])
-            yield from _common(doubt, self.me, ids, values, has)
-
-
-def _common(
-    doubt: Doubt, backup: str, ids: Counts, values: Floats, has: Mask
-) -> Iterator[tuple[str, Mask, Floats]]:
-    """What both have values for, if there is anything; ``ids``: the backup's ranges."""
-    asked = np.repeat(np.isin(doubt.ranges, ids), doubt.sizes)
-    both = asked.copy()
-    both[asked] = has & doubt.present[asked]
-    if both.any():
-        yield backup, both, values[both[asked]]
+            yield self.me, ids, values, has
 
 
 def _present(sink: BufferSink) -> Mask:
