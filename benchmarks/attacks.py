@@ -74,6 +74,8 @@ class Run:
         told: dict[str, object] = {**TASKS[self.task], "--eval-every": 5}
         if self.task != "honest":
             told |= ARMS[self.arm]
+        if self.attack == "reducer" and self.arm == "put-out":
+            told["--second-opinions"] = None  # it changes nothing where nobody lies so
         if self.attack != NONE:
             told |= {"--attack": self.attack, "--attackers": HOSTILE}
             if ATTACKS[self.attack].samples > 1:

@@ -16,6 +16,7 @@ HIDING_HELP = "As the key of [swarm]: reducers see sums only."
 NOISE_HELP = "As [peer.privacy] noise, at every peer, from the seed. Default: none."
 CLIP_HELP = "As [peer.privacy] clip: the largest norm of a change."
 FUSION_HELP = "What several values of the same become. Default: mean."
+SECOND_HELP = "Fuse everything twice, and compare, as reducers may lie, too."
 WEIGHTING_HELP = "Weight of a peer's values. Default: uniform."
 ATTACK_HELP = f"Some peers are hostile: {', '.join(ATTACKS)}."
 ATTACKERS_HELP = "So many; as in --attack NAME:K. Default: 1."
@@ -33,6 +34,7 @@ OPTIONS = (
     ),
     click.option("--weighting", type=click.Choice(WEIGHTINGS), help=WEIGHTING_HELP),
     click.option("--fusion", type=click.Choice(FUSIONS), help=FUSION_HELP),
+    click.option("--second-opinions", is_flag=True, default=None, help=SECOND_HELP),
     click.option("--attack", metavar="NAME[:K]", help=ATTACK_HELP),
     click.option("--attackers", type=click.IntRange(1), help=ATTACKERS_HELP),
     click.option("--quarantine", is_flag=True, help=QUARANTINE_HELP),

@@ -13,7 +13,9 @@ from p2pfusion.daemon.contribution import Contribution
 from p2pfusion.daemon.masking import Hiding, Masks, Opening, Ring
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.sinks import Floats, KeptSink, Writer
+from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
+from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.forms import FLOAT32, HIDDEN
@@ -127,12 +129,22 @@ def payloads_of(
     *,
     owed: Owed | None,
     pair_secret: Callable[[str], bytes],
+    opinions: Opinions | None = None,
 ) -> Payloads:
     """The numbers of one peer of a swarm; ``pair_secret`` gives what only this peer and
-    another know."""
+    another know. ``opinions``: what is known of reducers that contradict each other."""
     if manifest.wire.hides:
         masks = Masks(manifest.secure_aggregation, pair_secret)
         return HiddenPayloads(me, store, masks)
+    if manifest.weighs:
+        return WeighedPayloads(
+            me,
+            store,
+            manifest.wire_dtype,
+            fusion=manifest.fusion,
+            owed=owed,
+            opinions=opinions or Opinions(),
+        )
     return Payloads(
         me,
         store,

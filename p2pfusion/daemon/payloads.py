@@ -9,7 +9,7 @@ anew. Nothing here decides or waits.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from p2pfusion.daemon.absence import present_bits, present_ranges
 from p2pfusion.daemon.arriving import Arriving
 from p2pfusion.daemon.contribution import Contribution
-from p2pfusion.daemon.round_numbers import OwnOffer, RoundNumbers
+from p2pfusion.daemon.round_numbers import OwnOffer, RoundNumbers, moved
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import (
     DeltaSum,
-    Deviation,
     MeanChange,
     StreamingSum,
     decode,
@@ -38,7 +37,7 @@ from p2pfusion.split.homes import Homes
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.restoring import asked_segments, lacking_cells, wanted_versions
-from p2pfusion.split.segment import Segment, Split
+from p2pfusion.split.segment import Split
 from p2pfusion.store import Offer, Owed, Store
 
 
@@ -157,11 +156,13 @@ class Payloads:
         numbers = self._rounds[round_index]
         plan, total = numbers.plan, numbers.sums[instead_of]
         ids = plan.reduced_by(self.me, instead_of=instead_of or None)
-        # A backup may be asked about a round that it has left. Others then get values
-        # from the sum; the store has newer ones, and the trainer is reading it.
+        # A backup may be asked about a round that it has left: the store, which the
+        # trainer reads, has newer values then, and others get them from the sum.
         is_left = round_index < max(self._rounds)
         if isinstance(total, DeltaSum | MeanChange) and not is_left:
             self._begin(numbers, total, ids, numbers.own.get(instead_of, set()))
+        elif isinstance(total, MeanChange):
+            numbers.begin_late(total, ids)
         total.close()
         if is_left:
             return 0.0
@@ -173,20 +174,11 @@ class Payloads:
         values = self._as_sent(total.values(np.flatnonzero(~total.absent)))
         self.store.write_flat(segments, values)
         self.store.set_version(segments, round_index + 1)
-        return self._moved(segments, values) if self._adds_changes else 0.0
+        return moved(self.store, segments, values) if self._adds_changes else 0.0
 
-    def deviations(self, round_index: int, instead_of: str) -> dict[str, Deviation]:
-        """How each source's change lay to the others'; the mean does not look."""
-        return self._rounds[round_index].sums[instead_of].deviations
-
-    def _moved(self, segments: Sequence[Segment], values: Floats) -> float:
-        """How far values are from those that reading gives, as a sum of magnitudes."""
-        moved, start = 0.0, 0
-        for segment in segments:
-            new = values[start : start + segment.size].astype(np.float64)
-            moved += float(np.abs(new - self.store.read_flat([segment])).sum())
-            start += segment.size
-        return moved
+    def total(self, round_index: int, instead_of: str) -> StreamingSum:
+        """A sum of this peer's."""
+        return self._rounds[round_index].sums[instead_of]
 
     def _begin(
         self,

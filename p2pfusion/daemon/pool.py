@@ -22,7 +22,7 @@ from p2pfusion.errors import (
     ResourceError,
     VerificationError,
 )
-from p2pfusion.protocol.manifest import HEX
+from p2pfusion.protocol.contents import HEX
 from p2pfusion.store.checksum import KEY, file_hash, read_header, verify
 from p2pfusion.store.files import (
     clear_errors,

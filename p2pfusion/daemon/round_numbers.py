@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfusion.fusion import StreamingSum
+from p2pfusion.daemon.sinks import Floats
+from p2pfusion.fusion import MeanChange, StreamingSum
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan
-from p2pfusion.split.segment import Split
+from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Store, add_progress
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was here when a round began, where that may be wanted later."""
+
+    backed_up: NDArray[np.int64]
+    """Ranges of which this peer is the backup and has the newest values, ascending."""
+    values: Floats
+    """Of these, one after the other."""
 
 
 @dataclass
@@ -27,6 +39,17 @@ class RoundNumbers:
     sums: dict[str, StreamingSum] = field(default_factory=dict)
     own: dict[str, set[int]] = field(default_factory=dict)
     """Of each sum the ranges to which the own offer was added."""
+    before: Before | None = None
+
+    def begin_late(self, total: MeanChange, ids: NDArray[np.int64]) -> None:
+        """Changes are added to old values when these are no longer in the store: to
+        those that are remembered. ``ids``: the ranges of the sum."""
+        if self.before is None:
+            return
+        known = np.isin(self.before.backed_up, ids)
+        sizes = self.plan.range_sizes[self.before.backed_up]
+        positions = np.searchsorted(ids, self.before.backed_up[known])
+        total.begin(positions, self.before.values[np.repeat(known, sizes)])
 
 
 @dataclass
@@ -62,3 +85,13 @@ class OwnOffer:
             segments = list(self.split.segments(store.layout))
             add_progress(self.path, self.since, segments, store.read)
             self.since = None
+
+
+def moved(store: Store, segments: Sequence[Segment], values: Floats) -> float:
+    """How far values are from those that reading gives, as a sum of magnitudes."""
+    total, start = 0.0, 0
+    for segment in segments:
+        new = values[start : start + segment.size].astype(np.float64)
+        total += float(np.abs(new - store.read_flat([segment])).sum())
+        start += segment.size
+    return total

@@ -14,6 +14,7 @@ from p2pfusion.daemon.hashing import Hashing
 from p2pfusion.daemon.outbox import HEAD, Outbox, Piece
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.watching import Watching
+from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol import events
 from p2pfusion.protocol.messages import Chunk, StreamStart
@@ -40,6 +41,7 @@ class Streams:
             events.CloseReduction: self._close_reduction,
             events.FindLacking: self._find_lacking,
             events.KeepOld: self._keep_old,
+            events.Settle: self._settle,
             events.OpenSink: self._open_sink,
             events.Absorb: self._absorb,
             events.CloseSink: self._close_sink,
@@ -100,13 +102,21 @@ class Streams:
             moved = self._payloads.close_reduction(number, effect.instead_of)
             if moved:
                 self._node.handle(events.Moved(number, moved))
-            measured = self._payloads.deviations(number, effect.instead_of)
-            self._watching.note(measured)
+            total = self._payloads.total(number, effect.instead_of)
+            self._watching.note(total.deviations)
 
     def _keep_old(self, effect: events.KeepOld) -> None:
         number = effect.round_index
         with self._node.disk.refusing():
             self._payloads.keep_old(number, effect.cells)
+        self._place(number)
+
+    def _settle(self, effect: events.Settle) -> None:
+        payloads, number = self._payloads, effect.round_index
+        assert isinstance(payloads, WeighedPayloads)  # nobody else doubts anything
+        with self._node.disk.refusing():
+            for caught in payloads.settle(number, effect.reducer):
+                self._node.handle(caught)
         self._place(number)
 
     def _place(self, round_index: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from p2pfusion.errors import ConfigError
@@ -11,6 +12,7 @@ from p2pfusion.limits import (
     MAX_VOCABULARY_BYTES,
 )
 
+HEX = re.compile(r"([0-9a-f]{64})?")
 LEVELS = ("word", "character", "byte")
 
 MAX_PACKAGES = 16
@@ -21,6 +23,12 @@ def check(good: bool, key: str, value: object, want: str) -> None:
     """``ConfigError`` names the key, if its value is not good."""
     if not good:
         raise ConfigError(f"swarm key {key!r} is {value!r}: it must be {want}")
+
+
+def check_hex(key: str, value: object, what: str) -> None:
+    """Thirty-two bytes in hex, or nothing."""
+    good = isinstance(value, str) and HEX.fullmatch(value) is not None
+    check(good, key, value, f"{what} in hex, or empty")
 
 
 def check_versions(value: object) -> None:
@@ -62,6 +70,17 @@ def check_maskable(
             )
 
 
+def check_second_opinions(fusion: str, wanted: object) -> None:
+    """``ConfigError`` where sums are not told apart."""
+    check(isinstance(wanted, bool), "second_opinions", wanted, "true or false")
+    if wanted and fusion == "mean":
+        raise ConfigError(
+            "second_opinions does not go with fusion = 'mean', which any member can "
+            "lead anywhere without being a reducer",
+            hint='set fusion = "trimmed", or leave second_opinions out',
+        )
+
+
 def check_vocabulary(value: object) -> None:
     """What it means is the trainer's matter; here only its form and size count."""
 
@@ -99,3 +118,12 @@ def check_plain(key: str, value: object, depth: int = 0) -> None:
             check_plain(key, inner, depth + 1)
     else:
         check(isinstance(value, (str, int, float, bool)), key, value, "a plain value")
+
+
+def in_order(value: object) -> object:
+    """The same with the keys of all tables sorted."""
+    if isinstance(value, Mapping):
+        return {key: in_order(value[key]) for key in sorted(value)}
+    if isinstance(value, (list, tuple)):
+        return [in_order(inner) for inner in value]
+    return value

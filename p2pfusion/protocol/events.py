@@ -40,6 +40,7 @@ from p2pfusion.protocol.judging import Hashed as Hashed
 from p2pfusion.protocol.judging import HashOffer as HashOffer
 from p2pfusion.protocol.judging import Pardon as Pardon
 from p2pfusion.protocol.judging import SaveOffences as SaveOffences
+from p2pfusion.protocol.judging import Settle as Settle
 from p2pfusion.protocol.lacking import FindLacking as FindLacking
 from p2pfusion.protocol.lacking import FoundLacking as FoundLacking
 from p2pfusion.protocol.lacking import KeepOld as KeepOld
@@ -365,6 +366,7 @@ Effect = (
     | SaveFacts
     | SaveOffences
     | HashOffer
+    | Settle
     | EnterRound
     | StartTraining
     | OfferLate

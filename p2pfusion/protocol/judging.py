@@ -60,3 +60,12 @@ class SaveOffences:
     """Keep what peers were caught at for the next start."""
 
     charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True)
+class Settle:
+    """What a reducer has fused, and what its backups have made of the same, is here or
+    will not come: compare, and take what is to be believed."""
+
+    round_index: int
+    reducer: str

@@ -24,6 +24,7 @@ from p2pfusion.protocol.phases import Phase
 from p2pfusion.protocol.reduction import Reduction
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.transfer import Pulls
+from p2pfusion.protocol.weighed_round import WeighedRound
 from p2pfusion.split.keeping import Cells, cells_to_keep
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Split
@@ -320,7 +321,8 @@ def make_round(
     """A round by the rules of the swarm's method."""
     method = sharing(manifest.trained_by) if manifest.adds_changes else None
     if method is None or not splits:  # in the last round nobody trains
-        return Round(plan, me, pulls, pace, splits, trains, catches_up, started_at)
+        kind = WeighedRound if manifest.weighs else Round
+        return kind(plan, me, pulls, pace, splits, trains, catches_up, started_at)
     return ListedRound(
         plan,
         me,

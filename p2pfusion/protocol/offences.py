@@ -22,6 +22,7 @@ WEIGHTS = {
     "digest": 10.0,
     "evidence": 10.0,
     "bytes": 2.0,
+    "reducing": 5.0,
     "outlying": 2.5,
     "rules": 0.25,
 }
@@ -32,6 +33,7 @@ WEIGHTS = {
 * ``digest``: other bytes or samples than its own signed offer names;
 * ``evidence``: a proof against somebody that proves nothing;
 * ``bytes``: what is no message;
+* ``reducing``: as a reducer, other values than several others make of the same;
 * ``outlying``: values far from those of others, again and again;
 * ``rules``: anything else that no rule allows. Alone it is never enough, because an
   honest peer may do so when a swarm is as large as it may be.

@@ -6,16 +6,17 @@ encoded, decoded and summed exactly as between daemons, one stream after the oth
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from p2pfusion.daemon.hidden_payloads import payloads_of
+from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.errors import RemoteProtocolError
-from p2pfusion.fusion import Deviation, decode
+from p2pfusion.fusion import Deviation, decode, encode
+from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import Manifest
@@ -23,22 +24,12 @@ from p2pfusion.protocol.messages import Chunk
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.security import ExchangeKey
 from p2pfusion.simulation.attacks import Hostile
-from p2pfusion.split.forms import FLOAT32
 from p2pfusion.split.groups import pack_missing
 from p2pfusion.split.homes import Homes
 from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Owed, Store
 from p2pfusion.store.files import Floats
-
-ASKED_BACKUPS = 2
-"""Of so many reducers every peer checks something in a round. With ten peers a lying
-reducer is then found in its first round with seven chances of eight."""
-
-MOST_APART = 1.0
-"""So far, in lengths of the change, what a backup has made may be from what a reducer
-says. Of honest ones 99 in 100 are nearer than a third and all than two thirds, with two
-of ten peers a thousand times too long; one that turns its change around is at two."""
 
 
 class Desks:
@@ -53,19 +44,20 @@ class Desks:
         *,
         owed: Mapping[str, Owed | None],
         hostile: Hostile | None = None,
+        opinions: Mapping[str, Opinions] | None = None,
     ) -> None:
         """``owed``: everybody's book of what contributions have lost, if they do.
-        ``hostile``: who does not do as the others."""
+        ``hostile``: who does not do as the others. ``opinions``: what everybody knows
+        of reducers that contradict each other, where fused values are weighed."""
         self._plan, self._store, self._hostile = plan, store, hostile
         self._form, self._hides = manifest.wire.contribution, manifest.wire.hides
+        self._value, self._weighs = manifest.wire.value, manifest.weighs
         self.deviations: list[dict[str, Deviation]] = []
         """Of each reducer, how contributions lie to each other, if it looks."""
         self.refused: set[str] = set()
         """Who has sent what no peer takes."""
-        self._again: set[tuple[str, str]] = set()
-        self._second: list[tuple[str, tuple[Segment, ...], Floats, Floats]] = []
-        """Reducers, what was asked again of their work, what was there before, and what
-        a backup answered."""
+        self.caught: set[str] = set()
+        """Whose fused values were found to be lies."""
         keys = {peer: ExchangeKey.generate() for peer in plan.peers}
 
         def secret(peer: str, other: str) -> bytes:
@@ -78,6 +70,7 @@ class Desks:
                 store,
                 owed=owed[peer],
                 pair_secret=partial(secret, peer),
+                opinions=(opinions or {}).get(peer),
             )
             for peer in plan.peers
         }
@@ -103,58 +96,79 @@ class Desks:
         """Sums everything, at every reducer; who has no weight has offered nothing."""
         for reducer in self._plan.peers:
             self._reduce(reducer, "", weights)
-            self.deviations.append(
-                self._of[reducer].deviations(self._plan.round_index, "")
-            )
+            total = self._of[reducer].total(self._plan.round_index, "")
+            self.deviations.append(total.deviations)
 
-    def ask_backups(self, weights: Mapping[str, float], drawn: random.Random) -> None:
-        """Every peer asks backups for something that it gets from its reducers, some of
-        them, drawn anew in each round: ``liars`` compares.
+    def hand_out(self, weights: Mapping[str, float]) -> None:
+        """What was fused goes to whoever holds it next; hostile reducers lie.
 
-        Before ``fuse``: what is fused later stands in the store all share.
-
-        Other forms than float32 round what a reducer gets, and not what it adds of its
-        own, so that a backup has something else.
+        All share one store, so that has what the last one took of it.
         """
-        if self._form is not FLOAT32:
+        hostile = self._hostile.peers if self._hostile else frozenset[str]()
+        for reducer in sorted(hostile.intersection(self._plan.peers)):
+            self._write_told(reducer)
+        if not self._weighs:
             return
+        for reducer in self._plan.peers:
+            self._ask_backups(reducer, weights)
         for target in self._plan.peers:
-            reducers = self._plan.sources(Hop.FUSED, target)
-            for reducer in drawn.sample(reducers, min(ASKED_BACKUPS, len(reducers))):
-                others = [b for b in self._plan.backups(reducer, target) if b != target]
-                if not others:
-                    continue
-                backup = drawn.choice(others)
-                if (backup, reducer) not in self._again:
-                    self._reduce(backup, reducer, weights)
-                self._again.add((backup, reducer))
-                self._ask(backup, reducer, target)
+            if target not in hostile:
+                for reducer in self._plan.sources(Hop.FUSED, target):
+                    self._compare(reducer, target)
 
-    def _ask(self, backup: str, reducer: str, target: str) -> None:
+    def _fused(self, source: str, target: str, instead_of: str = "") -> StreamKey:
         number = self._plan.round_index
-        stream = StreamKey(Hop.FUSED.value, number, backup, target, reducer)
-        size, absent = self._of[backup].start(target, 0, stream)
-        if size and not any(absent):
-            told = self._of[backup].chunk(target, 0, 0, size)
-            assert told is not None
-            segments = stream_segments(self._plan, stream)
-            before = self._store.read_flat(segments)
-            self._second.append((reducer, segments, before, decode(told, "float32")))
+        return StreamKey(Hop.FUSED.value, number, source, target, instead_of)
 
-    def liars(self) -> set[str]:
-        """Whose fused changes are far from what backups have made of the same.
+    def _write_told(self, reducer: str) -> None:
+        """Writes what a reducer says that it has fused."""
+        total = self._of[reducer].total(self._plan.round_index, "")
+        ids = self._plan.reduced_by(reducer)[~total.absent]
+        segments = self._plan.segments(ids.tolist())
+        new = total.values(np.flatnonzero(~total.absent))
+        self._store.write_flat(segments, self._told(reducer, segments, new))
 
-        Not any other: lengths are compared over all ranges that a reducer has, and the
-        backup has only some of these, so that it may cut a long change a little more or
-        less. In a swarm it takes the contributors' signatures to say which one lies.
-        """
-        apart: dict[str, float] = {}
-        moved: dict[str, float] = {}
-        for reducer, segments, before, told in self._second:
-            lie = _square(self._store.read_flat(segments), told)
-            apart[reducer] = apart.get(reducer, 0.0) + lie
-            moved[reducer] = moved.get(reducer, 0.0) + _square(told, before)
-        return {r for r in apart if apart[r] > MOST_APART**2 * moved[r]}
+    def _told(self, peer: str, segments: Sequence[Segment], new: Floats) -> Floats:
+        """What a peer makes of what it has fused."""
+        if self._hostile is None:
+            return new
+        return self._hostile.told(peer, self._store.read_flat(segments), new)
+
+    def _tell(self, stream: StreamKey) -> None:
+        """A stream of fused values, as its source tells them."""
+        giver, taker, pull = self._of[stream.source], self._of[stream.target], 0
+        size, absent = giver.start(stream.target, pull, stream)
+        payload = giver.chunk(stream.target, pull, 0, size)
+        assert payload is not None
+        segments, form = stream_segments(self._plan, stream), self._value.name
+        told = self._told(stream.source, segments, decode(payload, form))
+        payload = encode(told, form)
+        taker.open_sink(OpenSink(pull, stream, 1.0, size, absent), None)
+        taker.absorb(pull, payload)
+        taker.close_sink(pull, complete=True)
+
+    def _ask_backups(self, reducer: str, weights: Mapping[str, float]) -> None:
+        """A reducer's backups make the same again. What they write of it to the store
+        that all share is replaced by what the reducer says."""
+        backups = {
+            backup
+            for target in self._plan.peers
+            for backup in self._plan.backups(reducer, target)
+        }
+        for backup in sorted(backups):
+            self._reduce(backup, reducer, weights)
+        self._write_told(reducer)
+
+    def _compare(self, reducer: str, target: str) -> None:
+        """A target gets what a reducer has fused, and what its backups have made."""
+        self._tell(self._fused(reducer, target))
+        for backup in self._plan.backups(reducer, target):
+            if backup != target:
+                self._tell(self._fused(backup, target, reducer))
+        desk = self._of[target]
+        assert isinstance(desk, WeighedPayloads)
+        told = desk.settle(self._plan.round_index, reducer)
+        self.caught |= {caught.peer for caught in told}
 
     def _reduce(
         self, reducer: str, instead_of: str, weights: Mapping[str, float]
@@ -201,9 +215,3 @@ class Desks:
             taker.close_sink(pull, complete=False)
         else:
             taker.close_sink(pull, complete=True)
-
-
-def _square(one: Floats, other: Floats) -> float:
-    """The squared distance."""
-    apart = one.astype(np.float64) - other
-    return float(apart @ apart)

@@ -133,6 +133,7 @@ FORMATS: dict[type, Callable[..., str]] = {
     e.Adopt: lambda x: f"adopt {x.manifest.swarm_id}",
     e.SaveFacts: _facts,
     e.SaveOffences: lambda x: f"offences {len(x.charges)}",
+    e.Settle: lambda x: f"settle {x.round_index} {x.reducer}",
     e.HashOffer: lambda x: f"hash {x.round_index} {' '.join(x.reducers)}",
     e.EnterRound: _enter,
     e.StartTraining: _train,

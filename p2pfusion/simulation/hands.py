@@ -17,6 +17,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
 from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.simulation.disk import File, Progress
+from p2pfusion.simulation.doubts import caught, changeable, note_lacking
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
@@ -59,6 +60,7 @@ class Hands:
             e.CloseReduction: self._close_reduction,
             e.FindLacking: self._find_lacking,
             e.KeepOld: self._keep_old,
+            e.Settle: lambda life, x: self._tell(life, caught(life)),
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
@@ -136,15 +138,11 @@ class Hands:
         plan = effect.plan
         life.plans[plan.round_index] = plan
         life.homes[plan.round_index] = effect.homes
+        note_lacking(life, plan, self._world.manifest)
         self._world.checks.entering(life, plan)
         found = life.holdings.lacking(plan)
         if any(mask.any() for mask in found.cells):
-            self._world.at(life.clock, self._lacks, (life, found))
-
-    def _lacks(self, what: tuple[Life, e.FoundLacking]) -> None:
-        life, found = what
-        if life.is_current:
-            self._world.give(life, found)
+            self._tell(life, [found])
 
     def _forget(self, life: Life, effect: e.Forget) -> None:
         number = effect.round_index
@@ -160,7 +158,7 @@ class Hands:
         life.next_training = effect
         if life.peer.leaving.lacks_announcement(life.clock):
             found = e.Announced(self._world.announces(life.peer.gossip.record))
-            self._world.at(life.clock, self._found, (life, found))
+            self._tell(life, [found])
         self._train_next(life, life.clock)
 
     def _train_next(self, life: Life, at: float) -> None:
@@ -204,9 +202,9 @@ class Hands:
 
     def _hash_offer(self, life: Life, effect: e.HashOffer) -> None:
         number = effect.round_index
-        found = [(peer, life.digest(number, peer)) for peer in effect.reducers]
+        found = tuple((peer, life.digest(number, peer)) for peer in effect.reducers)
         life.hashing = number
-        self._world.at(life.clock, self._hashed, (life, e.Hashed(number, tuple(found))))
+        self._world.at(life.clock, self._hashed, (life, e.Hashed(number, found)))
 
     def _hashed(self, what: tuple[Life, e.Hashed]) -> None:
         life, _ = what
@@ -231,8 +229,7 @@ class Hands:
             present = reduction.opened_ranges(plan, life.name, key[1], policy)
         now = effect.round_index == max(life.plans)
         if self._world.manifest.sends_changes:
-            own = reduction.own_ranges(plan, life.name, key[1])
-            present = life.holdings.changeable(plan, key[1], present, own, now=now)
+            present = changeable(life, key, present)
         if present is not None and now:
             present = life.holdings.carried_over(plan, effect.instead_of, present)
         life.fused[key] = present
@@ -242,8 +239,7 @@ class Hands:
             life.holdings.fused(plan, effect.instead_of, present)
         if now and self._world.manifest.adds_changes:
             l1 = 1.0 if life.numbers is None else life.numbers.moved
-            moved = e.Moved(effect.round_index, l1)
-            self._world.at(life.clock, self._found, (life, moved))
+            self._tell(life, [e.Moved(effect.round_index, l1)])
 
     def _found(self, what: tuple[Life, e.Event]) -> None:
         """Something that the machine tells its peer, after what it does now."""
@@ -251,9 +247,13 @@ class Hands:
         if life.is_current:
             self._world.give(life, event)
 
+    def _tell(self, life: Life, found: list[e.Event]) -> None:
+        for event in found:
+            self._world.at(life.clock, self._found, (life, event))
+
     def _find_lacking(self, life: Life, effect: e.FindLacking) -> None:
         found = life.holdings.lacking(life.plans[effect.round_index], effect.cells)
-        self._world.at(life.clock, self._lacks, (life, found))
+        self._tell(life, [found])
 
     def _keep_old(self, life: Life, effect: e.KeepOld) -> None:
         plan = life.plans[effect.round_index]
@@ -292,7 +292,7 @@ class Hands:
             if effect.complete:
                 reduction.complete.add(stream.source)
                 came = e.Came(stream, b"".join(sorted(sink.digests)))
-                self._world.at(life.clock, self._found, (life, came))
+                self._tell(life, [came])
             elif sink.absorbed:
                 form = self._world.manifest.wire.form(stream.hop)
                 reduction.partial[stream.source] = form.most_in(sink.absorbed)

@@ -205,7 +205,7 @@ class Holdings:
             gains = self._gains[plan.round_index] = Gains(plan, has)
         return gains
 
-    def _older(self, plan: ExchangePlan) -> Counts:
+    def older(self, plan: ExchangePlan) -> Counts:
         """The ranges of which something sealed here is older than planned."""
         wanted = self._geometry.flat(plan.homes.version)
         old = self._sealed.claimed < wanted
@@ -217,22 +217,37 @@ class Holdings:
         instead_of: str,
         present: Mask | None,
         own: Counts,
-        *,
-        now: bool,
     ) -> Mask | None:
         """Of fused ranges those to which changes could be added: whose old values are
-        here, or which this peer has trained; none of a round that is not ``now``."""
+        here, or which this peer has trained."""
         ids = plan.reduced_by(self._me, instead_of=instead_of or None)
-        lacked = self._older(plan)
-        known = ~np.isin(ids, lacked) | np.isin(ids, own)
-        found = known & now if present is None else present & known & now
+        known = ~np.isin(ids, self.older(plan)) | np.isin(ids, own)
+        found = known if present is None else present & known
+        return None if bool(found.all()) else found
+
+    def remembered(
+        self,
+        plan: ExchangePlan,
+        instead_of: str,
+        present: Mask | None,
+        lacked: Counts | None,
+    ) -> Mask | None:
+        """The same in a round that is left: whose old values are kept.
+
+        ``lacked``: what this peer lacked when it began; None: nothing is kept.
+        """
+        ids = plan.reduced_by(self._me, instead_of=instead_of or None)
+        known = (
+            np.zeros(len(ids), np.bool_) if lacked is None else ~np.isin(ids, lacked)
+        )
+        found = known if present is None else present & known
         return None if bool(found.all()) else found
 
     def carried_over(
         self, plan: ExchangePlan, instead_of: str, present: Mask
     ) -> Mask | None:
         """Fused ranges and those whose newest values are here; None for all of them."""
-        lacked = self._older(plan)
+        lacked = self.older(plan)
         ids = plan.reduced_by(self._me, instead_of=instead_of or None)
         found = present | ~np.isin(ids, lacked)
         return None if bool(found.all()) else found

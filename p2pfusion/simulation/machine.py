@@ -206,6 +206,8 @@ class Life:
     """What the trainer was last done with."""
     late: dict[int, Mask] = field(default_factory=dict)
     """Rounds in which an earlier one is offered: which ranges of the plan it has."""
+    lacked: dict[int, Counts] = field(default_factory=dict)
+    """Of rounds whose fused values are weighed: what was lacking as they began."""
     next_training: e.StartTraining | None = None
     hashing: int | None = None
     """The round whose offer is being hashed."""

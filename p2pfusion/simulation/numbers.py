@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.daemon.hidden_payloads import owed_of, payloads_of
+from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.depth import tensor_shape
@@ -103,6 +104,8 @@ class Numbers:
         self.export: Assembly | None = None
         self.moved = 0.0
         """How far the last reduction has moved values."""
+        self.caught: list[e.Caught] = []
+        """Who was caught, and is still to be told."""
         self._perform: dict[type, Callable[..., object]] = {
             e.EnterRound: lambda x: self._payloads.enter(x.plan, x.homes),
             e.OfferLate: lambda x: self._payloads.offer_late(
@@ -119,6 +122,7 @@ class Numbers:
             e.OpenSink: self._open_sink,
             e.Absorb: self._absorb,
             e.CloseSink: self._close_sink,
+            e.Settle: self._settle,
             e.StopServing: lambda x: self._payloads.stop_serving(x.peer, x.pull),
             e.Seal: lambda x: self.store.flush(),
             e.Forget: lambda x: self._payloads.forget(x.round_index),
@@ -148,6 +152,13 @@ class Numbers:
         self._payloads.close_sink(effect.pull, complete=effect.complete)
         if number == self._rounds:
             self.store.flush()  # no seal follows the last round
+
+    def _settle(self, effect: e.Settle) -> None:
+        assert isinstance(self._payloads, WeighedPayloads)
+        number = effect.round_index
+        self.caught += self._payloads.settle(number, effect.reducer)
+        if number == self._rounds:
+            self.store.flush()
 
     def _absorb(self, effect: e.Absorb) -> None:
         if self._payloads.round_of(effect.pull) is not None:

@@ -19,7 +19,7 @@ REALS = (
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),
     *("optimiser", "schedule", "wire_dtype", "weighting", "fusion", "label_mask"),
-    *("augment", "max_staleness", "secure_aggregation", "delay"),
+    *("augment", "max_staleness", "secure_aggregation", "delay", "second_opinions"),
 )
 ARGUMENTS = ("method_arguments", "objective_arguments")
 NEEDED = ("model", "peers", "split_fraction", "data")

@@ -12,7 +12,6 @@ This is one of the modules beside ``training`` that import torch code.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -272,6 +271,7 @@ class Swarm:
             manifest,
             owed=self.owed,
             hostile=self.hostile,
+            opinions={peer: self.watch.opinions[peer] for peer in plan.peers},
         )
         for number, work in arrived.items():
             desks.offer(
@@ -279,15 +279,10 @@ class Swarm:
             )
         weights = self._weights(plan.round_index, arrived)
         before = self.values() if manifest.adds_changes else {}
-        lie = self.hostile.lies(plan, self.store) if self.hostile else None
         weighed = {_name(number): each for number, each in weights.items()}
-        if self.watch.acts:
-            drawn = random.Random(f"{manifest.seed} {plan.round_index} backups")
-            desks.ask_backups(weighed, drawn)
         desks.fuse(weighed)
+        desks.hand_out(weighed)
         self.store.flush(durable=False)
-        if lie is not None:
-            lie()
         after = self.values() if manifest.adds_changes else {}
         self.moved.append(
             sum(

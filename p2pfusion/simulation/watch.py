@@ -6,9 +6,11 @@ account for all: what everybody's reductions have measured.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from p2pfusion.fusion.agreement import Agreement
+from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.simulation.desks import Desks
 
 
@@ -19,6 +21,10 @@ class Watch:
     acts: bool
     """Whether who is found out has no part in later rounds."""
     agreement: Agreement = field(default_factory=Agreement)
+    opinions: defaultdict[str, Opinions] = field(
+        default_factory=lambda: defaultdict(Opinions)
+    )
+    """What each knows of reducers that contradict each other."""
     suspected: dict[str, int] = field(default_factory=dict)
     """In which round each was found out first."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -36,7 +42,7 @@ class Watch:
                 self.agreement.note(peer, deviation)
         for peer in desks.refused:
             self.refused[peer] = self.refused.get(peer, 0) + 1
-        found = {*self.agreement.suspects(), *desks.refused, *desks.liars()}
+        found = {*self.agreement.suspects(), *desks.refused, *desks.caught}
         for peer in sorted(found):
             self.suspected.setdefault(peer, round_index)
 

@@ -62,6 +62,7 @@ TOLD = {
     "privacy_clip": 1.0,
     "weighting": None,
     "fusion": None,
+    "second_opinions": None,
     "attack": None,
     "attackers": None,
     "quarantine": False,

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from p2pfusion.daemon.payloads import Payloads, Writer
-from p2pfusion.protocol.events import OpenSink, StreamKey
+from p2pfusion.daemon.weighed_payloads import WeighedPayloads
+from p2pfusion.fusion.weighing import Opinions
+from p2pfusion.protocol.events import Caught, OpenSink, StreamKey
 from p2pfusion.protocol.messages import Chunk
 from p2pfusion.split.forms import WIRE, Wire
 from p2pfusion.split.homes import Homes
@@ -57,6 +59,7 @@ class Table:
     wire_dtype: str = "float32"
     adds_changes: bool = False
     fusion: str = "mean"
+    is_checked: bool = False
     desks: dict[str, Payloads] = field(init=False)
     truth: Arrays = field(init=False)
     homes: Homes = field(init=False)
@@ -67,6 +70,8 @@ class Table:
     offers: dict[str, Arrays] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     """Of contributions; 1 where nothing is said."""
+    made_again: set[tuple[str, str]] = field(default_factory=set)
+    """Backups that have reduced in this round what another reducer has, and which."""
     _pulls: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +86,15 @@ class Table:
 
     def _desk(self, name: str) -> Payloads:
         store = Store.create(self.root / name, self.layout, SEED)
+        if self.is_checked:
+            return WeighedPayloads(
+                name,
+                store,
+                self.wire_dtype,
+                fusion=self.fusion,
+                owed=self.owed(name) if self.wire.sends_changes else None,
+                opinions=Opinions(),
+            )
         return Payloads(
             name,
             store,
@@ -124,6 +138,7 @@ class Table:
             desk.enter(self.plan, self.homes)
         self.homes = self.plan.homes_after()
         self.offers = {}
+        self.made_again = set()
 
     def train(
         self,
@@ -171,6 +186,21 @@ class Table:
             for hop in (Hop.FUSED, Hop.HOME):
                 for source in self.plan.sources(hop, target):
                     self.carry(hop, source, target)
+
+    def check_reducers(self, target: str) -> list[Caught]:
+        """What a target has got of its reducers is compared with what their backups
+        make of the same; who was caught."""
+        desk, number, caught = self.desks[target], self.plan.round_index, list[Caught]()
+        assert isinstance(desk, WeighedPayloads)
+        for reducer in self.plan.sources(Hop.FUSED, target):
+            for backup in self.plan.backups(reducer, target):
+                if (backup, reducer) not in self.made_again:
+                    self.made_again.add((backup, reducer))
+                    self.reduce(backup, instead_of=reducer)
+                if backup != target:
+                    self.carry(Hop.FUSED, backup, target, instead_of=reducer)
+            caught += desk.settle(number, reducer)
+        return caught
 
     def learn_changes(self) -> None:
         """The dense sum of everybody's shares of changes is added to the model."""

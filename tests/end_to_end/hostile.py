@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfusion.cli import main as program
 from p2pfusion.daemon.payloads import Payloads
+from p2pfusion.daemon.round_numbers import RoundNumbers
 from p2pfusion.daemon.sinks import Floats
 from p2pfusion.protocol.events import Effect, Send, StreamKey
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.offering import NO_PROOFS, Offering
+from p2pfusion.protocol.stream import stream_segments
+from p2pfusion.simulation.attacks import ATTACKS
 from p2pfusion.split.plan import Hop
 
 FIRST_LIE = 2
@@ -106,12 +110,30 @@ def two_offers() -> None:
     Offering.announce = lying  # type: ignore[method-assign]
 
 
+def reducing() -> None:
+    """It trains honestly, and turns around, tenfold, what it has fused of others."""
+    honest, turn = Payloads._fused, ATTACKS["reducer"].fused
+    assert turn is not None
+
+    def lying(
+        self: Payloads, numbers: RoundNumbers, stream: StreamKey
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        values, absent = honest(self, numbers, stream)
+        if stream.round_index < FIRST_LIE:
+            return values, absent
+        old = self.store.read_flat(stream_segments(numbers.plan, stream))
+        return turn(old, values), absent
+
+    Payloads._fused = lying  # type: ignore[method-assign]
+
+
 LIES: dict[str, Callable[[], None]] = {
     "not-finite": not_finite,
     "turned": turned,
     "too-long": too_long,
     "unlike-its-offer": unlike_its_offer,
     "two-offers": two_offers,
+    "reducing": reducing,
 }
 
 if __name__ == "__main__":

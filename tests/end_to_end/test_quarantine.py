@@ -38,6 +38,8 @@ HEAVY = [
 ]
 
 
+CHECKED = {**SETTINGS, "min_peers": 5, "fusion": "trimmed", "second_opinions": True}
+
 ALIKE = {**SETTINGS, "min_peers": 5, "rounds": 30, "fusion": "trimmed"}
 
 
@@ -147,3 +149,20 @@ def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> Non
         assert held["since_round"] >= MIN_NOTES
         assert all(said[d.peer]["quarantine"] is None for d in honest)
         assert "p4" not in daemon.rounds()[-1]["contributors"]
+
+
+def test_a_reducer_that_lies_is_not_believed_and_soon_not_asked(swarm: Swarm) -> None:
+    """Its backups make other values, which are nearer to those from before, and are
+    taken in place of its own from the first lie on; the second is enough."""
+    honest, liar = with_a_liar(swarm, "reducing", CHECKED, 1.0)
+    for daemon in honest:
+        daemon.wait("done")
+    for daemon in honest:
+        said = rows(daemon)
+        held = said[liar.peer]["quarantine"]
+        assert isinstance(held, dict), said[liar.peer]
+        assert held["kind"] == "reducing" and "several others" in held["why"]
+        assert FIRST_LIE < held["since_round"] <= FIRST_LIE + WITHIN
+        assert all(said[d.peer]["quarantine"] is None for d in honest)
+        losses = [row["loss"] for row in daemon.rounds()]
+        assert losses[-1] < losses[0]

@@ -77,7 +77,7 @@ def test_a_peer_without_a_swarm_takes_any_event(event: e.Event) -> None:
 
 def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     """What no scenario of ours ever produces would be untested."""
-    swarm = started(3, rounds=12)
+    swarm = started(3, rounds=12, fusion="median", second_opinions=True)
     swarm.hosts["p1"].training_s = 12.0
     swarm.add("p7")
     swarm.event("p0", access.Invited(invitation()))

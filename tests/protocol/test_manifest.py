@@ -253,3 +253,13 @@ def test_a_swarm_without_masks_has_the_id_that_it_had_before_there_were_any() ->
     plain = small_manifest()
     assert b"secure_aggregation" not in plain.to_bytes()
     assert plain.swarm_id == small_manifest(secure_aggregation="off").swarm_id
+
+
+def test_second_opinions_are_stated_only_where_they_are_wanted() -> None:
+    plain = small_manifest(fusion="median")
+    assert b"second_opinions" not in plain.to_bytes() and not plain.weighs
+    wanted = small_manifest(fusion="median", second_opinions=True)
+    assert wanted.weighs and Manifest.from_bytes(wanted.to_bytes()) == wanted
+    for changes in ({"second_opinions": True}, {"second_opinions": 1}):
+        with pytest.raises(ConfigError, match="second_opinions"):
+            small_manifest(**changes)

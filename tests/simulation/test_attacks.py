@@ -221,6 +221,7 @@ def test_what_is_no_number_reaches_no_store_and_is_found_at_once(
 
 def test_a_lying_reducer_is_found_by_asking_again(tmp_path: Path) -> None:
     told = {**SPECIFICATION, "attack": "reducer", "fusion": "median"}
+    told["second_opinions"] = True
     swarm = Swarm.create(Experiment.of({**told, "quarantine": True}), tmp_path)
     assert swarm.hostile is not None
     for number in range(3):
@@ -230,6 +231,7 @@ def test_a_lying_reducer_is_found_by_asking_again(tmp_path: Path) -> None:
 
 def test_with_nobody_hostile_nobody_is_a_liar(tmp_path: Path) -> None:
     told = {**SPECIFICATION, "fusion": "median", "quarantine": True, "rounds": 6}
+    told["second_opinions"] = True
     swarm = Swarm.create(Experiment.of(told), tmp_path)
     for number in range(6):
         swarm.round(number)
@@ -257,6 +259,8 @@ def test_a_broken_model_is_told_without_numbers_that_are_none() -> None:
         ({"attack": "samples"}, "samples do not count"),
         ({"quarantine": True}, "the mean finds nobody out"),
         ({"quarantine": "yes"}, "no truth value"),
+        ({"second_opinions": True}, "does not go with fusion = 'mean'"),
+        ({"second_opinions": 1, "fusion": "median"}, "true or false"),
         ({"fusion": "krum"}, "one of mean, clipped"),
         ({"fusion": "median", "method": "co-s2p"}, "fusion means nothing"),
     ],

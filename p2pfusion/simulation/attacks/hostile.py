@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from p2pfusion.simulation.attacks.table import ATTACKS, Arrays, Floats, Sight
 from p2pfusion.split.forms import Form
 from p2pfusion.split.layout import Layout
-from p2pfusion.split.plan import ExchangePlan
 from p2pfusion.split.segment import Segment, Split
-from p2pfusion.store import Offer, Store, write_offer
+from p2pfusion.store import Offer, write_offer
 
 Read = Callable[[Segment], Floats]
 Offered = Mapping[str, tuple[Split, Path]]
@@ -89,23 +88,10 @@ class Hostile:
             return payload
         return memoryview(self.attack.sent(form, payload.nbytes))
 
-    def lies(self, plan: ExchangePlan, store: Store) -> Callable[[], None]:
-        """Before a round is fused; what is returned makes, after it, what hostile
-        reducers have fused into what they say."""
+    def told(self, peer: str, old: Floats, new: Floats) -> Floats:
+        """What a peer says that it has fused, of the values before and after."""
         make = self.attack.fused
-        if make is None:
-            return lambda: None
-        reduced = [
-            plan.segments(plan.reduced_by(peer).tolist()) for peer in sorted(self.peers)
-        ]
-        old = [store.read_flat(segments) for segments in reduced]
-
-        def lie() -> None:
-            for segments, before in zip(reduced, old, strict=True):
-                store.write_flat(segments, make(before, store.read_flat(segments)))
-            store.flush(durable=False)
-
-        return lie
+        return new if make is None or peer not in self.peers else make(old, new)
 
     def samples(self, peer: str) -> int:
         """How many times its samples a peer claims to have."""

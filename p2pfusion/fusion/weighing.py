@@ -1,0 +1,86 @@
+"""Which of two reducers is to be believed: the one that goes less far.
+
+A rule at a reducer helps against everybody but the reducer. So two make the same fused
+values, the reducer and its backup, and whoever gets them compares. Two honest ones
+that have added up the same contributions agree but for rounding; if they have not, or
+lengths were cut differently because each compares them over all ranges that it
+reduces, they are a part of a change apart. Where they are farther apart, the one is
+taken that is nearer to what was here before: a liar that does harm goes far. All who
+compare take the same one, so that nobody has values that others do not have.
+
+Who of two has lied is not known. But who is the farther one of several such pairs, with
+different others, has (``Opinions``).
+
+Pure: numbers in, numbers out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict, deque
+
+import numpy as np
+
+from p2pfusion.fusion.sums import Floats
+
+APART = 1.0
+"""So many times the way that the nearer one goes, and two are *apart*. Honest ones are
+less than two thirds of a change apart even where two of ten peers' changes are a
+thousand times too long; one that turns its change around is at two."""
+
+WITNESSES = 3
+"""So many others must have been nearer, and more than half of those that a peer was
+compared with: two that lie together cannot make anybody look guilty."""
+
+
+REMEMBERED = 50
+"""Streams of fused values of which is remembered how far they went: ten rounds of five
+reducers."""
+
+
+def farther(old: Floats, one: Floats, other: Floats, usual: float = 0.0) -> int:
+    """Which of two makes too much of the old values: 1 or 2; 0 where they agree.
+
+    ``usual``: how far elements have usually gone lately, as a root mean square; a part
+    of that is nothing to suspect anybody for, however little changes now.
+    """
+    first, second = _length(one, old), _length(other, old)
+    least = usual * float(np.sqrt(len(old)))
+    if _length(one, other) <= APART * max(min(first, second), least):
+        return 0
+    return 1 if first > second else 2
+
+
+def _length(one: Floats, other: Floats) -> float:
+    apart = one.astype(np.float64) - other
+    return float(np.sqrt(apart @ apart))
+
+
+class Opinions:
+    """Who was the farther one of two that were apart, when they were last compared; and
+    how far believed values have gone lately."""
+
+    def __init__(self) -> None:
+        self._wrong: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        self._squares: deque[float] = deque(maxlen=REMEMBERED)
+
+    def note(self, one: str, other: str, which: int) -> None:
+        """Two peers were compared; ``which`` is what ``farther`` says."""
+        self._wrong[one][other] = which == 1
+        self._wrong[other][one] = which == 2
+
+    def went(self, old: Floats, new: Floats) -> None:
+        """Values that are believed, and what was here before."""
+        if len(new):
+            self._squares.append(_length(new, old) ** 2 / len(new))
+
+    @property
+    def usual(self) -> float:
+        """The root of the median mean square of what was believed lately."""
+        found = self._squares
+        return statistics.median(found) ** 0.5 if found else 0.0
+
+    def contradicted(self, peer: str) -> bool:
+        """Whether so many others say otherwise that the peer must be wrong."""
+        found = list(self._wrong[peer].values())
+        return sum(found) >= WITNESSES and 2 * sum(found) > len(found)
