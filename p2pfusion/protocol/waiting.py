@@ -134,12 +134,8 @@ def _before_rounds(peer: Peer, now: float) -> Waits:
     gossip, manifest = peer.gossip, peer.manifest
     facts = gossip.facts
     if peer.course.is_outside:
-        epoch = gossip.facts.join_epoch(gossip.record) or 0
-        return {"the others": f"an epoch with this peer in it; it asked for {epoch}"}
-    if peer.course.is_outside:
         epoch = facts.join_epoch(gossip.record) or 0
-        reason = f"out of the roster; takes part again from epoch {epoch} on"
-        return {"the others": reason}
+        return {"the others": f"an epoch with this peer in it; it asked for {epoch}"}
     if is_returning(peer):
         heard = set(gossip.detector.online(now))
         silent = [name for name in gossip.others() if name not in heard]
