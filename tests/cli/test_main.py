@@ -70,7 +70,7 @@ OPTIONS = {
     "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
     "--outer-momentum --proximal --delay --wire-dtype "
     "--secure-aggregation --privacy-noise --privacy-clip --weighting "
-    "--fusion --attack --attackers --quarantine "
+    "--fusion --attack --attackers --quarantine --second-opinions "
     "--label-mask "
     "--logit-adjustment --eval-every "
     "--shares --participants --ensemble --full-forward --slowness --quorum "

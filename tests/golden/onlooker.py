@@ -66,7 +66,7 @@ def onlooker(swarm: Swarm, name: str, profile: Profile | None = None) -> Iterato
             ),
             entrance=Entrance(home, create_identity(home, name), transport),
             control=control,
-            apprentice=Still(home.trainer_log, chosen.peer, chosen.data),
+            apprentice=Still(home, chosen.peer, chosen.data),
             state=SwarmState(home.swarm),
         )
         node.now = lambda: swarm.now  # type: ignore[method-assign]
