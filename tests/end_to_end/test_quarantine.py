@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,20 +135,28 @@ def test_a_liar_is_in_quarantine_and_nobody_else(
         assert np.isfinite(stored(daemon)).all()
 
 
-@pytest.mark.soak  # simulation/test_attacks.py has it without processes
-def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> None:
-    """No rule of the protocol is broken: it is only unlike the others, every time.
-    Everybody has everything here, so that all can be compared."""
-    honest, liar = with_a_liar(swarm, "turned", ALIKE, 1.0)
+def found_in(
+    honest: list[Daemon], liar: Daemon, kind: str, words: str
+) -> Iterator[tuple[Daemon, int]]:
+    """The round in which each has put the liar, and nobody else, into quarantine."""
     for daemon in honest:
         daemon.wait("done")
     for daemon in honest:
         said = rows(daemon)
         held = said[liar.peer]["quarantine"]
         assert isinstance(held, dict), said[liar.peer]
-        assert held["kind"] == "outlying" and "unlike the others" in held["why"]
-        assert held["since_round"] >= MIN_NOTES
+        assert held["kind"] == kind and words in held["why"]
         assert all(said[d.peer]["quarantine"] is None for d in honest)
+        yield daemon, int(held["since_round"])
+
+
+@pytest.mark.soak  # simulation/test_attacks.py has it without processes
+def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> None:
+    """No rule of the protocol is broken: it is only unlike the others, every time.
+    Everybody has everything here, so that all can be compared."""
+    honest, liar = with_a_liar(swarm, "turned", ALIKE, 1.0)
+    for daemon, number in found_in(honest, liar, "outlying", "unlike the others"):
+        assert number >= MIN_NOTES
         assert "p4" not in daemon.rounds()[-1]["contributors"]
 
 
@@ -155,14 +164,7 @@ def test_a_reducer_that_lies_is_not_believed_and_soon_not_asked(swarm: Swarm) ->
     """Its backups make other values, which are nearer to those from before, and are
     taken in place of its own from the first lie on; the second is enough."""
     honest, liar = with_a_liar(swarm, "reducing", CHECKED, 1.0)
-    for daemon in honest:
-        daemon.wait("done")
-    for daemon in honest:
-        said = rows(daemon)
-        held = said[liar.peer]["quarantine"]
-        assert isinstance(held, dict), said[liar.peer]
-        assert held["kind"] == "reducing" and "several others" in held["why"]
-        assert FIRST_LIE < held["since_round"] <= FIRST_LIE + WITHIN
-        assert all(said[d.peer]["quarantine"] is None for d in honest)
+    for daemon, number in found_in(honest, liar, "reducing", "several others"):
+        assert FIRST_LIE < number <= FIRST_LIE + WITHIN
         losses = [row["loss"] for row in daemon.rounds()]
         assert losses[-1] < losses[0]
