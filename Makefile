@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 RUFF_RULES := E,F,I,UP,B,SIM,RUF
-# One thread for each test process: two of them share the machine already.
+# One thread for each test process: several of them share the machine already.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 # The benchmark sets, where they lie beside the checkout.

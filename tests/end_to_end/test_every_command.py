@@ -1,4 +1,4 @@
-"""Every command as a process: a user's mistake, no daemon; and the same as JSON.
+"""Every command as a process: a user's mistake, no daemon, as text, and as JSON.
 
 The table below has a line for each command there is, so that none is added without one.
 What a command prints where all is well is tried beside real daemons: as JSON by
@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfusion.cli.main import COMMANDS, SUBCOMMANDS, main
-from tests.documents import check_document
+from p2pfusion.cli.main import COMMANDS, SUBCOMMANDS
 from tests.end_to_end.programs import ROOT, Done, Program
 
 pytestmark = pytest.mark.slow
@@ -21,8 +20,6 @@ pytestmark = pytest.mark.slow
 USAGE, NOBODY, MISSING, UNHEALTHY, BAD = 2, 3, 4, 7, 8
 FOUNDER = str(ROOT / "peers" / "founder.toml")
 ALONE = "no daemon runs in"
-
-Capture = pytest.CaptureFixture[str]
 
 
 @dataclass(frozen=True)
@@ -136,36 +133,33 @@ def test_every_command_has_a_line() -> None:
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     """The commands of a home without a daemon, typed in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("P2PFUSION_HOME", str(tmp_path / "home"))
     return Program(tmp_path / "home")
 
 
-def tried(program: Program, command: str, given: Try, capsys: Capture) -> Done:
-    """As text, by a process, and as JSON, here, compared with its schema."""
-    words = [*command.split(), *given.arguments]
-    spoken = program.run(*words)
-    assert spoken.code == given.code, spoken
+def tried(program: Program, command: str, given: Try) -> Done:
+    """As text and, compared with its schema by ``Program``, as JSON."""
+    spoken = program.run(*command.split(), *given.arguments)
+    as_data = program.run(*command.split(), *given.arguments, "--json")
+    assert (spoken.code, as_data.code) == (given.code, given.code), (spoken, as_data)
     assert given.says in spoken.out + spoken.err, spoken
-    assert "Traceback" not in spoken.err
-    assert main([*words, "--json"]) == given.code
-    check_document(capsys.readouterr().out)
+    assert "Traceback" not in spoken.err + as_data.err
     return spoken
 
 
 @pytest.mark.parametrize("command", CASES)
 def test_a_mistake_is_one_line_that_says_what_to_do(
-    command: str, program: Program, capsys: Capture
+    command: str, program: Program
 ) -> None:
-    done = tried(program, command, CASES[command].mistake, capsys)
+    done = tried(program, command, CASES[command].mistake)
     assert done.out == "" and done.err.count("\n") == 1
     assert done.err.startswith("p2pfusion: ") and "; " in done.err
 
 
 @pytest.mark.parametrize("command", [c for c in CASES if CASES[c].stopped])
-def test_without_a_daemon(command: str, program: Program, capsys: Capture) -> None:
+def test_without_a_daemon(command: str, program: Program) -> None:
     given = CASES[command].stopped
     assert given is not None
-    done = tried(program, command, given, capsys)
+    done = tried(program, command, given)
     if given.code == NOBODY:
         assert done.out == "" and done.err.count("\n") == 1
         assert "start" in done.err, "it says what to do"

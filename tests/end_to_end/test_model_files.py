@@ -19,7 +19,7 @@ from p2pfusion.simulation.experiment import run
 from p2pfusion.training.data import DataOptions, load
 from tests.clean_python import run_clean
 from tests.end_to_end.programs import Program
-from tests.end_to_end.swarm import QUICK, Swarm
+from tests.end_to_end.swarm import QUICK, Swarm, gather
 
 pytestmark = pytest.mark.slow
 
@@ -168,8 +168,7 @@ def test_a_foreign_file_begins_a_swarm_and_its_program_takes_what_was_made(
     begins = {**settings, "pretrained": str(done.data["path"]), "learning_rate": 0.001}
     first = swarm.add(data=DIGITS, swarm=begins)
     second = swarm.add(data=DIGITS, peer={"models": [NAME]})
-    first.start()
-    second.start("--join", first.ticket())
+    gather([first, second])
     for each in (first, second):
         each.wait("done")
     file = tmp_path / "model.safetensors"
@@ -240,8 +239,7 @@ def test_hugging_face_s_file_begins_a_swarm_and_its_loader_takes_what_was_made(
     begins = {**settings, "pretrained": str(done.data["path"])}
     first = swarm.add(data=data, swarm=begins)
     second = swarm.add(data=data, peer={"models": [name]})
-    first.start()
-    second.start("--join", first.ticket())
+    gather([first, second])
     for each in (first, second):
         each.wait("done")
     (tmp_path / "out").mkdir()

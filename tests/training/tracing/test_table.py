@@ -51,14 +51,18 @@ def _parts(
     return dimension.outer, units, dimension.inner * axis.unit, dimension.axis
 
 
-@pytest.mark.parametrize("name", SAME)
-def test_both_cut_the_same(name: str) -> None:
+def both(name: str) -> tuple[Layout, Layout]:
+    """The layout of a model with its usual arguments, by hand and traced."""
     model = MODELS[name]
     arguments = settle(model, {})
     layout = model.layout(arguments)
     module = model.build(arguments, Split.full(layout).sizes())
-    by_hand = made_of(layout)
-    traced = made_of(trace(module, records(arguments)).layout)
+    return layout, trace(module, records(arguments)).layout
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_both_cut_the_same(name: str) -> None:
+    by_hand, traced = map(made_of, both(name))
     assert list(traced) == list(by_hand)
     names: dict[str | None, str | None] = {}
     for parameter, dimensions in by_hand.items():
@@ -83,11 +87,7 @@ def _said(same: bool) -> str:
 @pytest.mark.parametrize("name", SAME)
 def test_what_tracing_does_not_find_is_what_the_decision_says(name: str) -> None:
     """Whoever makes it find more learns here that a layout by hand can go."""
-    model = MODELS[name]
-    arguments = settle(model, {})
-    by_hand = model.layout(arguments)
-    module = model.build(arguments, Split.full(by_hand).sizes())
-    traced = trace(module, records(arguments)).layout
+    by_hand, traced = both(name)
     pairs = list(zip(by_hand.parameters, traced.parameters, strict=True))
     agree = sum(mine.initial == found.initial for mine, found in pairs)
     assert _told(name) == (
