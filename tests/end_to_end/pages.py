@@ -149,9 +149,10 @@ def machines_in(folder: Path) -> Iterator[Callable[[str], Machine]]:
     mark = f"{os.getpid()}-{folder.name}"
     (folder / "bin").mkdir()
     program = folder / "bin" / "p2pfusion"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "cli.py"} "$@"\n')
-    program.chmod(0o755)
-    (folder / "bin" / "python").symlink_to(sys.executable)
+    # A link to a virtual environment's python is not always in that environment.
+    for file, words in ((program, str(ROOT / "cli.py")), (folder / "bin/python", "")):
+        file.write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
+        file.chmod(0o755)
 
     def make(name: str) -> Machine:
         work = folder / name
