@@ -166,7 +166,9 @@ def test_stop_does_not_wait_for_those_who_look_on(swarm: Swarm) -> None:
 # --- For a browser -------------------------------------------------------------------
 
 ROUND = "Number(document.querySelector('.progress .number').textContent.match(/\\d+/))"
-SEALED = "document.querySelectorAll('#rounds tbody tr').length > 2"
+SEALED = """document.querySelectorAll('#rounds tbody tr').length > 2
+    && document.querySelector('#accuracy path.own')"""
+"""A daemon that was started again sees rounds before its trainer is ready for one."""
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +178,7 @@ def chromium() -> Iterator[Chromium]:
 
 
 def watched(chromium: Chromium, swarm: Swarm) -> None:
-    """The page, as soon as it shows some rounds."""
+    """The page, as soon as it shows some rounds, and what its own peer made of one."""
     chromium.window(1280)
     chromium.go(swarm.link)
     chromium.until(SEALED)

@@ -111,7 +111,16 @@ class WebServer:
         # First those who answer: they still wake the loop, which then closes its way
         # of being woken.
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
+        woken = threading.Event()
+
+        def end() -> None:
+            # A call of before may have woken the loop already: it must not close what
+            # this thread is about to write to.
+            woken.wait()
+            wasyncore.close_all(self._map)
+
+        self._server.trigger.pull_trigger(end)
+        woken.set()
         self._thread.join()
 
 

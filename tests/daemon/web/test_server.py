@@ -195,6 +195,24 @@ def test_closing_waits_for_nobody_and_frees_the_port() -> None:
     assert not names & {"web", "waitress"}
 
 
+def test_a_loop_that_is_awake_already_closes_nothing_under_who_wakes_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A call of before is still on its way when close() leaves its own behind.
+    trigger = site.server._server.trigger
+    pull = trigger._physical_pull
+
+    def pull_twice() -> None:
+        pull()
+        site.server._thread.join(0.5)
+        pull()  # OSError if the loop has closed it
+
+    monkeypatch.setattr(trigger, "_physical_pull", pull_twice)
+    site.server.close()
+    monkeypatch.undo()
+    site.server = WebServer("127.0.0.1", 0, TOKEN, lambda after: {})
+
+
 def test_a_port_that_is_taken_and_an_address_that_is_not_ours(site: Site) -> None:
     def ask(after: dict[str, int]) -> dict[str, object]:
         return {}
