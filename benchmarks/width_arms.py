@@ -107,6 +107,8 @@ EVEN = {"--partition": "iid"}
 
 BLOCKS = {"shift": "blocks", "start": "silent"}
 TIED = {"shift": "tied", "start": "dense"}
+WIDENING = "cosine min(0.25,full) full"
+NARROWING = "cosine full min(0.25,full)"
 ARMS = {
     "whole": plainly("whole model, FedAvg", "fedavg"),
     "whole-short": Arm(
@@ -225,6 +227,14 @@ ARMS = {
         "msfusion, tied windows, silent start", shift="tied", start="silent"
     ),
     "tied-4": msfusion("msfusion, tied windows, dwell 4", **TIED, dwell=4),
+    "tied-widening": msfusion(
+        "msfusion, tied windows, overlap grows to the largest", **TIED, overlap=WIDENING
+    ),
+    "tied-narrowing": msfusion(
+        "msfusion, tied windows, overlap shrinks from the largest",
+        **TIED,
+        overlap=NARROWING,
+    ),
     "skewed": msfusion("msfusion, skewed windows", shift="skewed", start="dense"),
     "tied-forward": msfusion(
         "msfusion, tied windows, whole forward pass (whole cost)",
@@ -254,6 +264,12 @@ ARMS = {
         "msfusion",
         options=lambda _: {"--preset": "paper"},
     ),
+    "paper-plain": msfusion(
+        "msfusion, preset paper without its contrastive objective",
+        PAST,
+        **TIED,
+        overlap=WIDENING,
+    ),
     "tied-mask": msfusion("msfusion, tied windows, label mask", PAST, **TIED),
     "heterofl-mask": Arm("heterofl, label mask", "heterofl", options=lambda _: PAST),
 }
@@ -263,8 +279,8 @@ SETS = {
     "main": "whole whole-short whole-few small small-momentum alone ensemble "
     "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-momentum",
     "ablations": "blocks-0 blocks-4 blocks-8 stay-momentum blocks-dense "
-    "tied-silent tied-4 skewed tied-forward small-plain small-mask blocks-plain "
-    "blocks-mask tied-mask heterofl-mask",
+    "tied-silent tied-4 tied-widening tied-narrowing skewed tied-forward small-plain "
+    "small-mask blocks-plain blocks-mask paper-plain tied-mask heterofl-mask",
     "controls": "small-momentum-often blocks-momentum-often small-momentum-even "
     "blocks-momentum-even heterofl-momentum fedrolex-momentum dropout-momentum "
     "tied-momentum",
