@@ -110,7 +110,7 @@ class Ticket:
         """``DeniedError`` if the ticket is over; ``now_unix`` is in seconds."""
         if self.expires and now_unix > self.expires + TICKET_CLOCK_TOLERANCE_S:
             ended = datetime.fromtimestamp(self.expires, UTC)
-            now = datetime.fromtimestamp(now_unix, UTC)
+            now = datetime.fromtimestamp(min(now_unix, _LAST_SECOND), UTC)
             raise DeniedError(
                 f"the ticket ended on {ended:%Y-%m-%d} at {ended:%H:%M} UTC, and this "
                 f"machine's clock says {now:%Y-%m-%d %H:%M}",

@@ -101,11 +101,12 @@ def test_the_doctor_finds_nothing(pair: tuple[Program, Program]) -> None:
 
 
 def newest_of_both(program: Program) -> dict[str, Any] | None:
-    """The newest round in which both took part. On a busy machine there are some in
-    which one goes on without the other."""
+    """The newest round in which both took part, and the other's offer came in time. On
+    a busy machine there are some in which one goes on without the other, or with its
+    values alone."""
     rows = program.run("rounds", "-n", "100", "--json").data["rounds"]
     assert isinstance(rows, list)
-    both = [row for row in rows if len(row["contributors"]) == 2]
+    both = [row for row in rows if len(row["contributors"]) == 2 and row["offers"]]
     return max(both, key=lambda row: row["number"], default=None)
 
 
