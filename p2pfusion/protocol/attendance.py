@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
-from p2pfusion.protocol.stragglers import Seen
 from p2pfusion.protocol.stream import StreamKey
 from p2pfusion.protocol.transfer import Pull
 from p2pfusion.split.plan import Hop
@@ -155,11 +154,19 @@ class Attendance:
 
     def _half_at(self, others: set[str]) -> float | None:
         """When half of these had offered; None if they have not, or are none."""
-        half = (len(others) + 1) // 2
-        if half > len(self.offers):
+        return self._at(others, (len(others) + 1) // 2)
+
+    def _most_at(self) -> float | None:
+        """When so many others had offered that they are most of all, with this peer."""
+        others = self._others()
+        return self._at(others, len(others) // 2 + 1)
+
+    def _at(self, others: set[str], count: int) -> float | None:
+        """When so many of these had offered; None if they have not."""
+        if count > len(self.offers):
             return None
         times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
-        return times[half - 1] if 0 < half <= len(times) else None
+        return times[count - 1] if 0 < count <= len(times) else None
 
     def _all_at(self) -> float | None:
         """When the last of those who are waited for had offered; None while one has
@@ -184,17 +191,18 @@ class Attendance:
             return all_at
         if len(self.offers) <= len(self.expected) // 2 and not self.lost:
             return None  # as nearly always when this is asked
-        others = self._others()
-        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
-        most = len(others) // 2 + 1
-        if len(times) < most:
-            return None
+        most_at = self._most_at()
+        return None if most_at is None else most_at + self._own_wait_s()
+
+    def _own_wait_s(self) -> float:
+        """How long the others wait for this peer."""
         lateness = self._pace.lateness
-        wait_s = lateness.wait_s()
-        if lateness.measured() is None:
-            # Who has never been in time knows only how far the others are apart.
-            wait_s = max(lateness.minimum_s, times[-1] - times[0])
-        return times[most - 1] + wait_s
+        if lateness.measured() is not None:
+            return lateness.wait_s()
+        # Who has never been in time knows only how far the others are apart.
+        others = self._others()
+        times = [at for peer, (at, _) in self.offers.items() if peer in others]
+        return max(lateness.minimum_s, max(times) - min(times))
 
     def may_be_due(self, before: float) -> bool:
         """False if certainly nothing is due before an instant."""
@@ -249,16 +257,18 @@ class Attendance:
 
     def sealed(self, offer: Offer | None) -> None:
         """The round is over: notes who was too late for it. ``offer``: the own one."""
-        others = self._others()
-        half_at = self._half_at(others)
-        if half_at is None or not self._trains or self.offered_at is None:
+        if not self._trains or self.offered_at is None:
             return
-        seen: Seen = {
-            **{peer: self.offers.get(peer) for peer in others},
-            self._me: (self.offered_at, offer),
-        }
-        wait_s = self._pace.lateness.wait_s()
-        self._pace.stragglers.sealed(self._number, half_at, wait_s, seen)
+        others, stragglers = self._others(), self._pace.stragglers
+        half_at, most_at = self._half_at(others), self._most_at()
+        if half_at is not None:
+            seen = {peer: self.offers.get(peer) for peer in others}
+            wait_s = self._pace.lateness.wait_s()
+            stragglers.sealed(self._number, half_at, wait_s, seen, own=False)
+        if most_at is not None:
+            own = {self._me: (self.offered_at, offer)}
+            wait_s = self._own_wait_s()
+            stragglers.sealed(self._number, most_at, wait_s, own, own=True)
 
     # --- What fused values took ------------------------------------------------------
 

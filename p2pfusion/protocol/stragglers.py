@@ -1,14 +1,14 @@
 """Who is so slow that the others do not wait for it.
 
 A peer is *too late* for a round if its values of that round come, if at all, later than
-the deadline after those of half of the others. Who was too late a few times in a row is
-a straggler: rounds end without it as soon as all others have offered. What it trains
-counts in later rounds, and in the last one in which that can be it is waited for once
-more, so that its work is not lost for a moment. As soon as something comes that would
-have been in time, had anybody waited, it is waited for again.
+the deadline after enough others are ready: half of them for those who judge it, and so
+many that they are most of all if it judges itself. Who was too late a few times in a
+row is a straggler: rounds end without it as soon as all others have offered. What it
+trains counts in later rounds, and in the last one in which that can be it is waited for
+once more, so that its work is not lost for a moment. As soon as something comes that
+would have been in time, had anybody waited, it is waited for again.
 
-Each peer judges by what it has seen itself, and itself among the others: this is only
-about how long to wait. At least half of the peers are always in time.
+Each peer judges by what it has seen: this is only about how long to wait.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from p2pfusion.protocol.messages import Offer
 TOO_SLOW_ROUNDS = 3
 """So many rounds too late in a row, and the sub-model is too large for this machine."""
 
-Seen = Mapping[str, tuple[float, Offer | None] | None]
-"""By peer: what it has offered in a round, and when; None for nothing yet."""
+Offered = tuple[float, Offer | None] | None
+"""When a peer has offered something in a round, or nothing for good; None for not yet.
+"""
 
 
 class Stragglers:
@@ -34,7 +35,7 @@ class Stragglers:
         self._last_round = rounds - 1
         self._times: dict[str, int] = {}
         self._offered_in: dict[str, int] = {}
-        self._half_at: dict[int, float] = {}
+        self._ready_at: dict[tuple[int, bool], float] = {}
 
     def in_round(self, number: int) -> frozenset[str]:
         """For whom nobody waits in a round."""
@@ -51,30 +52,36 @@ class Stragglers:
         """For how many rounds in a row a peer was too late."""
         return self._times.get(peer, 0)
 
-    def sealed(self, number: int, half_at: float, wait_s: float, seen: Seen) -> None:
-        """A round is over, for which half of the others were ready at an instant; what
-        came so much later was too late."""
+    def sealed(
+        self,
+        number: int,
+        ready_at: float,
+        wait_s: float,
+        seen: Mapping[str, Offered],
+        *,
+        own: bool,
+    ) -> None:
+        """A round is over, for which enough others were ready at an instant; what came
+        so much later was too late. ``own``: whether this peer judges itself."""
         if not self._staleness:
             return  # whom nobody waits for could give nothing at all
-        self._half_at[number] = half_at
-        self._half_at.pop(number - 1 - self._staleness, None)
+        self._ready_at[number, own] = ready_at
+        self._ready_at.pop((number - 1 - self._staleness, own), None)
         for peer, offered in seen.items():
-            self._judge(peer, number, offered, wait_s)
+            self._judge(peer, number, offered, wait_s, own)
 
     def _judge(
-        self,
-        peer: str,
-        number: int,
-        offered: tuple[float, Offer | None] | None,
-        wait_s: float,
+        self, peer: str, number: int, offered: Offered, wait_s: float, own: bool
     ) -> None:
         at, offer = offered or (float("inf"), None)
-        if offer is not None and offer.samples:
+        if offer is None or not offer.samples:
+            # Who has nothing to give, and says so before anybody waits, is not late.
+            in_time = at <= self._ready_at[number, own]
+        else:
             self._offered_in[peer] = number
-            ready_at = self._half_at.get(number - offer.rounds_late, float("-inf"))
-            if not offer.rounds_late or at <= ready_at + wait_s:
+            since = self._ready_at.get((number - offer.rounds_late, own), float("-inf"))
+            in_time = not offer.rounds_late or at <= since + wait_s
+            if in_time:
                 self._times.pop(peer, None)
-                return
-        elif at <= self._half_at[number]:
-            return  # it had nothing to give, and said so before anybody waited
-        self._times[peer] = self._times.get(peer, 0) + 1
+        if not in_time:
+            self._times[peer] = self._times.get(peer, 0) + 1
