@@ -75,9 +75,14 @@ def _suspects(node: Node, peer: str) -> str:
     said = facts.accusers(peer)
     if not said:
         return ""
-    observers = facts.observers(peer, epoch_of(node))
+    observers = _observers(node, peer)
     accusers = said.keys() & set(observers)
     return f"suspected by {len(accusers)} of {len(observers)}" if accusers else ""
+
+
+def _observers(node: Node, peer: str) -> tuple[str, ...]:
+    """Whose word about a peer counts if it is said now."""
+    return node.peer.gossip.facts.observers(peer, epoch_of(node) + 1)
 
 
 def suspected(node: Node) -> dict[str, str]:
@@ -149,7 +154,7 @@ def member_details(node: Node, record: PeerRecord) -> Data:
         "heard_s_ago": None if heard_at is None else now - heard_at,
         "clock_skew_s": contact.skew_s if contact else None,
         "asymmetric": gossip.detector.is_asymmetric(peer, now),
-        "observers": _names(node, facts.observers(peer, epoch_of(node))),
+        "observers": _names(node, _observers(node, peer)),
         "accused_by": _names(node, facts.accusers(peer)),
         "join_epoch": facts.join_epoch(record),
         "leave_epoch": None if leave == NEVER else leave,

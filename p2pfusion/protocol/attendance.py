@@ -25,9 +25,16 @@ class Attendance:
     """The offers of one round at one peer, and the instants that follow from them."""
 
     def __init__(
-        self, pace: Pace, expected: set[str], trains: bool, started_at: float
+        self,
+        pace: Pace,
+        expected: set[str],
+        trains: bool,
+        started_at: float,
+        *,
+        me: str,
+        number: int,
     ) -> None:
-        """``expected``: the others that train in this round."""
+        """``expected``: the others that train in this round, the one of that number."""
         self.offers: dict[str, tuple[float, Offer]] = {}
         self.offered_at: float | None = None
         self.expected = expected
@@ -37,6 +44,10 @@ class Attendance:
         self.elsewhere: set[str] = set()
         self.seeds_asked_at: dict[str, float] = {}
         """When the seeds of each masked sum were asked for."""
+        self.stragglers = pace.stragglers.in_round(number)
+        """Nobody waits for these, this peer perhaps among them."""
+        self._me = me
+        self._number = number
         self._pace = pace
         self._trains = trains
         self._started_at = started_at
@@ -134,41 +145,70 @@ class Attendance:
     def _found_base(self) -> float | None:
         if self._trains and self.offered_at is None:
             return None
-        others = self.expected - self.lost - self.elsewhere
-        half = (len(others) + 1) // 2
-        if half > len(self.offers):
+        others = self._others()
+        half_at = self._half_at(others)
+        if half_at is None and others:
+            return None
+        instants = [at for at in (half_at, self.offered_at) if at is not None]
+        return max(instants, default=self._started_at)
+
+    def _half_at(self, others: set[str]) -> float | None:
+        """When half of these had offered; None if they have not, or are none."""
+        return self._at(others, (len(others) + 1) // 2)
+
+    def _most_at(self) -> float | None:
+        """When so many others had offered that they are most of all, with this peer."""
+        others = self._others()
+        return self._at(others, len(others) // 2 + 1)
+
+    def _at(self, others: set[str], count: int) -> float | None:
+        """When so many of these had offered; None if they have not."""
+        if count > len(self.offers):
             return None
         times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
-        own = [] if self.offered_at is None else [self.offered_at]
-        if half > len(times):
+        return times[count - 1] if 0 < count <= len(times) else None
+
+    def _all_at(self) -> float | None:
+        """When the last of those who are waited for had offered; None while one has
+        not."""
+        awaited = self._others() - self.stragglers
+        if not awaited <= self.offers.keys():
             return None
-        return max([*times[half - 1 : half], *own], default=self._started_at)
+        own = [] if self.offered_at is None else [self.offered_at]
+        return max([*(self.offers[peer][0] for peer in awaited), *own], default=None)
+
+    def _others(self) -> set[str]:
+        """Of the others that train in this round those who are there."""
+        return self.expected - self.lost - self.elsewhere
 
     def given_up_at(self) -> float | None:
         """When the others went on without this peer's offer, if it did not come.
 
-        As far as one can tell from here: they wait as long as we would. None while
-        half of them have not offered yet.
+        As far as one can tell from here: they wait as long as we would, and for a
+        straggler only for the others. None while half of them have not offered yet.
         """
+        if self._me in self.stragglers and (all_at := self._all_at()) is not None:
+            return all_at
         if len(self.offers) <= len(self.expected) // 2 and not self.lost:
             return None  # as nearly always when this is asked
-        others = self.expected - self.lost - self.elsewhere
-        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
-        most = len(others) // 2 + 1
-        if len(times) < most:
-            return None
+        most_at = self._most_at()
+        return None if most_at is None else most_at + self._own_wait_s()
+
+    def _own_wait_s(self) -> float:
+        """How long the others wait for this peer."""
         lateness = self._pace.lateness
-        wait_s = lateness.wait_s()
-        if lateness.measured() is None:
-            # Who has never been in time knows only how far the others are apart.
-            wait_s = max(lateness.minimum_s, times[-1] - times[0])
-        return times[most - 1] + wait_s
+        if lateness.measured() is not None:
+            return lateness.wait_s()
+        # Who has never been in time knows only how far the others are apart.
+        others = self._others()
+        times = [at for peer, (at, _) in self.offers.items() if peer in others]
+        return max(lateness.minimum_s, max(times) - min(times))
 
     def may_be_due(self, before: float) -> bool:
         """False if certainly nothing is due before an instant."""
         base = self._base[0] if self._base is not None else self.base()
         begins_at = self.offered_at if base is None else base
-        minimum_s = self._pace.lateness.minimum_s
+        minimum_s = 0.0 if self.stragglers else self._pace.lateness.minimum_s
         return begins_at is not None and begins_at + minimum_s < before
 
     def due(self, pull: Pull) -> float | None:
@@ -187,7 +227,10 @@ class Attendance:
         wait = lateness.wait_s()
         offered = self.offers.get(stream.source)
         if stream.hop == Hop.CONTRIBUTION:
-            return base + (lateness.maximum_s if offered else wait)
+            if offered:
+                return base + lateness.maximum_s
+            all_at = self._all_at() if stream.source in self.stragglers else None
+            return base + wait if all_at is None else min(all_at, base + wait)
         # A reducer waits for the others, counted from its own offer, before it divides.
         start = base
         if offered:  # else it has nothing to fuse yet, and is waited for like any other
@@ -197,6 +240,35 @@ class Attendance:
             return start + wait + GRACE_S
         # A backup waits for the silent one, too, until it acts on its silence.
         return start + 2 * (wait + GRACE_S) + self._pace.settling_s
+
+    def why(self, pull: Pull) -> str:
+        """In words, why a stream is given up that is due."""
+        source, lateness = pull.stream.source, self._pace.lateness
+        if pull.opened:
+            return "transfer not finished in time"
+        if source in self.offers:
+            return "offered, but sent nothing"
+        if source in self.stragglers:
+            times = self._pace.stragglers.times_late(source)
+            return f"slow: too late for {times} rounds in a row, not waited for"
+        return f"slow: no offer within {lateness.wait_s():.1f} s"
+
+    # --- What came of it -------------------------------------------------------------
+
+    def sealed(self, offer: Offer | None) -> None:
+        """The round is over: notes who was too late for it. ``offer``: the own one."""
+        if not self._trains or self.offered_at is None:
+            return
+        others, stragglers = self._others(), self._pace.stragglers
+        half_at, most_at = self._half_at(others), self._most_at()
+        if half_at is not None:
+            seen = {peer: self.offers.get(peer) for peer in others}
+            wait_s = self._pace.lateness.wait_s()
+            stragglers.sealed(self._number, half_at, wait_s, seen, own=False)
+        if most_at is not None:
+            own = {self._me: (self.offered_at, offer)}
+            wait_s = self._own_wait_s()
+            stragglers.sealed(self._number, most_at, wait_s, own, own=True)
 
     # --- What fused values took ------------------------------------------------------
 

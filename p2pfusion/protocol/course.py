@@ -23,7 +23,7 @@ from p2pfusion.protocol.events import (
     Seal,
 )
 from p2pfusion.protocol.exchange import Exchange
-from p2pfusion.protocol.lateness import Lateness, Pace
+from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.listed_round import make_round
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import BEFORE_START, Offer
@@ -102,15 +102,8 @@ class Course:
 
     def prepare(self) -> None:
         """There is a manifest now: build what follows from it."""
-        manifest = self.manifest
         self.schedule.prepare()
-        lateness = Lateness(
-            minimum_s=manifest.deadline_min_s,
-            maximum_s=manifest.deadline_max_s,
-            mads=manifest.deadline_mads,
-        )
-        by_samples = manifest.weighting == "samples"
-        self._pace = Pace(lateness, manifest.wire, by_samples, self.pause.settling_s)
+        self._pace = Pace.of(self.manifest, self.pause.settling_s)
         self._standing = Standing.WAITING
 
     def resume(self, event: Resume, now: float) -> None:

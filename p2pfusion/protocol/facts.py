@@ -299,6 +299,10 @@ class FactSet:
         """
         return self._fold.observers(peer, epoch)
 
+    def observed(self, peer: str, epoch: int) -> tuple[str, ...]:
+        """Whom of the next epoch's roster a member watches in this epoch."""
+        return self._fold.observed(peer, epoch)
+
     def accusers(self, peer: str) -> dict[str, int]:
         """Who accuses a member, and from which epoch each of these words counts.
 

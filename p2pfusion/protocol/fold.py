@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from p2pfusion.limits import KEPT_ROSTERS, OBSERVERS
 from p2pfusion.protocol.messages import NEVER
-from p2pfusion.protocol.observers import Spot, circle, neighbours, place
+from p2pfusion.protocol.observers import Spot, circle, neighbours, observed, place
 
 Words = Mapping[str, Mapping[str, int]]
 """By the accused, then by the accuser: the epoch from which the accusation counts."""
@@ -177,11 +177,20 @@ class Fold:
 
     def observers(self, peer: str, epoch: int) -> tuple[str, ...]:
         """Who of an epoch's roster watches a peer."""
+        spot = (place(self._swarm, peer), peer)
+        return neighbours(self._circle(epoch), spot)
+
+    def observed(self, peer: str, epoch: int) -> tuple[str, ...]:
+        """Whom of the next epoch's roster a peer of this one's watches."""
+        spot = (place(self._swarm, peer), peer)
+        return observed(self._circle(epoch), self._circle(epoch + 1), spot)
+
+    def _circle(self, epoch: int) -> list[Spot]:
         if epoch not in self._circles:
             if len(self._circles) >= KEPT_ROSTERS:
                 self._circles.clear()
             self._circles[epoch] = circle(self._swarm, self.present(epoch))
-        return neighbours(self._circles[epoch], (place(self._swarm, peer), peer))
+        return self._circles[epoch]
 
 
 def _remove(ordered: list[Ordered], item: Ordered) -> None:

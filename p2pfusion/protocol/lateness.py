@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 
+from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.stragglers import Stragglers
 from p2pfusion.split.forms import Wire
 
 HISTORY = 64
@@ -67,6 +69,19 @@ class Pace:
     weigh_by_samples: bool
     settling_s: float
     """How long after a silence it is acted upon."""
+    stragglers: Stragglers
+
+    @classmethod
+    def of(cls, manifest: Manifest, settling_s: float) -> Pace:
+        """What a manifest says."""
+        lateness = Lateness(
+            minimum_s=manifest.deadline_min_s,
+            maximum_s=manifest.deadline_max_s,
+            mads=manifest.deadline_mads,
+        )
+        by_samples = manifest.weighting == "samples"
+        stragglers = Stragglers(manifest.max_staleness, manifest.rounds)
+        return cls(lateness, manifest.wire, by_samples, settling_s, stragglers)
 
     @cached_property
     def fusing(self) -> Lateness:

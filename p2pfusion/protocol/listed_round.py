@@ -55,6 +55,9 @@ class ListedAttendance(Attendance):
         """Nobody is given up but by a list."""
         return None
 
+    def sealed(self, offer: Offer | None) -> None:
+        """Nobody is too late for good where rounds do not wait."""
+
     def _found_base(self) -> float | None:
         return self.list_at
 
@@ -77,7 +80,9 @@ class ListedRound(Round):
     def __post_init__(self) -> None:
         super().__post_init__()
         expected, at = self.attendance.expected, self.started_at
-        self.entries = ListedAttendance(self.pace, expected, self.trains, at)
+        self.entries = ListedAttendance(
+            self.pace, expected, self.trains, at, me=self.me, number=self.number
+        )
         self.attendance = self.entries
         trainers = self.splits.keys()
         self.ranked = ranked(self.seed, self.number, trainers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from p2pfusion.limits import OBSERVERS
-from p2pfusion.methods.base import Member
 from p2pfusion.protocol.events import Bar, Effect, Send
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import Ping, Pong, ProbeFor
@@ -15,7 +14,7 @@ class Meeting:
 
     def __init__(self, gossip: Gossip) -> None:
         self._gossip = gossip
-        self._observed_in: tuple[list[str], tuple[Member, ...]] | None = None
+        self._observed_in: tuple[list[str], set[str] | None] | None = None
         self._greeted_at: dict[str, float] = {}
 
     def introduce(self, now: float) -> list[Effect]:
@@ -51,30 +50,38 @@ class Meeting:
 
     def _observed(self, now: float) -> list[str]:
         """Whom this peer probes, sorted; the detector learns it when it changes."""
-        gossip, epoch = self._gossip, self._gossip.epoch(now)
-        # Both are the very same objects while nothing has changed about them.
-        seen = (gossip.others(), gossip.facts.roster(epoch))
-        before = self._observed_in
-        if before is None or any(a is not b for a, b in zip(seen, before, strict=True)):
+        gossip, others = self._gossip, self._gossip.others()
+        is_large = len(others) > OBSERVERS
+        seen = (others, self._mutual(gossip.epoch(now)) if is_large else None)
+        if seen != self._observed_in:
             self._observed_in = seen
-            gossip.detector.observe(self._neighbours(epoch), now)
-        if len(gossip.others()) <= OBSERVERS:
-            return gossip.others()
+            gossip.detector.observe(self._neighbours(*seen), now)
+        if not is_large:
+            return others
         probed = gossip.detector.probed
         return sorted(peer for peer in probed if gossip.is_member(peer))
 
-    def _neighbours(self, epoch: int) -> set[str] | None:
-        """Of a large swarm those whom this peer observes; they observe it.
+    def _mutual(self, epoch: int) -> set[str]:
+        """Who observes this peer, and whom it observes, when words of now count.
 
-        Beside those of the roster the nearest of all members: before the start, and
-        for who is not in the roster (yet), there would be nobody.
+        That is by the roster of the next epoch. Who joins after it is not in it, and
+        has observers that are not its nearest: the newcomers between do not count yet.
         """
-        gossip, others = self._gossip, self._gossip.others()
-        if len(others) <= OBSERVERS:
+        me, facts = self._gossip.me, self._gossip.facts
+        return {*facts.observers(me, epoch + 1), *facts.observed(me, epoch + 1)}
+
+    def _neighbours(
+        self, others: list[str], mutual: set[str] | None
+    ) -> set[str] | None:
+        """Of a large swarm those whom this peer probes; they probe it.
+
+        Beside those who observe each other the nearest of all members: before the
+        start, and between those who are not in the roster (yet), there would be nobody.
+        """
+        if mutual is None:
             return None
-        swarm, me = gossip.swarm_id, gossip.me
-        near = neighbours(circle(swarm, others), (place(swarm, me), me))
-        return {*near, *gossip.facts.observers(me, epoch)}
+        swarm, me = self._gossip.swarm_id, self._gossip.me
+        return {*neighbours(circle(swarm, others), (place(swarm, me), me)), *mutual}
 
     def _probe(self, peer: str, now: float) -> list[Effect]:
         """A ping; or a greeting, for one that may not know us (any more)."""

@@ -9,7 +9,7 @@ comes or goes changes it for its neighbours only.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -49,3 +49,20 @@ def neighbours(around: Sequence[Spot], spot: Spot) -> tuple[str, ...]:
     half, after = OBSERVERS // 2, at + is_there
     steps = (*range(at - half, at), *range(after, after + half))
     return tuple(around[step % len(around)][1] for step in steps)
+
+
+def observed(
+    around: Sequence[Spot], others: Sequence[Spot], spot: Spot
+) -> tuple[str, ...]:
+    """Of the peers of another circle those whose observers, taken from the first one,
+    whoever is at a spot of that is among."""
+    at = bisect_left(around, spot)
+    if at == len(around) or around[at] != spot:
+        return ()
+    if len(around) <= OBSERVERS:
+        return tuple(peer for place, peer in others if (place, peer) != spot)
+    half = OBSERVERS // 2
+    first, last = (around[(at + step) % len(around)] for step in (-half, half))
+    begin, end = bisect_left(others, first), bisect_right(others, last)
+    arc = others[begin:end] if first < last else [*others[begin:], *others[:end]]
+    return tuple(peer for place, peer in arc if (place, peer) != spot)

@@ -67,7 +67,9 @@ class Round:
         self.number = self.plan.round_index
         """The round's number, from 0."""
         others, at = set(self.splits) - {self.me}, self.started_at
-        self.attendance = Attendance(self.pace, others, self.trains, at)
+        self.attendance = Attendance(
+            self.pace, others, self.trains, at, me=self.me, number=self.number
+        )
         asked = self.attendance.seeds_asked_at
         self.openings = Openings(self.plan, self.me, self.pulls, asked)
 
@@ -136,6 +138,7 @@ class Round:
         if self.waits or self.held or not closed:
             return False
         self._signal(Signal.COMPLETE)
+        self.attendance.sealed(self.offer)
         return True
 
     def hold(self, held: bool, now: float) -> list[Effect]:
@@ -219,7 +222,7 @@ class Round:
             if due is not None and now >= due:
                 self.attendance.given_up(pull, now)
                 effects += self.pulls.withdraw(pull)
-                effects += self.gave_up(pull, self._why(pull), online, now)
+                effects += self.gave_up(pull, self.attendance.why(pull), online, now)
         return effects
 
     def _awaited(self) -> list[Pull]:
@@ -232,13 +235,6 @@ class Round:
             return None
         dues = [self.attendance.due(pull) for pull in self._awaited()]
         return min((due for due in dues if due is not None), default=None)
-
-    def _why(self, pull: Pull) -> str:
-        if pull.opened:
-            return "transfer not finished in time"
-        if pull.stream.source in self.offers:
-            return "offered, but sent nothing"
-        return f"slow: no offer within {self.pace.lateness.wait_s():.1f} s"
 
     def waiting_for(self) -> dict[str, str]:
         """Whom this round waits for, and for what; for people."""

@@ -81,14 +81,10 @@ class Suspicion:
         suspects = sorted(silent | convicted)
         if not suspects or not self.is_sure(now):
             return []
-        epoch = gossip.epoch(now)
-        suspects = [peer for peer in suspects if self._may_accuse(peer, epoch)]
-        if not suspects:
+        from_epoch = gossip.epoch(now) + 2
+        suspects = [peer for peer in suspects if self._may_accuse(peer, from_epoch)]
+        if not suspects or not self.has_quorum(now):
             return []
-        roster = {member.peer for member in gossip.facts.roster(epoch)}
-        if gossip.me not in roster or not self.has_quorum(now):
-            return []
-        from_epoch = epoch + 2
         coming = {member.peer for member in gossip.facts.roster(from_epoch)}
         said = tuple(
             AccusationFact(
@@ -105,11 +101,13 @@ class Suspicion:
         signed = (sign_accusation(gossip.swarm_id, x, gossip.signer) for x in said)
         return gossip.publish(Facts(accusations=tuple(signed)))
 
-    def _may_accuse(self, peer: str, epoch: int) -> bool:
+    def _may_accuse(self, peer: str, from_epoch: int) -> bool:
+        """Whether a word from this epoch on would count, and is needed."""
         facts, me = self._gossip.facts, self._gossip.me
-        if facts.is_gone(peer, epoch) or me in facts.accusers(peer):
+        deciding = from_epoch - 1
+        if facts.is_gone(peer, deciding) or me in facts.accusers(peer):
             return False
-        return me in facts.observers(peer, epoch)
+        return me in facts.observers(peer, deciding)
 
     def _note_asymmetric(self, now: float) -> list[Effect]:
         detector = self._gossip.detector

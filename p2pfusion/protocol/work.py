@@ -21,12 +21,10 @@ from p2pfusion.protocol.merkle import tree
 from p2pfusion.protocol.messages import NEVER, Offer
 from p2pfusion.protocol.phases import TRAIN
 from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.stragglers import TOO_SLOW_ROUNDS
 from p2pfusion.split.segment import Split
 
 NEVER_S = float("inf")
-
-TOO_SLOW_ROUNDS = 3
-"""So many rounds too late in a row, and the sub-model is too large for this machine."""
 
 
 class Work:

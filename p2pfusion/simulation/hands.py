@@ -159,9 +159,9 @@ class Hands:
         if life.peer.leaving.lacks_announcement(life.clock):
             found = e.Announced(self._world.announces(life.peer.gossip.record))
             self._tell(life, [found])
-        self._train_next(life, life.clock)
+        self.train_next(life, life.clock)
 
-    def _train_next(self, life: Life, at: float) -> None:
+    def train_next(self, life: Life, at: float) -> None:
         """One round at a time; of those that wait the newest."""
         if life.training is None and life.next_training is not None:
             life.training, life.next_training = life.next_training, None
@@ -174,7 +174,7 @@ class Hands:
         life, seconds = what
         if not life.is_current or life.training is None:
             return  # it ended with its daemon
-        done, life.training = life.training, None
+        done = life.training
         number, split = done.round_index, done.split
         if life.machine.failing > 0:
             life.machine.failing -= 1
@@ -188,7 +188,6 @@ class Hands:
                 norm, l1 = result.norm, result.l1
             finished = e.TrainingFinished(number, samples, loss, norm, seconds, l1)
             self._world.give(life, finished)
-        self._train_next(life, self._world.now)
 
     def _offer_late(self, life: Life, effect: e.OfferLate) -> None:
         self._world.checks.late(life, effect)

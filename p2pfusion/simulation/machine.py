@@ -202,6 +202,7 @@ class Life:
     """It hands over, and ends when it has."""
     is_ending: bool = False
     training: e.StartTraining | None = None
+    """What the trainer is at, or has done while the daemon was busy."""
     trained: tuple[int, Split] | None = None
     """What the trainer was last done with."""
     late: dict[int, Mask] = field(default_factory=dict)

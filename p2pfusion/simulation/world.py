@@ -53,6 +53,8 @@ LOOK_AGAIN_S = 0.1
 A_MOMENT_S = 1e-9
 """A daemon that stops politely ends just after its last words."""
 
+TRAINED = (e.TrainingFinished, e.TrainingFailed)
+
 Make = Callable[[PeerRecord, Signer, Scheme, Planner], Peer]
 Equip = Callable[[str], Numbers]
 
@@ -344,6 +346,9 @@ class World:
             return
         if effects:
             self._hands.perform(life, effects, lines)
+        if type(event) in TRAINED:  # until it is heard of, the trainer waits
+            life.training = None
+            self._hands.train_next(life, life.clock)
         life.busy_until = life.clock + self.handling_s
         self.log.add(lines)
         self.checks.after(life, event)

@@ -9,6 +9,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.attendance import Attendance
 from p2pfusion.protocol.lateness import Lateness, Pace
 from p2pfusion.protocol.messages import Offer, Refusal, SignedOffer
+from p2pfusion.protocol.stragglers import Stragglers
 from p2pfusion.split.plan import Hop
 from tests.protocol.swarm import started
 
@@ -17,8 +18,9 @@ PLANS = (b"A" * 16, b"B" * 16)
 
 
 def attendance(me: str, others: set[str]) -> Attendance:
-    pace = Pace(Lateness(minimum_s=1, maximum_s=9, mads=3), 4, False, 1.0)
-    return Attendance(pace, others - {me}, True, 0.0)
+    lateness = Lateness(minimum_s=1, maximum_s=9, mads=3)
+    pace = Pace(lateness, 4, False, 1.0, Stragglers(3, 100))
+    return Attendance(pace, others - {me}, True, 0.0, me=me, number=0)
 
 
 @given(

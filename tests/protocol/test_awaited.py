@@ -7,6 +7,7 @@ import pytest
 from p2pfusion.protocol.attendance import AMPLE, GRACE_S, Attendance
 from p2pfusion.protocol.lateness import Lateness, Pace
 from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.stragglers import Stragglers
 from p2pfusion.protocol.stream import StreamKey
 from p2pfusion.protocol.transfer import Pull
 from p2pfusion.split.plan import Hop
@@ -17,12 +18,12 @@ MINIMUM_S, MAXIMUM_S = 2.0, 500.0
 def pace() -> Pace:
     lateness = Lateness(minimum_s=MINIMUM_S, maximum_s=MAXIMUM_S, mads=3.0)
     lateness.note(0.0)  # offers come at once
-    return Pace(lateness, 4, True, 1.0)
+    return Pace(lateness, 4, True, 1.0, Stragglers(3, 100))
 
 
 def attending(pace: Pace, at: float) -> Attendance:
     """A round in which all have offered at an instant."""
-    attendance = Attendance(pace, {"b", "c"}, True, at)
+    attendance = Attendance(pace, {"b", "c"}, True, at, me="a", number=0)
     attendance.own(at, trained=False)
     for peer in ("b", "c"):
         attendance.offered(peer, Offer(0, bytes(16), 5, 1.0, 1.0, 1.0), at)
@@ -80,7 +81,7 @@ def test_of_backups_and_of_what_has_begun_nothing_is_noted() -> None:
 
 def test_a_reducer_that_has_not_offered_is_waited_for_like_anybody_else() -> None:
     known = pace()
-    attendance = Attendance(known, {"b", "c"}, True, 0.0)
+    attendance = Attendance(known, {"b", "c"}, True, 0.0, me="a", number=0)
     attendance.own(10.0, trained=False)
     attendance.offered("c", Offer(0, bytes(16), 5, 1.0, 1.0, 1.0), 10.0)
     assert attendance.due(pull()) == 10.0 + MINIMUM_S + GRACE_S
@@ -90,5 +91,6 @@ def test_a_reducer_that_has_not_offered_is_waited_for_like_anybody_else() -> Non
 
 def test_who_has_not_offered_yet_measures_nothing() -> None:
     known = pace()
-    Attendance(known, {"b"}, True, 0.0).fused(pull().stream, 50.0)
+    attendance = Attendance(known, {"b"}, True, 0.0, me="a", number=0)
+    attendance.fused(pull().stream, 50.0)
     assert known.fusing.measured() is None

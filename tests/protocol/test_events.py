@@ -77,7 +77,7 @@ def test_a_peer_without_a_swarm_takes_any_event(event: e.Event) -> None:
 
 def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     """What no scenario of ours ever produces would be untested."""
-    swarm = started(3, rounds=12, fusion="median", second_opinions=True)
+    swarm = started(3, rounds=16, fusion="median", second_opinions=True)
     swarm.hosts["p1"].training_s = 12.0
     swarm.add("p7")
     swarm.event("p0", access.Invited(invitation()))
@@ -90,12 +90,12 @@ def test_a_run_uses_every_event_and_effect_of_the_table() -> None:
     swarm.at(2.5, lambda: swarm.kill("p2"))
     swarm.run(lambda: swarm.hosts["p1"].peer.standing is Standing.DONE)
     everything = tuple(
-        version > 0 for version in swarm.hosts["p1"].plans[12].homes.version
+        version > 0 for version in swarm.hosts["p1"].plans[16].homes.version
     )
     for name in ("p0", "p1"):
         swarm.hosts[name].absent_here = b"\xff"
     nothing = tuple(mask.astype("int32") for mask in everything)
-    swarm.event("p1", e.FoundLacking(12, everything, nothing))
+    swarm.event("p1", e.FoundLacking(16, everything, nothing))
     swarm.run_to(swarm.now + 3.0)
     seen = {kind for log in (swarm.log, _beginnings()) for kind in _kinds(log)}
     effects = {kind.__name__ for kind in typing.get_args(e.Effect)}

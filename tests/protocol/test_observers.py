@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfusion.limits import OBSERVERS
-from p2pfusion.protocol.observers import AROUND, circle, distance, neighbours, place
+from p2pfusion.protocol.observers import (
+    AROUND,
+    circle,
+    distance,
+    neighbours,
+    observed,
+    place,
+)
 
 names = st.sets(st.integers(0, 500).map(lambda n: f"p{n}"), min_size=1, max_size=60)
 
@@ -44,6 +51,18 @@ def test_whoever_is_watched_watches_back(peers: set[str]) -> None:
     by = {peer: set(watching(peers, peer)) for peer in peers}
     for peer, observers in by.items():
         assert all(peer in by[other] for other in observers)
+
+
+@given(names, names)
+def test_of_another_roster_those_are_watched_whose_observers_one_is(
+    peers: set[str], others: set[str]
+) -> None:
+    around, theirs = circle("s", peers), circle("s", others)
+    by = {other: watching(peers, other) for other in others}
+    for peer in (*sorted(peers)[:20], "nobody"):
+        found = observed(around, theirs, (place("s", peer), peer))
+        assert len(found) == len(set(found))
+        assert set(found) == {other for other in others if peer in by[other]}
 
 
 def test_all_others_watch_while_they_are_few() -> None:

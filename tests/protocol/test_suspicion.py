@@ -8,6 +8,7 @@ import pytest
 
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import Facts, Message
+from p2pfusion.protocol.observers import circle
 from p2pfusion.protocol.timing import TIMINGS
 from tests.protocol.stage import Host
 from tests.protocol.swarm import Swarm, small_manifest
@@ -290,6 +291,53 @@ def test_in_a_large_swarm_a_few_observers_evict() -> None:
     for host in alive(swarm):
         assert "p5" in roster(host, back) and "p5" not in roster(host, back - 1)
     assert p0.sealed[-1]["contributors"], "and rounds go on"
+
+
+def storm() -> tuple[Sleepy, str, list[str]]:
+    """A swarm of eight, one of them, and the six that follow it on the circle of
+    observers: newcomers, who are in no roster yet."""
+    swarm = running(8, rounds_per_epoch=20)
+    some = (f"p{number}" for number in range(8 + 8 * 5 + 1))  # six of them in a row
+    around = [peer for _, peer in circle(swarm.manifest.swarm_id, some)]
+    following: dict[str, list[str]] = {name: [] for name in swarm.hosts}
+    member = [peer for peer in around if peer in following][-1]
+    for peer in around:
+        if peer in following:
+            member = peer
+        else:
+            following[member].append(peer)
+    member, newcomers = max(following.items(), key=lambda each: len(each[1]))
+    for name in newcomers[:6]:
+        swarm.add(name)
+        swarm.join(name, by="p0")
+    swarm.run(lambda: agree(swarm))
+    there = [len(roster(swarm.hosts["p0"], number)) for number in (1, 2)]
+    assert there == [8, 14]
+    return swarm, member, newcomers[:6]
+
+
+def is_out(swarm: Swarm, peer: str, since: int) -> Callable[[], bool]:
+    """Whether all who are there have evicted a peer from this epoch on."""
+    return lambda: all(
+        host.peer.gossip.facts.evicted.get(peer) == since for host in alive(swarm)
+    )
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_newcomers_are_watched_by_those_who_decide_while_they_wait() -> None:
+    swarm, _, newcomers = storm()
+    swarm.kill(newcomers[2])
+    swarm.run(is_out(swarm, newcomers[2], 2), limit_s=20.0)
+    assert epoch(swarm) == 0, "nobody had to wait until newcomers decide"
+
+
+@pytest.mark.usefixtures("small_bounds")
+def test_newcomers_accuse_in_the_epoch_before_they_decide() -> None:
+    swarm, member, newcomers = storm()
+    swarm.run(lambda: all(epoch(swarm, host.name) == 1 for host in alive(swarm)))
+    swarm.kill(member)
+    swarm.run(is_out(swarm, member, 3), limit_s=20.0)
+    assert epoch(swarm, newcomers[0]) == 1, "nor until they are in"
 
 
 @pytest.mark.usefixtures("small_bounds")

@@ -1,0 +1,87 @@
+"""Who is so slow that the others do not wait for it.
+
+A peer is *too late* for a round if its values of that round come, if at all, later than
+the deadline after enough others are ready: half of them for those who judge it, and so
+many that they are most of all if it judges itself. Who was too late a few times in a
+row is a straggler: rounds end without it as soon as all others have offered. What it
+trains counts in later rounds, and in the last one in which that can be it is waited for
+once more, so that its work is not lost for a moment. As soon as something comes that
+would have been in time, had anybody waited, it is waited for again.
+
+Each peer judges by what it has seen: this is only about how long to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from p2pfusion.protocol.messages import Offer
+
+TOO_SLOW_ROUNDS = 3
+"""So many rounds too late in a row, and the sub-model is too large for this machine."""
+
+Offered = tuple[float, Offer | None] | None
+"""When a peer has offered something in a round, or nothing for good; None for not yet.
+"""
+
+
+class Stragglers:
+    """For how many rounds in a row each peer was too late, by one of them."""
+
+    def __init__(self, max_staleness: int, rounds: int) -> None:
+        """``rounds``: of the swarm; ``max_staleness``: in so many later rounds what was
+        too late still counts."""
+        self._staleness = max_staleness
+        self._last_round = rounds - 1
+        self._times: dict[str, int] = {}
+        self._offered_in: dict[str, int] = {}
+        self._ready_at: dict[tuple[int, bool], float] = {}
+
+    def in_round(self, number: int) -> frozenset[str]:
+        """For whom nobody waits in a round."""
+        if not self._times or number >= self._last_round:
+            return frozenset()  # what does not come now never counts
+        return frozenset(
+            peer
+            for peer, times in self._times.items()
+            if times >= TOO_SLOW_ROUNDS
+            and number != self._offered_in.get(peer, -1) + 1 + self._staleness
+        )
+
+    def times_late(self, peer: str) -> int:
+        """For how many rounds in a row a peer was too late."""
+        return self._times.get(peer, 0)
+
+    def sealed(
+        self,
+        number: int,
+        ready_at: float,
+        wait_s: float,
+        seen: Mapping[str, Offered],
+        *,
+        own: bool,
+    ) -> None:
+        """A round is over, for which enough others were ready at an instant; what came
+        so much later was too late. ``own``: whether this peer judges itself."""
+        if not self._staleness:
+            return  # whom nobody waits for could give nothing at all
+        self._ready_at[number, own] = ready_at
+        self._ready_at.pop((number - 1 - self._staleness, own), None)
+        for peer, offered in seen.items():
+            self._judge(peer, number, offered, wait_s, own)
+
+    def _judge(
+        self, peer: str, number: int, offered: Offered, wait_s: float, own: bool
+    ) -> None:
+        at, offer = offered or (float("inf"), None)
+        if offer is None or not offer.samples:
+            # Who has nothing to give, and says so before anybody waits, is not late.
+            in_time = at <= self._ready_at[number, own]
+        else:
+            self._offered_in[peer] = number
+            since = self._ready_at.get((number - offer.rounds_late, own), float("-inf"))
+            in_time = not offer.rounds_late or at <= since + wait_s
+            if in_time:
+                self._times.pop(peer, None)
+        if not in_time:
+            self._times[peer] = self._times.get(peer, 0) + 1
