@@ -29,14 +29,13 @@ from p2pfusion.protocol.messages import (
     CHECKPOINT,
     TABLE,
     Chunk,
-    Credit,
     Offer,
     Refusal,
     Request,
     StreamStart,
 )
 from p2pfusion.protocol.offering import Offering
-from p2pfusion.protocol.pause import Pause
+from p2pfusion.protocol.pause import FOREVER_S, Pause
 from p2pfusion.protocol.promises import Promises
 from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
@@ -106,23 +105,25 @@ class Exchange:
 
     def deadline(self, before: float = float("inf")) -> float:
         """When ``tick`` may have something to do; ``before`` if not earlier."""
-        retry_at, soonest = self.pulls.deadline(), before
-        if retry_at is not None:
-            soonest = min(soonest, retry_at)
+        pulls = self.pulls
+        if not pulls.by_round:
+            return before
+        soonest = min(before, pulls.retry_at)
         if self.pause.is_held:
             return soonest
-        for number in self.pulls.open_rounds():
+        for number in pulls.by_round:
             round_ = self.rounds.get(number)
-            instant = None if round_ is None else round_.deadline(before)
-            if instant is not None:
-                soonest = min(soonest, instant)
+            if round_ is not None and round_.attendance.patient_until < before:
+                soonest = min(soonest, round_.deadline())
         return soonest
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether ``act_on_silence`` is due: for silence, or a round that is over."""
-        is_over = self.round is not None and self.round.is_over
-        return is_over or self.pause.is_disturbed
+        """Whether ``act_on_silence`` is due although nobody is silent."""
+        pause, round_ = self.pause, self.round
+        if pause.is_held or pause.settled_at != FOREVER_S:
+            return True
+        return round_ is not None and round_.is_over
 
     def act_on_silence(self, silent: Iterable[str], now: float) -> list[Effect]:
         """Goes on without those that have been silent for a moment, or stands still."""
@@ -219,11 +220,10 @@ class Exchange:
             if reason:
                 return self._refuse(serve, reason)
             return self._begin(serve, self.fetching.held_bytes, None)
-        if stream.round_index > max(self.rounds, default=self.table.round_index - 1):
-            return []
         round_ = self.rounds.get(stream.round_index)
         if round_ is None:
-            return self._refuse(serve, "gone")
+            last = max(self.rounds) if self.rounds else self.table.round_index - 1
+            return [] if stream.round_index > last else self._refuse(serve, "gone")
         if stream.hop == TABLE:
             table = self.homes[stream.round_index].to_bytes()
             return self._begin(serve, len(table), None)
@@ -269,10 +269,6 @@ class Exchange:
             for serve in self.serves
             if serve.stream.round_index <= last
         )
-
-    def credited(self, peer: str, credit: Credit) -> list[Effect]:
-        """A receiver has room for more."""
-        return self.serves.credit(peer, credit)
 
     # --- Receiving -------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.protocol.attendance import Attendance
+from p2pfusion.protocol.attendance import NEVER_S, Attendance
 from p2pfusion.protocol.events import AddOwn, CloseReduction, Effect, OpenReduction
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
@@ -226,12 +226,10 @@ class Round:
         pulls = self.pulls.of_round(self.number)
         return [pull for pull in pulls if pull.stream.hop in ROUND_HOPS]
 
-    def deadline(self, before: float = float("inf")) -> float | None:
-        """When something becomes overdue; None also if not before some instant."""
-        if not self.attendance.may_be_due(before):
-            return None
+    def deadline(self) -> float:
+        """When something becomes overdue."""
         dues = [self.attendance.due(pull) for pull in self._awaited()]
-        return min((due for due in dues if due is not None), default=None)
+        return min((due for due in dues if due is not None), default=NEVER_S)
 
     def _why(self, pull: Pull) -> str:
         if pull.opened:

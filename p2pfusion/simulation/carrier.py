@@ -79,11 +79,13 @@ class Envelope:
     onward: Link[Envelope] | None
     """The link by which it goes on from the machine that passes it on."""
     size: int
+    occasion: int
+    """Which event made its sender say that."""
 
     def fits(
         self, message: Message, size: int, parcel: Parcel | None, instant: float
     ) -> bool:
-        """Whether what is said at an instant leaves in this frame as well."""
+        """Whether what the same event makes its sender say leaves with it, too."""
         if self.sent_at != instant or self.parcel is not parcel:
             return False
         if parcel is not None:
@@ -100,8 +102,8 @@ class Carrier:
         self._world = world
         self._exact = exact
         self._writing = Writing()
-        self._open: dict[Link[Envelope], Envelope] = {}
-        """Frames with room for what else the peer says now to the same receiver."""
+        self._occasion = 0
+        """How many events have made somebody say something."""
         self._arriving = self._arrive
         """The method, bound once for all messages."""
         self.posted = 0
@@ -111,7 +113,7 @@ class Carrier:
 
     def close(self) -> None:
         """What is said from now on shares no frame with what was said before."""
-        self._open.clear()
+        self._occasion += 1
 
     def post(
         self,
@@ -146,8 +148,12 @@ class Carrier:
             self.lost += 1
             return f"{line} cut"
         # What somebody passes on shares the link to that one, but no frame.
-        frame = self._open.get(link) if onward is None else None
-        if frame is not None and frame.fits(message, size, parcel, life.clock):
+        frame = link.open if onward is None else None
+        if (
+            frame is not None
+            and frame.occasion == self._occasion
+            and frame.fits(message, size, parcel, life.clock)
+        ):
             frame.messages.append((number, message))
             frame.size += size
         else:
@@ -163,18 +169,13 @@ class Carrier:
                 parcel,
                 onward,
                 size,
+                self._occasion,
             )
             self._launch(frame, life.clock)
         if onward is None and link.conditions.is_calm:
-            self._leave_open(frame, message)
+            # What is said next may share the frame, unless this was its end.
+            link.open = None if type(message) in ENDINGS else frame
         return line
-
-    def _leave_open(self, frame: Envelope, last: Message) -> None:
-        """What is said next may share the frame, unless this was its end."""
-        if type(last) in ENDINGS:
-            self._open.pop(frame.link, None)
-        else:
-            self._open[frame.link] = frame
 
     def _way_around(
         self, life: Life, target: Machine, *, on_data: bool
@@ -200,6 +201,9 @@ class Carrier:
     def _launch(self, envelope: Envelope, instant: float) -> None:
         """It goes over its link."""
         link, world = envelope.link, self._world
+        if link.conditions.is_calm:
+            world.at(link.arrival(instant), self._arriving, envelope)
+            return
         for arrival in link.arrivals(instant, envelope.size):
             world.at(arrival, self._arriving, envelope)
         is_bulk = envelope.parcel is not None

@@ -27,13 +27,12 @@ class EventLog:
 
     def __init__(self, watch: Watch | None = None) -> None:
         self.watch = watch
-        self.lines = 0
+        self._hashed = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self._waiting: list[str] = []
 
     def add(self, lines: list[str]) -> None:
         """What happened at once: an event and its effects, or a fault."""
-        self.lines += len(lines)
         self._waiting += lines
         if len(self._waiting) >= HASHED_AT_ONCE:
             self._flush()
@@ -43,9 +42,15 @@ class EventLog:
 
     def _flush(self) -> None:
         """Hashes what waits; every line ends with a line feed."""
+        self._hashed += len(self._waiting)
         self._waiting.append("")
         self._hash.update("\n".join(self._waiting).encode())
         self._waiting.clear()
+
+    @property
+    def lines(self) -> int:
+        """How many there are so far."""
+        return self._hashed + len(self._waiting)
 
     @property
     def digest(self) -> str:

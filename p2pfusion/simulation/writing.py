@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from p2pfusion.protocol.messages import Message, SignedOffer
+from p2pfusion.protocol.messages import Message, Signed, SignedOffer
 from p2pfusion.protocol.wire import Frame, encode
 
 REMEMBERED = 1024
@@ -26,10 +26,13 @@ class Writing:
         if message is self._last:
             return self._written
         self._last = message
-        # Whoever gets an offer shows it to another.
-        write = _write_offer if type(message) is SignedOffer else _write
-        self._written = write(message)
-        return self._written
+        if type(message) is SignedOffer:  # whoever gets one shows it to another
+            signed = message.statement
+            written = _write_offer(signed.payload, signed.signature, message.proof)
+        else:
+            written = _write(message)
+        self._written = written
+        return written
 
 
 def _write(message: Message) -> Written:
@@ -37,4 +40,6 @@ def _write(message: Message) -> Written:
     return frames, sum(map(len, frames)), frames[0].hex()
 
 
-_write_offer = lru_cache(maxsize=REMEMBERED)(_write)
+@lru_cache(maxsize=REMEMBERED)
+def _write_offer(payload: bytes, signature: bytes, proof: bytes) -> Written:
+    return _write(SignedOffer(Signed(payload, signature), proof))

@@ -230,7 +230,14 @@ class ExchangePlan:
         position = self._positions.get(peer)
         if position is None:
             return ()
-        return self._reducers_for(CONTRIBUTION, position)
+        found = self._adding.get(position)
+        if found is None:
+            found = self._adding[position] = self._reducers_for(CONTRIBUTION, position)
+        return found
+
+    @cached_property
+    def _adding(self) -> dict[int, tuple[str, ...]]:
+        return {}
 
     def inside(self, split: Split) -> Mask:
         """Which ranges lie wholly inside a split, of whichever round."""

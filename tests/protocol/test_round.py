@@ -150,7 +150,7 @@ def test_the_wait_counts_from_the_own_offer_and_half_of_the_others() -> None:
     swarm.hosts["p3"].training_s = swarm.hosts["p4"].training_s = 2.0
     swarm.run_to(0.5)
     round_ = round_of(swarm, "p0")
-    assert round_.attendance.base() is None and round_.deadline() is None
+    assert round_.attendance.base() is None and round_.deadline() == float("inf")
     swarm.run(lambda: round_.offered_at is not None)
     swarm.run(lambda: len(round_.offers) == 2)
     base = round_.attendance.base()
