@@ -205,12 +205,11 @@ class Exchange:
     def serve_waiting(self, now: float) -> list[Effect]:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
-        for number, round_ in self.rounds.items():
-            if round_.looked_at == round_.changes:
-                continue  # nothing has become ready
-            round_.looked_at = round_.changes
-            for serve in self.serves.waiting(number):
-                effects += self._serve(serve, now)
+        for round_ in self.rounds.values():
+            if round_.has_changed:
+                round_.has_changed = False
+                for serve in self.serves.waiting(round_.number):
+                    effects += self._serve(serve, now)
         return effects
 
     def _serve(self, serve: Serve, now: float) -> list[Effect]:

@@ -58,10 +58,8 @@ class Round:
     """Whether it stands still, because too few of the swarm can be reached."""
     is_over: bool = False
     """Whether the others have gone on without this peer: nothing counts any more."""
-    changes: int = 0
-    """Rises whenever something may have become ready to be served."""
-    looked_at: int = -1
-    """How many changes there were when those who wait were looked at."""
+    has_changed: bool = True
+    """Whether something may have become ready since those who wait were looked at."""
 
     def __post_init__(self) -> None:
         self.number = self.plan.round_index
@@ -90,7 +88,7 @@ class Round:
                 f"round {self.number} cannot take {signal} in phase {self.phase}"
             )
         self.phase = following
-        self.changes += 1
+        self.has_changed = True
 
     def begin(self, online: set[str], now: float) -> list[Effect]:
         """Asks for everything that this peer will need in this round."""
@@ -343,7 +341,7 @@ class Round:
             if reduction.keeping:
                 return effects
         reduction.closed = True
-        self.changes += 1
+        self.has_changed = True
         return [*effects, CloseReduction(self.number, reduction.instead_of)]
 
     def _cells_to_keep(self, reduction: Reduction) -> Cells:

@@ -147,6 +147,7 @@ class Carrier:
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
+        is_calm = link.conditions.is_calm
         # What somebody passes on shares the link to that one, but no frame.
         frame = link.open if onward is None else None
         if (
@@ -171,8 +172,12 @@ class Carrier:
                 size,
                 self._occasion,
             )
-            self._launch(frame, life.clock)
-        if onward is None and link.conditions.is_calm:
+            if is_calm:
+                arrival = link.arrival(life.clock)
+                self._world.at(arrival, self._arriving, frame)
+            else:
+                self._launch(frame, life.clock)
+        if onward is None and is_calm:
             # What is said next may share the frame, unless this was its end.
             link.open = None if type(message) in ENDINGS else frame
         return line
@@ -201,9 +206,6 @@ class Carrier:
     def _launch(self, envelope: Envelope, instant: float) -> None:
         """It goes over its link."""
         link, world = envelope.link, self._world
-        if link.conditions.is_calm:
-            world.at(link.arrival(instant), self._arriving, envelope)
-            return
         for arrival in link.arrivals(instant, envelope.size):
             world.at(arrival, self._arriving, envelope)
         is_bulk = envelope.parcel is not None

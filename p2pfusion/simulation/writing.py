@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-from p2pfusion.protocol.messages import Message, Signed, SignedOffer
+from p2pfusion.protocol.messages import Message, SignedOffer
 from p2pfusion.protocol.wire import Frame, encode
+from p2pfusion.simulation.planner import Memory
 
 REMEMBERED = 1024
 """Offers: those of some rounds, from some dozens of peers."""
@@ -20,6 +19,7 @@ class Writing:
     def __init__(self) -> None:
         self._last: Message | None = None
         self._written: Written = ([], 0, "")
+        self._offers = Memory(REMEMBERED)
 
     def of(self, message: Message) -> Written:
         """A message as it travels."""
@@ -27,19 +27,14 @@ class Writing:
             return self._written
         self._last = message
         if type(message) is SignedOffer:  # whoever gets one shows it to another
-            signed = message.statement
-            written = _write_offer(signed.payload, signed.signature, message.proof)
+            said = message.statement
+            name = (said.payload, said.signature, message.proof)
+            self._written = self._offers.get(name, lambda: _write(message))
         else:
-            written = _write(message)
-        self._written = written
-        return written
+            self._written = _write(message)
+        return self._written
 
 
 def _write(message: Message) -> Written:
     frames = encode(message)
     return frames, sum(map(len, frames)), frames[0].hex()
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _write_offer(payload: bytes, signature: bytes, proof: bytes) -> Written:
-    return _write(SignedOffer(Signed(payload, signature), proof))

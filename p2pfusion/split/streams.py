@@ -203,8 +203,8 @@ class ExchangePlan:
 
     def _reducers_for(self, hop: Hop, position: int) -> tuple[str, ...]:
         """Who else reduces what a holder, or next holder, has of a hop."""
-        reducers = np.flatnonzero(self._flow(hop, position)).tolist()
-        return self._names(set(reducers) - {position})
+        flow = enumerate(self._flow(hop, position))
+        return self._names(at for at, size in flow if size and at != position)
 
     def _backups_for(self, position: int, failed: str) -> tuple[str, ...]:
         """Who else reduces, in place of a silent one, what a next holder needs."""
