@@ -119,10 +119,11 @@ class Course:
         self._own = Own(number, event.homes, number, now + ALONE_AFTER_S)
         self._returning = True
 
-    def deadline(self) -> float:
-        """When ``progress`` must be looked at even if nothing happens."""
-        due = min(self.pause.settled_at, self.draining.ends_at, self.work.deadline())
-        own = self._own
+    def deadline(self, before: float) -> float:
+        """When ``progress`` must be looked at even if nothing happens; ``before`` if
+        not earlier."""
+        ends_at, own = self.draining.ends_at, self._own
+        due = min(before, self.pause.settled_at, ends_at, self.work.deadline())
         if own is None or not self._returning or own.lacks_quorum:
             return due
         return due if self._is_out or self.pause.is_held else min(due, own.alone_at)

@@ -156,7 +156,7 @@ class Exchange:
         self.homes[round_.number] = homes
         for peer, (at, offer) in self._early.items():
             if offer.round_index == round_.number:
-                round_.offered(peer, offer, at)
+                attendance.offered(peer, offer, at)
 
     def forget(self, before: int, now: float) -> list[Effect]:
         """Rounds before the previous one are served, and waited for, no more."""
@@ -174,7 +174,7 @@ class Exchange:
         """A peer announced its values: to its round, or kept until that begins."""
         round_ = self.rounds.get(offer.round_index)
         if round_ is not None:
-            round_.offered(peer, offer, now)
+            round_.attendance.offered(peer, offer, now)
         elif offer.round_index > max(self.rounds, default=-1):
             self._early[peer] = (now, offer)
         return round_

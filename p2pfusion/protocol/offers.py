@@ -46,8 +46,8 @@ class Offers:
         """By round and author, the offer that others are compared with."""
         self._circle: tuple[Sequence[str], list[str]] = ([], [])
         """The others, and the circle that was made of them and this peer."""
-        self._next: tuple[list[str], int, list[str]] = ([], -1, [])
-        """A circle, a round, and the next two on that circle in that round."""
+        self._next: tuple[Sequence[str], int, list[str]] = ([], -1, [])
+        """The others, a round, and the next two on the circle in that round."""
 
     def received(self, peer: str, message: SignedOffer, now: float) -> list[Effect]:
         """An offer, from its author or shown by somebody else."""
@@ -169,14 +169,15 @@ class Offers:
 
     def _next_ones(self, round_index: int) -> list[str]:
         """The next two on the circle of a round, which may be this peer itself."""
-        gossip, circle = self._gossip, self._all_around()
+        gossip, others = self._gossip, self._gossip.spread.others()
         of, number, found = self._next
-        if of is not circle or number != round_index:
+        if of is not others or number != round_index:
             assert gossip.manifest is not None
+            circle = self._all_around()
             at, count = circle.index(gossip.me), len(circle)
             step = _step(gossip.manifest.seed, round_index, count)
             found = [circle[(at + many * step) % count] for many in (1, 2)]
-            self._next = circle, round_index, found
+            self._next = others, round_index, found
         return found
 
     def _all_around(self) -> list[str]:

@@ -203,7 +203,7 @@ class Peer:
             soon = min(soon, self.lists.deadline())
         if self.twin.address or exchange.fetching.is_on:
             return exchange.deadline(min(soon, exchange.fetching.deadline()))
-        soon = min(soon, self.course.deadline())
+        soon = self.course.deadline(soon)
         if exchange.upkeep.due_at < soon:
             soon = min(soon, exchange.upkeep.deadline())
         return exchange.deadline(soon)

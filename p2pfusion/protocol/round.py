@@ -149,10 +149,6 @@ class Round:
 
     # --- What others say and send ----------------------------------------------------
 
-    def offered(self, peer: str, offer: Offer, now: float) -> None:
-        """A peer announced its values; one that does not train here has none."""
-        self.attendance.offered(peer, offer, now)
-
     def arrived(
         self, stream: StreamKey, absent_count: int, online: set[str], now: float
     ) -> list[Effect]:

@@ -354,7 +354,7 @@ class Serves:
         assert serve.total_bytes is not None
         # However much credit a peer claims, no more than a window is queued at once.
         piece = piece_bytes(serve.stream.hop)
-        window = serve.offset + window_bytes(serve.stream.hop)
+        window = serve.offset + CREDIT_CHUNKS * piece
         end = min(serve.limit, serve.total_bytes, window)
         while serve.offset < end:
             size = min(piece, end - serve.offset)
