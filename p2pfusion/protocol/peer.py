@@ -163,7 +163,7 @@ class Peer:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about an event. Never raises for anything that a peer sent."""
         gossip, exchange = self.gossip, self.exchange
-        slept_s = gossip.probing.awake(now)
+        slept_s = gossip.probing.awake(now) if now > gossip.probing.next_at else 0.0
         effects = self._woke(slept_s, now) if slept_s else []
         if type(event) is Received:
             effects += self._received(event.peer, event.message, now)

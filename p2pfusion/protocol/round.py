@@ -245,7 +245,7 @@ class Round:
     # --- Needs and reductions --------------------------------------------------------
 
     def _key(self, hop: Hop, source: str, instead_of: str = "") -> StreamKey:
-        return StreamKey(hop.value, self.number, source, self.me, instead_of)
+        return StreamKey(str(hop), self.number, source, self.me, instead_of)
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""

@@ -126,24 +126,23 @@ class Carrier:
     ) -> str:
         """Sends a message; gives its line of the log."""
         frames, size, head = self._writing.of(message)
-        self.posted += 1
-        number = self.posted
-        on_data = parcel is not None
-        session = None
+        self.posted = number = self.posted + 1
+        on_data, session = parcel is not None, None
+        world, machine = self._world, life.machine
         if on_data:
             session = life.sessions.get(peer)
             if session is None:
                 return f"> {peer} no session"
         else:
-            life.machine.control_bytes += size
+            machine.control_bytes += size
         if self._exact:
             message = decode(frames, data_plane=on_data)
-        line, target = f"> {peer} #{number} {head}", self._world.machines.get(peer)
-        if life.machine.is_outward and target is not None and target.is_outward:
+        line, target = f"> {peer} #{number} {head}", world.machines.get(peer)
+        onward = None
+        if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link = self._world.network.link(life.name, peer, on_data=on_data)
-            onward = None
+            link = world.network.link(life.name, peer, on_data=on_data)
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
@@ -173,8 +172,7 @@ class Carrier:
                 self._occasion,
             )
             if is_calm:
-                arrival = link.arrival(life.clock)
-                self._world.at(arrival, self._arriving, frame)
+                world.at(link.arrival(life.clock), self._arriving, frame)
             else:
                 self._launch(frame, life.clock)
         if onward is None and is_calm:

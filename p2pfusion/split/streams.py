@@ -23,7 +23,7 @@ from p2pfusion.split.grid import (
     mask_segments,
 )
 from p2pfusion.split.homes import HomePulls, Homes
-from p2pfusion.split.hops import CONTRIBUTION, EXPORT, FUSED, HOME, KEEP, Hop
+from p2pfusion.split.hops import CONTRIBUTION, EXPORT, FUSED, HOME, HOPS, KEEP, Hop
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.ranges import RangeGrid
 from p2pfusion.split.segment import Segment, Split
@@ -109,7 +109,7 @@ class ExchangePlan:
             )
         found = self._sizes.get((hop, source, target))
         if found is None:
-            found = self.stream_elements(Hop(hop), source=source, target=target)
+            found = self.stream_elements(HOPS[hop], source=source, target=target)
             self._sizes[hop, source, target] = found
         return found
 

@@ -163,7 +163,9 @@ def test_who_is_not_in_the_round_has_no_say_in_it() -> None:
     swarm = started(2, rounds=4)
     swarm.run_to(1.5)
     round_ = round_of(swarm, "p0")
-    round_.attendance.offered("stranger", Offer(1, bytes(16), 5, 1.0, 1.0, 1.0), swarm.now)
+    round_.attendance.offered(
+        "stranger", Offer(1, bytes(16), 5, 1.0, 1.0, 1.0), swarm.now
+    )
     assert "stranger" not in round_.contributors() and not round_.offers
 
 
