@@ -127,33 +127,28 @@ class Carrier:
         """Sends a message; gives its line of the log."""
         frames, size, head = self._writing.of(message)
         self.posted = number = self.posted + 1
-        on_data, session = parcel is not None, None
-        world, machine = self._world, life.machine
-        if on_data:
-            session = life.sessions.get(peer)
-            if session is None:
-                return f"> {peer} no session"
-        else:
+        world, machine, session = self._world, life.machine, None
+        on_data = parcel is not None
+        if not on_data:
             machine.control_bytes += size
+        elif (session := life.sessions.get(peer)) is None:
+            return f"> {peer} no session"
         if self._exact:
             message = decode(frames, data_plane=on_data)
         line, target = f"> {peer} #{number} {head}", world.machines.get(peer)
-        onward = None
         if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link = world.network.link(life.name, peer, on_data=on_data)
+            link, onward = world.network.link(life.name, peer, on_data=on_data), None
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
         is_calm = link.conditions.is_calm
         # What somebody passes on shares the link to that one, but no frame.
         frame = link.open if onward is None else None
-        if (
-            frame is not None
-            and frame.occasion == self._occasion
-            and frame.fits(message, size, parcel, life.clock)
-        ):
+        if frame is not None and frame.occasion != self._occasion:
+            frame = None
+        if frame is not None and frame.fits(message, size, parcel, life.clock):
             frame.messages.append((number, message))
             frame.size += size
         else:
