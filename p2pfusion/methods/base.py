@@ -59,9 +59,11 @@ class PlanContext:
 
     def once(self, name: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` gives, which is called only if nobody has asked for it yet."""
-        if name not in self.kept:
-            self.kept[name] = make()
-        return self.kept[name]  # type: ignore[return-value]
+        try:
+            found: T = self.kept[name]  # type: ignore[assignment]
+        except KeyError:
+            found = self.kept[name] = make()
+        return found
 
 
 class Method(Protocol):

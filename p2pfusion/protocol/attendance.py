@@ -20,6 +20,8 @@ AMPLE = 2.0
 """Fused values are waited for twice as long as such have taken: streams differ in
 length, and who was given up has taken longer than anybody knows."""
 
+LONG_AGO, NEVER_S = float("-inf"), float("inf")
+
 
 class Attendance:
     """The offers of one round at one peer, and the instants that follow from them."""
@@ -52,11 +54,16 @@ class Attendance:
         self._trains = trains
         self._started_at = started_at
         self._base: tuple[float | None] | None = None
+        self.patient_until = NEVER_S if trains else LONG_AGO
+        """Until then certainly nothing is given up: who trains counts from its own
+        offer, or later."""
 
     def own(self, now: float, *, trained: bool) -> None:
         """The own values are ready, or it is known that there will be none."""
         self.offered_at = now
         self._base = None
+        wait_s = 0.0 if self.stragglers else self._pace.lateness.minimum_s
+        self.patient_until = now + wait_s
         if trained:
             for at, seen in self.offers.values():
                 self._note_lateness(at, seen)
@@ -100,6 +107,7 @@ class Attendance:
         self._started_at += seconds
         if self.offered_at is not None:
             self.offered_at += seconds
+        self.patient_until += seconds
         self.offers = {p: (at + seconds, o) for p, (at, o) in self.offers.items()}
         for name in self.seeds_asked_at:
             self.seeds_asked_at[name] += seconds
@@ -203,13 +211,6 @@ class Attendance:
         others = self._others()
         times = [at for peer, (at, _) in self.offers.items() if peer in others]
         return max(lateness.minimum_s, max(times) - min(times))
-
-    def may_be_due(self, before: float) -> bool:
-        """False if certainly nothing is due before an instant."""
-        base = self._base[0] if self._base is not None else self.base()
-        begins_at = self.offered_at if base is None else base
-        minimum_s = 0.0 if self.stragglers else self._pace.lateness.minimum_s
-        return begins_at is not None and begins_at + minimum_s < before
 
     def due(self, pull: Pull) -> float | None:
         """When a stream of this round is given up; None while nothing says when."""

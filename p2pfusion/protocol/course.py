@@ -112,10 +112,11 @@ class Course:
         self._own = Own(number, event.homes, number, now + ALONE_AFTER_S)
         self._returning = True
 
-    def deadline(self) -> float:
-        """When ``progress`` must be looked at even if nothing happens."""
-        due = min(self.pause.settled_at, self.draining.deadline(), self.work.deadline())
-        own = self._own
+    def deadline(self, before: float) -> float:
+        """When ``progress`` must be looked at even if nothing happens; ``before`` if
+        not earlier."""
+        ends_at, own = self.draining.ends_at, self._own
+        due = min(before, self.pause.settled_at, ends_at, self.work.deadline())
         if own is None or not self._returning or own.lacks_quorum:
             return due
         return due if self._is_out or self.pause.is_held else min(due, own.alone_at)
@@ -145,8 +146,6 @@ class Course:
 
     def progress(self, now: float) -> list[Effect]:
         """Whatever can be done about rounds at this moment."""
-        if self._is_settled:
-            return []
         if self._standing is Standing.NO_SWARM or self._is_out:
             return []
         effects: list[Effect] = []
@@ -166,17 +165,16 @@ class Course:
         return effects + self._drain(now)
 
     @property
-    def _is_settled(self) -> bool:
-        """Whether the round waits for something, and nothing else is under way: then
-        ``progress`` has nothing to do. It is so after nearly every event."""
-        round_, standing = self.exchange.round, self._standing
-        if round_ is None or not round_.waits or self.pause.is_held:
+    def is_settled(self) -> bool:
+        """Whether a round waits for something, is not the last, and nothing else is
+        under way: then ``progress`` has nothing to do, nor has the upkeep. It is so
+        after nearly every event."""
+        round_ = self.exchange.round
+        if round_ is None or self._standing is not RUNNING or not round_.waits:
             return False
-        if self.tables.is_on or self.draining.is_wanted:
+        if self.pause.is_held or self.tables.is_on or self.draining.is_wanted:
             return False
-        if standing is RUNNING:
-            return self.gossip.detector.furthest < round_.number + 2
-        return standing is DONE
+        return self.gossip.detector.furthest < round_.number + 2
 
     def _drain(self, now: float) -> list[Effect]:
         """Where this peer shall end, or has left: says when that costs nobody much."""

@@ -84,7 +84,9 @@ class Detector:
     def heard(self, peer: str, now: float) -> bool:
         """Notes a sign of life; True if the peer was not online before."""
         contact = self.contacts.get(peer) or self.watch(peer, now)
-        was_up = peer in self._up and self.is_online(peer, now)
+        # As ``is_online``: of those that are up nobody has stopped, or is gone.
+        is_here = not contact.observed or now <= contact.alive_until
+        was_up = is_here and peer in self._up
         contact.heard_at, contact.alive_until = now, now + self.timing.silence_s
         if was_up:
             return False
@@ -257,9 +259,9 @@ class Detector:
         contact = self.contacts.get(peer)
         return contact is None or contact.observed
 
-    def has_news(self, now: float) -> bool:
-        """Whether ``newly_silent`` is worth a call."""
-        if self._news:
+    def misses(self, now: float) -> bool:
+        """Whether somebody is silent, or may be so by now."""
+        if self.silent:
             return True
         return bool(self._ends) and self._ends[0][0] < now + ROUNDING_S
 

@@ -14,6 +14,8 @@ DRAIN_PATIENCE_S = 30.0
 """A request may never be taken up again: whoever made it has given it up, or is gone.
 So long after its last round a peer waits for such ones."""
 
+NEVER_S = float("inf")
+
 
 class Draining:
     """Whether this peer shall end, and whether anybody still waits for it."""
@@ -24,25 +26,20 @@ class Draining:
         """Whether it shall end after the present round."""
         self._since: float | None = None
         self._is_said = False
+        self.ends_at = NEVER_S
+        """When patience ends."""
 
     def look(self, now: float, *, is_idle: bool) -> list[Effect]:
         """Says, once, that nothing is left to do. ``is_idle``: it is in no round."""
         if self._is_said or not is_idle:
             return []
         if self._since is None:
-            self._since = now
-        patient = now < self._since + DRAIN_PATIENCE_S
-        if patient and self._exchange.owes():
+            self._since, self.ends_at = now, now + DRAIN_PATIENCE_S
+        if now < self.ends_at and self._exchange.owes():
             return []
-        self._is_said = True
+        self._is_said, self.ends_at = True, NEVER_S
         return [Report("drained", {"waited_s": now - self._since})]
 
     def again(self) -> None:
         """This peer is in rounds (once more)."""
-        self._since, self._is_said = None, False
-
-    def deadline(self) -> float:
-        """When patience ends."""
-        if self._is_said or self._since is None:
-            return float("inf")
-        return self._since + DRAIN_PATIENCE_S
+        self._since, self._is_said, self.ends_at = None, False, NEVER_S

@@ -80,7 +80,7 @@ class Misbehaved:
     kind: str = "rules"
 
 
-@dataclass(frozen=True)
+@value
 class Tick:
     """A deadline of the peer has passed."""
 
@@ -239,7 +239,7 @@ class SaveFacts:
     facts: tuple[Facts, ...]
 
 
-@dataclass(frozen=True)
+@value
 class EnterRound:
     """A round begins: its plan, and the table of homes from which it was made."""
 
@@ -247,7 +247,7 @@ class EnterRound:
     homes: Homes
 
 
-@dataclass(frozen=True)
+@value
 class StartTraining:
     """Cut this split from the store, train it, put the result into the offer area."""
 
@@ -323,7 +323,7 @@ class CloseSink:
     complete: bool
 
 
-@dataclass(frozen=True)
+@value
 class Seal:
     """A round is done: make the store durable, with the next round and its homes."""
 
@@ -331,7 +331,7 @@ class Seal:
     homes: Homes
 
 
-@dataclass(frozen=True)
+@value
 class Forget:
     """Nobody is served from this round any more: free its offer and sums."""
 

@@ -29,14 +29,13 @@ from p2pfusion.protocol.messages import (
     CHECKPOINT,
     TABLE,
     Chunk,
-    Credit,
     Offer,
     Refusal,
     Request,
     StreamStart,
 )
 from p2pfusion.protocol.offering import Offering
-from p2pfusion.protocol.pause import Pause
+from p2pfusion.protocol.pause import FOREVER_S, Pause
 from p2pfusion.protocol.promises import Promises
 from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
@@ -106,23 +105,25 @@ class Exchange:
 
     def deadline(self, before: float = float("inf")) -> float:
         """When ``tick`` may have something to do; ``before`` if not earlier."""
-        retry_at, soonest = self.pulls.deadline(), before
-        if retry_at is not None:
-            soonest = min(soonest, retry_at)
+        pulls = self.pulls
+        if not pulls.by_round:
+            return before
+        soonest = min(before, pulls.retry_at)
         if self.pause.is_held:
             return soonest
-        for number in self.pulls.open_rounds():
+        for number in pulls.by_round:
             round_ = self.rounds.get(number)
-            instant = None if round_ is None else round_.deadline(before)
-            if instant is not None:
-                soonest = min(soonest, instant)
+            if round_ is not None and round_.attendance.patient_until < before:
+                soonest = min(soonest, round_.deadline())
         return soonest
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether ``act_on_silence`` is due: for silence, or a round that is over."""
-        is_over = self.round is not None and self.round.is_over
-        return is_over or self.pause.is_disturbed
+        """Whether ``act_on_silence`` is due although nobody is silent."""
+        pause, round_ = self.pause, self.round
+        if pause.is_held or pause.settled_at != FOREVER_S:
+            return True
+        return round_ is not None and round_.is_over
 
     def act_on_silence(self, silent: Iterable[str], now: float) -> list[Effect]:
         """Goes on without those that have been silent for a moment, or stands still."""
@@ -155,7 +156,7 @@ class Exchange:
         self.homes[round_.number] = homes
         for peer, (at, offer) in self._early.items():
             if offer.round_index == round_.number:
-                round_.offered(peer, offer, at)
+                attendance.offered(peer, offer, at)
 
     def forget(self, before: int, now: float) -> list[Effect]:
         """Rounds before the previous one are served, and waited for, no more."""
@@ -173,7 +174,7 @@ class Exchange:
         """A peer announced its values: to its round, or kept until that begins."""
         round_ = self.rounds.get(offer.round_index)
         if round_ is not None:
-            round_.offered(peer, offer, now)
+            round_.attendance.offered(peer, offer, now)
         elif offer.round_index > max(self.rounds, default=-1):
             self._early[peer] = (now, offer)
         return round_
@@ -204,12 +205,11 @@ class Exchange:
     def serve_waiting(self, now: float) -> list[Effect]:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
-        for number, round_ in self.rounds.items():
-            if round_.looked_at == round_.changes:
-                continue  # nothing has become ready
-            round_.looked_at = round_.changes
-            for serve in self.serves.waiting(number):
-                effects += self._serve(serve, now)
+        for round_ in self.rounds.values():
+            if round_.has_changed:
+                round_.has_changed = False
+                for serve in self.serves.waiting(round_.number):
+                    effects += self._serve(serve, now)
         return effects
 
     def _serve(self, serve: Serve, now: float) -> list[Effect]:
@@ -219,11 +219,10 @@ class Exchange:
             if reason:
                 return self._refuse(serve, reason)
             return self._begin(serve, self.fetching.held_bytes, None)
-        if stream.round_index > max(self.rounds, default=self.table.round_index - 1):
-            return []
         round_ = self.rounds.get(stream.round_index)
         if round_ is None:
-            return self._refuse(serve, "gone")
+            last = max(self.rounds) if self.rounds else self.table.round_index - 1
+            return [] if stream.round_index > last else self._refuse(serve, "gone")
         if stream.hop == TABLE:
             table = self.homes[stream.round_index].to_bytes()
             return self._begin(serve, len(table), None)
@@ -269,10 +268,6 @@ class Exchange:
             for serve in self.serves
             if serve.stream.round_index <= last
         )
-
-    def credited(self, peer: str, credit: Credit) -> list[Effect]:
-        """A receiver has room for more."""
-        return self.serves.credit(peer, credit)
 
     # --- Receiving -------------------------------------------------------------------
 

@@ -291,7 +291,8 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        soon = min(self.probing.next_at, self.spread.deadline)
+        spread = self.spread
+        soon = min(self.probing.next_at, spread.save_at, spread.rumours.tell_at)
         return min(soon, self.joining.deadline()) if self.joining.knocking else soon
 
     # --- Messages --------------------------------------------------------------------

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from p2pfusion.protocol.values import value
 from p2pfusion.split.keeping import Cells
 from p2pfusion.split.restoring import Versions
 
 
-@dataclass(frozen=True)
+@value
 class FindLacking:
     """Say which of these cells are older here than the table says, also if none is."""
 
@@ -20,7 +21,7 @@ class FindLacking:
     cells: Cells = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@value
 class FoundLacking:
     """Of what this peer shall have, these cells are older than the table of homes says:
     as this round began, or of those that ``FindLacking`` has named."""

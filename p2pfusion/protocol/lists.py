@@ -30,12 +30,13 @@ class Lists:
         self._gossip = exchange.gossip
         self._work = work
         self._early: dict[int, dict[str, SignedClosing]] = {}
-
-    @property
-    def are_made(self) -> bool:
+        self.are_made = False
         """Whether this swarm has any: with most methods there is nothing to do here."""
+
+    def prepare(self) -> None:
+        """There is a manifest now."""
         manifest = self._gossip.manifest
-        return manifest is not None and manifest.adds_changes
+        self.are_made = manifest is not None and manifest.adds_changes
 
     def _open(self) -> Iterator[ListedRound]:
         """The rounds whose list is not known."""

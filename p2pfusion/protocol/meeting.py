@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pfusion.limits import OBSERVERS
 from p2pfusion.protocol.events import Bar, Effect, Send
 from p2pfusion.protocol.gossip import Gossip
-from p2pfusion.protocol.messages import Ping, Pong, ProbeFor
+from p2pfusion.protocol.messages import Ping, Pong, ProbeFor, Seen
 from p2pfusion.protocol.observers import circle, neighbours, place
 
 
@@ -146,3 +146,8 @@ class Meeting:
             return []
         number = gossip.probing.asked_by(peer, probe, now)
         return [] if number is None else [Send(probe.peer, self._ping(number))]
+
+    def on_seen(self, peer: str, seen: Seen, now: float) -> list[Effect]:
+        """Somebody whom we asked to look has an answer from a third."""
+        self._gossip.probing.seen(seen, now)
+        return []

@@ -27,28 +27,19 @@ def leaf(owner: str, digest: bytes) -> bytes:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """The hash of all leaves."""
-    level = list(leaves)
-    while len(level) > 1:
-        level = _above(level)
-    return level[0] if level else EMPTY
+    return _top(_levels(leaves))
 
 
 def proof(leaves: Sequence[bytes], position: int) -> bytes:
     """What leads from one leaf to the root."""
-    level, steps = list(leaves), []
-    while len(level) > 1:
-        partner = position ^ 1
-        if partner < len(level):
-            steps.append(level[partner])
-        level, position = _above(level), position // 2
-    return b"".join(steps)
+    return _path(_levels(leaves), position)
 
 
 def tree(given: Sequence[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes]]:
     """Over what some get, hashed: the root, and each one's proof."""
-    leaves = [leaf(owner, digest) for owner, digest in given]
-    owners = enumerate(owner for owner, _ in given)
-    return root(leaves), {owner: proof(leaves, at) for at, owner in owners}
+    levels = _levels([leaf(owner, digest) for owner, digest in given])
+    proofs = {owner: _path(levels, at) for at, (owner, _) in enumerate(given)}
+    return _top(levels), proofs
 
 
 def holds(top: bytes, one: bytes, shown: bytes) -> bool:
@@ -58,6 +49,28 @@ def holds(top: bytes, one: bytes, shown: bytes) -> bool:
     for start in range(0, len(shown), HASH_BYTES):
         one = _pair(one, shown[start : start + HASH_BYTES])
     return one == top
+
+
+def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The leaves, and each level above the one before it, up to a single hash."""
+    levels = [list(leaves)]
+    while len(levels[-1]) > 1:
+        levels.append(_above(levels[-1]))
+    return levels
+
+
+def _top(levels: Sequence[Sequence[bytes]]) -> bytes:
+    return levels[-1][0] if levels[0] else EMPTY
+
+
+def _path(levels: Sequence[Sequence[bytes]], position: int) -> bytes:
+    steps = []
+    for level in levels[:-1]:
+        partner = position ^ 1
+        if partner < len(level):
+            steps.append(level[partner])
+        position //= 2
+    return b"".join(steps)
 
 
 def _above(level: Sequence[bytes]) -> list[bytes]:

@@ -147,7 +147,7 @@ class ClosingList:
     """How far the model has moved in the last 0, 1, 2, ... rounds."""
 
 
-@dataclass(frozen=True)
+@value
 class Membership:
     """One member's record, and the chain of admissions that makes it one."""
 
@@ -216,7 +216,7 @@ class Refused:
     text: str
 
 
-@dataclass(frozen=True)
+@value
 class Facts:
     """Membership facts that merge by union. ``start``: the list of first members."""
 

@@ -18,8 +18,13 @@ from p2pfusion.protocol.events import Came, Effect, Report, Send
 from p2pfusion.protocol.evidence import contradict, evidence_of
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.messages import Facts, Offer, Signed, SignedOffer
-from p2pfusion.protocol.statements import OfferFact, author, read_offer
-from p2pfusion.security import ReplayWindow
+from p2pfusion.protocol.statements import (
+    KEPT_OFFERS,
+    OfferFact,
+    author,
+    read_offer,
+)
+from p2pfusion.security import ReplayWindow, Scheme
 
 NOTHING: Mapping[str, tuple[OfferFact, Signed]] = MappingProxyType({})
 
@@ -41,24 +46,23 @@ class Offers:
         """By round and author, the offer that others are compared with."""
         self._circle: tuple[Sequence[str], list[str]] = ([], [])
         """The others, and the circle that was made of them and this peer."""
+        self._next: tuple[Sequence[str], int, list[str]] = ([], -1, [])
+        """The others, a round, and the next two on the circle in that round."""
 
     def received(self, peer: str, message: SignedOffer, now: float) -> list[Effect]:
         """An offer, from its author or shown by somebody else."""
-        said, by = self._read(message.statement)
+        gossip = self._gossip
+        signed, swarm = message.statement, gossip.swarm_id
+        said, by = _read(signed.payload, signed.signature, gossip.scheme, swarm)
         if by == peer:
             return self._told_by_author(peer, said, message, now)
-        if self._is_kept(by, said, message.statement):
+        if self._is_kept(by, said, signed):
             return []  # as nearly always: others were told the same
         # Whoever shows it may know of somebody, or of a start, of which we do not.
-        is_known = by != self._gossip.me and self._gossip.is_member(by)
+        is_known = by != gossip.me and gossip.is_member(by)
         if not is_known or self._is_foreign(by, said):
             return []
-        return self._compare(by, said, message.statement)
-
-    def _read(self, statement: Signed) -> tuple[OfferFact, str]:
-        gossip, key = self._gossip, author(statement)
-        said = read_offer(statement, gossip.scheme, swarm=gossip.swarm_id, key=key)
-        return said, gossip.scheme.peer_id(key)
+        return self._compare(by, said, signed)
 
     def _is_foreign(self, by: str, said: OfferFact) -> bool:
         """Whether it is of another session than its author's record."""
@@ -146,7 +150,7 @@ class Offers:
     def _is_kept(self, by: str, said: OfferFact, statement: Signed) -> bool:
         """Whether this is the very offer that others are compared with."""
         known = self._seen.get(said.offer.round_index, NOTHING).get(by)
-        return known is not None and known[1] == statement
+        return known is not None and (known[1] is statement or known[1] == statement)
 
     def _forget(self, before: int) -> None:
         for number in [number for number in self._seen if number < before]:
@@ -155,19 +159,26 @@ class Offers:
     def _show(self, by: str, said: Offer, message: SignedOffer) -> list[Effect]:
         """To the next one on a circle of all, which is another in each round: where two
         were told different things, somebody stands between them."""
-        gossip = self._gossip
-        assert gossip.manifest is not None
-        circle = self._all_around()
-        step = _step(gossip.manifest.seed, said.round_index, len(circle))
-        at = circle.index(gossip.me) + step
-        if circle[at % len(circle)] == by:
-            at += step
-        following = circle[at % len(circle)]
-        if following == gossip.me:
+        one, other = self._next_ones(said.round_index)
+        following = other if one == by else one
+        if following == self._gossip.me:
             return []
         # The proof is about what this peer gets, and nobody else's matter.
         shown = SignedOffer(message.statement) if message.proof else message
         return [Send(following, shown)]
+
+    def _next_ones(self, round_index: int) -> list[str]:
+        """The next two on the circle of a round, which may be this peer itself."""
+        gossip, others = self._gossip, self._gossip.spread.others()
+        of, number, found = self._next
+        if of is not others or number != round_index:
+            assert gossip.manifest is not None
+            circle = self._all_around()
+            at, count = circle.index(gossip.me), len(circle)
+            step = _step(gossip.manifest.seed, round_index, count)
+            found = [circle[(at + many * step) % count] for many in (1, 2)]
+            self._next = others, round_index, found
+        return found
 
     def _all_around(self) -> list[str]:
         """All members in order, this peer included."""
@@ -175,6 +186,17 @@ class Offers:
         if others is not self._circle[0]:
             self._circle = (others, sorted((*others, self._gossip.me)))
         return self._circle[1]
+
+
+@lru_cache(maxsize=KEPT_OFFERS)
+def _read(
+    payload: bytes, signature: bytes, scheme: Scheme, swarm: str
+) -> tuple[OfferFact, str]:
+    """What an offer says, and whose it is."""
+    signed = Signed(payload, signature)
+    key = author(signed)
+    said = read_offer(signed, scheme, swarm=swarm, key=key)
+    return said, scheme.peer_id(key)
 
 
 @lru_cache

@@ -39,6 +39,7 @@ class Pause:
         self.round_index = -1
         """The round that the quorum is about; -1 before there is any."""
         self._lacked = False
+        """Whether a quorum was missing when that was last looked at."""
         self.settled_at = FOREVER_S
         """When ``review`` has something to do even if nothing happens."""
         self._heard_since: float | None = None
@@ -47,13 +48,6 @@ class Pause:
     def is_listening(self) -> bool:
         """Whether it has slept, and has not heard yet where the others are."""
         return self._heard_since is not None
-
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether ``review`` may have something to say, or to do."""
-        if self.is_held or self._lacked or self.settled_at != FOREVER_S:
-            return True
-        return bool(self._gossip.detector.silent)
 
     @property
     def by_majority(self) -> bool:

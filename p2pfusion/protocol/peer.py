@@ -12,6 +12,8 @@ is waited for).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.protocol.access import (
     Decided,
@@ -123,6 +125,25 @@ class Peer:
         self.lists = Lists(self.exchange, self.course.work)
         self.offers = Offers(self.exchange, self.lists.offered)
         self.gossip.wall_offset_s = wall_offset_s
+        spread, exchange = self.gossip.spread, self.exchange
+        self._from_member: dict[type, Callable[..., list[Effect]]] = {
+            SignedOffer: self.offers.received,
+            StreamStart: exchange.data,
+            Chunk: exchange.data,
+            Request: self._asked,
+            SignedClosing: self.lists.received,
+            Ping: self.meeting.on_probe,
+            Pong: self.meeting.on_probe,
+            Digests: spread.compared,
+            Known: spread.known,
+            Wanted: lambda peer, asked, _: spread.wanted(peer, asked),
+            ProbeFor: self.meeting.on_probe_for,
+            Seen: self.meeting.on_seen,
+            Credit: lambda peer, credit, _: exchange.serves.credit(peer, credit),
+            Refusal: exchange.refused,
+            Goodbye: self._goodbye,
+        }
+        """What members say, but for what strangers may say as well."""
 
     @property
     def manifest(self) -> Manifest | None:
@@ -141,7 +162,8 @@ class Peer:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What to do about an event. Never raises for anything that a peer sent."""
-        slept_s = self.gossip.probing.awake(now)
+        gossip, exchange = self.gossip, self.exchange
+        slept_s = gossip.probing.awake(now) if now > gossip.probing.next_at else 0.0
         effects = self._woke(slept_s, now) if slept_s else []
         if type(event) is Received:
             effects += self._received(event.peer, event.message, now)
@@ -151,25 +173,22 @@ class Peer:
             may_bar = True
         if may_bar:
             effects += self._lose_barred(effects, now)
-        if self.gossip.detector.has_news(now) or self.exchange.is_disturbed:
+        if gossip.detector.misses(now) or exchange.is_disturbed:
             effects += self._notice_silence(now)
-        if self.gossip.quarantine.has_news:
-            effects += shut_out(self.exchange, now)
-        if not self._stands_still:
+        if gossip.quarantine.has_news:
+            effects += shut_out(exchange, now)
+        if self.lists.are_made or not self.course.is_settled:
             effects += self._progress(now)
-        effects += self.exchange.serve_waiting(now)
-        if self.exchange.fetching.is_on:
-            effects += self.exchange.fetching.look(now)
-        self.gossip.round_index = self.course.round_index
+            gossip.round_index = self.course.round_index
+        effects += exchange.serve_waiting(now)
+        if exchange.fetching.is_on:
+            effects += exchange.fetching.look(now)
         return effects
-
-    @property
-    def _stands_still(self) -> bool:
-        """Whether rounds are out of the question: for a twin, or without a store."""
-        return bool(self.twin.address) or self.exchange.fetching.is_on
 
     def _progress(self, now: float) -> list[Effect]:
         """Closes and takes up what can be, and goes on to a next round."""
+        if self.twin.address or self.exchange.fetching.is_on:
+            return []  # rounds are out of the question: for a twin, or without a store
         before, are_made = self.exchange.round, self.lists.are_made
         effects = self.lists.look(now) if are_made else []
         effects += self.course.progress(now)
@@ -182,9 +201,11 @@ class Peer:
         exchange, soon = self.exchange, self.gossip.deadline()
         if self.lists.are_made:
             soon = min(soon, self.lists.deadline())
-        if self._stands_still:
+        if self.twin.address or exchange.fetching.is_on:
             return exchange.deadline(min(soon, exchange.fetching.deadline()))
-        soon = min(soon, self.course.deadline(), exchange.upkeep.deadline())
+        soon = self.course.deadline(soon)
+        if exchange.upkeep.due_at < soon:
+            soon = min(soon, exchange.upkeep.deadline())
         return exchange.deadline(soon)
 
     def _dispatch(self, event: Event, now: float) -> list[Effect]:
@@ -285,12 +306,13 @@ class Peer:
 
     def _received(self, peer: str, message: Message, now: float) -> list[Effect]:
         try:
-            is_member = self.gossip.spread.is_member(peer)
-            effects = self._heard(peer, now) if is_member else []
+            effects, is_member = list[Effect](), self.gossip.spread.is_member(peer)
+            if is_member and self.gossip.detector.heard(peer, now):
+                effects += self._is_back(peer)
             if type(message) in MEMBERSHIP:
                 effects += self._about_membership(peer, message, now)
             elif is_member:
-                effects += self._from_member(peer, message, now)
+                effects += self._from_member[type(message)](peer, message, now)
             return effects
         except RemoteProtocolError as error:
             return self._misbehaved(peer, error, now)
@@ -304,44 +326,18 @@ class Peer:
         lost = self.exchange.lose(peer, f"broke the rules: {reason}", now)
         return [report, *noted, *lost]
 
-    def _heard(self, peer: str, now: float) -> list[Effect]:
-        """A sign of life from a member."""
-        if not self.gossip.detector.heard(peer, now):
-            return []
+    def _is_back(self, peer: str) -> list[Effect]:
+        """A sign of life from a member that was silent, or never heard."""
         self.exchange.pause.heard(peer)
         return [Report("peer-online", {"peer": peer})]
 
-    def _from_member(self, peer: str, message: Message, now: float) -> list[Effect]:
-        match message:  # the frequent ones first
-            case SignedOffer():
-                return self.offers.received(peer, message, now)
-            case Chunk() | StreamStart():
-                return self.exchange.data(peer, message, now)
-            case Request():
-                told = self.lists.asked(peer, message)
-                return told + self.exchange.asked(peer, message, now)
-            case SignedClosing():
-                return self.lists.received(peer, message, now)
-            case Ping() | Pong():
-                return self.meeting.on_probe(peer, message, now)
-            case Digests():
-                return self.gossip.spread.compared(peer, message, now)
-            case Known():
-                return self.gossip.spread.known(peer, message, now)
-            case Wanted():
-                return self.gossip.spread.wanted(peer, message)
-            case ProbeFor():
-                return self.meeting.on_probe_for(peer, message, now)
-            case Seen():
-                self.gossip.probing.seen(message, now)
-            case Credit():
-                return self.exchange.credited(peer, message)
-            case Refusal():
-                return self.exchange.refused(peer, message, now)
-            case Goodbye():
-                self.gossip.detector.goodbye(peer, now)
-                return self.exchange.lose(peer, "stopped", now)
-        return []
+    def _asked(self, peer: str, request: Request, now: float) -> list[Effect]:
+        told = self.lists.asked(peer, request)
+        return told + self.exchange.asked(peer, request, now)
+
+    def _goodbye(self, peer: str, message: Goodbye, now: float) -> list[Effect]:
+        self.gossip.detector.goodbye(peer, now)
+        return self.exchange.lose(peer, "stopped", now)
 
     def _about_membership(
         self, peer: str, message: Message, now: float
@@ -369,8 +365,9 @@ class Peer:
         record = self.gossip.facts.records.get(peer)
         if record is not None and self.gossip.greeted(record):
             effects += self.exchange.lose(peer, "restarted", now)
-        known = self.gossip.is_member(peer)
-        return effects + (self._heard(peer, now) if known else [])
+        if self.gossip.is_member(peer) and self.gossip.detector.heard(peer, now):
+            effects += self._is_back(peer)
+        return effects
 
     # --- Beginnings and silences -----------------------------------------------------
 
@@ -378,6 +375,7 @@ class Peer:
         """If a manifest was just adopted, prepares what follows from it."""
         if any(isinstance(effect, Adopt) for effect in effects):
             self.course.prepare()
+            self.lists.prepare()
         return effects
 
     def _woke(self, slept_s: float, now: float) -> list[Effect]:

@@ -79,8 +79,11 @@ class Quarantine:
     @property
     def has_news(self) -> bool:
         """Whether ``look`` has something to do: a round has begun, or others are in."""
-        begun = self._gossip.round_index != self._round_index
-        return begun or self.peers != self._seen
+        if self._gossip.round_index != self._round_index:
+            return True
+        if not (self._seen or self.offences.out or self._gossip.spread.facts.convicted):
+            return False  # as nearly always
+        return self.peers != self._seen
 
     def look(self) -> tuple[list[Effect], list[str]]:
         """What is to be said of who has come, and who has gone; and who has come."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2pfusion.protocol.values import value
 
-@dataclass(frozen=True)
+
+@value
 class TrainingFinished:
     """The trainer's offer of this round is on disk."""
 
@@ -33,7 +35,7 @@ class Announced:
     announced: bytes
 
 
-@dataclass(frozen=True)
+@value
 class Moved:
     """What this peer has fused in a round differs from before by so much, as a sum of
     magnitudes."""

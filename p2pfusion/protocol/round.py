@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.protocol.attendance import Attendance
+from p2pfusion.protocol.attendance import NEVER_S, Attendance
 from p2pfusion.protocol.events import AddOwn, CloseReduction, Effect, OpenReduction
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
@@ -58,10 +58,8 @@ class Round:
     """Whether it stands still, because too few of the swarm can be reached."""
     is_over: bool = False
     """Whether the others have gone on without this peer: nothing counts any more."""
-    changes: int = 0
-    """Rises whenever something may have become ready to be served."""
-    looked_at: int = -1
-    """How many changes there were when those who wait were looked at."""
+    has_changed: bool = True
+    """Whether something may have become ready since those who wait were looked at."""
 
     def __post_init__(self) -> None:
         self.number = self.plan.round_index
@@ -92,7 +90,7 @@ class Round:
                 f"round {self.number} cannot take {signal} in phase {self.phase}"
             )
         self.phase = following
-        self.changes += 1
+        self.has_changed = True
 
     def begin(self, online: set[str], now: float) -> list[Effect]:
         """Asks for everything that this peer will need in this round."""
@@ -153,10 +151,6 @@ class Round:
         return effects
 
     # --- What others say and send ----------------------------------------------------
-
-    def offered(self, peer: str, offer: Offer, now: float) -> None:
-        """A peer announced its values; one that does not train here has none."""
-        self.attendance.offered(peer, offer, now)
 
     def arrived(
         self, stream: StreamKey, absent_count: int, online: set[str], now: float
@@ -229,12 +223,10 @@ class Round:
         pulls = self.pulls.of_round(self.number)
         return [pull for pull in pulls if pull.stream.hop in ROUND_HOPS]
 
-    def deadline(self, before: float = float("inf")) -> float | None:
-        """When something becomes overdue; None also if not before some instant."""
-        if not self.attendance.may_be_due(before):
-            return None
+    def deadline(self) -> float:
+        """When something becomes overdue."""
         dues = [self.attendance.due(pull) for pull in self._awaited()]
-        return min((due for due in dues if due is not None), default=None)
+        return min((due for due in dues if due is not None), default=NEVER_S)
 
     def waiting_for(self) -> dict[str, str]:
         """Whom this round waits for, and for what; for people."""
@@ -249,7 +241,7 @@ class Round:
     # --- Needs and reductions --------------------------------------------------------
 
     def _key(self, hop: Hop, source: str, instead_of: str = "") -> StreamKey:
-        return StreamKey(hop.value, self.number, source, self.me, instead_of)
+        return StreamKey(str(hop), self.number, source, self.me, instead_of)
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""
@@ -341,7 +333,7 @@ class Round:
             if reduction.keeping:
                 return effects
         reduction.closed = True
-        self.changes += 1
+        self.has_changed = True
         return [*effects, CloseReduction(self.number, reduction.instead_of)]
 
     def _cells_to_keep(self, reduction: Reduction) -> Cells:

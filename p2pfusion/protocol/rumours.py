@@ -29,16 +29,19 @@ PATIENCE_INTERVALS = 0.4
 MAX_OPEN_ANSWERS = 16
 """Lists of names that one other peer was sent and has not asked from yet."""
 
+LONG_AGO, NEVER_S = float("-inf"), float("inf")
+
 
 class Rumours:
     """What one peer has to tell, was asked for and has asked for."""
 
     def __init__(self) -> None:
         self._fresh: dict[bytes, None] = {}
-        self._tell_at: float | None = None
+        self.tell_at = NEVER_S
+        """When there is something to tell; the past, for news since the last look."""
         self._asked_at: dict[bytes, float] = {}
         self._shown: dict[str, int] = {}
-        self.heard_at = float("-inf")
+        self.heard_at = LONG_AGO
         """When something new was last heard."""
 
     # --- Telling ---------------------------------------------------------------------
@@ -49,28 +52,22 @@ class Rumours:
         for name in names:
             self._fresh[name] = None
             self._asked_at.pop(name, None)
+        if self._fresh and self.tell_at == NEVER_S:
+            self.tell_at = LONG_AGO
         while len(self._fresh) > MAX_UNTOLD_FACTS:
             del self._fresh[next(iter(self._fresh))]
         if now is not None:
             self.heard_at = now
 
-    def deadline(self) -> float:
-        """When there is something to tell."""
-        if not self._fresh:
-            return float("inf")
-        return float("-inf") if self._tell_at is None else self._tell_at
-
     def due(self, facts: FactSet, timing: Timing, now: float) -> list[Known]:
         """What is to be told now."""
-        if not self._fresh:
-            return []
-        if self._tell_at is None:
-            self._tell_at = now + TELLING_INTERVALS * timing.interval_s
-        if now < self._tell_at:
+        if self.tell_at == LONG_AGO:
+            self.tell_at = now + TELLING_INTERVALS * timing.interval_s
+        if now < self.tell_at:
             return []
         names = [name for name in self._fresh if facts.has(name)]
         self._fresh.clear()
-        self._tell_at = None
+        self.tell_at = NEVER_S
         return [Known(b"", some) for some in packed(names)]
 
     # --- Asking and being asked ------------------------------------------------------
@@ -82,7 +79,7 @@ class Rumours:
         before = now - PATIENCE_INTERVALS * timing.interval_s
         asked_at, wanted = self._asked_at, list[bytes]()
         for name in names:
-            if facts.knew(name) or asked_at.get(name, float("-inf")) > before:
+            if facts.knew(name) or asked_at.get(name, LONG_AGO) > before:
                 continue
             if len(asked_at) >= MAX_FACTS_ASKED_FOR:
                 self._give_up(before)

@@ -17,7 +17,15 @@ from p2pfusion.protocol.events import Effect, SaveFacts, Send
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.messages import Digests, Facts, Known, Wanted
 from p2pfusion.protocol.picking import pick
-from p2pfusion.protocol.rumours import Rumours, listing, marked, packed, unpacked
+from p2pfusion.protocol.rumours import (
+    LONG_AGO,
+    NEVER_S,
+    Rumours,
+    listing,
+    marked,
+    packed,
+    unpacked,
+)
 from p2pfusion.protocol.timing import DEFAULT_TIMING
 
 EXCHANGE_PAUSE_S = 1.0
@@ -37,8 +45,6 @@ swarm, where each time more is written, accordingly less often."""
 
 BUCKET_BYTES = 8
 """Of each part's digest so much travels."""
-
-LONG_AGO = float("-inf")
 
 
 class Spread:
@@ -60,7 +66,8 @@ class Spread:
         self._answered_at: dict[str, float] = {}
         self._asked_any_at = LONG_AGO
         self._differs_since: dict[str, float] = {}
-        self._save_at: float | None = None
+        self.save_at = NEVER_S
+        """When there is something to save."""
         self._saved_at = LONG_AGO
 
     # --- Who -------------------------------------------------------------------------
@@ -182,25 +189,17 @@ class Spread:
 
     def saved(self, now: float | None = None) -> SaveFacts:
         """All facts, for the next start."""
-        self._save_at = None
+        self.save_at = NEVER_S
         if now is not None:
             self._saved_at = now
         return SaveFacts(tuple(self.facts.messages()))
 
     def learned(self, now: float) -> None:
         """There is news of others to be saved, at the next occasion."""
-        if self._save_at is None:
+        if self.save_at == NEVER_S:
             larger = max(1.0, len(self.facts.records) / MAX_FLOODED)
-            self._save_at = max(now, self._saved_at + larger * SAVE_PAUSE_S)
+            self.save_at = max(now, self._saved_at + larger * SAVE_PAUSE_S)
 
     def save_due(self, now: float) -> list[Effect]:
         """Saves what was learned, if it is time."""
-        if self._save_at is None or now < self._save_at:
-            return []
-        return [self.saved(now)]
-
-    @property
-    def deadline(self) -> float:
-        """When there is something to save, or to tell."""
-        tell_at, save_at = self.rumours.deadline(), self._save_at
-        return tell_at if save_at is None else min(tell_at, save_at)
+        return [] if now < self.save_at else [self.saved(now)]

@@ -13,7 +13,7 @@ would only put a copy behind it. A gap, in turn, says at once that something is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from p2pfusion.errors import RemoteProtocolError
@@ -115,9 +115,11 @@ class Pulls:
 
     def __init__(self, first_number: int) -> None:
         self._pulls: dict[int, Pull] = {}
-        self._by_round: dict[int, dict[int, Pull]] = {}
+        self.by_round: dict[int, dict[int, Pull]] = {}
+        """The same by round and number; no round without any."""
         self._next_number = first_number
-        self._next_retry_at = float("inf")
+        self.retry_at = float("inf")
+        """When ``retry`` may have something to do; it never has before."""
         self._signs: dict[str, float] = {}
 
     def open(
@@ -138,8 +140,8 @@ class Pulls:
         pull = Pull(number, stream, digest, total_bytes, now + WAITING_RETRY_S, offset)
         pull.grant()
         self._pulls[number] = pull
-        self._by_round.setdefault(stream.round_index, {})[number] = pull
-        self._next_retry_at = min(self._next_retry_at, pull.retry_at)
+        self.by_round.setdefault(stream.round_index, {})[number] = pull
+        self.retry_at = min(self.retry_at, pull.retry_at)
         return [pull.request()]
 
     def find(self, number: int, peer: str) -> Pull | None:
@@ -164,7 +166,7 @@ class Pulls:
             )
         pull.retry_at = now + STALLED_RETRY_S
         pull.is_broken = pull.asked_again = False
-        self._next_retry_at = min(self._next_retry_at, pull.retry_at)
+        self.retry_at = min(self.retry_at, pull.retry_at)
         if pull.opened:
             return []
         pull.opened = True
@@ -203,7 +205,7 @@ class Pulls:
         if not pull.asked_again:
             pull.is_broken = True
             pull.retry_at = min(pull.retry_at, now + STALLED_RETRY_S)
-            self._next_retry_at = min(self._next_retry_at, pull.retry_at)
+            self.retry_at = min(self.retry_at, pull.retry_at)
         return []
 
     def withdraw(self, pull: Pull) -> list[Effect]:
@@ -219,9 +221,10 @@ class Pulls:
     def _close(self, pull: Pull, *, complete: bool) -> list[Effect]:
         del self._pulls[pull.number]
         round_index = pull.stream.round_index
-        del self._by_round[round_index][pull.number]
-        if not self._by_round[round_index]:
-            del self._by_round[round_index]
+        of_round = self.by_round[round_index]
+        del of_round[pull.number]
+        if not of_round:
+            del self.by_round[round_index]
         if not self._pulls:
             self._signs.clear()
         return [CloseSink(pull.number, complete)] if pull.opened else []
@@ -232,11 +235,7 @@ class Pulls:
 
     def of_round(self, round_index: int) -> list[Pull]:
         """The open pulls of one round."""
-        return list(self._by_round.get(round_index, {}).values())
-
-    def open_rounds(self) -> Iterable[int]:
-        """The rounds of which a pull is open."""
-        return self._by_round.keys()
+        return list(self.by_round.get(round_index, {}).values())
 
     def of_hop(self, hop: str) -> list[Pull]:
         """The open pulls of one kind."""
@@ -257,12 +256,8 @@ class Pulls:
             pull.grant()
             effects.append(pull.request())
         instants = (pull.retry_at for pull in self._pulls.values())
-        self._next_retry_at = min(instants, default=float("inf"))
+        self.retry_at = min(instants, default=float("inf"))
         return effects
-
-    def deadline(self) -> float | None:
-        """When ``retry`` may have something to do; it never has before."""
-        return self._next_retry_at if self._pulls else None
 
 
 @dataclass(slots=True)
@@ -359,7 +354,7 @@ class Serves:
         assert serve.total_bytes is not None
         # However much credit a peer claims, no more than a window is queued at once.
         piece = piece_bytes(serve.stream.hop)
-        window = serve.offset + window_bytes(serve.stream.hop)
+        window = serve.offset + CREDIT_CHUNKS * piece
         end = min(serve.limit, serve.total_bytes, window)
         while serve.offset < end:
             size = min(piece, end - serve.offset)

@@ -63,7 +63,8 @@ class Upkeep:
         self._swarm = Swarm()
         self._said: Said | None = None
         self._looks_at = float("-inf")
-        self._due = NEVER_S
+        self.due_at = NEVER_S
+        """When it looks next, if nothing is under way; never before the last round."""
         self._tries = 0
         self._received: tuple[tuple[int, int], ...] = ()
         self._received_at = 0.0
@@ -76,7 +77,7 @@ class Upkeep:
     def is_at_rest(self, now: float) -> bool:
         """Whether there is nothing to do, or nobody to ask, as long as nobody else is
         gone or there. Not before the last round."""
-        waits = self._due != NEVER_S or self.is_asked or self._restoring.is_busy
+        waits = self.due_at != NEVER_S or self.is_asked or self._restoring.is_busy
         if self._plan is None or waits:
             return False
         swarm = self._left(self._plan, now)
@@ -85,9 +86,9 @@ class Upkeep:
     def deadline(self) -> float:
         """When ``look`` has something to do. Who comes or goes is seen when there is a
         probe to send, or to answer."""
-        if self._due == NEVER_S or self.is_asked or self._restoring.is_busy:
+        if self.due_at == NEVER_S or self.is_asked or self._restoring.is_busy:
             return NEVER_S
-        return self._due
+        return self.due_at
 
     def look(self, round_: Round | None, now: float) -> list[Effect]:
         """Asks the own side what is lacking, when it is time to."""
@@ -101,10 +102,10 @@ class Upkeep:
             swarm = self._left(round_.plan, now)
             if round_.plan is not self._plan or swarm != self._swarm:
                 self._plan, self._swarm, self._said = round_.plan, swarm, None
-                self._tries, self._due = 0, now + interval_s
+                self._tries, self.due_at = 0, now + interval_s
         if now < self.deadline():
             return effects
-        self._due = NEVER_S
+        self.due_at = NEVER_S
         if self._gossip.me not in self._swarm.members:
             return effects
         self.is_asked, homes = True, self.said(round_.plan).homes
@@ -128,7 +129,7 @@ class Upkeep:
         if not self.lacking or self._tries >= TRIES:
             return False
         interval_s = self._gossip.detector.timing.interval_s
-        self._due = now + interval_s * 2**self._tries
+        self.due_at = now + interval_s * 2**self._tries
         self._tries += 1
         return True
 

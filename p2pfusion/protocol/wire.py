@@ -11,8 +11,9 @@ What a signed statement says is read, and its signature checked, in ``statements
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.limits import (
@@ -141,20 +142,24 @@ _BY_CODE = {code: (kind, checks) for kind, (code, checks) in SCHEMAS.items()}
 _DATA_CODES = frozenset(SCHEMAS[kind][0] for kind in (StreamStart, Chunk))
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _reader(kind: type) -> Callable[[object], tuple[object, ...]]:
+    """What reads the fields of such a value, in order; of several by one call."""
+    names = [field.name for field in fields(kind)]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(getattr(value, name) for name in names)
 
 
 _PARTS = (Signed, Membership, Revocation, Recovery, Evidence)
-_FIELDS = {kind: _names(kind) for kind in (*SCHEMAS, *_PARTS)}
+_READERS = {kind: _reader(kind) for kind in (*SCHEMAS, *_PARTS)}
 _NESTED = frozenset({Hello, Facts, SignedOffer, SignedClosing})
 """Messages with values that are not plain."""
 
 
 def _plain(value: object) -> object:
-    names = _FIELDS.get(type(value))
-    if names is not None:
-        return [_plain(getattr(value, name)) for name in names]
+    read = _READERS.get(type(value))
+    if read is not None:
+        return [_plain(item) for item in read(value)]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
@@ -164,8 +169,10 @@ def encode(message: Message) -> list[Frame]:
     """The frames of a message; ``LocalProtocolError`` if it breaks a bound."""
     kind = type(message)
     code, checks = SCHEMAS[kind]
-    values = [getattr(message, name) for name in _FIELDS[kind]]
-    payload: list[Frame] = [values.pop()] if kind is Chunk else []
+    values = _READERS[kind](message)
+    payload: list[Frame] = []
+    if type(message) is Chunk:
+        values, payload = values[:-1], [message.payload]
     plain = [_plain(value) for value in values] if kind in _NESTED else values
     try:
         schema.checked(checks, plain)

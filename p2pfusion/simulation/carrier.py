@@ -79,11 +79,13 @@ class Envelope:
     onward: Link[Envelope] | None
     """The link by which it goes on from the machine that passes it on."""
     size: int
+    occasion: int
+    """Which event made its sender say that."""
 
     def fits(
         self, message: Message, size: int, parcel: Parcel | None, instant: float
     ) -> bool:
-        """Whether what is said at an instant leaves in this frame as well."""
+        """Whether what the same event makes its sender say leaves with it, too."""
         if self.sent_at != instant or self.parcel is not parcel:
             return False
         if parcel is not None:
@@ -100,8 +102,8 @@ class Carrier:
         self._world = world
         self._exact = exact
         self._writing = Writing()
-        self._open: dict[Link[Envelope], Envelope] = {}
-        """Frames with room for what else the peer says now to the same receiver."""
+        self._occasion = 0
+        """How many events have made somebody say something."""
         self._arriving = self._arrive
         """The method, bound once for all messages."""
         self.posted = 0
@@ -111,7 +113,7 @@ class Carrier:
 
     def close(self) -> None:
         """What is said from now on shares no frame with what was said before."""
-        self._open.clear()
+        self._occasion += 1
 
     def post(
         self,
@@ -124,29 +126,28 @@ class Carrier:
     ) -> str:
         """Sends a message; gives its line of the log."""
         frames, size, head = self._writing.of(message)
-        self.posted += 1
-        number = self.posted
+        self.posted = number = self.posted + 1
+        world, machine, session = self._world, life.machine, None
         on_data = parcel is not None
-        session = None
-        if on_data:
-            session = life.sessions.get(peer)
-            if session is None:
-                return f"> {peer} no session"
-        else:
-            life.machine.control_bytes += size
+        if not on_data:
+            machine.control_bytes += size
+        elif (session := life.sessions.get(peer)) is None:
+            return f"> {peer} no session"
         if self._exact:
             message = decode(frames, data_plane=on_data)
-        line, target = f"> {peer} #{number} {head}", self._world.machines.get(peer)
-        if life.machine.is_outward and target is not None and target.is_outward:
+        line, target = f"> {peer} #{number} {head}", world.machines.get(peer)
+        if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link = self._world.network.link(life.name, peer, on_data=on_data)
-            onward = None
+            link, onward = world.network.link(life.name, peer, on_data=on_data), None
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
+        is_calm = link.conditions.is_calm
         # What somebody passes on shares the link to that one, but no frame.
-        frame = self._open.get(link) if onward is None else None
+        frame = link.open if onward is None else None
+        if frame is not None and frame.occasion != self._occasion:
+            frame = None
         if frame is not None and frame.fits(message, size, parcel, life.clock):
             frame.messages.append((number, message))
             frame.size += size
@@ -163,18 +164,16 @@ class Carrier:
                 parcel,
                 onward,
                 size,
+                self._occasion,
             )
-            self._launch(frame, life.clock)
-        if onward is None and link.conditions.is_calm:
-            self._leave_open(frame, message)
+            if is_calm:
+                world.at(link.arrival(life.clock), self._arriving, frame)
+            else:
+                self._launch(frame, life.clock)
+        if onward is None and is_calm:
+            # What is said next may share the frame, unless this was its end.
+            link.open = None if type(message) in ENDINGS else frame
         return line
-
-    def _leave_open(self, frame: Envelope, last: Message) -> None:
-        """What is said next may share the frame, unless this was its end."""
-        if type(last) in ENDINGS:
-            self._open.pop(frame.link, None)
-        else:
-            self._open[frame.link] = frame
 
     def _way_around(
         self, life: Life, target: Machine, *, on_data: bool

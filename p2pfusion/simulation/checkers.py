@@ -334,7 +334,7 @@ class Checks:
         if idles and peer.course.standing is RUNNING:
             number = peer.course.round_index
             self._found("wait without reason", life, f"round {number}")
-        if isinstance(event, e.Tick):
+        if type(event) is e.Tick:
             self._tables(life)
             self._offers(life)
             waits, standing = waiting_for(peer, self._world.now), peer.course.standing

@@ -10,7 +10,6 @@ synced one by one, so some may be old and some new.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.offences import Charge
+from p2pfusion.protocol.values import value
 from p2pfusion.split.homes import Homes
 
 Content = TypeVar("Content")
@@ -34,7 +34,7 @@ KEPT_WRITES = 8
 LONG_AGO = float("-inf")
 
 
-@dataclass(frozen=True)
+@value
 class Write(Generic[Content]):
     """A content, and from when to when it was being written, in virtual seconds."""
 
@@ -72,7 +72,7 @@ class File(Generic[Content]):
         self._writes = [Write(LONG_AGO, LONG_AGO, content)]
 
 
-@dataclass(frozen=True)
+@value
 class Progress:
     """The first round that was not sealed, and its table of homes."""
 
@@ -80,7 +80,7 @@ class Progress:
     homes: Homes
 
 
-@dataclass(frozen=True)
+@value
 class Cells:
     """A version for every cell of the model's grids, one signature after the other."""
 

@@ -27,25 +27,31 @@ class EventLog:
 
     def __init__(self, watch: Watch | None = None) -> None:
         self.watch = watch
-        self.lines = 0
+        self._hashed = 0
         self._hash = hashlib.blake2b(digest_size=16)
-        self._waiting: list[str] = []
+        self.waiting: list[str] = []
+        """Lines that are not hashed yet; others append to them, and say so then."""
 
-    def add(self, lines: list[str]) -> None:
-        """What happened at once: an event and its effects, or a fault."""
-        self.lines += len(lines)
-        self._waiting += lines
-        if len(self._waiting) >= HASHED_AT_ONCE:
+    def told(self) -> None:
+        """All lines of what happened at once are there: an event and its effects, or a
+        fault."""
+        if len(self.waiting) >= HASHED_AT_ONCE or self.watch is not None:
             self._flush()
-        if self.watch is not None:
-            for line in lines:
-                self.watch(line)
 
     def _flush(self) -> None:
         """Hashes what waits; every line ends with a line feed."""
-        self._waiting.append("")
-        self._hash.update("\n".join(self._waiting).encode())
-        self._waiting.clear()
+        if self.watch is not None:
+            for line in self.waiting:
+                self.watch(line)
+        self._hashed += len(self.waiting)
+        self.waiting.append("")
+        self._hash.update("\n".join(self.waiting).encode())
+        self.waiting.clear()
+
+    @property
+    def lines(self) -> int:
+        """How many there are so far."""
+        return self._hashed + len(self.waiting)
 
     @property
     def digest(self) -> str:

@@ -75,12 +75,12 @@ class Hands:
 
     def perform(self, life: Life, effects: list[e.Effect], lines: list[Line]) -> None:
         """Performs them in order, and adds a line for each."""
-        table = self._perform
+        table, numbers = self._perform, life.numbers
         self._world.carrier.close()
         for effect in effects:
             kind = type(effect)
-            if life.numbers is not None:
-                life.numbers.perform(effect)
+            if numbers is not None:
+                numbers.perform(effect)
             line = table[kind](life, effect)
             lines.append(FORMATS[kind](effect) if line is None else line)
 

@@ -48,7 +48,7 @@ class Link(Generic[Content]):
 
     __slots__ = (
         *("clogged", "conditions", "cut", "free_at", "generation", "held"),
-        *("last_arrival", "_random"),
+        *("last_arrival", "open", "_random"),
     )
 
     def __init__(self, conditions: Conditions, chance: random.Random) -> None:
@@ -61,25 +61,30 @@ class Link(Generic[Content]):
         """What has come as far as the clog, or the dead machine, in order."""
         self.free_at = 0.0
         self.last_arrival = 0.0
+        self.open: Content | None = None
+        """What was sent last, where more may still go with it."""
         self._random = chance.random
 
-    def arrivals(self, sent_at: float, size_bytes: int) -> tuple[float, ...]:
-        """When the copies of a message arrive; none: it is lost."""
+    def arrival(self, sent_at: float) -> float:
+        """When a message arrives on a calm link."""
         conditions = self.conditions
         arrival = sent_at + conditions.latency_s
         if conditions.jitter_s:
             arrival += conditions.jitter_s * self._random()
-        if conditions.is_calm:
-            if arrival < self.last_arrival:
-                return (self.last_arrival,)
-            self.last_arrival = arrival
-            return (arrival,)
-        return tuple(self._rough(arrival, sent_at, size_bytes))
+        if arrival < self.last_arrival:
+            return self.last_arrival
+        self.last_arrival = arrival
+        return arrival
 
-    def _rough(
-        self, arrival: float, sent_at: float, size_bytes: int
-    ) -> Iterator[float]:
+    def arrivals(self, sent_at: float, size_bytes: int) -> Iterator[float]:
+        """When the copies of a message arrive; none: it is lost."""
         conditions = self.conditions
+        if conditions.is_calm:
+            yield self.arrival(sent_at)
+            return
+        arrival = sent_at + conditions.latency_s
+        if conditions.jitter_s:
+            arrival += conditions.jitter_s * self._random()
         if conditions.bytes_per_s:
             begin = max(sent_at, self.free_at)
             self.free_at = begin + self.takes_s(size_bytes)

@@ -35,9 +35,10 @@ class Memory:
         self.computed = 0
 
     def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """The result under this name; computed if nobody has asked for it lately."""
-        if key in self._results:
-            found: Result = self._results[key]  # type: ignore[assignment]
+        """The result under this name, which is never None; computed if nobody has asked
+        for it lately."""
+        found: Result | None = self._results.get(key)  # type: ignore[assignment]
+        if found is not None:
             return found
         made = compute()
         self.computed += 1

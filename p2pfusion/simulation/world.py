@@ -166,7 +166,8 @@ class World:
 
     def note(self, text: str) -> None:
         """A line of the log about something from outside."""
-        self.log.add([f"{self.now:.9f} {text}"])
+        self.log.waiting.append(f"{self.now:.9f} {text}")
+        self.log.told()
 
     def start(self, name: str) -> None:
         """Starts the daemon with what is on its disk; nothing if it runs already."""
@@ -336,11 +337,11 @@ class World:
     ) -> None:
         now = life.clock = self.now
         self.current = source
-        lines = [f"{now:.9f} {life.name} {text}"]
+        lines = self.log.waiting
+        lines.append(f"{now:.9f} {life.name} {text}")
         try:
             effects = life.peer.handle(event, now)
         except Exception as error:  # whatever it is, it must not happen
-            self.log.add(lines)
             self.checks.raised(life, event, error)
             self.kill(life.name)
             return
@@ -350,7 +351,7 @@ class World:
             life.training = None
             self._hands.train_next(life, life.clock)
         life.busy_until = life.clock + self.handling_s
-        self.log.add(lines)
+        self.log.told()
         self.checks.after(life, event)
 
     def _wake(self, life: Life) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from p2pfusion.protocol.messages import Message, SignedOffer
 from p2pfusion.protocol.wire import Frame, encode
+from p2pfusion.simulation.planner import Memory
 
 REMEMBERED = 1024
 """Offers: those of some rounds, from some dozens of peers."""
@@ -20,21 +19,22 @@ class Writing:
     def __init__(self) -> None:
         self._last: Message | None = None
         self._written: Written = ([], 0, "")
+        self._offers = Memory(REMEMBERED)
 
     def of(self, message: Message) -> Written:
         """A message as it travels."""
         if message is self._last:
             return self._written
         self._last = message
-        # Whoever gets an offer shows it to another.
-        write = _write_offer if type(message) is SignedOffer else _write
-        self._written = write(message)
+        if type(message) is SignedOffer:  # whoever gets one shows it to another
+            said = message.statement
+            name = (said.payload, said.signature, message.proof)
+            self._written = self._offers.get(name, lambda: _write(message))
+        else:
+            self._written = _write(message)
         return self._written
 
 
 def _write(message: Message) -> Written:
     frames = encode(message)
     return frames, sum(map(len, frames)), frames[0].hex()
-
-
-_write_offer = lru_cache(maxsize=REMEMBERED)(_write)

@@ -10,6 +10,8 @@ from p2pfusion.split.homes import Homes
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 
+AS_TEXT = json.JSONEncoder(separators=(",", ":"))
+
 
 def plan_digest(
     layout: Layout,
@@ -31,5 +33,4 @@ def plan_digest(
     ]
     layouts = layout.digest.hex()
     fixed = [layouts, seed, round_index, rows, homes.digest.hex(), *rules]
-    text = json.dumps(fixed, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()[:16]
+    return hashlib.sha256(AS_TEXT.encode(fixed).encode()).digest()[:16]

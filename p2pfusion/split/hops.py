@@ -35,6 +35,9 @@ RESTORE, SEEDS, EXPORT = Hop.RESTORE, Hop.SEEDS, Hop.EXPORT
 """The same by themselves, for what is asked of every stream again and again: to look up
 a member of an enumeration takes Python 3.11 as long as four calls."""
 
+HOPS = {hop.value: hop for hop in Hop}
+"""By their names, as streams have them."""
+
 BESIDE = frozenset({EXPORT, RESTORE})
 """Hops that no round waits for."""
 

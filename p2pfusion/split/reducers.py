@@ -213,17 +213,18 @@ class Ledger:
         moved = self._moved[able] + cost * self._factors[able]
         summed = self._added[able] + added * self._weights[able]
         loads = np.maximum(moved, summed)
-        least = int(loads.min())
+        least = int(loads[loads.argmin()])
         if wished >= 0:
             load = int(loads[able.searchsorted(wished)])
             if load - self._home_slack[wished] <= least:
                 return wished, load
-        equal = np.flatnonzero(loads == least)
-        if len(equal) > 1:
-            fewest = summed[equal]
-            equal = equal[fewest == fewest.min()]
+        equal = loads == least
         found = able[equal]
-        return int(found[tickets[found].argmin()]), least
+        if len(found) > 1:
+            fewest = summed[equal]
+            found = found[fewest == fewest.min()]
+            return int(found[tickets[found].argmin()]), least
+        return int(found[0]), least
 
 
 class _Names:

@@ -23,7 +23,7 @@ from p2pfusion.split.grid import (
     mask_segments,
 )
 from p2pfusion.split.homes import HomePulls, Homes
-from p2pfusion.split.hops import CONTRIBUTION, EXPORT, FUSED, HOME, KEEP, Hop
+from p2pfusion.split.hops import CONTRIBUTION, EXPORT, FUSED, HOME, HOPS, KEEP, Hop
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.ranges import RangeGrid
 from p2pfusion.split.segment import Segment, Split
@@ -109,7 +109,7 @@ class ExchangePlan:
             )
         found = self._sizes.get((hop, source, target))
         if found is None:
-            found = self.stream_elements(Hop(hop), source=source, target=target)
+            found = self.stream_elements(HOPS[hop], source=source, target=target)
             self._sizes[hop, source, target] = found
         return found
 
@@ -203,8 +203,8 @@ class ExchangePlan:
 
     def _reducers_for(self, hop: Hop, position: int) -> tuple[str, ...]:
         """Who else reduces what a holder, or next holder, has of a hop."""
-        reducers = np.flatnonzero(self._flow(hop, position)).tolist()
-        return self._names(set(reducers) - {position})
+        flow = enumerate(self._flow(hop, position))
+        return self._names(at for at, size in flow if size and at != position)
 
     def _backups_for(self, position: int, failed: str) -> tuple[str, ...]:
         """Who else reduces, in place of a silent one, what a next holder needs."""
@@ -230,7 +230,14 @@ class ExchangePlan:
         position = self._positions.get(peer)
         if position is None:
             return ()
-        return self._reducers_for(CONTRIBUTION, position)
+        found = self._adding.get(position)
+        if found is None:
+            found = self._adding[position] = self._reducers_for(CONTRIBUTION, position)
+        return found
+
+    @cached_property
+    def _adding(self) -> dict[int, tuple[str, ...]]:
+        return {}
 
     def inside(self, split: Split) -> Mask:
         """Which ranges lie wholly inside a split, of whichever round."""

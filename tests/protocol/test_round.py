@@ -150,7 +150,7 @@ def test_the_wait_counts_from_the_own_offer_and_half_of_the_others() -> None:
     swarm.hosts["p3"].training_s = swarm.hosts["p4"].training_s = 2.0
     swarm.run_to(0.5)
     round_ = round_of(swarm, "p0")
-    assert round_.attendance.base() is None and round_.deadline() is None
+    assert round_.attendance.base() is None and round_.deadline() == float("inf")
     swarm.run(lambda: round_.offered_at is not None)
     swarm.run(lambda: len(round_.offers) == 2)
     base = round_.attendance.base()
@@ -163,7 +163,9 @@ def test_who_is_not_in_the_round_has_no_say_in_it() -> None:
     swarm = started(2, rounds=4)
     swarm.run_to(1.5)
     round_ = round_of(swarm, "p0")
-    round_.offered("stranger", Offer(1, bytes(16), 5, 1.0, 1.0, 1.0), swarm.now)
+    round_.attendance.offered(
+        "stranger", Offer(1, bytes(16), 5, 1.0, 1.0, 1.0), swarm.now
+    )
     assert "stranger" not in round_.contributors() and not round_.offers
 
 

@@ -56,15 +56,15 @@ def invented(count: int) -> list[bytes]:
 
 def test_what_comes_within_a_moment_is_told_together_and_once() -> None:
     facts, rumours = knowing("a"), Rumours()
-    assert rumours.deadline() == float("inf")
+    assert rumours.tell_at == float("inf")
     first = learn(facts, "b")
     rumours.learned(first, 10.0)
     assert rumours.due(facts, WAN, 10.0) == []
-    assert rumours.deadline() == 10.0 + PAUSE_S
+    assert rumours.tell_at == 10.0 + PAUSE_S
     second = learn(facts, "c")
     rumours.learned(second, 10.2)
     assert rumours.due(facts, WAN, 10.0 + PAUSE_S) == [Known(b"", first[0] + second[0])]
-    assert rumours.deadline() == float("inf")
+    assert rumours.tell_at == float("inf")
     assert rumours.due(facts, WAN, 99.0) == []
 
 
@@ -80,10 +80,10 @@ def test_what_was_said_anew_meanwhile_is_not_told() -> None:
 def test_own_news_is_looked_at_at_once_and_told_after_the_same_moment() -> None:
     facts, rumours = knowing("a"), Rumours()
     rumours.learned(list(facts.added), None)
-    assert rumours.deadline() == float("-inf")
+    assert rumours.tell_at == float("-inf")
     assert rumours.heard_at == float("-inf"), "nothing was heard"
     assert rumours.due(facts, WAN, 7.0) == []
-    assert rumours.deadline() == 7.0 + PAUSE_S
+    assert rumours.tell_at == 7.0 + PAUSE_S
 
 
 def test_a_fact_is_asked_of_one_peer_and_later_of_another_if_it_does_not_come() -> None:

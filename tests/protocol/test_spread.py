@@ -122,7 +122,7 @@ def test_a_large_swarm_tells_names_to_a_few_and_sends_what_is_asked_for() -> Non
     one, two = knowing("a", "b", *crowd), knowing("b", "a", *crowd)
     news = one.facts.merge(of("new"))
     assert one.tell(news, now=1.0) == [] and one.tick(1.0) == []
-    at = one.rumours.deadline()
+    at = one.rumours.tell_at
     told = [x for x in one.tick(at) if isinstance(x, e.Send)]
     assert len({x.peer for x in told}) == FAN_OUT
     (known,) = {x.message for x in told}
@@ -167,18 +167,18 @@ def test_a_large_swarm_compares_when_it_is_calm_or_after_long() -> None:
 
 def test_news_of_others_is_saved_soon_and_not_each_time() -> None:
     kept = knowing("a")
-    assert kept.deadline == float("inf") and kept.save_due(0.0) == []
+    assert kept.save_at == float("inf") and kept.save_due(0.0) == []
     kept.learned(5.0)
-    assert kept.deadline == 5.0
+    assert kept.save_at == 5.0
     (saved,) = kept.save_due(5.0)
     assert isinstance(saved, e.SaveFacts) and kept.save_due(5.0) == []
     for instant in (5.1, 5.2, 5.3):
         kept.learned(instant)
-        assert kept.deadline == 5.0 + SAVE_PAUSE_S
+        assert kept.save_at == 5.0 + SAVE_PAUSE_S
     assert kept.save_due(5.9) == [] and kept.save_due(6.0)
     kept.learned(20.0)
     kept.saved()
-    assert kept.deadline == float("inf"), "all of it is saved already"
+    assert kept.save_at == float("inf"), "all of it is saved already"
 
 
 # --- A swarm that is too large for flooding ------------------------------------------

@@ -78,7 +78,7 @@ class Line:
         for effect in effects:
             self._arrive(effect)
         if not self.to_serve and not self.done:
-            self.now = self.pulls.deadline() or self.now
+            self.now = self.pulls.retry_at if self.pulls.by_round else self.now
             self.to_serve = self._sent(self.pulls.retry(self.now))
 
     def _arrive(self, effect: e.Effect) -> None:
@@ -160,7 +160,7 @@ def test_while_anything_comes_from_its_sender_nothing_is_asked_again(
         pulls.sign("b", now)
         pulls.sign("c", now + STALLED_RETRY_S)  # says nothing about b
         assert pulls.retry(now) == []
-    assert pulls.deadline() == now + STALLED_RETRY_S or not has_head
+    assert pulls.retry_at == now + STALLED_RETRY_S or not has_head
     assert pulls.retry(now + STALLED_RETRY_S - 0.01) == []
     assert len(pulls.retry(now + STALLED_RETRY_S)) == 1
 
@@ -204,16 +204,16 @@ def test_a_withdrawn_stream_is_served_no_more() -> None:
 
 def test_a_request_that_waits_is_repeated() -> None:
     pulls, pull = opened(10)
-    assert pulls.deadline() == WAITING_RETRY_S
+    assert pulls.retry_at == WAITING_RETRY_S
     assert pulls.retry(WAITING_RETRY_S) == [pull.request()]
-    assert pulls.deadline() == 2 * WAITING_RETRY_S
+    assert pulls.retry_at == 2 * WAITING_RETRY_S
 
 
 def test_a_head_that_is_late_hastens_the_repetition() -> None:
     pulls, pull = opened(10)
     pulls.arrived(pull, Chunk(1, 0, memoryview(bytes(10))), 1.0)
     assert pull.received == 0
-    assert pulls.deadline() == 1.0 + STALLED_RETRY_S
+    assert pulls.retry_at == 1.0 + STALLED_RETRY_S
 
 
 def test_repeated_heads_and_chunks_change_nothing() -> None:
@@ -240,7 +240,7 @@ def test_a_cancelled_pull_closes_what_it_opened() -> None:
     pulls, pull = opened(8)
     pulls.started(pull, StreamStart(1, 8, 1, b""), 1.0, 0.0)
     assert pulls.cancel(pull) == [e.CloseSink(1, False)]
-    assert pulls.find(1, "b") is None and pulls.deadline() is None
+    assert pulls.find(1, "b") is None and not pulls.by_round
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.integers(1, 2**24))
