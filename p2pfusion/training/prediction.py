@@ -30,7 +30,8 @@ from p2pfusion.training.devices import find_devices, has_own_memory, taken_bytes
 from p2pfusion.training.heap import KEPT_HEAP_BYTES
 from p2pfusion.training.ledger import Ledger
 from p2pfusion.training.loop import evaluation_batch
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 
 MOST, LEAST = 16, 4
 """Records of the larger of the two small batches; the other has half as many. Few are

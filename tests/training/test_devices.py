@@ -35,9 +35,10 @@ from p2pfusion.training.objectives import OBJECTIVES, create_objective
 from p2pfusion.training.objectives.task import TaskObjective
 from p2pfusion.training.prediction import Predictor
 from p2pfusion.training.request import failure
+from p2pfusion.training.setup import Setup
 from p2pfusion.training.submodel import build
 from p2pfusion.training.tracing import trace
-from p2pfusion.training.trainer import Setup, TrainedRound, Trainer
+from p2pfusion.training.trainer import TrainedRound, Trainer
 from p2pfusion.training.uncompiled import Uncompiled
 from tests.contracts.test_models import CLASSES, arguments, inputs, models, traits
 from tests.training.tracing import modules

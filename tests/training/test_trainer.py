@@ -24,7 +24,8 @@ from p2pfusion.training.description import describe
 from p2pfusion.training.devices import find_device
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import MODELS
-from p2pfusion.training.trainer import Setup, TrainedRound, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import TrainedRound, Trainer
 from p2pfusion.training.whole import evaluate_full, evaluation_records
 from tests.training.samples import images_and_labels, window
 

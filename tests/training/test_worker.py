@@ -27,7 +27,8 @@ from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import MODELS
 from p2pfusion.training.probe import initial_model
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 from tests.training.samples import window
 
 ARGUMENTS: dict[str, object] = {"hidden": [32, 32]}
