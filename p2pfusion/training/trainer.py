@@ -196,6 +196,7 @@ class Trainer:
 
     def _module(self, split: Split, read: submodel.Read) -> nn.Module:
         """What a round trains, with its values."""
+        self._trained = None  # first, so that no two of them are in memory
         return self._modules.filled(split, read)
 
     def _arrays(self, module: nn.Module, split: Split) -> list[np.ndarray]:
@@ -216,7 +217,6 @@ class Trainer:
         setup = self._setup
         if self._private is not None:
             self._private.check()
-        self._trained = None
         module = self._module(split, read)
         before = [array.copy() for array in self._arrays(module, split)]
         module.to(self.device)
@@ -250,8 +250,7 @@ class Trainer:
         self._trained = module
         arrays = self._arrays(module, split)
         if self._private is not None:
-            # The sub-model itself stays as it was trained: it is measured later.
-            arrays = [array.copy() for array in arrays]
+            arrays = [each.copy() for each in arrays]  # the module is measured later
             self._private.hide(before, arrays)
         norm, l1 = submodel.update_sizes(before, arrays)
         return TrainedRound(
