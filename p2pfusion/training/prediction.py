@@ -120,7 +120,7 @@ class Predictor:
     def _given_away(self) -> int:
         setup = self._setup
         is_copied = setup.changes or setup.outer_momentum > 0
-        return self._received if is_copied else 0
+        return self._received if is_copied or setup.privacy else 0
 
     def least(self, split: Split) -> int:
         """The least that training it takes, without building it: the process,
@@ -157,6 +157,8 @@ class Predictor:
                     read=lambda segment: _drawn(setup.layout, segment, draws),
                     on_progress=lambda *_: ends.append(len(ledger.timeline)),
                 )
+                if trainer.measures:
+                    trainer.measure()
         del trainer
         gc.collect()
         timeline = np.array(ledger.timeline, np.float64)

@@ -293,12 +293,16 @@ class Trainer:
         before: list[np.ndarray],
         arrays: list[np.ndarray],
     ) -> list[np.ndarray]:
-        """What others get of what was trained."""
+        """What others get of what was trained, which stays as it is."""
+        trained = arrays
         if self._setup.outer_momentum:
             assert self._outer is not None, "its memory needs a place"
-            arrays = self._outer.push(round_index, split, before, arrays)
+            arrays = self._outer.push(round_index, split, before, trained)
         if self._setup.changes:
-            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
+            arrays = [
+                np.subtract(new, old, out=None if new is kept else new)
+                for new, old, kept in zip(arrays, before, trained, strict=True)
+            ]
         if self._owed is not None:
             segments = split.segments(self._setup.layout)
             for array, segment in zip(arrays, segments, strict=True):
