@@ -200,9 +200,9 @@ def _put_runs(
         return
     counts = [len(each) for each in starts]
     order, joined = _neighbours(np.concatenate(starts), np.repeat(lengths, counts))
+    ordered = [pieces[place] for place in order]
     for first, stop, start in joined:
-        gathered = [pieces[place] for place in order[first:stop]]
-        write_pieces(file, gathered, base_bytes + start * FLOAT_BYTES)
+        write_pieces(file, ordered[first:stop], base_bytes + start * FLOAT_BYTES)
 
 
 def _neighbours(
