@@ -7,6 +7,10 @@ model that does not exist) are final. A trainer that dies is started again, at o
 first time, and after longer and longer pauses as long as no round is finished; rounds
 that begin in a pause are refused, so nobody waits for them. Before there is a swarm,
 one that dies again and again ends the daemon.
+
+What a round has trained is given away before its accuracy is measured, and the next
+round is asked for after that. A trainer that fails or dies over it loses that number
+alone.
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ from pathlib import Path
 from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.outcomes import (
-    Described,
     Fatal,
     Fitted,
     FoundOut,
+    Measured,
     NotFoundOut,
     NotTrained,
     Outcome,
@@ -31,6 +35,7 @@ from p2pfusion.daemon.outcomes import (
 )
 from p2pfusion.daemon.privacy import private_request
 from p2pfusion.daemon.swarm_settings import SwarmSettings
+from p2pfusion.daemon.trainer_answers import described, measured, trained, whole
 from p2pfusion.daemon.trainer_link import TrainerLink
 from p2pfusion.daemon.trainer_requests import describe_request, setup_request
 from p2pfusion.errors import (
@@ -44,7 +49,6 @@ from p2pfusion.errors import (
 from p2pfusion.limits import MAX_TRAINER_RESTARTS, TRAINER_STOP_S
 from p2pfusion.protocol.events import StartTraining
 from p2pfusion.protocol.manifest import Manifest
-from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 
 Fields = Mapping[str, object]
@@ -64,6 +68,7 @@ less: one may be the fault of another program."""
 NEVER = float("inf")
 STARTING = "the trainer is still starting"
 FITTING = "finding out how much of the model fits into memory"
+MEASURING = "measuring the accuracy"
 FINAL = (ConfigError, DataError, IncompatibleError)
 """Of the user's making: there is no use in anything else."""
 
@@ -83,6 +88,7 @@ class Apprentice:
         self._waiting: StartTraining | None = None
         self._training: StartTraining | None = None
         self._offered: Path | None = None
+        self._measuring: int | None = None
         self._to_fit: Fields | None = None
         self._to_find_out: Fields | None = None
         self._finding_out = ""
@@ -174,7 +180,8 @@ class Apprentice:
         return self.samples is None or self._to_fit is not None
 
     def _next(self) -> None:
-        if self.samples is None or self._training or self._finding_out:
+        is_measuring = self._measuring is not None
+        if self.samples is None or self._training or self._finding_out or is_measuring:
             return
         if self._to_fit is not None:
             if self.state != FITTING:
@@ -213,7 +220,7 @@ class Apprentice:
             elif "done" in message:
                 outcomes += self._done(message)
             else:
-                self.progress = (_whole(message["step"]), _whole(message["steps"]))
+                self.progress = (whole(message["step"]), whole(message["steps"]))
         if not any(isinstance(outcome, Trained) for outcome in outcomes):
             self._next()
         return outcomes
@@ -230,49 +237,38 @@ class Apprentice:
     def _done(self, message: Fields) -> list[Outcome]:
         self.state = "ready"
         if message["done"] == "describe":
-            arguments, vocabulary = message["arguments"], message["vocabulary"]
-            assert isinstance(arguments, dict) and isinstance(vocabulary, dict)
-            layout = Layout.from_data(message["layout"])
-            deep = message["deep"] is True
-            versions = message["versions"]
-            assert isinstance(versions, dict)
-            return [Described(layout, arguments, vocabulary, deep, versions)]
+            return [described(message)]
         if message["done"] == "setup":
-            self.samples = _whole(message["samples"])
+            self.samples = whole(message["samples"])
             return []
         if message["done"] == "fit":
             self._to_fit = None
-            return [Fitted(_whole(message["chosen"]))]
+            return [Fitted(whole(message["chosen"]))]
+        if message["done"] == "measure":
+            self._measuring, self._memory_failures = None, 0
+            return [measured(message)]
         if message["done"] == "announce":
             fraction, self._finding_out = self._finding_out, ""
             announced = base64.b64decode(str(message["announced"]))
             return [FoundOut(fraction, announced)]
         assert self._training is not None
-        done, self._training = self._training, None
-        self._deaths = self._memory_failures = 0
-        since = self._offered if done.goes_on else None
-        self._offered = Path(str(message["offer"]))
-        accuracy = message["accuracy"]
-        return [
-            Trained(
-                round_index=_whole(message["round"]),
-                offer=self._offered,
-                split=done.split,
-                since=since,
-                samples=_whole(message["samples"]),
-                loss=_real(message["loss"]),
-                accuracy=None if accuracy is None else _real(accuracy),
-                norm=_real(message["norm"]),
-                seconds=_real(message["seconds"]),
-                l1=_real(message.get("l1", 0.0)),
-            )
-        ]
+        done = trained(message, self._training, self._offered)
+        self._training, self._offered = None, done.offer
+        self._deaths = 0
+        if done.is_measured:
+            self._measuring, self.state = done.round_index, MEASURING
+        else:
+            self._memory_failures = 0
+        return [done]
 
     def _failed(self, message: Fields) -> list[Outcome]:
         fields = message["error"]
         assert isinstance(fields, dict)
         error = reported(fields)
         is_memory = isinstance(error, OutOfMemoryError)
+        if message["failed"] == "measure":
+            self.state = "ready"
+            return self._not_measured(error.message, is_memory=is_memory)
         if message["failed"] == "announce":
             self._finding_out, self.state = "", "ready"
             return [NotFoundOut(error.message)]
@@ -303,9 +299,11 @@ class Apprentice:
             # What has killed it once would do so again, and no round be trained.
             self._finding_out = ""
             outcomes.append(NotFoundOut(why))
+        is_memory = OUT_OF_MEMORY in why
+        outcomes += self._not_measured(why, is_memory=is_memory)
         if self._training is not None:
             outcomes.append(NotTrained(self._training.round_index, why))
-            if OUT_OF_MEMORY in why:
+            if is_memory:
                 outcomes += self._too_large(why)
         if self._setup is None and self._deaths >= MAX_TRAINER_RESTARTS:
             self.state = f"failed: {why}"
@@ -314,6 +312,13 @@ class Apprentice:
             hint = f"{self._log_path} says: {words}"
             return [*outcomes, Fatal(TrainerError(why, hint=hint))]
         return outcomes + self._lost(why)
+
+    def _not_measured(self, why: str, *, is_memory: bool) -> list[Outcome]:
+        """If a round's accuracy is being measured: nothing comes of that."""
+        if self._measuring is None:
+            return []
+        lacking, self._measuring = Measured(self._measuring, None, why), None
+        return [lacking, *(self._too_large(why) if is_memory else [])]
 
     def _too_large(self, why: str) -> list[Outcome]:
         """Counts rounds in a row that memory did not suffice for."""
@@ -365,13 +370,3 @@ class Apprentice:
     def stop(self) -> None:
         """Ends the process."""
         self._link.stop(TRAINER_STOP_S)
-
-
-def _whole(value: object) -> int:
-    assert isinstance(value, int)
-    return value
-
-
-def _real(value: object) -> float:
-    assert isinstance(value, int | float)
-    return float(value)

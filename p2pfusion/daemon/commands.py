@@ -254,7 +254,8 @@ class Commands:
         if condition == "joined":
             return self.node.payloads is not None
         if condition == "done":
-            return peer.standing is Standing.DONE
+            measures = self.node.history.measured_now is not None
+            return peer.standing is Standing.DONE and not measures
         kind, _, value = condition.partition("=")
         if kind in ("peers", "round") and value.isascii() and value.isdigit():
             wanted = int(value[:18])

@@ -62,7 +62,8 @@ class Ending:
             node.handle(Drain())
         if self.drains_until is None:
             return
-        has_left = self._is_drained and node.streams.outbox.is_empty
+        is_known = node.history.measured_now is None
+        has_left = self._is_drained and is_known and node.streams.outbox.is_empty
         if has_left or node.now() >= self.drains_until:
             self.stop()
 

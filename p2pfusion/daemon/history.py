@@ -29,11 +29,13 @@ class History:
         """Who has joined anew after it was out of the roster, since the last round."""
         self.late_rounds = 0
         """How often in a row the own training came too late, if too often."""
-        self.accuracies: dict[int, float | None] = {}
+        self._accuracies: dict[int, float] = {}
+        self.measured_now: int | None = None
+        """The round whose accuracy is still to come."""
         self.windows = Windows()
         """Who trains what in each round that was entered here."""
         self.watchers: list[Watcher] = []
-        """Who is told of every round that is sealed."""
+        """Who is told of every round that is sealed, and of what is known later."""
         self._sent_before = 0
         self._received_before = 0
         self._payload_sent: Counter[int] = Counter()
@@ -69,7 +71,7 @@ class History:
             "sent_bytes": sent - self._sent_before,
             "received_bytes": received - self._received_before,
             "loss": details["loss"],
-            "accuracy": self.accuracies.pop(number, None),
+            "accuracy": self._accuracies.pop(number, None),
             "norm": details["norm"],
             "stale_ranges": details["stale_ranges"],
             "deadlines": details["deadlines"],
@@ -84,6 +86,20 @@ class History:
         for tell in self.watchers:
             tell(row)
         self._forget(number - ROUND_HISTORY)
+
+    def measured(self, number: int, accuracy: float | None) -> None:
+        """The accuracy that a round was trained to, if it could be measured: before its
+        seal, or after it."""
+        self.measured_now = None
+        if accuracy is None:
+            return
+        row = next((row for row in self._rounds if row["number"] == number), None)
+        if row is None:
+            self._accuracies[number] = accuracy
+            return
+        row["accuracy"] = accuracy
+        for tell in self.watchers:
+            tell({"number": number, "accuracy": accuracy})
 
     def _missed(self, entry: Mapping[str, object]) -> Row:
         return {**entry, "name": self._name_of(str(entry["peer"]))}
@@ -115,7 +131,7 @@ class History:
         }
 
     def _forget(self, before: int) -> None:
-        for by_round in (self._payload_sent, self._payload_received, self.accuracies):
+        for by_round in (self._payload_sent, self._payload_received, self._accuracies):
             for number in [n for n in by_round if n < before]:
                 del by_round[number]
 

@@ -38,6 +38,7 @@ from p2pfusion.daemon.outcomes import (
     Fatal,
     Fitted,
     FoundOut,
+    Measured,
     NotFoundOut,
     NotTrained,
     Outcome,
@@ -273,7 +274,9 @@ class Node:
             case Fitted(chosen):
                 self.training.fitted(chosen)
             case Trained():
-                self._trained(outcome)
+                self.training.trained(outcome)
+            case Measured():
+                self.training.measured(outcome)
             case NotTrained(round_index, reason, cause):
                 if cause == DiskFullError.name:
                     self.disk.offer_refused(reason)
@@ -315,20 +318,6 @@ class Node:
         self.handle(events.Expect(manifest))
         for join in self.joins:
             self.handle(join)
-
-    def _trained(self, trained: Trained) -> None:
-        assert self.payloads is not None
-        number, loss = trained.round_index, trained.loss
-        self.payloads.offered(number, trained.offer, trained.split, trained.since)
-        self.history.accuracies[number] = trained.accuracy
-        self.commands.accuracy, self.commands.loss = trained.accuracy, loss
-        samples, norm, seconds = trained.samples, trained.norm, trained.seconds
-        if self.profile.peer.privacy is not None:
-            samples, loss = 1, 0.0  # the noise is on the change, and on nothing else
-        finished = events.TrainingFinished(
-            number, samples, loss, norm, seconds, trained.l1
-        )
-        self.handle(finished)
 
     # --- Effects: the swarm ----------------------------------------------------------
 

@@ -37,10 +37,22 @@ class Trained:
     """The offer from which it went on, if it did."""
     samples: int
     loss: float
-    accuracy: float | None
+    is_measured: bool
+    """Whether its accuracy is measured now; a ``Measured`` follows in any case."""
     norm: float
     seconds: float
     l1: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How good a trained round is on the data that is held back, by itself."""
+
+    round_index: int
+    accuracy: float | None
+    """None: it could not be measured."""
+    reason: str = ""
+    """Why not."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,7 @@ Outcome = (
     Described
     | Fitted
     | Trained
+    | Measured
     | FoundOut
     | NotFoundOut
     | NotTrained

@@ -27,6 +27,7 @@ from p2pfusion.fusion import (
     StreamingSum,
     decode,
     encode,
+    memory,
     new_sum,
 )
 from p2pfusion.protocol.events import Came, FoundLacking, OpenSink, StreamKey
@@ -265,7 +266,7 @@ class Payloads:
             writer = export if stream.hop == Hop.EXPORT else writer
         if writer is None:
             return None
-        buffer = np.empty(sum(segment.size for segment in segments), np.float32)
+        buffer = memory.empty(sum(segment.size for segment in segments))
         return BufferSink(segments, present, writer, version, buffer)
 
     def _sum_sink(

@@ -67,7 +67,7 @@ class ScalarFile:
         self._write(Event(wall_time=time.time(), file_version=VERSION))
 
     def note(self, row: Row) -> None:
-        """Writes what is known of a round."""
+        """Writes what is known of a round; what is known later is a row of its own."""
         values = [Summary.Value(tag=t, simple_value=v) for t, v in scalars(row)]
         step = int(str(row["number"]))
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
@@ -91,9 +91,9 @@ class ScalarFile:
 def scalars(row: Row) -> Iterator[tuple[str, float]]:
     """Names and values; what is unknown is left out."""
     for tag, key in TAGS.items():
-        value = row[key]
+        value = row.get(key)
         if isinstance(value, int | float):
             yield tag, float(value)
-    contributors = row["contributors"]
-    assert isinstance(contributors, list)
-    yield CONTRIBUTORS, float(len(contributors))
+    contributors = row.get("contributors")
+    if isinstance(contributors, list):
+        yield CONTRIBUTORS, float(len(contributors))

@@ -25,7 +25,7 @@ from p2pfusion.daemon.memory import (
     machine_bytes,
     parse_size,
 )
-from p2pfusion.daemon.outcomes import FoundOut
+from p2pfusion.daemon.outcomes import FoundOut, Measured, Trained
 from p2pfusion.daemon.state import SwarmState
 from p2pfusion.methods import announcing, split_fraction
 from p2pfusion.protocol import events
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 TROUBLE = "split-fraction"
 ANNOUNCEMENT = "announcement"
+ACCURACY = "accuracy"
 LOWERED = Fraction(1, 2)
 """A split fraction that was too much is halved: a quarter of a wide layer's weights."""
 
@@ -89,6 +90,33 @@ class Training:
         """It has not: this peer goes on without."""
         text = f"the trainer found nothing to announce: {reason}"
         self._node.troubles[ANNOUNCEMENT] = Trouble("warn", text, CHECK_LOG)
+
+    def trained(self, trained: Trained) -> None:
+        """A round's values are there: others may have them."""
+        node, number, loss = self._node, trained.round_index, trained.loss
+        assert node.payloads is not None
+        node.payloads.offered(number, trained.offer, trained.split, trained.since)
+        if trained.is_measured:
+            node.history.measured_now = number
+        node.commands.loss = loss
+        samples, norm, seconds = trained.samples, trained.norm, trained.seconds
+        if node.profile.peer.privacy is not None:
+            samples, loss = 1, 0.0  # the noise is on the change, and on nothing else
+        finished = events.TrainingFinished(
+            number, samples, loss, norm, seconds, trained.l1
+        )
+        node.handle(finished)
+
+    def measured(self, measured: Measured) -> None:
+        """It is known how good they are, or that it will not be."""
+        node, number = self._node, measured.round_index
+        node.history.measured(number, measured.accuracy)
+        node.commands.accuracy = measured.accuracy
+        if measured.accuracy is None:
+            text = f"the accuracy of round {number} is not known: {measured.reason}"
+            node.troubles[ACCURACY] = Trouble("warn", text, CHECK_LOG)
+        else:
+            node.troubles.pop(ACCURACY, None)
 
     def drop(self, number: int) -> None:
         """A round is offered without being trained."""

@@ -32,7 +32,12 @@ def view(node: Node, status: Data, arguments: Mapping[str, object]) -> Data:
         int(number(arguments, key, -1.0)) for key in ("round", "window", "event")
     )
     history, manifest = node.history, node.peer.manifest
-    rounds = [r for r in history.rounds(ROUND_HISTORY) if _number(r) > round_]
+    # What is told once is whole: a round whose accuracy is to come comes with it.
+    due = history.measured_now
+    known = history.rounds(ROUND_HISTORY)
+    rounds = [
+        r for r in known if round_ < _number(r) and (due is None or _number(r) < due)
+    ]
     return {
         "status": status,
         "peers": member_rows(node),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2pfusion.fusion import memory
 from p2pfusion.fusion.agreement import Deviation
 from p2pfusion.fusion.average import MeanChange, StreamingMean
 from p2pfusion.fusion.choice import new_sum
@@ -22,5 +23,6 @@ __all__ = [
     "check_cut",
     "decode",
     "encode",
+    "memory",
     "new_sum",
 ]

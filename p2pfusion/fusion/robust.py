@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from p2pfusion.fusion.agreement import Deviation
 from p2pfusion.fusion.average import MeanChange
@@ -64,8 +64,10 @@ class RobustChange(MeanChange):
 
     def __init__(self, range_sizes: ArrayLike, rule: str) -> None:
         super().__init__(range_sizes)
-        self.sums = np.zeros(0)
         self._rule = rule
+
+    def _room(self, count: int) -> NDArray[np.float64]:
+        return np.zeros(0)  # nothing is summed up
 
     def _count_weights(self) -> Partial:
         super()._count_weights()

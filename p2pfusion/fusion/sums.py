@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion.agreement import Deviation
+from p2pfusion.fusion.memory import zeros
 
 Floats = NDArray[np.float32]
 Partial = list[tuple[int, int, float]]
@@ -140,7 +141,7 @@ class StreamingSum(ABC):
     def __init__(self, range_sizes: ArrayLike) -> None:
         self._sizes = np.asarray(range_sizes, np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
-        self.sums = np.zeros(int(self._starts[-1]), np.float64)
+        self.sums = self._room(int(self._starts[-1]))
         self._scratch = np.empty(0)
         self._cursors: list[Cursor] = []
         self._weights = np.zeros(len(self._sizes), np.float64)
@@ -178,6 +179,10 @@ class StreamingSum(ABC):
         self._cursors.append(cursor)
         return cursor
 
+    def _room(self, count: int) -> NDArray[np.float64]:
+        """Where so many elements are summed up."""
+        return zeros(count)
+
     @abstractmethod
     def _allows(self, weight: float) -> bool:
         """Whether a finite weight is one."""
@@ -189,10 +194,12 @@ class StreamingSum(ABC):
         """What the sums of the elements from ``start`` on become; may be in place."""
 
     def close(self) -> None:
-        """Take the result of what has arrived; the sums' memory is given back."""
+        """Take the result of what has arrived; it lies where the sums were."""
         if self.closed:
             raise LocalProtocolError("the result was already taken")
         self._result = self._fused(self._count_weights())
+        # They point here: without them, this goes when nobody needs it any more.
+        self._cursors.clear()
 
     def _fused(self, partial: Partial) -> Floats:
         """The results, where the sums were."""
@@ -206,10 +213,7 @@ class StreamingSum(ABC):
             for start in range(0, count, BLOCK_ELEMENTS):
                 stop = min(start + BLOCK_ELEMENTS, count)
                 floats[start:stop] = self._finish(self.sums[start:stop], start, partial)
-        del floats
-        # No view of the sums is left, so half of their memory can go.
-        self.sums.resize((count + 1) // 2, refcheck=False)
-        return self.sums.view(np.float32)[:count]
+        return floats[:count]
 
     @property
     def closed(self) -> bool:

@@ -37,7 +37,7 @@ from p2pfusion.training.examination import Labels
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.outside import MODEL, OBJECTIVE, allow
 from p2pfusion.training.privacy import Privacy, repeatable
-from p2pfusion.training.trainer import Setup
+from p2pfusion.training.setup import Setup
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ class School:
             done = trainer.train(
                 round_index=round_index, split=split, learning_rate=rate, read=read
             )
-            return Trained(done.arrays, done.samples, done.loss, done.norm, done.l1)
+            arrays = [array.copy() for array in done.arrays]  # a round ahead, two wait
+            return Trained(arrays, done.samples, done.loss, done.norm, done.l1)
 
         return train
 

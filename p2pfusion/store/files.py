@@ -11,7 +11,7 @@ import errno
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from p2pfusion.errors import DiskFullError, ResourceError, VerificationError
 Floats = NDArray[np.float32]
 
 FLOAT_BYTES = 4
+
+PIECES_AT_ONCE = 1024
+"""The system takes no more of them in one call."""
 
 RESTORE = "remove its directory: the peer fetches what it needs from the swarm again"
 
@@ -142,6 +145,18 @@ def write_at(file: int, data: bytes | memoryview, offset_bytes: int) -> None:
     written = os.pwrite(file, data, offset_bytes)
     while written < len(data):
         written += os.pwrite(file, data[written:], offset_bytes + written)
+
+
+def write_pieces(file: int, pieces: Sequence[memoryview], offset_bytes: int) -> None:
+    """Write pieces one after the other at an offset; ``OSError`` as for one."""
+    for first in range(0, len(pieces), PIECES_AT_ONCE):
+        some = pieces[first : first + PIECES_AT_ONCE]
+        size = sum(map(len, some))
+        written = os.pwritev(file, some, offset_bytes)
+        if written < size:
+            # As on a disk that is nearly full: the rest is tried, or refused.
+            write_at(file, b"".join(some)[written:], offset_bytes + written)
+        offset_bytes += size
 
 
 def raw_bytes(array: NDArray[np.generic]) -> memoryview:

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.segment import Segment
-from p2pfusion.store.files import FLOAT_BYTES, Floats, raw_bytes, write_at
+from p2pfusion.store.files import (
+    FLOAT_BYTES,
+    Floats,
+    raw_bytes,
+    write_at,
+    write_pieces,
+)
 
 Place = tuple[slice, ...]
 Part = tuple[Segment, Floats]
@@ -108,14 +114,14 @@ def put(
     """Write segments into the C-ordered array at ``base_bytes`` of a file.
 
     Narrow rows are patched in memory and written back whole, many at a time: their
-    pages are touched anyway. Wider ones get one write per run of neighbouring elements.
+    pages are touched anyway. Wider ones get one write per run of neighbouring elements,
+    of whichever segments these are: ranges of a plan cut windows into small pieces.
     """
     check_inside(shape, parts)
     if has_narrow_rows(shape):
         _put_rows(file, base_bytes, shape, parts)
-        return
-    for segment, values in parts:
-        _put_runs(file, base_bytes, shape, segment, values)
+    else:
+        _put_runs(file, base_bytes, shape, parts)
 
 
 def has_narrow_rows(shape: tuple[int, ...]) -> bool:
@@ -177,17 +183,43 @@ def _patches(
 
 
 def _put_runs(
-    file: int, base_bytes: int, shape: tuple[int, ...], segment: Segment, dense: Floats
+    file: int, base_bytes: int, shape: tuple[int, ...], parts: Sequence[Part]
 ) -> None:
-    for place, source in boxes(segment.sets):
-        starts, length = runs(shape, place)
-        block = raw_bytes(np.ascontiguousarray(dense[source], "<f4"))
-        step = length * FLOAT_BYTES
-        for taken, start in zip(
-            range(0, len(block), step), starts.tolist(), strict=True
-        ):
-            run = block[taken : taken + step]
-            write_at(file, run, base_bytes + start * FLOAT_BYTES)
+    starts: list[NDArray[np.int64]] = []
+    lengths: list[int] = []
+    pieces: list[memoryview] = []
+    for segment, dense in parts:
+        for place, source in boxes(segment.sets):
+            firsts, length = runs(shape, place)
+            block = raw_bytes(np.ascontiguousarray(dense[source], "<f4"))
+            step = length * FLOAT_BYTES
+            pieces += [block[i : i + step] for i in range(0, len(block), step)]
+            starts.append(firsts)
+            lengths.append(length)
+    if not pieces:
+        return
+    counts = [len(each) for each in starts]
+    order, joined = _neighbours(np.concatenate(starts), np.repeat(lengths, counts))
+    ordered = [pieces[place] for place in order]
+    for first, stop, start in joined:
+        write_pieces(file, ordered[first:stop], base_bytes + start * FLOAT_BYTES)
+
+
+def _neighbours(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """The order in which runs lie; and which of these, from one to another, follow each
+    other without a gap, with where they start. Runs that overlap stay as they are: the
+    last one counts."""
+    order = np.argsort(starts, kind="stable")
+    stops = starts[order] + lengths[order]
+    gaps = starts[order][1:] - stops[:-1]
+    if (gaps < 0).any():
+        order, gaps = np.arange(len(starts)), np.ones(len(starts) - 1, np.int64)
+    firsts = np.concatenate([[0], np.flatnonzero(gaps) + 1])
+    ends = [*firsts[1:].tolist(), len(starts)]
+    found = zip(firsts.tolist(), ends, starts[order[firsts]].tolist(), strict=True)
+    return order.tolist(), list(found)
 
 
 def runs(

@@ -21,7 +21,8 @@ from p2pfusion.store.rectangles import numbers
 from p2pfusion.training import submodel
 from p2pfusion.training.data import Records
 from p2pfusion.training.loop import Evaluation, evaluate
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 from p2pfusion.training.whole import whole_module
 
 
@@ -42,8 +43,9 @@ class FullForwardTrainer(Trainer):
         super().__init__(setup, records=records)
 
     def _module(self, split: Split, read: submodel.Read) -> nn.Module:
-        layout = self._setup.layout
-        module = super()._module(Split.full(layout), read)
+        setup, layout = self._setup, self._setup.layout
+        full = Split.full(layout)
+        module = submodel.made(self._model, setup.arguments, layout, full, read)
         for parameter, mask in zip(
             module.parameters(), _masks(layout, split.trained), strict=True
         ):

@@ -96,8 +96,8 @@ class OuterMomentum:
         split: Split,
         start: Sequence[Floats],
         trained: Sequence[Floats],
-    ) -> None:
-        """Adds the momentum to what was trained, in place.
+    ) -> list[Floats]:
+        """What was trained with the momentum added; where there is none, as it came.
 
         ``start``: the dense arrays of the split that this round began with, which
         ``remember`` keeps: others wait for what was trained, and for that nobody.
@@ -109,10 +109,14 @@ class OuterMomentum:
             self._past = self._empty()
         segments = list(split.segments(self._past.layout))
         parameters = self._past.layout.parameters
-        for segment, now, array in zip(segments, start, trained, strict=True):
+        moved = list(trained)
+        for place, (segment, now) in enumerate(zip(segments, start, strict=True)):
             if parameters[segment.parameter].name not in self._measured:
-                self._accelerate(array, round_index + 1, segment, now)
+                velocity = self._velocity(round_index + 1, segment, now)
+                if velocity is not None:
+                    moved[place] = np.add(moved[place], velocity, out=velocity)
         self._new = (round_index, list(zip(segments, start, strict=True)))
+        return moved
 
     def remember(self) -> None:
         """Keeps what the last round began with, if that was not done yet.
@@ -126,15 +130,16 @@ class OuterMomentum:
         with suppress(ResourceError):
             self._past.overwrite(parts, round_index + 1)
 
-    def _accelerate(
-        self, array: Floats, round_number: int, segment: Segment, now: Floats
-    ) -> None:
-        """Adds to each entry the momentum's part of how far it has moved in a round
-        since this peer trained it last; nothing where it never has."""
+    def _velocity(
+        self, round_number: int, segment: Segment, now: Floats
+    ) -> Floats | None:
+        """The momentum's part of how far each entry has moved in a round since this
+        peer trained it last; 0 where it never has, and None if it never has anywhere.
+        """
         seen = self._past.versions(self._cells.signature(segment.parameter))
         known = seen[self._cells.touched(segment)] > 0
         if not known.any():
-            return
+            return None
         # Trained again from the start, as after a crash, a round has no age.
         ages = np.maximum(round_number - seen, 1).astype(np.float32)
         velocity = self._past.read(segment)
@@ -143,4 +148,4 @@ class OuterMomentum:
         velocity *= np.float32(self._momentum)
         if not known.all():
             velocity[self._cells.of_elements(segment, seen == 0)] = 0
-        array += velocity
+        return velocity

@@ -30,7 +30,8 @@ from p2pfusion.training.devices import find_devices, has_own_memory, taken_bytes
 from p2pfusion.training.heap import KEPT_HEAP_BYTES
 from p2pfusion.training.ledger import Ledger
 from p2pfusion.training.loop import evaluation_batch
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 
 MOST, LEAST = 16, 4
 """Records of the larger of the two small batches; the other has half as many. Few are
@@ -119,7 +120,7 @@ class Predictor:
     def _given_away(self) -> int:
         setup = self._setup
         is_copied = setup.changes or setup.outer_momentum > 0
-        return self._received if is_copied else 0
+        return self._received if is_copied or setup.privacy else 0
 
     def least(self, split: Split) -> int:
         """The least that training it takes, without building it: the process,
@@ -156,6 +157,8 @@ class Predictor:
                     read=lambda segment: _drawn(setup.layout, segment, draws),
                     on_progress=lambda *_: ends.append(len(ledger.timeline)),
                 )
+                if trainer.measures:
+                    trainer.measure()
         del trainer
         gc.collect()
         timeline = np.array(ledger.timeline, np.float64)

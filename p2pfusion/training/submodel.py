@@ -78,13 +78,61 @@ def cut(read: Read, layout: Layout, split: Split) -> Iterator[np.ndarray]:
             yield read(segment)
 
 
+def made(
+    model: Model,
+    arguments: Mapping[str, object],
+    layout: Layout,
+    split: Split,
+    read: Read,
+) -> nn.Module:
+    """The dense module of a split with its values."""
+    module = build(model, arguments, layout, split)
+    load(module, cut(read, layout, split))
+    return module
+
+
+class SubModels:
+    """The modules of one model, of which one is used at a time."""
+
+    def __init__(
+        self,
+        model: Model,
+        arguments: Mapping[str, object],
+        layout: Layout,
+        *,
+        keeps: bool,
+    ) -> None:
+        """``keeps``: whether a module is filled anew for a split of the same shape. It
+        must not remember anything but its parameters."""
+        self._model, self._arguments, self._layout = model, arguments, layout
+        self._keeps = keeps
+        self._kept: tuple[object, nn.Module] | None = None
+
+    def filled(self, split: Split, read: Read) -> nn.Module:
+        """The module of a split with its values; the one before is over."""
+        trained = split.trained.segments(self._layout)
+        shape = split.sizes(), [segment.size > 0 for segment in trained]
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == shape:
+            module = kept[1]
+            module.zero_grad()  # what a round has left that failed
+            place(module, split)
+            load(module, cut(read, self._layout, split))
+        else:
+            del kept  # first, so that no two of them are in memory
+            module = made(self._model, self._arguments, self._layout, split, read)
+        if self._keeps:
+            self._kept = shape, module
+        return module
+
+
 @torch.no_grad()
 def load(module: nn.Module, arrays: Iterable[np.ndarray]) -> None:
     """Sets the module's parameters, in order, in place."""
     for parameter, array in zip(module.parameters(), arrays, strict=True):
-        # A copy, because a store's array may be a read-only view, which torch refuses.
-        values = torch.from_numpy(np.array(array, dtype=np.float32))
-        parameter.copy_(values.reshape(parameter.shape))
+        # Torch refuses read-only views, as an offer's arrays are.
+        values = np.require(array, np.float32, ("W",))
+        parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
 
 
 def extract(module: nn.Module, layout: Layout, split: Split) -> list[np.ndarray]:

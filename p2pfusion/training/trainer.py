@@ -10,33 +10,28 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from p2pfusion.errors import ConfigError, DataError, IncompatibleError
+from p2pfusion.errors import DataError, IncompatibleError
 from p2pfusion.split.comparison import first_difference
 from p2pfusion.split.depth import check_depth, without_gates
-from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Owed, Spent
 from p2pfusion.training import submodel
 from p2pfusion.training.data import (
-    DataOptions,
     Records,
     load,
     own_records,
 )
 from p2pfusion.training.data.augment import augmentation
-from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.description import code_of, coding_of
 from p2pfusion.training.devices import check_precision, find_devices
 from p2pfusion.training.loop import (
     Progress,
-    Schedule,
     batch_generator,
     depth_generator,
     evaluate,
@@ -47,6 +42,7 @@ from p2pfusion.training.loop import (
 )
 from p2pfusion.training.masks import Question, learn_mask
 from p2pfusion.training.models import (
+    MODELS,
     check_fit,
     find_model,
     is_deep,
@@ -55,55 +51,16 @@ from p2pfusion.training.models import (
 )
 from p2pfusion.training.models.skipping import DepthDropout
 from p2pfusion.training.objectives import (
-    SELF_SUPERVISED,
     Dated,
     check_name,
     create_objective,
 )
 from p2pfusion.training.outer import OuterMomentum
 from p2pfusion.training.outside import check_versions, told_versions
-from p2pfusion.training.privacy import Privacy, PrivateChanges
+from p2pfusion.training.privacy import PrivateChanges
 from p2pfusion.training.recomputing import check_parts, recomputing
 from p2pfusion.training.replicas import ALONE, Team
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What stays the same over all rounds of one peer."""
-
-    model: str
-    layout: Layout
-    seed: int
-    schedule: Schedule
-    data: DataOptions
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    objective: Mapping[str, object] = field(default_factory=dict)
-    vocabulary: Mapping[str, object] = field(default_factory=dict)
-    """What tokens mean in the swarm; empty for images."""
-    versions: Mapping[str, object] = field(default_factory=dict)
-    """Packages from outside that the swarm's code is of, with their versions."""
-    augment: str = "none"
-    device: str = "cpu"
-    processes: int = 1
-    """How many train together, each its part of every batch."""
-    precision: str = "float32"
-    """What products are computed in."""
-    checkpointing: bool = False
-    """Whether activations are computed again for the backward pass, and not kept."""
-    outer_momentum: float = 0.0
-    past: Path | None = None
-    """Where the outer momentum's memory is; whoever trains needs it if there is one."""
-    depth_dropout: float = 0.0
-    """The chance of each frozen block to be left out of a step."""
-    changes: bool = False
-    """Whether a round gives changes of what was received, in place of values."""
-    summed: bool = False
-    """Whether these changes are added, and not averaged as values are."""
-    owed: Path | None = None
-    """Where it is kept what earlier changes have lost on their way, if they do."""
-    privacy: Privacy | None = None
-    """How changes are clipped and noised, if they are."""
+from p2pfusion.training.setup import Setup, check_together
 
 
 @dataclass(frozen=True)
@@ -111,12 +68,12 @@ class TrainedRound:
     """A round's outcome. ``arrays``: the values of what was trained, in the layout's
     order, with the outer momentum, or how they have changed, with what earlier changes
     have lost, if that was asked for;
-    everything else is of the training alone."""
+    everything else is of the training alone. They may be the sub-model's own memory, in
+    which the next round is trained."""
 
     arrays: list[np.ndarray]
     samples: int
     loss: float
-    accuracy: float | None
     norm: float
     """The length of the change."""
     l1: float
@@ -127,30 +84,6 @@ class TrainedRound:
     """What ran beside the split in every step, without being trained."""
 
 
-def _check_together(setup: Setup) -> None:
-    """``ConfigError`` for what is good by itself, and not together."""
-    if setup.summed and setup.outer_momentum:
-        raise ConfigError(
-            "there is no outer momentum where changes are added",
-            hint="leave out outer_momentum, or choose another method",
-        )
-    if setup.summed and setup.privacy:
-        raise ConfigError(
-            "[peer.privacy] does not go with a method that adds changes: what it lets "
-            "peers find out and announce is not hidden",
-            hint="leave the section out, or join another swarm",
-        )
-    if setup.processes > 1 and setup.privacy:
-        raise ConfigError("[peer.privacy] goes with one process, not with several")
-    in_parts = setup.schedule.parts > 1 or setup.processes > 1
-    if in_parts and setup.objective.get("name") in SELF_SUPERVISED:
-        raise ConfigError(
-            f"the objective {setup.objective['name']!r} compares the records of a "
-            "batch with each other: it cannot be computed in parts",
-            hint="leave out accumulation and processes, or set a smaller batch",
-        )
-
-
 class Trainer:
     """Trains one peer's splits on its own records."""
 
@@ -159,9 +92,15 @@ class Trainer:
     ) -> None:
         """``records``: the whole training part, if the caller has loaded it already.
         ``team``: the processes that train with this one."""
-        _check_together(setup)
+        check_together(setup)
         self._setup, self._team = setup, team
         self._model = find_model(setup.model)
+        # What a module of somebody's own remembers beside its values, we do not know.
+        keeps = setup.model in MODELS and team is ALONE
+        self._modules = submodel.SubModels(
+            self._model, setup.arguments, setup.layout, keeps=keeps
+        )
+        self._trained: nn.Module | None = None
         check_name(str(setup.objective.get("name", "task")))
         described = self._model.layout(setup.arguments)
         difference = first_difference(without_gates(setup.layout), described)
@@ -257,10 +196,8 @@ class Trainer:
 
     def _module(self, split: Split, read: submodel.Read) -> nn.Module:
         """What a round trains, with its values."""
-        setup = self._setup
-        module = submodel.build(self._model, setup.arguments, setup.layout, split)
-        submodel.load(module, submodel.cut(read, setup.layout, split))
-        return module
+        self._trained = None  # first, so that no two of them are in memory
+        return self._modules.filled(split, read)
 
     def _arrays(self, module: nn.Module, split: Split) -> list[np.ndarray]:
         """The dense arrays of what is trained, out of such a module."""
@@ -310,16 +247,16 @@ class Trainer:
             )
         dropout.end()
         self._objective.end(module, split)
-        accuracy = self._accuracy(module)
+        self._trained = module
         arrays = self._arrays(module, split)
         if self._private is not None:
+            arrays = [each.copy() for each in arrays]  # the module is measured later
             self._private.hide(before, arrays)
         norm, l1 = submodel.update_sizes(before, arrays)
         return TrainedRound(
             arrays=self._offered(round_index, split.trained, before, arrays),
             samples=self.samples,
             loss=result.loss,
-            accuracy=accuracy,
             norm=norm,
             l1=l1,
             seconds=time.monotonic() - started_s,
@@ -327,12 +264,21 @@ class Trainer:
             frozen=frozen,
         )
 
-    def _accuracy(self, module: nn.Module) -> float | None:
-        """On the records that are held back, if labels mean anything."""
-        if self._validation is None or not self._objective.labelled or self._team.rank:
-            return None
+    @property
+    def measures(self) -> bool:
+        """Whether there is an accuracy to measure: records are held back, and labels
+        mean anything."""
+        held_back = self._validation is not None and self._team.rank == 0
+        return held_back and self._objective.labelled
+
+    def measure(self) -> float:
+        """The accuracy of what the last round has trained, on the records that are held
+        back: without momentum, noise, and what others have trained."""
+        trained, self._trained = self._trained, None
+        assert trained is not None, "each round is measured once"
+        assert self._validation is not None, "something is held back"
         found = evaluate(
-            module,
+            trained,
             self._validation,
             self.device,
             absent=self._objective.absent,
@@ -347,12 +293,16 @@ class Trainer:
         before: list[np.ndarray],
         arrays: list[np.ndarray],
     ) -> list[np.ndarray]:
-        """What others get of what was trained; may be in place."""
+        """What others get of what was trained, which stays as it is."""
+        trained = arrays
         if self._setup.outer_momentum:
             assert self._outer is not None, "its memory needs a place"
-            self._outer.push(round_index, split, before, arrays)
+            arrays = self._outer.push(round_index, split, before, trained)
         if self._setup.changes:
-            arrays = [new - old for old, new in zip(before, arrays, strict=True)]
+            arrays = [
+                np.subtract(new, old, out=None if new is kept else new)
+                for new, old, kept in zip(arrays, before, trained, strict=True)
+            ]
         if self._owed is not None:
             segments = split.segments(self._setup.layout)
             for array, segment in zip(arrays, segments, strict=True):
@@ -380,17 +330,21 @@ class Trainer:
         question = Question.from_data(asked, self._setup.layout)
         if question.is_settled:
             return question.encode(question.everything())
-        module = self._module(question.split, read)
-        share = self._setup.data.partition
+        setup = self._setup
+        # Of no use afterwards, so it is not one of those that rounds are trained in.
+        module = submodel.made(
+            self._model, setup.arguments, setup.layout, question.split, read
+        )
+        share = setup.data.partition
         found = learn_mask(
             module.to(self.device),
             self._records,
             question,
             # A mask is no round: there is nothing to stay near.
-            optimiser=replace(self._setup.optimiser, proximal=0.0),
-            schedule=replace(self._setup.schedule, epochs=question.epochs, steps=None),
+            optimiser=replace(setup.optimiser, proximal=0.0),
+            schedule=replace(setup.schedule, epochs=question.epochs, steps=None),
             learning_rate=learning_rate,
-            generator=mask_generator(self._setup.seed, share.index if share else 0),
+            generator=mask_generator(setup.seed, share.index if share else 0),
             device=self.device,
             augment=self._augment,
             on_progress=on_progress,

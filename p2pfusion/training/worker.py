@@ -5,7 +5,9 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
     describe   -> {"done": "describe", "layout", "arguments", "vocabulary", "deep",
                   "held", "tied", "buffers", "versions"}
     setup      -> {"done": "setup", "samples", "class_counts", "validation_samples"}
-    train      -> {"event": "progress", ...} some times, then {"done": "train", ...}
+    train      -> {"event": "progress", ...} some times, then {"done": "train", ...},
+                  and if that says "measures", {"done": "measure", "accuracy", "round"}
+                  some time later, before anything else is answered
     fit        -> {"done": "fit", "chosen", "predicted"}
     announce   -> the same, then {"done": "announce", "announced": base64}
     evaluate   -> {"done": "evaluate", "accuracy", "loss", "perplexity", ...}; of a
@@ -59,8 +61,9 @@ from p2pfusion.training.prediction import Predictor, largest
 from p2pfusion.training.privacy import Privacy
 from p2pfusion.training.replicas import ALONE, Team, join
 from p2pfusion.training.request import Fields, Request, failure, parse
+from p2pfusion.training.setup import Setup
 from p2pfusion.training.siblings import Following, Siblings
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.trainer import Trainer
 from p2pfusion.training.whole import save_beside, state_names
 
 PROGRESS_INTERVAL_S = 0.2
@@ -69,6 +72,8 @@ PROGRESS_INTERVAL_S = 0.2
 NICENESS = 5
 """Where cores are few, the daemon goes first: peers give up one that does not answer
 for seconds, and training is not slower for the moments that the daemon needs."""
+
+MEASURE = "measure"
 
 Send = Callable[[Fields], None]
 
@@ -84,6 +89,8 @@ class Worker:
         self._siblings: Siblings | None = None
         self._store = Path()
         self._offers = Path()
+        self._unmeasured: int | None = None
+        """The round whose accuracy is to be measured."""
 
     def describe(self, request: Request) -> Fields:
         """A model's layout; with data, arguments and vocabulary that suit it."""
@@ -245,12 +252,13 @@ class Worker:
         # Two files in turn: this round may have gone on from the previous one's offer.
         offer = self._offers / f"offer-{round_index % 2}.f32"
         write_offer(offer, trained.arrays)
+        self._unmeasured = round_index if trainer.measures else None
         return {
             "round": round_index,
             "offer": str(offer),
             "samples": trained.samples,
             "loss": trained.loss,
-            "accuracy": trained.accuracy,
+            "measures": trainer.measures,
             "norm": trained.norm,
             "l1": trained.l1,
             "seconds": trained.seconds,
@@ -258,9 +266,21 @@ class Worker:
         }
 
     def rest(self) -> None:
-        """What nobody waits for, after an answer has left."""
-        if self._trainer is not None:
-            self._trainer.rest()
+        """What nobody waits for, after an answer has left: while the daemon exchanges
+        what was trained, its accuracy is measured. A request for the next round waits
+        until that is done."""
+        if self._trainer is None:
+            return
+        self._trainer.rest()
+        round_index, self._unmeasured = self._unmeasured, None
+        if round_index is None:
+            return
+        try:
+            accuracy = self._trainer.measure()
+        except Exception as error:
+            self._send(failure(MEASURE, error))
+        else:
+            self._send({"done": MEASURE, "round": round_index, "accuracy": accuracy})
 
     def evaluate(self, request: Request) -> Fields:
         """An assembled model, from a safetensors file, on the test part of the data."""

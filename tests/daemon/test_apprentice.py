@@ -7,19 +7,26 @@ import select
 import signal
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from p2pfusion.daemon.apprentice import STARTING, TRAINER_PAUSE_S, Apprentice
+from p2pfusion.daemon.apprentice import (
+    MEASURING,
+    STARTING,
+    TRAINER_PAUSE_S,
+    Apprentice,
+)
 from p2pfusion.daemon.config import DataSettings, PeerSettings
 from p2pfusion.daemon.home import Home
 from p2pfusion.daemon.outcomes import (
     Described,
     Fatal,
     Fitted,
+    Measured,
     NotFoundOut,
     NotTrained,
     Outcome,
@@ -51,13 +58,13 @@ def apprentice(tmp_path: Path) -> Iterator[Apprentice]:
     made.stop()
 
 
-def outcomes(apprentice: Apprentice, count: int = 1) -> list[Outcome]:
-    """The next things that come of it."""
+def outcomes(apprentice: Apprentice, wanted: int = 1) -> list[Outcome]:
+    """The next things that come of it, without accuracies, and when none is due."""
     found: list[Outcome] = []
-    while len(found) < count:
+    while len(found) < wanted or apprentice.state == MEASURING:
         ready, _, _ = select.select([*apprentice.descriptors()], [], [], PATIENCE_S)
         assert ready, "the trainer says nothing"
-        found += apprentice.ready()
+        found += [o for o in apprentice.ready() if not isinstance(o, Measured)]
     return found
 
 
@@ -67,15 +74,18 @@ def founded(model: str, arguments: dict[str, object]) -> SwarmSettings:
     return read_swarm(table, "test")
 
 
-def set_up(apprentice: Apprentice, root: Path, **swarm: object) -> Manifest:
+def set_up(
+    apprentice: Apprentice, root: Path, model: str = "mlp", **swarm: object
+) -> Manifest:
     """Describes the model, makes the store, and tells the trainer."""
-    projection = 8 if swarm else 0
-    apprentice.describe(founded("mlp", {**ARGUMENTS, "projection": projection}))
+    projection = 8 if "objective" in swarm else 0
+    mlp = {**ARGUMENTS, "projection": projection}
+    apprentice.describe(founded(model, mlp if model == "mlp" else {}))
     (described,) = outcomes(apprentice)
     assert isinstance(described, Described)
     manifest = Manifest(
         name="test",
-        model="mlp",
+        model=model,
         model_arguments=described.arguments,
         layout=described.layout,
         **swarm,  # type: ignore[arg-type]
@@ -186,7 +196,7 @@ def test_a_round_is_trained_and_a_dead_trainer_is_replaced(
     assert apprentice.train(StartTraining(2, split, 0.1, if_ready=True)) == []
     (trained,) = outcomes(apprentice)
     assert isinstance(trained, Trained) and trained.round_index == 2
-    assert trained.accuracy is not None and 0 < trained.loss < 3 and trained.norm > 0
+    assert trained.is_measured and 0 < trained.loss < 3 and trained.norm > 0
     offer = Offer.open(trained.offer, manifest.layout, split)
     assert np.isfinite(offer.read_array(0)).all()
     assert apprentice.state == "ready"
@@ -334,3 +344,51 @@ def test_a_trainer_that_dies_while_it_measures_lets_the_least_be_trained(
     apprentice.fit(splits, 1 << 50)
     os.kill(apprentice.pid, signal.SIGKILL)
     assert outcomes(apprentice) == [Fitted(0)]
+
+
+def test_a_round_is_given_away_before_it_is_measured(
+    apprentice: Apprentice, tmp_path: Path
+) -> None:
+    """And the next one is asked for after that."""
+    manifest = set_up(apprentice, tmp_path)
+    split = Split.full(manifest.layout)
+    apprentice.train(StartTraining(0, split, 0.1))
+    kinds: list[type[Outcome]] = []
+    while Measured not in kinds:
+        for outcome in next_outcomes(apprentice):
+            kinds.append(type(outcome))
+            if isinstance(outcome, Trained):
+                assert outcome.is_measured
+                apprentice.train(StartTraining(1, split, 0.1))
+            if isinstance(outcome, Measured):
+                assert outcome.round_index == 0 and outcome.accuracy is not None
+                assert 0.5 < outcome.accuracy <= 1
+    assert kinds == [Trained, Measured] and apprentice.state == "training"
+    (following,) = outcomes(apprentice)
+    assert isinstance(following, Trained) and following.round_index == 1
+
+
+def test_a_death_over_the_accuracy_loses_that_number_alone(tmp_path: Path) -> None:
+    """Most of the data is held back, so that it takes a while to measure on it."""
+    held_back = DataSettings(validation=0.9)
+    apprentice = Apprentice(Home(tmp_path), PeerSettings(), held_back)
+    try:
+        manifest = set_up(apprentice, tmp_path, model="cnn", local_steps=1)
+        split = Split.full(manifest.layout)
+        why = "the trainer died (killed by SIGKILL)"
+        for attempt in count():
+            found: list[Outcome] = []
+            apprentice.train(StartTraining(attempt, split, 0.1))
+            while not any(isinstance(outcome, Trained) for outcome in found):
+                found += next_outcomes(apprentice)
+            kill(apprentice)
+            while apprentice.state != "restarting":
+                found += next_outcomes(apprentice)
+            if found[1:] == [Measured(attempt, None, why)]:
+                break
+            # It had measured before it was killed: once more.
+        apprentice.train(StartTraining(attempt + 1, split, 0.1))
+        (trained,) = outcomes(apprentice)
+        assert isinstance(trained, Trained) and trained.round_index == attempt + 1
+    finally:
+        apprentice.stop()

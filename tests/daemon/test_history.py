@@ -48,7 +48,7 @@ def note(history: History, report: Report, sent: int = 0, received: int = 0) -> 
 
 
 def test_a_row_has_the_promised_fields_and_names_people_know(history: History) -> None:
-    history.accuracies[0] = 0.75
+    history.measured(0, 0.75)
     note(history, sealed(0))
     (row,) = history.rounds(10)
     assert row.keys() >= FIELDS
@@ -57,6 +57,25 @@ def test_a_row_has_the_promised_fields_and_names_people_know(history: History) -
     assert row["accuracy"] == 0.75
     assert row["offers"] == {"a": {"loss": 0.5, "name": "A"}}
     note(history, sealed(1))
+    assert history.rounds(1)[0]["accuracy"] is None
+
+
+def test_an_accuracy_that_comes_after_the_seal_gets_into_the_row(
+    history: History,
+) -> None:
+    told: list[dict[str, object]] = []
+    history.watchers.append(told.append)
+    history.measured_now = 0
+    note(history, sealed(0))
+    note(history, sealed(1))
+    assert [row["accuracy"] for row in history.rounds(5)] == [None, None]
+    history.measured(0, 0.25)
+    assert history.measured_now is None
+    assert [row["accuracy"] for row in history.rounds(5)] == [0.25, None]
+    assert told[2:] == [{"number": 0, "accuracy": 0.25}]
+    history.measured_now = 1
+    history.measured(1, None)  # the trainer has died over it
+    assert history.measured_now is None and len(told) == 3
     assert history.rounds(1)[0]["accuracy"] is None
 
 
@@ -86,12 +105,12 @@ def test_payload_counts_for_its_round_even_after_the_seal(history: History) -> N
 def test_the_last_rounds_are_kept_oldest_first_within_bounds(history: History) -> None:
     for number in range(ROUND_HISTORY + 50):
         history.count_sent(number, 1)
-        history.accuracies[number] = 0.5
+        history.measured(number + 1, 0.5)
         note(history, sealed(number))
     numbers = [row["number"] for row in history.rounds(10**6)]
     assert numbers == list(range(50, ROUND_HISTORY + 50))
     assert [row["number"] for row in history.rounds(2)] == numbers[-2:]
-    assert len(history.accuracies) <= ROUND_HISTORY + 1
+    assert {row["accuracy"] for row in history.rounds(9)} == {0.5}
 
 
 def test_a_peer_is_too_slow_until_it_trains_in_time(history: History) -> None:

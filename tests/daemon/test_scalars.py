@@ -52,6 +52,17 @@ def test_what_is_noted_is_read_back(tmp_path: Path) -> None:
     assert found[CONTRIBUTORS] == [(number, 2.0) for number in range(4)]
 
 
+def test_what_is_known_later_is_read_back_too(tmp_path: Path) -> None:
+    file = ScalarFile(tmp_path)
+    for number in (0, 1):
+        file.note(row(number, loss=0.5))
+    file.note({"number": 0, "accuracy": 0.25})
+    file.close()
+    found = read(tmp_path)
+    assert found["accuracy"] == [(0, 0.25)]
+    assert found["loss"] == [(0, 0.5), (1, 0.5)]
+
+
 @given(st.fixed_dictionaries({key: numbers for key in TAGS.values()}))
 def test_known_numbers_and_no_others(known: dict[str, object]) -> None:
     found = dict(scalars(row(3, **known)))

@@ -34,6 +34,9 @@ def test_the_past_comes_in_instalments_and_each_part_once(alone: Running) -> Non
     assert numbers(first["rounds"]) == numbers(first["windows"]) == [*range(AT_ONCE)]
     second = alone.ask("view", round=AT_ONCE - 1, window=AT_ONCE - 1)
     assert numbers(second["rounds"]) == [*range(AT_ONCE, ROUNDS)]
+    # Each with its accuracy, though that is measured after the round is given away.
+    rows = [*first["rounds"], *second["rounds"]]  # type: ignore[misc]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
     # After the last round is one more, in which everybody gets what it keeps.
     assert numbers(second["windows"])[:2] == [*range(AT_ONCE, ROUNDS)]
     newest = numbers(second["events"])[-1]
@@ -50,6 +53,17 @@ def test_the_present_is_that_of_the_other_commands(alone: Running) -> None:
     (row, *_) = view["windows"]  # type: ignore[misc]
     ((peer, (cells,)),) = row["masks"].items()
     assert (peer, cells.bit_count()) == (status["self"]["id"], 8)  # half of them
+
+
+def test_a_row_is_told_when_its_accuracy_is_known(alone: Running) -> None:
+    history = alone.node.history
+    history.measured_now = 3
+    try:
+        assert numbers(alone.ask("view")["rounds"]) == [0, 1, 2]
+        assert len(alone.ask("rounds", count=ROUNDS)["rounds"]) == ROUNDS  # type: ignore[arg-type]
+    finally:
+        history.measured_now = None
+    assert numbers(alone.ask("view", round=2)["rounds"])[0] == 3
 
 
 def test_without_a_swarm_there_is_a_view_too() -> None:

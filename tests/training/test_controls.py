@@ -21,7 +21,8 @@ from p2pfusion.training.controls import (
 from p2pfusion.training.data import DataOptions, load
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import find_model
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 
 ARGUMENTS = {"hidden": [16, 16]}
 MODEL = find_model("mlp")

@@ -67,8 +67,10 @@ def test_the_mean_of_the_holders_is_a_servers_heavy_ball(
             mean = np.mean([flat(arrays) for arrays in trained], axis=0)
             velocity = momentum * velocity + mean - values
             values = values + velocity
-            for outer, arrays in zip(outers, trained, strict=True):
+            trained = [
                 outer.push(round_index, FULL, start, arrays)
+                for outer, arrays in zip(outers, trained, strict=True)
+            ]
             held = [
                 np.asarray(np.mean(arrays, axis=0), np.float32)
                 for arrays in zip(*trained, strict=True)
@@ -103,7 +105,7 @@ def test_with_late_averages_it_is_a_servers_heavy_ball_as_well(
                 start = dense(held[peer])
                 trained = moved(start, random)
                 changes.append(flat(trained) - flat(start))
-                outer.push(round_index, FULL, start, trained)
+                trained = outer.push(round_index, FULL, start, trained)
                 held[peer] = np.float32(average + flat(trained) - flat(start))
             velocity = momentum * velocity + np.mean(changes, axis=0)
             values = values + velocity
@@ -121,7 +123,7 @@ def test_after_a_crash_ahead_of_the_swarm_it_begins_anew(tmp_path: Path) -> None
     again = OuterMomentum.open(tmp_path / "past", LAYOUT, 0, 0.5)
     for round_index in (3, 4):  # round 3 was not sealed when the power failed
         trained = [array.copy() for array in start]
-        again.push(round_index, FULL, start, trained)
+        trained = again.push(round_index, FULL, start, trained)
         assert np.array_equal(flat(trained), flat(start))
 
 
@@ -141,7 +143,7 @@ def test_what_was_trained_before_moves_on_as_it_has_moved_since(
             split = data.draw(splits())
             start = random_arrays(split, random)
             trained = [np.zeros_like(a) for a in start]
-            outer.push(round_index, split, start, trained)
+            trained = outer.push(round_index, split, start, trained)
             outer.remember()
             for index, segment in enumerate(split.segments(LAYOUT)):
                 for place, value, found in zip(
@@ -165,8 +167,8 @@ def test_a_round_that_is_trained_again_begins_where_it_began(tmp_path: Path) -> 
     for _ in range(2):
         trained = random_arrays(FULL, random)
         copies = [a.copy() for a in trained]
-        outer.push(4, FULL, start, trained)
-        for found, expected in zip(trained, copies, strict=True):
+        pushed = outer.push(4, FULL, start, trained)
+        for found, expected in zip(pushed, copies, strict=True):
             np.testing.assert_array_equal(found, expected)
 
 
@@ -184,7 +186,7 @@ def test_a_memory_that_is_not_this_swarms_is_forgotten(
     seed = 1 if wrong == "another swarm" else 0
     outer = OuterMomentum.open(path, LAYOUT, seed, 0.9)
     trained = [np.zeros_like(a) for a in random_arrays(FULL, random)]
-    outer.push(2, FULL, random_arrays(FULL, random), trained)
+    trained = outer.push(2, FULL, random_arrays(FULL, random), trained)
     assert not flat(trained).any()
 
 
@@ -213,7 +215,7 @@ def test_what_is_measured_has_no_momentum() -> None:
         for round_index in range(3):
             trained = moved(held, random)
             before = [array.copy() for array in trained]
-            outer.push(round_index, FULL, held, trained)
+            trained = outer.push(round_index, FULL, held, trained)
             same = [np.array_equal(a, b) for a, b in zip(before, trained, strict=True)]
             assert same == [round_index == 0, True, round_index == 0]
             held = trained

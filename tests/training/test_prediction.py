@@ -17,7 +17,8 @@ from p2pfusion.training.description import describe
 from p2pfusion.training.ledger import Ledger
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.prediction import Predictor, largest
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 
 DIGITS = DataOptions("digits")
 MEBI = 1 << 20

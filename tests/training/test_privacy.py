@@ -23,7 +23,8 @@ from p2pfusion.training.privacy import (
     normal,
     repeatable,
 )
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 
 
 def slow_delta(eps: float, multiplier: float) -> float:

@@ -23,8 +23,9 @@ from p2pfusion.training.models import find_model
 from p2pfusion.training.models.own import Own
 from p2pfusion.training.objectives import create_objective
 from p2pfusion.training.recomputing import recomputing
+from p2pfusion.training.setup import Setup
 from p2pfusion.training.submodel import build
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 TOKENS = torch.arange(6 * 16).reshape(6, 16) % 7

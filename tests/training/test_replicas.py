@@ -131,7 +131,8 @@ def trained(process: Process, home: Path, processes: int, **told: object) -> Fie
         assert done["done"] == "train", done
     offer = Offer.open(Path(str(done["offer"])), layout, split)
     arrays = [offer.read_array(n).ravel() for n in range(len(layout.parameters))]
-    return {**done, "values": np.concatenate(arrays)}
+    accuracy = process.measured["accuracy"]
+    return {**done, "accuracy": accuracy, "values": np.concatenate(arrays)}
 
 
 CASES: dict[str, tuple[int, Fields]] = {

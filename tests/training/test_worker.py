@@ -27,7 +27,8 @@ from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
 from p2pfusion.training.models import MODELS
 from p2pfusion.training.probe import initial_model
-from p2pfusion.training.trainer import Setup, Trainer
+from p2pfusion.training.setup import Setup
+from p2pfusion.training.trainer import Trainer
 from tests.training.samples import window
 
 ARGUMENTS: dict[str, object] = {"hidden": [32, 32]}
@@ -61,14 +62,19 @@ class Process:
         self._lines = ours.makefile("rb")
         self.socket = ours
         self.events: list[Fields] = []
+        self.measured: Fields = {}
 
     def send(self, line: bytes) -> None:
         self.socket.sendall(line + b"\n")
 
     def ask(self, request: Fields) -> Fields:
-        """The last line that answers the request; the events before it are kept."""
+        """The line that answers the request; the events before it are kept, and what
+        is measured after it."""
         self.send(json.dumps(request).encode())
-        return self.reply()
+        found = self.reply()
+        if found.get("measures"):
+            self.measured = json.loads(self._lines.readline())
+        return found
 
     def reply(self) -> Fields:
         self.events = []
@@ -216,7 +222,8 @@ def test_a_round_becomes_an_offer(
     split = window(LAYOUT, start=round_index, cells=20)
     done = process.ask(train_request(round_index, split))
     store = Store.open(home / "store", LAYOUT, SEED)
-    expected = same_trainer().train(
+    trainer = same_trainer()
+    expected = trainer.train(
         round_index=round_index, split=split, learning_rate=0.05, read=store.read
     )
     assert done["done"] == "train"
@@ -224,7 +231,8 @@ def test_a_round_becomes_an_offer(
     assert done["samples"] == expected.samples
     assert done["steps"] == expected.steps
     assert done["loss"] == pytest.approx(expected.loss)
-    assert done["accuracy"] == expected.accuracy
+    accuracy = {"round": round_index, "accuracy": trainer.measure()}
+    assert process.measured == {"done": "measure", **accuracy}
     assert done["norm"] == pytest.approx(expected.norm)
     offer = Offer.open(Path(str(done["offer"])), LAYOUT, split)
     for index, array in enumerate(expected.arrays):
