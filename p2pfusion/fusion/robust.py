@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike
 from p2pfusion.fusion.agreement import Deviation
 from p2pfusion.fusion.average import MeanChange
 from p2pfusion.fusion.kept import (
+    Counts,
     Doubles,
     Group,
     Kept,
@@ -66,6 +67,13 @@ class RobustChange(MeanChange):
         super().__init__(range_sizes)
         self.sums = np.zeros(0)
         self._rule = rule
+        self._looked_at = np.zeros(0, np.int64)
+        self.sayings: dict[str, Floats] = {}
+        """After ``close``, by source: what it said of the elements looked at."""
+
+    def look_at(self, elements: Counts) -> None:
+        """Before ``close``: of these elements it is kept what each source says."""
+        self._looked_at = elements
 
     def _count_weights(self) -> Partial:
         super()._count_weights()
@@ -90,6 +98,7 @@ class RobustChange(MeanChange):
                 _recentre(found, kept, weights, result)
         self.deviations = deviations([c.source for c in kept], found, grams)
         for each in self._contributions():
+            self.sayings[each.source] = each.at(self._looked_at, self._starts)
             if each.received_count and each not in kept:
                 self.deviations[each.source] = Deviation(0.0, 0.0, each.received_count)
             each.free()

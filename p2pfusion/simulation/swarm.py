@@ -20,6 +20,7 @@ import numpy as np
 
 from p2pfusion.daemon.hidden_payloads import owed_of
 from p2pfusion.errors import NonFiniteError
+from p2pfusion.fusion.repeating import Memory
 from p2pfusion.methods import (
     Member,
     Method,
@@ -87,6 +88,8 @@ class Swarm:
     clock: Clock
     owed: Mapping[str, Owed | None]
     """Of each peer, what its contributions have lost, if they lose something."""
+    memories: Mapping[str, Memory]
+    """Of each peer, what contributors to its sums have said before."""
     hostile: Hostile | None
     watch: Watch
     works: dict[int, Work] = field(default_factory=dict)
@@ -154,6 +157,10 @@ class Swarm:
             owed={
                 member.peer: owed_of(manifest, owed / member.peer) for member in roster
             },
+            memories={
+                member.peer: Memory.of(layout, [manifest.seed, number])
+                for number, member in enumerate(roster)
+            },
             hostile=enlisted(experiment, trainers, records.traits.classes),
             watch=Watch(experiment.threat.quarantine),
         )
@@ -190,6 +197,9 @@ class Swarm:
             current=current,
             following=self.splits(round_index + 1),
             homes=self.homes,
+            # Nobody dies here, so copies are only traffic; but whoever keeps one of
+            # what nobody holds next compares it, where reducers are checked.
+            replication=manifest.replication if manifest.weighs else 0,
             among_holders=manifest.sends_changes,
         )
         desks = self._fuse(plan, arrived)
@@ -272,6 +282,7 @@ class Swarm:
             owed=self.owed,
             hostile=self.hostile,
             opinions={peer: self.watch.opinions[peer] for peer in plan.peers},
+            memories=self.memories,
         )
         for number, work in arrived.items():
             desks.offer(

@@ -10,6 +10,8 @@ from p2pfusion.fusion.agreement import (
     DECAY,
     MIN_NOTES,
     MIN_PEERS,
+    MIN_RECALLED,
+    MIN_RECALLS,
     THRESHOLD,
     Agreement,
     Deviation,
@@ -39,6 +41,36 @@ def test_liars_are_suspected_and_nobody_else(lie: tuple[float, float]) -> None:
     suspects = noted(MIN_NOTES, **HONEST, liar=lie).suspects()
     assert list(suspects) == ["liar"]
     assert suspects["liar"] > THRESHOLD
+
+
+def recalled(rounds: int, elements: int, **news: float) -> Agreement:
+    """Some who agree, and of what they say so much is new."""
+    agreement = Agreement()
+    for _ in range(rounds):
+        for peer, share in news.items():
+            told = Deviation(0.7, 1.0, 100, news=share, recalled=elements)
+            agreement.note(peer, told)
+    return agreement
+
+
+FRESH = {"ann": 0.6, "bea": 0.3, "cid": 0.05, "dan": 0.1}
+"""The third trains nearly the same again and again, but never the very same."""
+
+
+@pytest.mark.parametrize("news", [0.0, 1e-9, 1e-6])
+def test_who_repeats_itself_is_suspected_after_few_measurements(news: float) -> None:
+    agreement = recalled(MIN_RECALLS, MIN_RECALLED, **FRESH, liar=news)
+    assert list(agreement.suspects()) == ["liar"]
+
+
+def test_that_takes_several_measurements_of_enough_elements() -> None:
+    assert recalled(MIN_RECALLS - 1, 1000, **FRESH, liar=0.0).scores() == {}
+    assert recalled(MIN_NOTES - 1, MIN_RECALLED - 1, **FRESH, liar=0.0).scores() == {}
+
+
+def test_where_all_train_nearly_the_same_again_nobody_is_suspected() -> None:
+    told = {f"peer{n}": 10.0**-n for n in range(3, 7)}
+    assert recalled(50, 1000, **told).suspects() == {}
 
 
 def test_short_changes_are_no_lie() -> None:
