@@ -20,7 +20,6 @@ import numpy as np
 
 from p2pfusion.daemon.hidden_payloads import owed_of
 from p2pfusion.errors import NonFiniteError
-from p2pfusion.fusion.repeating import Memory
 from p2pfusion.methods import (
     Member,
     Method,
@@ -88,8 +87,6 @@ class Swarm:
     clock: Clock
     owed: Mapping[str, Owed | None]
     """Of each peer, what its contributions have lost, if they lose something."""
-    memories: Mapping[str, Memory]
-    """Of each peer, what contributors to its sums have said before."""
     hostile: Hostile | None
     watch: Watch
     works: dict[int, Work] = field(default_factory=dict)
@@ -157,12 +154,8 @@ class Swarm:
             owed={
                 member.peer: owed_of(manifest, owed / member.peer) for member in roster
             },
-            memories={
-                member.peer: Memory.of(layout, [manifest.seed, number])
-                for number, member in enumerate(roster)
-            },
             hostile=enlisted(experiment, trainers, records.traits.classes),
-            watch=Watch(experiment.threat.quarantine),
+            watch=Watch.over(manifest, roster, acts=experiment.threat.quarantine),
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
@@ -282,7 +275,7 @@ class Swarm:
             owed=self.owed,
             hostile=self.hostile,
             opinions={peer: self.watch.opinions[peer] for peer in plan.peers},
-            memories=self.memories,
+            memories=self.watch.memories,
         )
         for number, work in arrived.items():
             desks.offer(

@@ -160,6 +160,15 @@ def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> Non
         assert "p4" not in daemon.rounds()[-1]["contributors"]
 
 
+@pytest.mark.soak  # as above
+def test_who_repeats_itself_is_found_before_it_could_be_by_comparing(
+    swarm: Swarm,
+) -> None:
+    honest, liar = with_a_liar(swarm, "repeating", ALIKE, 1.0)
+    for _, number in found_in(honest, liar, "outlying", "unlike the others"):
+        assert FIRST_LIE < number < MIN_NOTES
+
+
 def test_a_reducer_that_lies_is_not_believed_and_soon_not_asked(swarm: Swarm) -> None:
     """Its backups make other values, which are nearer to those from before, and are
     taken in place of its own from the first lie on; the second is enough."""
