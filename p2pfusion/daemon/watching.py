@@ -1,7 +1,8 @@
 """Whose changes agree with whose, as far as this peer's own reductions tell.
 
-Every peer judges by what it has reduced itself. Whoever it suspects it has caught once
-more in each round (``outlying``); several such rounds are needed for quarantine.
+Every peer judges by what it has reduced itself: how a change lies to those of others,
+and to what its author has said before. Whoever it suspects it has caught once more in
+each round (``outlying``); several such rounds are needed for quarantine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Watching:
         for peer, deviation in deviations.items():
             self._agreement.note(peer, deviation)
         suspects = self._agreement.suspects() if deviations else {}
-        told = "its changes are unlike the others': {:.1f} spreads"
+        told = "its changes are unlike the others', or not new: {:.1f} spreads"
         return [
             Caught(peer, "outlying", told.format(suspects[peer]))
             for peer in sorted(suspects.keys() & deviations.keys())

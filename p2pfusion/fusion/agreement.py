@@ -33,8 +33,9 @@ MIN_NOTES = 10
 MIN_RECALLS = 3
 """The same of how much is new in what it says."""
 
-MIN_RECALLED = 16
-"""Of fewer elements it says little whether they are the same again."""
+MIN_ELEMENTS = 16
+"""Of fewer a cosine says little: where windows move in step, what all can compare may
+be the biases of the outputs and nothing else."""
 
 MIN_PEERS = 4
 """With fewer, those that lie may be half of those that can be compared."""
@@ -82,11 +83,19 @@ class _Mean:
     total: float = 0.0
     weight: float = 0.0
     notes: int = 0
+    remembered: float = 0.0
+    """The number of notes, of which older count less."""
 
     def add(self, value: float, weight: float) -> None:
         self.total = DECAY * self.total + weight * value
         self.weight = DECAY * self.weight + weight
+        self.remembered = DECAY * self.remembered + 1
         self.notes += 1
+
+    def says_enough(self, notes: int) -> bool:
+        """Whether there are so many notes, of enough elements each on average."""
+        enough = self.weight >= MIN_ELEMENTS * self.remembered
+        return enough and self.notes >= notes
 
 
 @dataclass
@@ -101,7 +110,7 @@ class _Account:
         if deviation.elements:
             self.against.add(-deviation.cosine, deviation.elements)
             self.length.add(_logarithm(deviation.norm_ratio), deviation.elements)
-        if deviation.recalled >= MIN_RECALLED:
+        if deviation.recalled >= MIN_ELEMENTS:
             self.sameness.add(-_logarithm(deviation.news), deviation.recalled)
 
 
@@ -147,7 +156,7 @@ def _distances(
 ) -> dict[str, float]:
     """How many spreads each is above what is usual, of those measured often enough;
     nobody where these are too few."""
-    judged = {p: m.total / m.weight for p, m in means.items() if m.notes >= notes}
+    judged = {p: m.total / m.weight for p, m in means.items() if m.says_enough(notes)}
     if len(judged) < MIN_PEERS:
         return {}
     usual, spread = _middle(judged.values(), least)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from p2pfusion.fusion.agreement import (
     DECAY,
+    MIN_ELEMENTS,
     MIN_NOTES,
     MIN_PEERS,
-    MIN_RECALLED,
     MIN_RECALLS,
     THRESHOLD,
     Agreement,
@@ -59,13 +59,13 @@ FRESH = {"ann": 0.6, "bea": 0.3, "cid": 0.05, "dan": 0.1}
 
 @pytest.mark.parametrize("news", [0.0, 1e-9, 1e-6])
 def test_who_repeats_itself_is_suspected_after_few_measurements(news: float) -> None:
-    agreement = recalled(MIN_RECALLS, MIN_RECALLED, **FRESH, liar=news)
+    agreement = recalled(MIN_RECALLS, MIN_ELEMENTS, **FRESH, liar=news)
     assert list(agreement.suspects()) == ["liar"]
 
 
 def test_that_takes_several_measurements_of_enough_elements() -> None:
     assert recalled(MIN_RECALLS - 1, 1000, **FRESH, liar=0.0).scores() == {}
-    assert recalled(MIN_NOTES - 1, MIN_RECALLED - 1, **FRESH, liar=0.0).scores() == {}
+    assert recalled(MIN_NOTES - 1, MIN_ELEMENTS - 1, **FRESH, liar=0.0).scores() == {}
 
 
 def test_where_all_train_nearly_the_same_again_nobody_is_suspected() -> None:
@@ -80,6 +80,15 @@ def test_short_changes_are_no_lie() -> None:
 
 def test_nobody_is_judged_by_a_few_measurements() -> None:
     assert noted(MIN_NOTES - 1, **HONEST, liar=(-1.0, 1.0)).scores() == {}
+
+
+def test_nobody_is_judged_by_a_few_elements() -> None:
+    agreement = Agreement()
+    for number in range(60):
+        elements = MIN_ELEMENTS - 1 if number % 2 else MIN_ELEMENTS
+        for peer, (cosine, ratio) in {**HONEST, "liar": (-1.0, 1.0)}.items():
+            agreement.note(peer, Deviation(cosine, ratio, elements))
+    assert agreement.scores() == {}
 
 
 def test_nobody_is_judged_among_too_few() -> None:
@@ -108,7 +117,9 @@ def test_nothing_shared_is_nothing_measured() -> None:
     st.dictionaries(
         st.sampled_from("abcdefgh"),
         st.lists(
-            st.tuples(st.floats(-1, 1), st.floats(0, 1e6), st.integers(1, 1000)),
+            st.tuples(
+                st.floats(-1, 1), st.floats(0, 1e6), st.integers(MIN_ELEMENTS, 1000)
+            ),
             min_size=MIN_NOTES,
             max_size=MIN_NOTES + 5,
         ),
