@@ -24,9 +24,10 @@ class Watching:
         of these is suspected."""
         for peer, deviation in deviations.items():
             self._agreement.note(peer, deviation)
-        suspects = self._agreement.suspects() if deviations else {}
+        # Who is out leaves few behind, among whom it must not count as one of many.
+        suspects = self._agreement.suspects(deviations.keys())
         told = "its changes are unlike the others', or not new: {:.1f} spreads"
         return [
             Caught(peer, "outlying", told.format(suspects[peer]))
-            for peer in sorted(suspects.keys() & deviations.keys())
+            for peer in sorted(suspects)
         ]

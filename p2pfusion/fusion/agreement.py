@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 DECAY = 0.98
@@ -128,11 +128,18 @@ class Agreement:
         """What was noted of a peer counts no more."""
         self._accounts.pop(peer, None)
 
-    def scores(self) -> dict[str, float]:
+    def scores(self, among: Collection[str] | None = None) -> dict[str, float]:
         """Of each peer that can be judged, how far it is from what is usual: in its
         direction, because its changes are too long, or because they are not new. 0 for
-        who is not."""
-        told = self._accounts.items()
+        who is not.
+
+        ``among``: only these count, as the others are not there any more.
+        """
+        told = [
+            (peer, account)
+            for peer, account in self._accounts.items()
+            if among is None or peer in among
+        ]
         against = {peer: account.against for peer, account in told}
         length = {peer: account.length for peer, account in told}
         sameness = {peer: account.sameness for peer, account in told}
@@ -146,9 +153,10 @@ class Agreement:
                 found[peer] = max(found.get(peer, 0.0), distance)
         return found
 
-    def suspects(self) -> dict[str, float]:
+    def suspects(self, among: Collection[str] | None = None) -> dict[str, float]:
         """Who is too far from the others, with its score."""
-        return {p: score for p, score in self.scores().items() if score > THRESHOLD}
+        scores = self.scores(among)
+        return {peer: score for peer, score in scores.items() if score > THRESHOLD}
 
 
 def _distances(

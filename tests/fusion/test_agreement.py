@@ -96,6 +96,14 @@ def test_nobody_is_judged_among_too_few() -> None:
     assert noted(50, **few, liar=(-1.0, 1.0)).scores() == {}
 
 
+def test_who_is_not_there_any_more_is_nobody_to_be_compared_with() -> None:
+    agreement = noted(MIN_NOTES, **HONEST, liar=(-1.0, 1.0))
+    left = sorted(HONEST)[: MIN_PEERS - 2]
+    assert agreement.suspects([*left, "peer4", "liar"]).keys() == {"liar"}
+    assert agreement.suspects([*left, "liar"]) == {}
+    assert agreement.suspects(HONEST) == {}
+
+
 def test_what_is_long_past_is_forgiven_and_forgotten() -> None:
     agreement = noted(MIN_NOTES, **HONEST, liar=(-1.0, 1.0))
     assert "liar" in agreement.suspects()
