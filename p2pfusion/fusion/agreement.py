@@ -7,7 +7,7 @@ to those of the others that hold the same (``Deviation``), and this is what many
 these add up to (``Agreement``).
 
 It measures, too, how much of a change is new (``repeating.py``). That needs nobody
-else to compare with, and few measurements: no honest peer sends a change twice.
+else who holds the same, and few measurements: no honest peer sends a change twice.
 
 Honest peers differ too, the more the less alike their data is. So nobody is judged by a
 fixed number, but by how far it lies from what is usual, in units of what the others
@@ -38,8 +38,11 @@ MIN_ELEMENTS = 16
 be the biases of the outputs and nothing else."""
 
 MIN_PEERS = 5
-"""With fewer, those that lie may be half of those that can be compared, and by what
-they differ says little: of four, an honest one was once 5.6 times as long as usual."""
+"""With fewer, by what they differ says little: of four, an honest one was once 5.6
+times as long as usual."""
+
+MIN_RECALLED_PEERS = 4
+"""The same of how much is new. With fewer, those that lie may be half of them."""
 
 THRESHOLD = 5.0
 """Whoever has a higher score is suspected. Measured: ``docs/robustness.md``."""
@@ -145,12 +148,12 @@ class Agreement:
         length = {peer: account.length for peer, account in told}
         sameness = {peer: account.sameness for peer, account in told}
         found: dict[str, float] = {}
-        for means, notes, least in (
-            (against, MIN_NOTES, LEAST_SPREAD),
-            (length, MIN_NOTES, LEAST_NORM_SPREAD),
-            (sameness, MIN_RECALLS, LEAST_NEWS_SPREAD),
+        for distances in (
+            _distances(against, MIN_PEERS, MIN_NOTES, LEAST_SPREAD),
+            _distances(length, MIN_PEERS, MIN_NOTES, LEAST_NORM_SPREAD),
+            _distances(sameness, MIN_RECALLED_PEERS, MIN_RECALLS, LEAST_NEWS_SPREAD),
         ):
-            for peer, distance in _distances(means, notes, least).items():
+            for peer, distance in distances.items():
                 found[peer] = max(found.get(peer, 0.0), distance)
         return found
 
@@ -161,12 +164,12 @@ class Agreement:
 
 
 def _distances(
-    means: Mapping[str, _Mean], notes: int, least: float
+    means: Mapping[str, _Mean], peers: int, notes: int, least: float
 ) -> dict[str, float]:
     """How many spreads each is above what is usual, of those measured often enough;
     nobody where these are too few."""
     judged = {p: m.total / m.weight for p, m in means.items() if m.says_enough(notes)}
-    if len(judged) < MIN_PEERS:
+    if len(judged) < peers:
         return {}
     usual, spread = _middle(judged.values(), least)
     return {peer: (value - usual) / spread for peer, value in judged.items()}
