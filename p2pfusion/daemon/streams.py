@@ -31,7 +31,7 @@ class Streams:
         self.outbox = Outbox(node.transport.waiting, node.transport.under_way)
         """What has to leave, and waits for room on its line."""
         self.hashing = Hashing(node)
-        self._watching = Watching(node)
+        self._watching = Watching()
         self.effects: dict[type, Callable[..., object]] = {
             events.EnterRound: self._enter_round,
             events.OfferLate: self._offer_late,
@@ -103,7 +103,8 @@ class Streams:
             if moved:
                 self._node.handle(events.Moved(number, moved))
             total = self._payloads.total(number, effect.instead_of)
-            self._watching.note(total.deviations)
+            for caught in self._watching.note(total.deviations):
+                self._node.handle(caught)
 
     def _keep_old(self, effect: events.KeepOld) -> None:
         number = effect.round_index

@@ -56,6 +56,16 @@ class Kept(Cursor):
         found[self.positions[whole]] = starts[whole]
         return found
 
+    def at(self, elements: Counts, starts: Counts) -> Floats:
+        """What it says of some elements of the sum, NaN where nothing came whole;
+        ``starts`` of its ranges, and its end."""
+        ranges = np.searchsorted(starts, elements, side="right") - 1
+        firsts = self.offsets(np.diff(starts))[ranges]
+        found = np.full(len(elements), np.nan, np.float32)
+        whole = firsts >= 0
+        found[whole] = self.values[(firsts + elements - starts[ranges])[whole]]
+        return found
+
     def free(self) -> None:
         """Its memory is given back."""
         self._values = None

@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 from p2pfusion.fusion.agreement import Deviation
 from p2pfusion.fusion.average import MeanChange
 from p2pfusion.fusion.kept import (
+    Counts,
     Doubles,
     Group,
     Kept,
@@ -65,6 +66,13 @@ class RobustChange(MeanChange):
     def __init__(self, range_sizes: ArrayLike, rule: str) -> None:
         super().__init__(range_sizes)
         self._rule = rule
+        self._looked_at = np.zeros(0, np.int64)
+        self.sayings: dict[str, Floats] = {}
+        """After ``close``, by source: what it said of the elements looked at."""
+
+    def look_at(self, elements: Counts) -> None:
+        """Before ``close``: of these elements it is kept what each source says."""
+        self._looked_at = elements
 
     def _room(self, count: int) -> NDArray[np.float64]:
         return np.zeros(0)  # nothing is summed up
@@ -92,6 +100,7 @@ class RobustChange(MeanChange):
                 _recentre(found, kept, weights, result)
         self.deviations = deviations([c.source for c in kept], found, grams)
         for each in self._contributions():
+            self.sayings[each.source] = each.at(self._looked_at, self._starts)
             if each.received_count and each not in kept:
                 self.deviations[each.source] = Deviation(0.0, 0.0, each.received_count)
             each.free()

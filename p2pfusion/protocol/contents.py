@@ -70,14 +70,21 @@ def check_maskable(
             )
 
 
-def check_second_opinions(fusion: str, wanted: object) -> None:
-    """``ConfigError`` where sums are not told apart."""
+def check_second_opinions(fusion: str, wanted: object, replication: int) -> None:
+    """``ConfigError`` where sums are not told apart, or where nobody compares what no
+    peer needs next."""
     check(isinstance(wanted, bool), "second_opinions", wanted, "true or false")
     if wanted and fusion == "mean":
         raise ConfigError(
             "second_opinions does not go with fusion = 'mean', which any member can "
             "lead anywhere without being a reducer",
             hint='set fusion = "trimmed", or leave second_opinions out',
+        )
+    if wanted and replication < 2:
+        raise ConfigError(
+            "second_opinions does not go with replication = 1: what no peer needs next "
+            "would be at its reducer alone, and nobody would compare it",
+            hint="set replication = 2, or leave second_opinions out",
         )
 
 

@@ -186,7 +186,7 @@ class Manifest:
             check(isinstance(value, Mapping), key, value, "a table of plain values")
             check_plain(key, value)
         check_vocabulary(self.vocabulary)
-        check_second_opinions(self.fusion, self.second_opinions)
+        check_second_opinions(self.fusion, self.second_opinions, self.replication)
         check_versions(self.versions)
         check_objective(self.objective, self.objective_arguments, self.layout)
         if self.secure_aggregation != "off":

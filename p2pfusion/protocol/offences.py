@@ -34,7 +34,8 @@ WEIGHTS = {
 * ``evidence``: a proof against somebody that proves nothing;
 * ``bytes``: what is no message;
 * ``reducing``: as a reducer, other values than several others make of the same;
-* ``outlying``: values far from those of others, again and again;
+* ``outlying``: values far from those of others, or the same as before, again and
+  again;
 * ``rules``: anything else that no rule allows. Alone it is never enough, because an
   honest peer may do so when a swarm is as large as it may be.
 

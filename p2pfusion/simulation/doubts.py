@@ -21,12 +21,17 @@ def note_lacking(life: Life, plan: ExchangePlan, manifest: Manifest) -> None:
 
 
 def caught(life: Life) -> list[e.Event]:
-    """Second opinions were compared: who was caught."""
+    """A sum was closed, or second opinions were compared: who was caught."""
     if life.numbers is None:
         return []
     found = list[e.Event](life.numbers.caught)
     life.numbers.caught.clear()
     return found
+
+
+def moved(life: Life, round_index: int) -> e.Moved:
+    """By how much a sum has changed what was here; all the same without numbers."""
+    return e.Moved(round_index, 1.0 if life.numbers is None else life.numbers.moved)
 
 
 def changeable(life: Life, key: tuple[int, str], present: Mask | None) -> Mask | None:

@@ -17,7 +17,7 @@ from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
 from p2pfusion.protocol.stream import stream_elements
 from p2pfusion.simulation.disk import File, Progress
-from p2pfusion.simulation.doubts import caught, changeable, note_lacking
+from p2pfusion.simulation.doubts import caught, changeable, moved, note_lacking
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
 from p2pfusion.simulation.holdings import Parcel
 from p2pfusion.simulation.machine import Life, Reduction, Sink
@@ -236,9 +236,9 @@ class Hands:
             self._world.checks.lacks(life, effect.round_index)
         if now:
             life.holdings.fused(plan, effect.instead_of, present)
+        self._tell(life, caught(life))
         if now and self._world.manifest.adds_changes:
-            l1 = 1.0 if life.numbers is None else life.numbers.moved
-            self._tell(life, [e.Moved(effect.round_index, l1)])
+            self._tell(life, [moved(life, effect.round_index)])
 
     def _found(self, what: tuple[Life, e.Event]) -> None:
         """Something that the machine tells its peer, after what it does now."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.daemon.hidden_payloads import owed_of, payloads_of
+from p2pfusion.daemon.watching import Watching
 from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.manifest import Manifest
@@ -98,6 +99,7 @@ class Numbers:
             owed=owed_of(manifest, directory / "owed"),
             pair_secret=pair_secret,
         )
+        self._watching = Watching()
         self._train = train
         self._rounds = manifest.rounds
         self._results: dict[int, Trained] = {}
@@ -137,6 +139,8 @@ class Numbers:
     def _close_reduction(self, effect: e.CloseReduction) -> None:
         number, instead_of = effect.round_index, effect.instead_of
         self.moved = self._payloads.close_reduction(number, instead_of)
+        total = self._payloads.total(number, instead_of)
+        self.caught += self._watching.note(total.deviations)
 
     def _keep_old(self, effect: e.KeepOld) -> None:
         self._payloads.keep_old(effect.round_index, effect.cells)

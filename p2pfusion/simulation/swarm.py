@@ -155,7 +155,7 @@ class Swarm:
                 member.peer: owed_of(manifest, owed / member.peer) for member in roster
             },
             hostile=enlisted(experiment, trainers, records.traits.classes),
-            watch=Watch(experiment.threat.quarantine),
+            watch=Watch.over(manifest, roster, acts=experiment.threat.quarantine),
         )
 
     def splits(self, round_index: int) -> dict[str, Split]:
@@ -190,6 +190,9 @@ class Swarm:
             current=current,
             following=self.splits(round_index + 1),
             homes=self.homes,
+            # Nobody dies here, so copies are only traffic; but whoever keeps one of
+            # what nobody holds next compares it, where reducers are checked.
+            replication=manifest.replication if manifest.weighs else 0,
             among_holders=manifest.sends_changes,
         )
         desks = self._fuse(plan, arrived)
@@ -272,6 +275,7 @@ class Swarm:
             owed=self.owed,
             hostile=self.hostile,
             opinions={peer: self.watch.opinions[peer] for peer in plan.peers},
+            memories=self.watch.memories,
         )
         for number, work in arrived.items():
             desks.offer(

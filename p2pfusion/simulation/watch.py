@@ -7,10 +7,15 @@ account for all: what everybody's reductions have measured.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from p2pfusion.fusion.agreement import Agreement
+from p2pfusion.fusion.repeating import Memory
 from p2pfusion.fusion.weighing import Opinions
+from p2pfusion.methods import Member
+from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.simulation.desks import Desks
 
 
@@ -25,10 +30,21 @@ class Watch:
         default_factory=lambda: defaultdict(Opinions)
     )
     """What each knows of reducers that contradict each other."""
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    """What each remembers that contributors to its sums have said."""
     suspected: dict[str, int] = field(default_factory=dict)
     """In which round each was found out first."""
     refused: dict[str, int] = field(default_factory=dict)
     """How many rounds each has sent what nobody takes."""
+
+    @classmethod
+    def over(cls, manifest: Manifest, roster: Sequence[Member], *, acts: bool) -> Self:
+        """The members of a swarm; what they remember is drawn from its seed."""
+        memories = {
+            member.peer: Memory.of(manifest.layout, [manifest.seed, number])
+            for number, member in enumerate(roster)
+        }
+        return cls(acts, memories=memories)
 
     @property
     def put_out(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from p2pfusion.protocol.offering import NO_PROOFS, Offering
 from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.simulation.attacks import ATTACKS
 from p2pfusion.split.plan import Hop
+from p2pfusion.split.segment import Split
 
 FIRST_LIE = 2
 """The round in which it begins."""
@@ -110,6 +112,27 @@ def two_offers() -> None:
     Offering.announce = lying  # type: ignore[method-assign]
 
 
+def repeating() -> None:
+    """What it offered last before it began, it offers in place of all that it trains;
+    it holds the same in every round."""
+    honest, last = Payloads.offered, list[bytes]()
+
+    def lying(
+        self: Payloads,
+        round_index: int,
+        path: Path,
+        split: Split,
+        since: Path | None = None,
+    ) -> None:
+        if round_index < FIRST_LIE:
+            last[:] = [path.read_bytes()]
+        elif last:
+            path.write_bytes(last[0])
+        honest(self, round_index, path, split, since)
+
+    Payloads.offered = lying  # type: ignore[method-assign]
+
+
 def reducing() -> None:
     """It trains honestly, and turns around, tenfold, what it has fused of others."""
     honest, turn = Payloads._fused, ATTACKS["reducer"].fused
@@ -134,6 +157,7 @@ LIES: dict[str, Callable[[], None]] = {
     "unlike-its-offer": unlike_its_offer,
     "two-offers": two_offers,
     "reducing": reducing,
+    "repeating": repeating,
 }
 
 if __name__ == "__main__":

@@ -48,6 +48,14 @@ def with_a_liar(
     swarm: Swarm, lie: str, settings: Data = SETTINGS, fraction: float = 0.5
 ) -> tuple[list[Daemon], Daemon]:
     """A swarm, the last of which lies."""
+    honest, liars = with_liars(swarm, [lie], settings, fraction)
+    return honest, liars[0]
+
+
+def with_liars(
+    swarm: Swarm, lies: list[str], settings: Data, fraction: float
+) -> tuple[list[Daemon], list[Daemon]]:
+    """A swarm, the last ones of which lie, each in its way."""
     count = int(str(settings["min_peers"]))
     made = [
         swarm.add(
@@ -57,10 +65,11 @@ def with_a_liar(
         )
         for number in range(count)
     ]
-    liar = made[-1]
-    liar.program = (sys.executable, "-m", "tests.end_to_end.hostile", lie)
+    liars = made[-len(lies) :]
+    for liar, lie in zip(liars, lies, strict=True):
+        liar.program = (sys.executable, "-m", "tests.end_to_end.hostile", lie)
     gather(made)
-    return made[:-1], liar
+    return made[: -len(lies)], liars
 
 
 def rows(daemon: Daemon) -> dict[str, dict[str, object]]:
@@ -158,6 +167,28 @@ def test_who_turns_its_changes_around_is_found_by_comparing(swarm: Swarm) -> Non
     for daemon, number in found_in(honest, liar, "outlying", "unlike the others"):
         assert number >= MIN_NOTES
         assert "p4" not in daemon.rounds()[-1]["contributors"]
+
+
+@pytest.mark.soak  # as above
+def test_who_repeats_itself_is_found_before_it_could_be_by_comparing(
+    swarm: Swarm,
+) -> None:
+    honest, liar = with_a_liar(swarm, "repeating", ALIKE, 1.0)
+    for _, number in found_in(honest, liar, "outlying", "unlike the others"):
+        assert FIRST_LIE < number < MIN_NOTES
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("lies", [["turned"] * 2, ["repeating", "turned"]], ids=str)
+def test_two_liars_of_seven_are_found_at_every_other_peer(
+    swarm: Swarm, lies: list[str]
+) -> None:
+    honest, liars = with_liars(swarm, lies, {**ALIKE, "min_peers": 7}, 1.0)
+    for daemon in honest:
+        daemon.wait("done")
+    for daemon in honest:
+        held = {peer for peer, row in rows(daemon).items() if row["quarantine"]}
+        assert held == {liar.peer for liar in liars}
 
 
 def test_a_reducer_that_lies_is_not_believed_and_soon_not_asked(swarm: Swarm) -> None:

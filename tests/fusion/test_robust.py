@@ -55,9 +55,14 @@ def rounds(draw: st.DrawFn) -> tuple[list[int], list[Sent], list[float]]:
 
 
 def fused(
-    rule: str, sizes: list[int], sent: Sequence[Sent], old: list[float]
+    rule: str,
+    sizes: list[int],
+    sent: Sequence[Sent],
+    old: list[float],
+    look_at: Sequence[int] = (),
 ) -> RobustChange:
     total = RobustChange(sizes, rule)
+    total.look_at(np.array(look_at, np.int64))
     for number, each in enumerate(sent):
         absent = np.array(each.absent, np.bool_)
         name = f"peer-{number}"
@@ -333,6 +338,25 @@ def test_lengths_are_compared_over_all_that_is_shared() -> None:
     other = Sent((0, 1), 1.0, (1.0, *[1.0] * 9), 10, (False, False))
     total = fused("clipped", [1, 9], [honest, other, other], [0.0] * 10)
     assert total.result[0] == pytest.approx(0.7)
+
+
+@given(rounds(), st.data())
+def test_what_each_says_of_what_is_looked_at_is_kept(
+    case: tuple[list[int], list[Sent], list[float]], data: st.DataObject
+) -> None:
+    sizes, sent, old = case
+    elements = data.draw(st.lists(st.integers(0, sum(sizes) - 1), unique=True))
+    total = fused("median", sizes, sent, old, look_at=elements)
+    starts = np.cumsum([0, *sizes]).tolist()
+    assert total.sayings.keys() == {f"peer-{n}" for n in range(len(sent))}
+    for number, each in enumerate(sent):
+        whole = {
+            starts[position] + at: value
+            for position, values in whole_ranges(sizes, each).items()
+            for at, value in enumerate(values)
+        }
+        wanted = [whole.get(element, math.nan) for element in elements]
+        assert np.array_equal(total.sayings[f"peer-{number}"], wanted, equal_nan=True)
 
 
 def test_deviations_say_who_lies() -> None:

@@ -260,6 +260,8 @@ def test_second_opinions_are_stated_only_where_they_are_wanted() -> None:
     assert b"second_opinions" not in plain.to_bytes() and not plain.weighs
     wanted = small_manifest(fusion="median", second_opinions=True)
     assert wanted.weighs and Manifest.from_bytes(wanted.to_bytes()) == wanted
-    for changes in ({"second_opinions": True}, {"second_opinions": 1}):
+    alone: dict[str, object] = {"fusion": "median", "second_opinions": True}
+    alone["replication"] = 1
+    for changes in ({"second_opinions": True}, {"second_opinions": 1}, alone):
         with pytest.raises(ConfigError, match="second_opinions"):
             small_manifest(**changes)

@@ -40,7 +40,7 @@ def reducers(plan: ExchangePlan, name: str) -> list[str]:
     return sorted(plan.sources(Hop.FUSED, name))
 
 
-@pytest.mark.parametrize(("count", "replication"), [(2, 1), (3, 2), (5, 2), (7, 3)])
+@pytest.mark.parametrize(("count", "replication"), [(2, 2), (3, 2), (5, 2), (7, 3)])
 def test_all_backups_of_all_reducers_are_asked_and_then_compared(
     count: int, replication: int
 ) -> None:

@@ -229,6 +229,32 @@ def test_a_lying_reducer_is_found_by_asking_again(tmp_path: Path) -> None:
     assert swarm.watch.put_out == swarm.hostile.peers
 
 
+MOVING = {"method": "msfusion", "split_fraction": "1/2", "peers": 6, "seed": 1}
+"""What half of the peers train others train in the next round; some nobody does."""
+
+
+def test_what_nobody_needs_next_is_compared_all_the_same(tmp_path: Path) -> None:
+    told = {**SPECIFICATION, **MOVING, "fusion": "median", "second_opinions": True}
+    swarms = [
+        Swarm.create(Experiment.of({**told, **attack}), tmp_path / name)
+        for name, attack in (("peace", {}), ("war", {"attack": "reducer"}))
+    ]
+    old = swarms[0].values()
+    for swarm in swarms:
+        swarm.round(0)
+    peace, war = (swarm.values() for swarm in swarms)
+    for name, before in old.items():
+        way, apart = peace[name] - before, war[name] - peace[name]
+        assert np.abs(apart).max() <= np.abs(way).max(), name
+
+
+@pytest.mark.parametrize("method", [{}, MOVING])
+def test_who_repeats_itself_is_found_and_put_out(method: dict[str, object]) -> None:
+    told = {"attack": "stale", "fusion": "median", "quarantine": True, "rounds": 8}
+    found = result(**method, **told)
+    assert found["quarantined"] == found["attackers"]
+
+
 def test_with_nobody_hostile_nobody_is_a_liar(tmp_path: Path) -> None:
     told = {**SPECIFICATION, "fusion": "median", "quarantine": True, "rounds": 6}
     told["second_opinions"] = True
