@@ -76,12 +76,14 @@ class Link(Generic[Content]):
         self.last_arrival = arrival
         return arrival
 
-    def arrivals(self, sent_at: float, size_bytes: int) -> Iterator[float]:
+    def arrivals(self, sent_at: float, size_bytes: int) -> tuple[float, ...]:
         """When the copies of a message arrive; none: it is lost."""
+        if self.conditions.is_calm:
+            return (self.arrival(sent_at),)
+        return tuple(self._rough(sent_at, size_bytes))
+
+    def _rough(self, sent_at: float, size_bytes: int) -> Iterator[float]:
         conditions = self.conditions
-        if conditions.is_calm:
-            yield self.arrival(sent_at)
-            return
         arrival = sent_at + conditions.latency_s
         if conditions.jitter_s:
             arrival += conditions.jitter_s * self._random()
