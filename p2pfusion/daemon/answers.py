@@ -15,6 +15,7 @@ from p2pfusion.daemon.diagnosis import state_of, waits
 from p2pfusion.daemon.health import health
 from p2pfusion.daemon.members import epoch_of, fraction, own_split
 from p2pfusion.daemon.privacy import private_status
+from p2pfusion.protocol.attendance import NEVER_S
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.split.homes import Homes
@@ -110,13 +111,13 @@ def _round(node: Node) -> Data:
     now = node.now()
     round_ = node.peer.round
     stands_still = node.peer.standing is Standing.PAUSED
-    deadline = round_.deadline() if round_ and not stands_still else None
+    deadline = round_.deadline() if round_ and not stands_still else NEVER_S
     done = node.peer.standing is Standing.DONE
     return {
         "number": round_.number if round_ else None,
         "phase": "done" if done else round_.phase.value if round_ else None,
         "started_s_ago": now - round_.started_at if round_ else None,
-        "deadline_in_s": None if deadline is None else max(0.0, deadline - now),
+        "deadline_in_s": None if deadline == NEVER_S else max(0.0, deadline - now),
         "waiting_for": waits(node),
     }
 
