@@ -15,9 +15,9 @@ from p2pfusion.daemon.diagnosis import state_of, waits
 from p2pfusion.daemon.health import health
 from p2pfusion.daemon.members import epoch_of, fraction, own_split
 from p2pfusion.daemon.privacy import private_status
-from p2pfusion.protocol.attendance import NEVER_S
 from p2pfusion.protocol.course import Standing
 from p2pfusion.protocol.manifest import Manifest
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.split.homes import Homes
 from p2pfusion.transport import Plane
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.stream import StreamKey
+from p2pfusion.protocol.timing import LONG_AGO, NEVER_S
 from p2pfusion.protocol.transfer import Pull
 from p2pfusion.split.plan import Hop
 
@@ -19,8 +20,6 @@ GRACE_S = 2.0
 AMPLE = 2.0
 """Fused values are waited for twice as long as such have taken: streams differ in
 length, and who was given up has taken longer than anybody knows."""
-
-LONG_AGO, NEVER_S = float("-inf"), float("inf")
 
 
 class Attendance:

@@ -17,9 +17,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from p2pfusion.protocol.timing import DEFAULT_TIMING, Health, Timing
-
-NEVER_S = float("-inf")
+from p2pfusion.protocol.timing import DEFAULT_TIMING, LONG_AGO, Health, Timing
 
 ROUNDING_S = 1e-3
 """Sums of instants are not exact; looking so much earlier costs nothing."""
@@ -40,9 +38,9 @@ class Contact:
     """Whether its silence is noticed here: it is probed, or was asked for something."""
     is_gone: bool = False
     """Whether the facts say that it is gone."""
-    alive_until: float = NEVER_S
+    alive_until: float = LONG_AGO
     """Until then it is online without another sign."""
-    seen_at: float = NEVER_S
+    seen_at: float = LONG_AGO
     """When another peer last said that it has an answer from it."""
     queued: bool = False
 

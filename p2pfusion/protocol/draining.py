@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from p2pfusion.protocol.events import Effect, Report
 from p2pfusion.protocol.exchange import Exchange
+from p2pfusion.protocol.timing import NEVER_S
 
 DRAIN_PATIENCE_S = 30.0
 """A request may never be taken up again: whoever made it has given it up, or is gone.
 So long after its last round a peer waits for such ones."""
-
-NEVER_S = float("inf")
 
 
 class Draining:

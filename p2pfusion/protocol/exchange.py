@@ -35,11 +35,12 @@ from p2pfusion.protocol.messages import (
     StreamStart,
 )
 from p2pfusion.protocol.offering import Offering
-from p2pfusion.protocol.pause import FOREVER_S, Pause
+from p2pfusion.protocol.pause import Pause
 from p2pfusion.protocol.promises import Promises
 from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.table_pull import TablePull
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.transfer import Pull, Pulls, Serve, Serves
 from p2pfusion.protocol.upkeep import Upkeep
 from p2pfusion.split.homes import Homes
@@ -103,7 +104,7 @@ class Exchange:
             effects.append(again)
         return effects
 
-    def deadline(self, before: float = float("inf")) -> float:
+    def deadline(self, before: float = NEVER_S) -> float:
         """When ``tick`` may have something to do; ``before`` if not earlier."""
         pulls = self.pulls
         if not pulls.by_round:
@@ -121,7 +122,7 @@ class Exchange:
     def is_disturbed(self) -> bool:
         """Whether ``act_on_silence`` is due although nobody is silent."""
         pause, round_ = self.pause, self.round
-        if pause.is_held or pause.settled_at != FOREVER_S:
+        if pause.is_held or pause.settled_at != NEVER_S:
             return True
         return round_ is not None and round_.is_over
 

@@ -31,6 +31,7 @@ from p2pfusion.protocol.events import (
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import CHECKPOINT, NEVER, Request
 from p2pfusion.protocol.picking import pick
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.transfer import Pull, Pulls
 
 HEAD_PATIENCE_S = 10.0
@@ -211,7 +212,7 @@ class Fetching:
     def deadline(self) -> float:
         """When ``look`` may have something to do, if nothing happens before."""
         if not self.is_on or self._rests:
-            return float("inf")
+            return NEVER_S
         ends = [self._gain_at + GIVE_UP_S]
         if self._pull is not None:
             ends.append(self._due[1])

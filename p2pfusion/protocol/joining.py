@@ -15,6 +15,7 @@ from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.limits import MAX_MANIFEST_BYTES
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import ManifestPart, Welcome
+from p2pfusion.protocol.timing import NEVER_S
 
 KNOCK_INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between attempts to join; the last repeats for ever."""
@@ -137,9 +138,9 @@ class Joining:
     def deadline(self) -> float:
         """When ``due`` has something to give."""
         if not self.knocking:
-            return float("inf")
+            return NEVER_S
         instants = (k.next_at for k in self.knocking if not k.denied)
-        return min(instants, default=float("inf"))
+        return min(instants, default=NEVER_S)
 
     def asked(self, peer: str) -> bool:
         """Whether this peer may be one that was knocked at."""

@@ -11,6 +11,7 @@ from p2pfusion.protocol.listed_round import ListedRound
 from p2pfusion.protocol.messages import ClosingList, Offer, Request, SignedClosing
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.statements import read_closing, sign_closing
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.work import Work
 from p2pfusion.split.hops import FUSED
 
@@ -47,7 +48,7 @@ class Lists:
     def deadline(self) -> float:
         """When ``look`` has something to do, if nothing happens before."""
         instants = (at for r in self._open() for at in (r.closes_at(), r.takes_at()))
-        return min((at for at in instants if at is not None), default=float("inf"))
+        return min((at for at in instants if at is not None), default=NEVER_S)
 
     def offered(self, peer: str, offer: Offer) -> None:
         """An offer says as well how far its author has moved the model."""

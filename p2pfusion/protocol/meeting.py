@@ -7,6 +7,7 @@ from p2pfusion.protocol.events import Bar, Effect, Send
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import Ping, Pong, ProbeFor, Seen
 from p2pfusion.protocol.observers import circle, neighbours, place
+from p2pfusion.protocol.timing import LONG_AGO
 
 
 class Meeting:
@@ -103,7 +104,7 @@ class Meeting:
     def _greets_again(self, peer: str, now: float) -> bool:
         """Who is gone is greeted now and then only: it greets when it comes back."""
         pause_s = self._gossip.detector.timing.suspicion_s
-        if now - self._greeted_at.get(peer, float("-inf")) < pause_s:
+        if now - self._greeted_at.get(peer, LONG_AGO) < pause_s:
             return False
         self._greeted_at[peer] = now
         return True

@@ -18,11 +18,10 @@ from __future__ import annotations
 from p2pfusion.methods.base import Member
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.quorum import has_quorum
+from p2pfusion.protocol.timing import NEVER_S
 
 SETTLING_INTERVALS = 1.5
 """After the first silence all others are heard or missed in one probe interval."""
-
-FOREVER_S = float("inf")
 
 
 class Pause:
@@ -40,7 +39,7 @@ class Pause:
         """The round that the quorum is about; -1 before there is any."""
         self._lacked = False
         """Whether a quorum was missing when that was last looked at."""
-        self.settled_at = FOREVER_S
+        self.settled_at = NEVER_S
         """When ``review`` has something to do even if nothing happens."""
         self._heard_since: float | None = None
 
@@ -66,7 +65,7 @@ class Pause:
         """A peer has gone silent."""
         if not self.by_majority:
             self.settled_at = now
-        elif self.settled_at == FOREVER_S:
+        elif self.settled_at == NEVER_S:
             self.settled_at = now + self.settling_s
         self.pending.add(peer)
 
@@ -107,16 +106,16 @@ class Pause:
         if lacks:
             self.is_held = True
             if not self.pending or now >= self.settled_at:
-                self.is_on, self.settled_at = True, FOREVER_S
+                self.is_on, self.settled_at = True, NEVER_S
         elif self._lacked and self.is_on:
             self.settled_at = now + self.settling_s
-        elif self.is_held and not self.pending and self.settled_at == FOREVER_S:
+        elif self.is_held and not self.pending and self.settled_at == NEVER_S:
             self.settled_at = now
         self._lacked = lacks
         if lacks or now < self.settled_at:
             return []
         due, self.pending = sorted(self.pending), set()
-        self.settled_at, self.is_held, self.is_on = FOREVER_S, False, False
+        self.settled_at, self.is_held, self.is_on = NEVER_S, False, False
         return due
 
     # --- Quorums ---------------------------------------------------------------------

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p2pfusion.errors import LocalProtocolError
-from p2pfusion.protocol.attendance import NEVER_S, Attendance
+from p2pfusion.protocol.attendance import Attendance
 from p2pfusion.protocol.events import AddOwn, CloseReduction, Effect, OpenReduction
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
@@ -26,6 +26,7 @@ from p2pfusion.protocol.opening import Openings
 from p2pfusion.protocol.phases import EXCHANGE, TRAIN, TRANSITIONS, Phase, Signal
 from p2pfusion.protocol.reduction import BY_HOLDERS, Reduction
 from p2pfusion.protocol.stream import StreamKey, stream_elements, stream_segments
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.hops import CONTRIBUTION, FUSED, ROUND_HOPS, SEEDS, Hop
 from p2pfusion.split.keeping import Cells, cells_to_keep, held_by, keepers

@@ -17,7 +17,7 @@ from p2pfusion.limits import (
 )
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.messages import Known
-from p2pfusion.protocol.timing import Timing
+from p2pfusion.protocol.timing import LONG_AGO, NEVER_S, Timing
 
 TELLING_INTERVALS = 0.1
 """News is collected for so much of a probe's interval. Who says two things of itself in
@@ -28,8 +28,6 @@ PATIENCE_INTERVALS = 0.4
 
 MAX_OPEN_ANSWERS = 16
 """Lists of names that one other peer was sent and has not asked from yet."""
-
-LONG_AGO, NEVER_S = float("-inf"), float("inf")
 
 
 class Rumours:

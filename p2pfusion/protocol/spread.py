@@ -17,16 +17,8 @@ from p2pfusion.protocol.events import Effect, SaveFacts, Send
 from p2pfusion.protocol.facts import FactSet
 from p2pfusion.protocol.messages import Digests, Facts, Known, Wanted
 from p2pfusion.protocol.picking import pick
-from p2pfusion.protocol.rumours import (
-    LONG_AGO,
-    NEVER_S,
-    Rumours,
-    listing,
-    marked,
-    packed,
-    unpacked,
-)
-from p2pfusion.protocol.timing import DEFAULT_TIMING
+from p2pfusion.protocol.rumours import Rumours, listing, marked, packed, unpacked
+from p2pfusion.protocol.timing import DEFAULT_TIMING, LONG_AGO, NEVER_S
 
 EXCHANGE_PAUSE_S = 1.0
 """Between two comparisons with one peer."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.timing import LONG_AGO, NEVER_S
 
 TOO_SLOW_ROUNDS = 3
 """So many rounds too late in a row, and the sub-model is too large for this machine."""
@@ -73,13 +74,13 @@ class Stragglers:
     def _judge(
         self, peer: str, number: int, offered: Offered, wait_s: float, own: bool
     ) -> None:
-        at, offer = offered or (float("inf"), None)
+        at, offer = offered or (NEVER_S, None)
         if offer is None or not offer.samples:
             # Who has nothing to give, and says so before anybody waits, is not late.
             in_time = at <= self._ready_at[number, own]
         else:
             self._offered_in[peer] = number
-            since = self._ready_at.get((number - offer.rounds_late, own), float("-inf"))
+            since = self._ready_at.get((number - offer.rounds_late, own), LONG_AGO)
             in_time = not offer.rounds_late or at <= since + wait_s
             if in_time:
                 self._times.pop(peer, None)

@@ -17,6 +17,7 @@ from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.messages import NEVER, Facts
 from p2pfusion.protocol.quorum import has_quorum
 from p2pfusion.protocol.statements import AccusationFact, sign_accusation
+from p2pfusion.protocol.timing import LONG_AGO
 
 LISTENING_INTERVALS = 2
 """So many probe intervals of quorum before a peer judges by what it knows: each other
@@ -29,7 +30,7 @@ class Suspicion:
     def __init__(self, gossip: Gossip) -> None:
         self._gossip = gossip
         self._unsure_at: float | None = None
-        self._looked_at = float("-inf")
+        self._looked_at = LONG_AGO
         self._asymmetric: set[str] = set()
 
     def woke(self, now: float) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LONG_AGO, NEVER_S = float("-inf"), float("inf")
+"""The instants of what has not happened yet, and of what will not."""
+
 MAX_SCORE = 8
 """At worst suspicions take nine times as long."""
 

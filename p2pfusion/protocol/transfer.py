@@ -43,6 +43,7 @@ from p2pfusion.protocol.messages import (
     Request,
     StreamStart,
 )
+from p2pfusion.protocol.timing import LONG_AGO, NEVER_S
 
 WAITING_RETRY_S = 5.0
 """A request that waits at the serving side is repeated at this interval: a lost one
@@ -118,7 +119,7 @@ class Pulls:
         self.by_round: dict[int, dict[int, Pull]] = {}
         """The same by round and number; no round without any."""
         self._next_number = first_number
-        self.retry_at = float("inf")
+        self.retry_at = NEVER_S
         """When ``retry`` may have something to do; it never has before."""
         self._signs: dict[str, float] = {}
 
@@ -247,7 +248,7 @@ class Pulls:
         for pull in self._pulls.values():
             if pull.retry_at > now:
                 continue
-            sign = self._signs.get(pull.stream.source, float("-inf"))
+            sign = self._signs.get(pull.stream.source, LONG_AGO)
             if not pull.is_broken and sign + STALLED_RETRY_S > now:
                 pull.retry_at = sign + STALLED_RETRY_S
                 continue
@@ -256,7 +257,7 @@ class Pulls:
             pull.grant()
             effects.append(pull.request())
         instants = (pull.retry_at for pull in self._pulls.values())
-        self.retry_at = min(instants, default=float("inf"))
+        self.retry_at = min(instants, default=NEVER_S)
         return effects
 
 

@@ -18,6 +18,7 @@ from p2pfusion.protocol.events import Effect, FindLacking, FoundLacking
 from p2pfusion.protocol.gossip import Gossip
 from p2pfusion.protocol.restoring import Restoring
 from p2pfusion.protocol.round import Round
+from p2pfusion.protocol.timing import LONG_AGO, NEVER_S
 from p2pfusion.split.copies import upkept
 from p2pfusion.split.keeping import count_cells, held_by
 from p2pfusion.split.plan import ExchangePlan
@@ -32,7 +33,6 @@ PATIENCE_S = 30.0
 """When nothing of what was asked for has come for so long, whoever is there and does
 not give it is left for another: six repetitions of a request fit. A round would end."""
 
-NEVER_S = float("inf")
 
 FACTS_AHEAD_EPOCHS = 2
 """What facts say counts so many epochs later, and no epoch follows the last round's."""
@@ -62,7 +62,7 @@ class Upkeep:
         """Of the last round, while this peer is in it."""
         self._swarm = Swarm()
         self._said: Said | None = None
-        self._looks_at = float("-inf")
+        self._looks_at = LONG_AGO
         self.due_at = NEVER_S
         """When it looks next, if nothing is under way; never before the last round."""
         self._tries = 0

@@ -22,9 +22,8 @@ from p2pfusion.protocol.messages import NEVER, Offer
 from p2pfusion.protocol.phases import TRAIN
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.stragglers import TOO_SLOW_ROUNDS
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.split.segment import Split
-
-NEVER_S = float("inf")
 
 
 class Work:
