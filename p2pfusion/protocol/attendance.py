@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.messages import Offer
+from p2pfusion.protocol.stragglers import Offered
 from p2pfusion.protocol.stream import StreamKey
 from p2pfusion.protocol.timing import LONG_AGO, NEVER_S
 from p2pfusion.protocol.transfer import Pull
@@ -47,6 +48,9 @@ class Attendance:
         """When the seeds of each masked sum were asked for."""
         self.stragglers = pace.stragglers.in_round(number)
         """Nobody waits for these, this peer perhaps among them."""
+        self._in_vain: set[str] = set()
+        """Whose contributions were given up. Of others that have not offered by the end
+        nothing is known: their values may be here already, by another connection."""
         self._me = me
         self._number = number
         self._pace = pace
@@ -262,13 +266,28 @@ class Attendance:
         others, stragglers = self._others(), self._pace.stragglers
         half_at, most_at = self._half_at(others), self._most_at()
         if half_at is not None:
-            seen = {peer: self.offers.get(peer) for peer in others}
+            seen: dict[str, Offered] = dict.fromkeys(self._in_vain & others)
+            offers = {p: self.offers[p] for p in others & self.offers.keys()}
+            seen |= {p: o for p, o in offers.items() if self._tells(p, o, half_at)}
             wait_s = self._pace.lateness.wait_s()
             stragglers.sealed(self._number, half_at, wait_s, seen, own=False)
-        if most_at is not None:
-            own = {self._me: (self.offered_at, offer)}
+        own = self.offered_at, offer
+        if most_at is not None and self._tells(self._me, own, most_at):
             wait_s = self._own_wait_s()
-            stragglers.sealed(self._number, most_at, wait_s, own, own=True)
+            stragglers.sealed(self._number, most_at, wait_s, {self._me: own}, own=True)
+
+    def _tells(
+        self, peer: str, offered: tuple[float, Offer | None], ready_at: float
+    ) -> bool:
+        """Whether what a peer has offered says how slow it is.
+
+        Who has nothing to give, and says so before anybody could be tired of waiting,
+        does not train, as while its trainer starts.
+        """
+        at, offer = offered
+        if (offer is not None and offer.samples) or peer in self.stragglers:
+            return True
+        return at >= ready_at + self._pace.lateness.minimum_s
 
     # --- What fused values took ------------------------------------------------------
 
@@ -278,6 +297,8 @@ class Attendance:
 
     def given_up(self, pull: Pull, now: float) -> None:
         """It was waited for in vain: not even the first byte has come."""
+        if pull.stream.hop == Hop.CONTRIBUTION:
+            self._in_vain.add(pull.stream.source)
         if pull.stream.hop == Hop.FUSED and not pull.opened:
             self._note_fusing(pull.stream, now)
 

@@ -131,6 +131,25 @@ def test_a_straggler_gives_itself_up_when_all_others_have_offered() -> None:
         assert round_.given_up_at() == (11.5 if me == "d" else 11.5 + WAIT_S)
 
 
+@pytest.mark.parametrize("what", ["nothing", "at once", "in vain", "at last"])
+def test_only_who_was_waited_for_was_too_late(what: str) -> None:
+    """Values may be here before their offer, and whose trainer starts says so soon."""
+    paced = pace()
+    for number in range(5, 9):
+        round_ = Attendance(paced, {"b", "c", "d"}, True, 0.0, me="a", number=number)
+        round_.own(10.0, trained=True)
+        round_.offered("b", offer(number), 10.5)
+        round_.offered("c", offer(number), 10.6)
+        if what == "in vain":
+            round_.given_up(contribution("d"), 10.6 + WAIT_S)
+        elif what != "nothing":
+            at = 10.7 if what == "at once" else 10.6 + WAIT_S
+            round_.offered("d", offer(number, samples=0), at)
+        round_.sealed(offer(number))
+    slow_ones = {"d"} if what in ("in vain", "at last") else set[str]()
+    assert paced.stragglers.in_round(10) == slow_ones
+
+
 # --- Swarms --------------------------------------------------------------------------
 
 

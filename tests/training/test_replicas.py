@@ -131,7 +131,7 @@ def trained(process: Process, home: Path, processes: int, **told: object) -> Fie
         assert done["done"] == "train", done
     offer = Offer.open(Path(str(done["offer"])), layout, split)
     arrays = [offer.read_array(n).ravel() for n in range(len(layout.parameters))]
-    accuracy = process.measured["accuracy"]
+    accuracy = process.measured.get("accuracy")
     return {**done, "accuracy": accuracy, "values": np.concatenate(arrays)}
 
 
