@@ -49,8 +49,7 @@ class Attendance:
         self.stragglers = pace.stragglers.in_round(number)
         """Nobody waits for these, this peer perhaps among them."""
         self._in_vain: set[str] = set()
-        """Whose contributions were given up. Of others that have not offered by the end
-        nothing is known: their values may be here already, by another connection."""
+        """Whose contributions were given up."""
         self._me = me
         self._number = number
         self._pace = pace
@@ -267,27 +266,13 @@ class Attendance:
         half_at, most_at = self._half_at(others), self._most_at()
         if half_at is not None:
             seen: dict[str, Offered] = dict.fromkeys(self._in_vain & others)
-            offers = {p: self.offers[p] for p in others & self.offers.keys()}
-            seen |= {p: o for p, o in offers.items() if self._tells(p, o, half_at)}
+            seen |= {p: self.offers[p] for p in others & self.offers.keys()}
             wait_s = self._pace.lateness.wait_s()
             stragglers.sealed(self._number, half_at, wait_s, seen, own=False)
-        own = self.offered_at, offer
-        if most_at is not None and self._tells(self._me, own, most_at):
+        if most_at is not None:
+            own = {self._me: (self.offered_at, offer)}
             wait_s = self._own_wait_s()
-            stragglers.sealed(self._number, most_at, wait_s, {self._me: own}, own=True)
-
-    def _tells(
-        self, peer: str, offered: tuple[float, Offer | None], ready_at: float
-    ) -> bool:
-        """Whether what a peer has offered says how slow it is.
-
-        Who has nothing to give, and says so before anybody could be tired of waiting,
-        does not train, as while its trainer starts.
-        """
-        at, offer = offered
-        if (offer is not None and offer.samples) or peer in self.stragglers:
-            return True
-        return at >= ready_at + self._pace.lateness.minimum_s
+            stragglers.sealed(self._number, most_at, wait_s, own, own=True)
 
     # --- What fused values took ------------------------------------------------------
 

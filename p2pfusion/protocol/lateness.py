@@ -80,7 +80,8 @@ class Pace:
             mads=manifest.deadline_mads,
         )
         by_samples = manifest.weighting == "samples"
-        stragglers = Stragglers(manifest.max_staleness, manifest.rounds)
+        staleness, minimum_s = manifest.max_staleness, manifest.deadline_min_s
+        stragglers = Stragglers(staleness, manifest.rounds, minimum_s)
         return cls(lateness, manifest.wire, by_samples, settling_s, stragglers)
 
     @cached_property

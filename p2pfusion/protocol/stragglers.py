@@ -22,17 +22,18 @@ TOO_SLOW_ROUNDS = 3
 """So many rounds too late in a row, and the sub-model is too large for this machine."""
 
 Offered = tuple[float, Offer | None] | None
-"""When a peer has offered something in a round, or nothing for good; None for not yet.
-"""
+"""When a peer has offered something in a round, or nothing for good; None: it was
+waited for in vain."""
 
 
 class Stragglers:
     """For how many rounds in a row each peer was too late, by one of them."""
 
-    def __init__(self, max_staleness: int, rounds: int) -> None:
+    def __init__(self, max_staleness: int, rounds: int, minimum_s: float) -> None:
         """``rounds``: of the swarm; ``max_staleness``: in so many later rounds what was
-        too late still counts."""
+        too late still counts; ``minimum_s``: nobody is given up sooner."""
         self._staleness = max_staleness
+        self._minimum_s = minimum_s
         self._last_round = rounds - 1
         self._times: dict[str, int] = {}
         self._offered_in: dict[str, int] = {}
@@ -63,7 +64,9 @@ class Stragglers:
         own: bool,
     ) -> None:
         """A round is over, for which enough others were ready at an instant; what came
-        so much later was too late. ``own``: whether this peer judges itself."""
+        so much later was too late. ``seen``: of whom something is known; of others that
+        have not offered, values may be here already, by another connection. ``own``:
+        whether this peer judges itself."""
         if not self._staleness:
             return  # whom nobody waits for could give nothing at all
         self._ready_at[number, own] = ready_at
@@ -76,8 +79,11 @@ class Stragglers:
     ) -> None:
         at, offer = offered or (NEVER_S, None)
         if offer is None or not offer.samples:
-            # Who has nothing to give, and says so before anybody waits, is not late.
-            in_time = at <= self._ready_at[number, own]
+            # Who has nothing to give, and says so before anybody could be tired of
+            # waiting, does not train, as while its trainer starts.
+            patience_s = 0.0 if peer in self.in_round(number) else self._minimum_s
+            ready_at = self._ready_at[number, own]
+            in_time = at <= ready_at or at < ready_at + patience_s
         else:
             self._offered_in[peer] = number
             since = self._ready_at.get((number - offer.rounds_late, own), LONG_AGO)

@@ -33,7 +33,6 @@ PATIENCE_S = 30.0
 """When nothing of what was asked for has come for so long, whoever is there and does
 not give it is left for another: six repetitions of a request fit. A round would end."""
 
-
 FACTS_AHEAD_EPOCHS = 2
 """What facts say counts so many epochs later, and no epoch follows the last round's."""
 

@@ -19,7 +19,7 @@ PLANS = (b"A" * 16, b"B" * 16)
 
 def attendance(me: str, others: set[str]) -> Attendance:
     lateness = Lateness(minimum_s=1, maximum_s=9, mads=3)
-    pace = Pace(lateness, 4, False, 1.0, Stragglers(3, 100))
+    pace = Pace(lateness, 4, False, 1.0, Stragglers(3, 100, lateness.minimum_s))
     return Attendance(pace, others - {me}, True, 0.0, me=me, number=0)
 
 

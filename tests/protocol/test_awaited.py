@@ -18,7 +18,7 @@ MINIMUM_S, MAXIMUM_S = 2.0, 500.0
 def pace() -> Pace:
     lateness = Lateness(minimum_s=MINIMUM_S, maximum_s=MAXIMUM_S, mads=3.0)
     lateness.note(0.0)  # offers come at once
-    return Pace(lateness, 4, True, 1.0, Stragglers(3, 100))
+    return Pace(lateness, 4, True, 1.0, Stragglers(3, 100, lateness.minimum_s))
 
 
 def attending(pace: Pace, at: float) -> Attendance:

@@ -55,7 +55,7 @@ def slow(history: list[Said], staleness: int, number: int) -> bool:
 def test_a_straggler_is_what_the_slow_obvious_version_says(
     history: list[Said], staleness: int
 ) -> None:
-    stragglers = Stragglers(staleness, ROUNDS)
+    stragglers = Stragglers(staleness, ROUNDS, 0.0)
     for number, said in enumerate(history):
         half_at, seen = ROUND_S * number, None
         if said is not None:
@@ -68,7 +68,7 @@ def test_a_straggler_is_what_the_slow_obvious_version_says(
 
 
 def test_without_staleness_everybody_is_waited_for() -> None:
-    stragglers = Stragglers(0, ROUNDS)
+    stragglers = Stragglers(0, ROUNDS, 0.0)
     for number in range(10):
         stragglers.sealed(number, 0.0, WAIT_S, {"p": None}, own=False)
     assert not stragglers.in_round(10)
@@ -81,7 +81,7 @@ def pace(*slow_ones: str) -> Pace:
     """Of one for whom these are stragglers in round 5."""
     lateness = Lateness(minimum_s=WAIT_S, maximum_s=50.0, mads=0.0)
     lateness.note(0.0)
-    found = Pace(lateness, 4, True, 1.0, Stragglers(3, ROUNDS))
+    found = Pace(lateness, 4, True, 1.0, Stragglers(3, ROUNDS, WAIT_S))
     for number in range(5):
         late = dict.fromkeys(slow_ones)
         found.stragglers.sealed(number, 0.0, WAIT_S, late, own=False)
