@@ -15,7 +15,7 @@ from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.sinks import Floats, KeptSink, Writer
 from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
-from p2pfusion.fusion.repeating import Memory
+from p2pfusion.fusion.repeating import LastSaid
 from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.protocol.events import OpenSink, StreamKey
 from p2pfusion.protocol.manifest import Manifest
@@ -131,11 +131,11 @@ def payloads_of(
     owed: Owed | None,
     pair_secret: Callable[[str], bytes],
     opinions: Opinions | None = None,
-    memory: Memory | None = None,
+    last_said: LastSaid | None = None,
 ) -> Payloads:
     """The numbers of one peer of a swarm; ``pair_secret`` gives what only this peer and
     another know. ``opinions``: what is known of reducers that contradict each other;
-    ``memory``: what contributors have said before."""
+    ``last_said``: what contributors have said before."""
     if manifest.wire.hides:
         masks = Masks(manifest.secure_aggregation, pair_secret)
         return HiddenPayloads(me, store, masks)
@@ -147,7 +147,7 @@ def payloads_of(
             fusion=manifest.fusion,
             owed=owed,
             opinions=opinions or Opinions(),
-            memory=memory,
+            last_said=last_said,
         )
     return Payloads(
         me,
@@ -156,5 +156,5 @@ def payloads_of(
         fusion=manifest.fusion,
         adds_changes=manifest.adds_changes,
         owed=owed,
-        memory=memory,
+        last_said=last_said,
     )

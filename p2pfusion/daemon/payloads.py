@@ -31,7 +31,7 @@ from p2pfusion.fusion import (
     memory,
     new_sum,
 )
-from p2pfusion.fusion.repeating import Memory
+from p2pfusion.fusion.repeating import LastSaid
 from p2pfusion.protocol.events import Came, FoundLacking, OpenSink, StreamKey
 from p2pfusion.protocol.messages import CHECKPOINT, TABLE, Chunk
 from p2pfusion.protocol.stream import stream_segments
@@ -56,18 +56,18 @@ class Payloads:
         fusion: str = "mean",
         adds_changes: bool = False,
         owed: Owed | None = None,
-        memory: Memory | None = None,
+        last_said: LastSaid | None = None,
     ) -> None:
         """``adds_changes``: offers and contributions are changes of the values from
         which they were trained; shares of them are added to these (``DeltaSum``).
-        ``owed``: where it is kept what contributions lose on their way. ``memory``:
+        ``owed``: where it is kept what contributions lose on their way. ``last_said``:
         what contributors have said before; None: nothing yet."""
         self.me = me
         self._fusion, self._adds_changes = fusion, adds_changes
         self.store = store
         self._wire = WIRE[wire_dtype]
         self._owed = owed
-        self._memory = memory or Memory.of(store.layout)
+        self._last_said = last_said or LastSaid.of(store.layout)
         self._rounds: dict[int, RoundNumbers] = {}
         self._arriving: dict[int, Arriving] = {}
         self._own: OwnOffer | None = None
@@ -169,7 +169,7 @@ class Payloads:
             self._begin(numbers, total, ids, numbers.own.get(instead_of, set()))
         elif isinstance(total, MeanChange):
             numbers.begin_late(total, ids)
-        close(total, self._memory, plan, ids)
+        close(total, self._last_said, plan, ids)
         if is_left:
             return 0.0
         self._carry_over(numbers, total, ids)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.daemon.round_numbers import Before
 from p2pfusion.daemon.sinks import BufferSink, Floats
-from p2pfusion.fusion.repeating import Memory
+from p2pfusion.fusion.repeating import LastSaid
 from p2pfusion.fusion.weighing import Opinions, farther
 from p2pfusion.protocol.events import Came, Caught, StreamKey
 from p2pfusion.split.homes import Homes
@@ -73,9 +73,11 @@ class WeighedPayloads(Payloads):
         fusion: str,
         owed: Owed | None,
         opinions: Opinions,
-        memory: Memory | None = None,
+        last_said: LastSaid | None = None,
     ) -> None:
-        super().__init__(me, store, wire_dtype, fusion=fusion, owed=owed, memory=memory)
+        super().__init__(
+            me, store, wire_dtype, fusion=fusion, owed=owed, last_said=last_said
+        )
         self._doubts: dict[tuple[int, str], Doubt] = {}
         self._opinions = opinions
 

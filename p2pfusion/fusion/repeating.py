@@ -3,7 +3,7 @@
 A replay is no lie that one round could tell: it was an honest change once, and for many
 rounds it points roughly where the others' do. But honest training starts from other
 values each time. So a reducer remembers, of each contributor, what it last said of some
-elements (``Sample``), and measures how much of what it says now is new (``Memory``).
+elements (``Sample``), and measures how much of what it says now is new (``LastSaid``).
 
 The elements are drawn by lot, and each peer has its own: who replays all but these
 would have to know them. Nothing is compared within a round, which may be done again
@@ -82,7 +82,7 @@ def _found(indices: IndexSet, places: Counts) -> tuple[Mask, Counts]:
     )
 
 
-class Memory:
+class LastSaid:
     """Of each contributor, what it last said of the elements of a sample, and when."""
 
     def __init__(self, sample: Sample) -> None:

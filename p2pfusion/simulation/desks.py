@@ -16,7 +16,7 @@ from p2pfusion.daemon.hidden_payloads import payloads_of
 from p2pfusion.daemon.weighed_payloads import WeighedPayloads
 from p2pfusion.errors import RemoteProtocolError
 from p2pfusion.fusion import Deviation, decode, encode
-from p2pfusion.fusion.repeating import Memory
+from p2pfusion.fusion.repeating import LastSaid
 from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.limits import CHUNK_BYTES
 from p2pfusion.protocol.events import OpenSink, StreamKey
@@ -46,12 +46,12 @@ class Desks:
         owed: Mapping[str, Owed | None],
         hostile: Hostile | None = None,
         opinions: Mapping[str, Opinions] | None = None,
-        memories: Mapping[str, Memory] | None = None,
+        last_said: Mapping[str, LastSaid] | None = None,
     ) -> None:
         """``owed``: everybody's book of what contributions have lost, if they do.
         ``hostile``: who does not do as the others. ``opinions``: what everybody knows
         of reducers that contradict each other, where fused values are weighed;
-        ``memories``: what everybody remembers that contributors have said."""
+        ``last_said``: what everybody remembers that contributors have said."""
         self._plan, self._store, self._hostile = plan, store, hostile
         self._form, self._hides = manifest.wire.contribution, manifest.wire.hides
         self._value, self._weighs = manifest.wire.value, manifest.weighs
@@ -74,7 +74,7 @@ class Desks:
                 owed=owed[peer],
                 pair_secret=partial(secret, peer),
                 opinions=(opinions or {}).get(peer),
-                memory=(memories or {}).get(peer),
+                last_said=(last_said or {}).get(peer),
             )
             for peer in plan.peers
         }

@@ -19,6 +19,7 @@ from p2pfusion.protocol.admission import Invite
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.offences import Charge
+from p2pfusion.protocol.timing import LONG_AGO
 from p2pfusion.protocol.values import value
 from p2pfusion.split.homes import Homes
 
@@ -30,8 +31,6 @@ SYNC_S = (0.001, 0.01)
 
 KEPT_WRITES = 8
 """Newest writes of a file that are remembered: those of one event, generously."""
-
-LONG_AGO = float("-inf")
 
 
 @value

@@ -21,6 +21,7 @@ from p2pfusion.protocol.joining import Way
 from p2pfusion.protocol.messages import BEFORE_START, Offer, PeerRecord, Signed
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.statements import read_offer
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.simulation.disk import Disk
 from p2pfusion.simulation.holdings import Holdings, Parcel
 from p2pfusion.simulation.keys import NAMES, NamedKey
@@ -38,7 +39,6 @@ Told = tuple[e.Event, str, "Envelope | None"]
 """An event, its words for the log, and the frame that a message came in."""
 
 HOST = "127.0.0.1"
-NEVER = float("inf")
 
 
 class State(StrEnum):
@@ -168,7 +168,7 @@ class Life:
     holdings: Holdings
     numbers: Numbers | None = None
     """Real arrays, where values are simulated, too."""
-    ended_at: float = NEVER
+    ended_at: float = NEVER_S
     """What it did from this instant on never left the machine."""
     clock: float = 0.0
     """Where it is in performing what an event told it to do."""
@@ -176,7 +176,7 @@ class Life:
     """It waits for its disk, and answers nobody before."""
     queue: deque[Told] = field(default_factory=deque)
     """What waits until it has time."""
-    wakes_at: float = NEVER
+    wakes_at: float = NEVER_S
     heard: dict[str, float] = field(default_factory=dict)
     """When something last arrived from each of the others."""
     admitted: set[str] = field(default_factory=set)

@@ -275,7 +275,7 @@ class Swarm:
             owed=self.owed,
             hostile=self.hostile,
             opinions={peer: self.watch.opinions[peer] for peer in plan.peers},
-            memories=self.watch.memories,
+            last_said=self.watch.last_said,
         )
         for number, work in arrived.items():
             desks.offer(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from p2pfusion.fusion.agreement import Agreement
-from p2pfusion.fusion.repeating import Memory
+from p2pfusion.fusion.repeating import LastSaid
 from p2pfusion.fusion.weighing import Opinions
 from p2pfusion.methods import Member
 from p2pfusion.protocol.manifest import Manifest
@@ -30,7 +30,7 @@ class Watch:
         default_factory=lambda: defaultdict(Opinions)
     )
     """What each knows of reducers that contradict each other."""
-    memories: Mapping[str, Memory] = field(default_factory=dict)
+    last_said: Mapping[str, LastSaid] = field(default_factory=dict)
     """What each remembers that contributors to its sums have said."""
     suspected: dict[str, int] = field(default_factory=dict)
     """In which round each was found out first."""
@@ -40,11 +40,11 @@ class Watch:
     @classmethod
     def over(cls, manifest: Manifest, roster: Sequence[Member], *, acts: bool) -> Self:
         """The members of a swarm; what they remember is drawn from its seed."""
-        memories = {
-            member.peer: Memory.of(manifest.layout, [manifest.seed, number])
+        last_said = {
+            member.peer: LastSaid.of(manifest.layout, [manifest.seed, number])
             for number, member in enumerate(roster)
         }
-        return cls(acts, memories=memories)
+        return cls(acts, last_said=last_said)
 
     @property
     def put_out(self) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2pfusion.limits import OBSERVERS
 from p2pfusion.protocol.statements import read_accusation
-from p2pfusion.protocol.timing import TIMINGS
+from p2pfusion.protocol.timing import LONG_AGO, TIMINGS
 from p2pfusion.simulation.keys import NAMES
 from p2pfusion.simulation.machine import Life, State
 
@@ -51,7 +51,7 @@ class Witness:
         signer, world = life.machine.signer, self._world
         for signed in signer.accusations:
             said = read_accusation(signed, NAMES, swarm=world.manifest.swarm_id)
-            silent_s = world.now - life.heard.get(said.peer, float("-inf"))
+            silent_s = world.now - life.heard.get(said.peer, LONG_AGO)
             if silent_s < self._silence_s - SLACK_S:
                 text = f"accuses {said.peer}, heard {silent_s:.3f} s ago"
                 world.checks.violated("accused", life.name, text)

@@ -21,6 +21,7 @@ from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import PeerRecord
 from p2pfusion.protocol.peer import Peer
 from p2pfusion.protocol.planning import PLANNER, Planner
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.security import Scheme, Signer
 from p2pfusion.simulation.carrier import Carrier, Envelope
 from p2pfusion.simulation.checkers import Checks
@@ -367,7 +368,7 @@ class World:
         life, due = what
         if life.wakes_at != due or not life.is_current:
             return
-        life.wakes_at = float("inf")
+        life.wakes_at = NEVER_S
         if life.machine.state is not ALIVE:
             return  # woken when it goes on
         if life.busy_until > self.now:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfusion.fusion.repeating import Memory, Sample
+from p2pfusion.fusion.repeating import LastSaid, Sample
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment, Split
 from tests.protocol.stage import small_layout
@@ -75,13 +75,13 @@ sayings = st.lists(
 def test_what_is_new_is_what_differs_from_the_last_round_before(
     peers: list[list[Saying]],
 ) -> None:
-    memory = Memory(Sample(small_layout(), np.random.default_rng(1), 100))
+    last_said = LastSaid(Sample(small_layout(), np.random.default_rng(1), 100))
     for peer, several in enumerate(peers):
         last: dict[int, tuple[int, float]] = {}
         for round_index, said in several:
             numbers = np.array(sorted(said), np.int64)
             values = np.array([said[n] for n in numbers.tolist()], np.float32)
-            news, count = memory.compare(f"p{peer}", round_index, numbers, values)
+            news, count = last_said.compare(f"p{peer}", round_index, numbers, values)
             then = {n: v for n, (t, v) in last.items() if t < round_index and n in said}
             product = sum(then[n] * said[n] for n in then)
             lengths = math.prod(
@@ -93,10 +93,10 @@ def test_what_is_new_is_what_differs_from_the_last_round_before(
 
 
 def test_what_did_not_come_is_not_remembered_and_those_who_left_are_not() -> None:
-    memory = Memory(Sample(small_layout(), np.random.default_rng(1), 100))
+    last_said = LastSaid(Sample(small_layout(), np.random.default_rng(1), 100))
     numbers = np.arange(3)
     values = np.array([1, np.nan, 2], np.float32)
-    memory.compare("ann", 0, numbers, values)
-    assert memory.compare("ann", 1, numbers, values) == (pytest.approx(0), 2)
-    memory.keep(["bea"])
-    assert memory.compare("ann", 2, numbers, values) == (1, 0)
+    last_said.compare("ann", 0, numbers, values)
+    assert last_said.compare("ann", 1, numbers, values) == (pytest.approx(0), 2)
+    last_said.keep(["bea"])
+    assert last_said.compare("ann", 2, numbers, values) == (1, 0)

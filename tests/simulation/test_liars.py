@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.simulation.attacks import Hostile
-from p2pfusion.simulation.run import Outcome
 from p2pfusion.simulation.trained import simulate_training
 from p2pfusion.split.segment import Split
-
-PEERS, LIARS = 10, 2
-
-SPECIFICATION: dict[str, object] = {
-    "model": "mlp",
-    "data": {"kind": "digits"},
-    "partition": {"rule": "dirichlet", "alpha": 0.3},
-    "peers": PEERS,
-    "split_fraction": "0.5",
-    "fusion": "trimmed",
-}
+from tests.simulation.liars import NAMES, SPECIFICATION, drawn, without
 
 
 def lying(
@@ -49,18 +37,6 @@ def lying(
     monkeypatch.setattr(Payloads, "offered", offered)
 
 
-def without(outcome: Outcome, honest: set[str]) -> dict[str, set[str]]:
-    """Of each honest peer whom it goes on without."""
-    return {
-        peer: {
-            violation.text.split("without ")[1].split(":")[0]
-            for violation in outcome.violations
-            if violation.check == "wrongly convicted" and violation.peer == peer
-        }
-        for peer in honest
-    }
-
-
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 10))]
 )
@@ -68,13 +44,10 @@ def test_who_repeats_itself_comes_into_quarantine_at_those_who_add_it_up(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Every second peer holds the same blocks as it, and in no round another."""
-    names = [f"p{number}" for number in range(PEERS)]
-    liars = set(random.Random(f"{seed} liars").sample(names, LIARS))
+    liars, honest = drawn(seed)
     lying("stale", liars, seed, monkeypatch)
-    outcome, _ = simulate_training(
-        {**SPECIFICATION, "seed": seed, "rounds": 20}, faults="none"
-    )
-    found = without(outcome, set(names) - liars)
-    for blocks in (names[0::2], names[1::2]):
+    outcome, _ = simulate_training({**SPECIFICATION, "seed": seed}, faults="none")
+    found = without(outcome, honest)
+    for blocks in (NAMES[0::2], NAMES[1::2]):
         for peer in found.keys() & set(blocks):
             assert found[peer] == liars & set(blocks)

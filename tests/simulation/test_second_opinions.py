@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 
@@ -15,18 +13,9 @@ from p2pfusion.protocol.stream import stream_segments
 from p2pfusion.simulation.attacks import ATTACKS
 from p2pfusion.simulation.checkers import Violation
 from p2pfusion.simulation.trained import simulate_training
+from tests.simulation.liars import SPECIFICATION, drawn, without
 
-PEERS, LIARS, FIRST_LIE = 10, 2, 1
-
-SPECIFICATION: dict[str, object] = {
-    "model": "mlp",
-    "data": {"kind": "digits"},
-    "partition": {"rule": "dirichlet", "alpha": 0.3},
-    "peers": PEERS,
-    "split_fraction": "0.5",
-    "fusion": "trimmed",
-    "second_opinions": True,
-}
+FIRST_LIE = 1
 
 
 def lying(liars: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,19 +47,9 @@ def is_about(violation: Violation, liars: set[str]) -> bool:
 def test_lying_reducers_come_into_quarantine_everywhere_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    names = [f"p{number}" for number in range(PEERS)]
-    liars = set(random.Random(f"{seed} liars").sample(names, LIARS))
+    liars, honest = drawn(seed)
     lying(liars, monkeypatch)
-    told = {**SPECIFICATION, "seed": seed, "rounds": 20}
+    told = {**SPECIFICATION, "second_opinions": True, "seed": seed}
     outcome, _ = simulate_training(told, faults="none")
     assert [v for v in outcome.violations if not is_about(v, liars)] == []
-    found = {
-        (violation.peer, liar)
-        for violation in outcome.violations
-        for liar in liars
-        if f"without {liar}:" in violation.text
-    }
-    honest = set(names) - liars
-    assert {pair for pair in found if pair[0] in honest} == {
-        (peer, liar) for peer in honest for liar in liars
-    }
+    assert without(outcome, honest) == dict.fromkeys(honest, liars)
