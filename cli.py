@@ -1,7 +1,7 @@
 """Launcher for a checkout: ``python cli.py ...`` equals ``p2pfusion ...``.
 
-Nothing but the call may live here, and what an older Python is told, which could not
-read the rest.
+Nothing but the call may live here, and what a Python is told that is too old for the
+rest, or lacks the packages that it needs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,19 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    from p2pfusion.cli import main as program
+    try:
+        from p2pfusion.cli import main as program
 
-    return program.main()
+        return program.main()
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("p2pfusion"):
+            raise
+        print(
+            f"p2pfusion: this Python has no module {error.name}; `make .venv` installs "
+            "all that is needed, then run .venv/bin/p2pfusion",
+            file=sys.stderr,
+        )
+        return 1
 
 
 if __name__ == "__main__":

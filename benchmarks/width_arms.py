@@ -81,7 +81,10 @@ def msfusion(
     """An arm of msfusion; ``blocks`` follows from the fraction where there are any."""
 
     def settled(fraction: Fraction) -> Table:
-        if arguments.get("shift") == "blocks" or arguments.get("start") == "silent":
+        if (
+            arguments.get("shift") in ("blocks", "lines")
+            or arguments.get("start") == "silent"
+        ):
             return {**arguments, "blocks": int(1 / fraction)}
         return arguments
 
@@ -235,6 +238,37 @@ ARMS = {
         **TIED,
         overlap=NARROWING,
     ),
+    "lines": msfusion("msfusion, lines, dense start", shift="lines", start="dense"),
+    "lines-8": msfusion(
+        "msfusion, lines, dense start, dwell 8", shift="lines", start="dense", dwell=8
+    ),
+    "lines-silent-8": msfusion(
+        "msfusion, lines, silent start, dwell 8, outer momentum",
+        outer_momentum=OUTER,
+        shift="lines",
+        start="silent",
+        dwell=8,
+    ),
+    "blocks-proximal": msfusion(
+        "msfusion, silent blocks, dwell 1, outer momentum, proximal term 0.1",
+        {"--proximal": 0.1},
+        outer_momentum=OUTER,
+        **BLOCKS,
+        dwell=1,
+    ),
+    "blocks-clipped": msfusion(
+        "msfusion, silent blocks, dwell 1, outer momentum, relative clipping 0.1",
+        {"--clip-relative": 0.1},
+        outer_momentum=OUTER,
+        **BLOCKS,
+        dwell=1,
+    ),
+    "small-clipped": Arm(
+        "small model, outer momentum, relative clipping 0.1",
+        "fedavg",
+        small=True,
+        options=lambda _: {**MOMENTUM, "--clip-relative": 0.1},
+    ),
     "skewed": msfusion("msfusion, skewed windows", shift="skewed", start="dense"),
     "tied-forward": msfusion(
         "msfusion, tied windows, whole forward pass (whole cost)",
@@ -280,7 +314,8 @@ SETS = {
     "heterofl fedrolex federated-dropout paper tied blocks-1 blocks-momentum",
     "ablations": "blocks-0 blocks-4 blocks-8 stay-momentum blocks-dense "
     "tied-silent tied-4 tied-widening tied-narrowing skewed tied-forward small-plain "
-    "small-mask blocks-plain blocks-mask paper-plain tied-mask heterofl-mask",
+    "small-mask blocks-plain blocks-mask paper-plain tied-mask heterofl-mask "
+    "lines lines-8 lines-silent-8 blocks-proximal blocks-clipped small-clipped",
     "controls": "small-momentum-often blocks-momentum-often small-momentum-even "
     "blocks-momentum-even heterofl-momentum fedrolex-momentum dropout-momentum "
     "tied-momentum",

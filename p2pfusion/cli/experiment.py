@@ -66,6 +66,7 @@ OUTER_HELP = f"Of the swarm, over rounds. Default: {OUTER}, else 0."
 PRESET_HELP = "Values of many options at once; docs/methods.md has them."
 FAULTS_HELP = "What goes wrong: a fault script, or drawn from the seed (the default)."
 PROXIMAL_HELP = "FedProx's mu: stay near what was received. Default: 0, off."
+CLIP_RELATIVE_HELP = "Bound each gradient by this part of its tensor. Default: 0, off."
 DELAY_HELP = "Rounds by which averages come late, where splits stay. Default: 0."
 STEPS_HELP = "Train so many batches a round; 0: --local-epochs."
 SHARES_HELP = "Deal the data to so many, if more than peers."
@@ -143,6 +144,7 @@ END_TIMEOUT_S = 3.0
 @click.option("--optimiser", type=click.Choice(OPTIMISERS), default="sgd")
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--outer-momentum", type=float, help=OUTER_HELP)
+@click.option("--clip-relative", type=float, default=0.0, help=CLIP_RELATIVE_HELP)
 @click.option("--proximal", type=float, default=0.0, help=PROXIMAL_HELP)
 @click.option("--delay", type=click.IntRange(0, 1), help=DELAY_HELP)
 @click.option("--label-mask/--no-label-mask", default=False, show_default=True)

@@ -11,6 +11,8 @@ reconstructed, and ``docs/methods.md`` says from what.
   axes at once: no two moving windows reach all of these.
 - ``blocks`` (ours, and the default): every axis is cut into the same number of blocks,
   and a peer trains the same ones of all axes, for ``dwell`` rounds or for good.
+- ``lines`` (ours): windows of cells that are not neighbours, so chosen that every pair
+  of them is in exactly one window of a cycle: entries of all matrices are trained.
 
 And how the model begins: ``dense`` (as the model says, the faithful reading) or
 ``silent`` (ours, the default): entries that join different blocks begin as zero, so
@@ -35,6 +37,7 @@ from p2pfusion.methods.base import PlanContext
 from p2pfusion.split.blocks import block_window, part_of_block, silenced
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
+from p2pfusion.split.plane import check_order, check_points, line_window, part_of_line
 from p2pfusion.split.segment import Split
 from p2pfusion.split.windows import (
     Overlap,
@@ -49,7 +52,7 @@ from p2pfusion.split.windows import (
     window_width,
 )
 
-SHIFTS = ("tied", "skewed", "blocks")
+SHIFTS = ("tied", "skewed", "blocks", "lines")
 STARTS = ("dense", "silent")
 MAX_DWELL = 1_000_000
 """Rounds per shift: longer than any run, so a longer one is a slip of the pen."""
@@ -60,7 +63,7 @@ class MSfusion:
     """Doubly shifted windows."""
 
     shift: str = "blocks"
-    """How axes move: ``tied``, ``skewed`` or ``blocks``."""
+    """How axes move: ``tied``, ``skewed``, ``blocks`` or ``lines``."""
 
     overlap: str | Mapping[str, object] = "auto"
     """How much neighbours' windows overlap over the run: see ``Overlap``. Tied only."""
@@ -81,7 +84,8 @@ class MSfusion:
 
     blocks: int = 4
     """Blocks per axis, where windows are blocks or the start is silent. A peer trains
-    as many whole ones as its split fraction has room for."""
+    as many whole ones as its split fraction has room for. Of lines the number that has
+    all cells, and of points of each."""
 
     def __post_init__(self) -> None:
         if self.shift not in SHIFTS:
@@ -91,6 +95,8 @@ class MSfusion:
             raise ConfigError(f"start: {self.start!r} is neither dense nor silent")
         if not _within(self.blocks, MAX_CELLS_PER_AXIS):
             raise ConfigError(f"blocks: not a number from 1 to {MAX_CELLS_PER_AXIS}")
+        if self.shift == "lines":
+            check_order(self.blocks, "blocks")
         object.__setattr__(self, "overlap", str(Overlap.parse(self.overlap, "overlap")))
         if self.step != "half" and not _within(self.step, MAX_CELLS_PER_AXIS):
             raise ConfigError(
@@ -109,12 +115,16 @@ class MSfusion:
         """The member's window on every axis."""
         if self.shift == "blocks":
             return self._blocks(context, round_index, rank)
+        if self.shift == "lines":
+            return self._lines(context, round_index, rank)
         if self.shift == "skewed":
             return self._skewed(context, round_index, rank)
         return self._tied(context, round_index, rank)
 
     def initial(self, layout: Layout) -> Layout:
         """The model as the swarm begins with it."""
+        if self.shift == "lines":
+            check_points(layout, self.blocks)
         return silenced(layout, self.blocks) if self.start == "silent" else layout
 
     def cycle_rounds(self, context: PlanContext) -> int:
@@ -123,6 +133,8 @@ class MSfusion:
             return 1
         if self.shift == "blocks":
             return self.blocks * self.dwell
+        if self.shift == "lines":
+            return self.blocks * (self.blocks + 1) * self.dwell
         if self.shift == "skewed":
             skew = _skew(context, skew_constants(context.layout))
             return skew.cycle_steps * self.dwell
@@ -156,6 +168,24 @@ class MSfusion:
             return part_of_block(axis, first, blocks, window_cells(axis, fraction))
 
         return self._standing(context, (first, fraction), window)
+
+    def _lines(self, context: PlanContext, round_index: int, rank: int) -> Split:
+        """As many whole lines as fit. A shift turns to the next direction, and of that
+        a peer takes the next line after the one of its last turn."""
+        order, shifts = self.blocks, self._shifts(round_index)
+        counts, firsts = context.once(
+            ("places", order), lambda: _places(context, order)
+        )
+        direction, first = shifts % (order + 1), (firsts[rank] + shifts) % order
+        fraction = context.roster[rank].split_fraction
+
+        def window(axis: Axis) -> IndexSet:
+            if counts[rank]:
+                return line_window(axis, direction, first, counts[rank], order)
+            width_cells = window_cells(axis, fraction)
+            return part_of_line(axis, direction, first, order, width_cells)
+
+        return self._standing(context, (direction, first, fraction), window)
 
     def _skewed(self, context: PlanContext, round_index: int, rank: int) -> Split:
         fraction = context.roster[rank].split_fraction

@@ -56,7 +56,7 @@ Arguments = Mapping[str, object]
 LATER: Arguments = {
     **{"delay": 0, "pretrained": "", "proximal": 0.0, "versions": {}},
     **{"secure_aggregation": "off", "fusion": "mean"},
-    "second_opinions": False,
+    **{"second_opinions": False, "clip_relative": 0.0},
 }
 """Keys that a manifest states only where their values are others than these: those from
 before there were such keys keep their bytes, and their ids."""
@@ -120,6 +120,8 @@ class Manifest:
     """Part of the gradient in SGD, decoupled from it in AdamW."""
     clip: float = 1.0
     """Bound on the gradient's norm in a local step; 0 is none."""
+    clip_relative: float = 0.0
+    """The same for each tensor, as a part of the tensor's own norm; 0 is none."""
     proximal: float = 0.0
     """FedProx's mu: half of it times the squared distance from what was received is
     added to the loss; 0 is off."""
@@ -296,6 +298,7 @@ class Manifest:
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
             "clip": self.clip,
+            "clip_relative": self.clip_relative,
             "proximal": self.proximal,
         }
 
@@ -367,6 +370,7 @@ def _check_numbers(manifest: Manifest) -> None:
         "logit_adjustment": ("from 0 to 10", lambda x: 0 <= x <= 10),
         "weight_decay": ("from 0 to 1", lambda x: 0 <= x <= 1),
         "clip": ("from 0, for none, to 1000000", lambda x: 0 <= x <= 1e6),
+        "clip_relative": ("from 0, for none, to 1000", lambda x: 0 <= x <= 1000),
         "proximal": ("from 0 to 1000000", lambda x: 0 <= x <= 1e6),
         "deadline_min_s": ("above 0 and up to 86400", lambda x: 0 < x <= 86_400),
         "deadline_max_s": (

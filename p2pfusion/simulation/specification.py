@@ -14,7 +14,7 @@ from p2pfusion.simulation.attacks import ATTACKS
 
 REALS = (
     *("learning_rate", "momentum", "outer_momentum", "weight_decay", "clip"),
-    *("logit_adjustment", "proximal"),
+    *("clip_relative", "logit_adjustment", "proximal"),
 )
 PASSED_ON = (
     *("method", "objective", "rounds", "seed", "batch", "local_epochs", "local_steps"),

@@ -9,12 +9,17 @@ al., MLSys 2020, equation 2): with the values w0 of the beginning, the local los
 (mu / 2) |w - w0|^2 more. Its gradient mu (w - w0) is added to the parameters' own where
 a step is taken, before anything is clipped; no graph is built for it, and the loss that
 training tells of is without it.
+
+*Relative clipping* bounds the norm of each parameter's gradient by a part of the norm
+of the parameter itself, so that small and large tensors, and narrow sub-models and wide
+ones, move alike (adaptive gradient clipping: Brock et al., ICML 2021, equation 3; for
+each unit there, for each tensor here). It comes before the bound on all gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import sqrt
 
 import torch
@@ -25,6 +30,10 @@ from p2pfusion.errors import ConfigError
 RULES = ("sgd", "adamw")
 SQUARES_DECAY, TINY = 0.999, 1e-8
 """Adam's second coefficient, and what keeps its quotient finite: the usual ones."""
+
+LEAST_ROOT_MEAN_SQUARE = 1e-3
+"""What relative clipping takes a smaller tensor's elements for, or biases that begin as
+zero would stay there: the paper's epsilon."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,13 @@ class Optimiser:
     rule: str = "sgd"
     proximal: float = 0.0
     """mu: how strongly parameters are held where they began; 0: not at all."""
+    clip_relative: float = 0.0
+    """Largest norm of one parameter's gradient, in the parameter's own; 0: no limit."""
 
     @classmethod
     def from_data(cls, data: Mapping[str, object]) -> Optimiser:
         """From plain data; ``ConfigError`` names the key."""
-        known = {"momentum", "weight_decay", "clip", "rule", "proximal"}
+        known = {each.name for each in fields(cls)}
         unknown = set(data) - known
         if unknown:
             raise ConfigError(f"optimiser.{min(unknown)}: unknown key")
@@ -56,6 +67,7 @@ class Optimiser:
             None if clip is None else _number(clip, "clip"),
             str(rule),
             _number(data.get("proximal", 0.0), "proximal"),
+            _number(data.get("clip_relative", 0.0), "clip_relative"),
         )
 
 
@@ -87,6 +99,8 @@ class Descent:
         gradients = [_gradient(parameter) for parameter in self._parameters]
         if settings.proximal:
             self._hold_back(gradients)
+        if settings.clip_relative:
+            self._clip_each(gradients)
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(self._parameters, settings.clip)
         self._steps += 1
@@ -103,6 +117,12 @@ class Descent:
             gradients, self._parameters, self._begun, strict=True
         ):
             gradient.add_(parameter - begun, alpha=self._settings.proximal)
+
+    def _clip_each(self, gradients: list[Tensor]) -> None:
+        for gradient, parameter in zip(gradients, self._parameters, strict=True):
+            least = LEAST_ROOT_MEAN_SQUARE * sqrt(parameter.numel())
+            allowed = self._settings.clip_relative * parameter.norm().clamp(min=least)
+            gradient.mul_((allowed / gradient.norm().clamp(min=TINY)).clamp(max=1.0))
 
     def _sgd(self, gradients: list[Tensor], learning_rate: float) -> None:
         settings = self._settings

@@ -52,6 +52,7 @@ TOLD = {
     "learning_rate": 0.05,
     "optimiser": "sgd",
     "momentum": 0.9,
+    "clip_relative": 0.0,
     "proximal": 0.0,
     "delay": None,
     "label_mask": False,

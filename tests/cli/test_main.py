@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ OPTIONS = {
     "--model --model-arguments --data --limit "
     "--limit-test --vocabulary --augment --partition --alpha "
     "--batch --local-epochs --local-steps --learning-rate --optimiser --momentum "
-    "--outer-momentum --proximal --delay --wire-dtype "
+    "--outer-momentum --clip-relative --proximal --delay --wire-dtype "
     "--secure-aggregation --privacy-noise --privacy-clip --weighting "
     "--fusion --attack --attackers --quarantine --second-opinions "
     "--label-mask "
@@ -359,3 +360,16 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+def test_a_python_without_the_packages_is_told_how_to_get_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "cli.py", "version"],  # -S: nothing installed is found
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("p2pfusion: this Python has no module ")
+    assert "make .venv" in done.stderr and done.stderr.count("\n") == 1

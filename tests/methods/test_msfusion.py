@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,8 @@ def starts(method: MSfusion, context: PlanContext, round_index: int) -> list[int
     [
         ({"shift": "both"}, "shift"),
         ({"shift": None}, "shift"),
+        ({"shift": "lines", "blocks": 6}, "blocks"),
+        ({"shift": "lines", "step": 3}, "overlap and step"),
         ({"overlap": "sometimes"}, "overlap"),
         ({"overlap": {"constant": 1}}, "overlap"),
         ({"step": 0}, "step"),
@@ -200,6 +203,47 @@ def test_skewed_axes_move_against_each_other() -> None:
     assert len(pairs) == method.cycle_rounds(context)
 
 
+@pytest.mark.parametrize(("fraction", "count"), [("1/4", 1), ("1/2", 2)])
+def test_lines_train_every_pair_of_cells_within_a_turn(
+    fraction: str, count: int
+) -> None:
+    wide = Axis("fine", 64), Axis("coarse", 16)
+    matrix = ParameterSpec(
+        "w", (Dimension(64, "fine"), Dimension(16, "coarse")), Initial("zeros")
+    )
+    layout = Layout(wide, (matrix,))
+    context = swarm(*[fraction] * 4, layout=layout)
+    method = MSfusion(shift="lines", start="silent", blocks=4, dwell=2)
+    pairs: set[tuple[int, int]] = set()
+    for turn in range(5):
+        splits = [method.split(context, 2 * turn, rank) for rank in range(4)]
+        assert splits == [method.split(context, 2 * turn + 1, n) for n in range(4)]
+        assert {len(split["fine"]) for split in splits} == {16 * count}
+        assert sum(len(split["coarse"]) for split in splits) == 16 * count
+        for split in splits:
+            pairs |= set(product(split["fine"], split["coarse"]))
+    assert len(pairs) == 64 * 16
+    later = method.cycle_rounds(context)
+    assert later == 5 * 4 * 2
+    assert method.split(context, later, 1) == method.split(context, 0, 1)
+
+
+def test_who_has_no_room_for_a_line_trains_its_first_cells() -> None:
+    layout = Layout((Axis("fine", 64),), ())
+    context = swarm("1/4", "1/8", layout=layout)
+    method = MSfusion(shift="lines", blocks=4)
+    for round_index in range(20):
+        whole = swarm("1/4", "1/4", layout=layout)
+        cells = list(method.split(whole, round_index, 1)["fine"])
+        assert list(method.split(context, round_index, 1)["fine"]) == cells[:8]
+
+
+def test_lines_need_an_axis_that_their_points_divide() -> None:
+    with pytest.raises(ConfigError, match="'coarse' has 8 separable cells"):
+        MSfusion(shift="lines", blocks=4).initial(LAYOUT)
+    assert MSfusion(shift="lines", start="dense", blocks=2).initial(LAYOUT) == LAYOUT
+
+
 @given(contexts(), st.integers(0, 40), st.integers(0, 40))
 def test_a_split_is_the_same_whoever_has_asked_before(
     context: PlanContext, one: int, other: int
@@ -207,6 +251,7 @@ def test_a_split_is_the_same_whoever_has_asked_before(
     methods = [
         MSfusion(blocks=2),
         MSfusion(blocks=3, dwell=2),
+        MSfusion(shift="lines", blocks=3),
         MSfusion(shift="skewed"),
         MSfusion(shift="tied", start="dense"),
         MSfusion(shift="tied", step=3, overlap="cosine 0.25 full"),

@@ -56,6 +56,7 @@ def test_every_field_changes_the_id() -> None:
         "optimiser": "adamw",
         "label_mask": True,
         "proximal": 0.1,
+        "clip_relative": 0.1,
         "logit_adjustment": 0.5,
         "wire_dtype": "float16",
         "method": "heterofl",
@@ -87,6 +88,7 @@ def test_who_founds_a_swarm_is_the_last_difference_to_be_named() -> None:
     [
         ("pretrained", "ab" * 32, ""),
         ("proximal", 0.5, 0.0),
+        ("clip_relative", 0.5, 0.0),
         ("fusion", "median", "mean"),
     ],
 )
@@ -121,6 +123,7 @@ def test_what_begins_silent_is_not_pretrained() -> None:
         ("wire_dtype", "float8"),
         ("proximal", -0.1),
         ("proximal", 2e6),
+        ("clip_relative", -0.1),
         ("name", ""),
         ("name", "two\nlines"),
         ("deadline_max_s", 0.5),
@@ -162,6 +165,7 @@ def test_a_trainer_is_told_every_setting_of_its_steps() -> None:
     manifest = small_manifest(proximal=0.5, momentum=0.25)
     assert manifest.step_settings == {
         **{"rule": "sgd", "momentum": 0.25, "weight_decay": 0.0, "clip": 1.0},
+        "clip_relative": 0.0,
         "proximal": 0.5,
     }
 

@@ -240,6 +240,11 @@ def test_images_are_augmented_where_the_manifest_says_so() -> None:
 PROJECTED = {"hidden": [16, 16], "projection": 8}
 
 
+def test_clipping_each_tensor_is_another_curve() -> None:
+    assert result(clip_relative=0.0)["curve"] == result()["curve"]
+    assert result(clip_relative=0.01)["curve"] != result()["curve"]
+
+
 def test_a_proximal_term_is_another_curve_and_one_of_zero_is_none() -> None:
     plain, none, some = result(), result(proximal=0.0), result(proximal=2)
     assert plain["curve"] == none["curve"] != some["curve"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import sqrt
 
 import pytest
 import torch
@@ -103,6 +104,42 @@ def test_a_strong_proximal_term_holds_everything_where_it_began(rule: str) -> No
         return max(float((w - w0).abs().max().detach()) for w, w0 in pairs)
 
     assert moved(1 / rate) < 0.1 * moved(0.0)
+
+
+@given(
+    rule=st.sampled_from(RULES),
+    relative=st.sampled_from([0.001, 0.1, 10.0]),
+    clip=st.sampled_from([None, 0.1]),
+)
+def test_each_gradient_is_bounded_by_its_parameter(
+    rule: str, relative: float, clip: float | None
+) -> None:
+    """Against gradients that were scaled one by one, as the paper's equation says."""
+    ours, theirs = network(), network()
+    settings = Optimiser(0.9, 0.01, clip, rule)
+    descent = Descent(
+        list(ours.parameters()), replace(settings, clip_relative=relative)
+    )
+    reference = Descent(list(theirs.parameters()), settings)
+    with torch.no_grad():
+        for module in (ours, theirs):
+            next(module.parameters()).zero_()  # must move all the same
+    for step in range(4):
+        images = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
+        for module in (ours, theirs):
+            module(images).square().sum().backward()
+        for parameter in theirs.parameters():
+            assert parameter.grad is not None
+            size = sqrt(float(parameter.detach().square().sum()))
+            size = max(size, 1e-3 * sqrt(parameter.numel()))
+            length = sqrt(float(parameter.grad.square().sum()))
+            if length > relative * size:
+                parameter.grad *= relative * size / length
+        descent.step(0.1)
+        reference.step(0.1)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert bool(next(ours.parameters()).any())
 
 
 def test_a_parameter_without_gradient_only_decays() -> None:
