@@ -182,6 +182,9 @@ class Payloads:
         self.store.set_version(segments, round_index + 1)
         return moved(self.store, segments, values) if self._adds_changes else 0.0
 
+    def conclude(self, round_index: int) -> None:
+        """All has come, or will not: the round is sealed next."""
+
     def total(self, round_index: int, instead_of: str) -> StreamingSum:
         """A sum of this peer's."""
         return self._rounds[round_index].sums[instead_of]

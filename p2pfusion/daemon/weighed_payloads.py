@@ -142,7 +142,7 @@ class WeighedPayloads(Payloads):
             at, told = doubt.take(ids, values, has)
             if at.any():
                 which = farther(old[at], buffer[at], told, usual)
-                self._opinions.note(reducer, backup, which)
+                self._opinions.note(reducer, backup, which, round_index)
                 if which == 1:
                     buffer[at] = told
         doubt.note_present()
@@ -151,6 +151,26 @@ class WeighedPayloads(Payloads):
         text = "several others make other values than it of what it has fused"
         wrong = filter(self._opinions.contradicted, sorted(compared - {self.me}))
         return [Caught(peer, "reducing", text) for peer in wrong]
+
+    def conclude(self, round_index: int) -> None:
+        """All of a round was compared. What nobody says but two that are both wrong is
+        not taken: what was here before the round stays, as the newest."""
+        plan = self._rounds[round_index].plan
+        if self.me not in plan.peers:
+            return
+        mine = plan.next_holders[plan.peers.index(self.me)] & (plan.backup >= 0)
+        pairs = np.stack([plan.reducer, plan.backup], axis=1)
+        wrong = np.zeros(len(mine), np.bool_)
+        for one, other in np.unique(pairs[mine], axis=0).tolist():
+            peers = plan.peers[one], plan.peers[other]
+            if self.me not in peers and self._opinions.are_wrong(*peers):
+                wrong |= mine & (pairs == (one, other)).all(axis=1)
+        came = [
+            segment
+            for segment in plan.segments(np.flatnonzero(wrong).tolist())
+            if self.store.is_newer(segment, round_index)
+        ]
+        self.store.write_flat(came, self._as_sent(self.store.read_flat(came)))
 
     def _answers(
         self, doubt: Doubt, round_index: int, reducer: str

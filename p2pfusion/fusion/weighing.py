@@ -62,12 +62,17 @@ class Opinions:
 
     def __init__(self) -> None:
         self._wrong: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        self._latest: dict[str, tuple[int, dict[str, bool]]] = {}
+        """Of each, the last round in which it was compared, and with whom then."""
         self._squares: deque[float] = deque(maxlen=REMEMBERED)
 
-    def note(self, one: str, other: str, which: int) -> None:
+    def note(self, one: str, other: str, which: int, round_index: int) -> None:
         """Two peers were compared; ``which`` is what ``farther`` says."""
-        self._wrong[one][other] = which == 1
-        self._wrong[other][one] = which == 2
+        for peer, by, wrong in ((one, other, which == 1), (other, one, which == 2)):
+            self._wrong[peer][by] = wrong
+            if peer not in self._latest or self._latest[peer][0] != round_index:
+                self._latest[peer] = round_index, {}
+            self._latest[peer][1][by] = wrong
 
     def went(self, old: Floats, new: Floats) -> None:
         """Values that are believed, and what was here before."""
@@ -79,6 +84,20 @@ class Opinions:
         """The root of the median mean square of what was believed lately."""
         found = self._squares
         return statistics.median(found) ** 0.5 if found else 0.0
+
+    def are_wrong(self, one: str, other: str) -> bool:
+        """Whether it means nothing that two peers say the same: of each, most of the
+        others with which it was compared in its last round say otherwise.
+
+        All who get the same values can know that in the same round, but for what they
+        reduce themselves; what was said before is no excuse.
+        """
+        for peer, but in ((one, other), (other, one)):
+            _, latest = self._latest.get(peer, (0, dict[str, bool]()))
+            found = [wrong for by, wrong in latest.items() if by != but]
+            if 2 * sum(found) <= len(found):
+                return False
+        return True
 
     def contradicted(self, peer: str) -> bool:
         """Whether so many others say otherwise that the peer must be wrong."""
