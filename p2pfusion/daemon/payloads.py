@@ -373,8 +373,7 @@ class Payloads:
         numbers = self._rounds[stream.round_index]
         offer = numbers.offer
         given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
-        buffer = given.encoded(self._wire.contribution, self._owes(offer))
-        return buffer, given.absent
+        return given.encoded(self._wire.contribution, self._owes(offer)), given.absent
 
     def _fused(
         self, numbers: RoundNumbers, stream: StreamKey

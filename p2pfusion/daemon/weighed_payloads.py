@@ -153,24 +153,29 @@ class WeighedPayloads(Payloads):
         return [Caught(peer, "reducing", text) for peer in wrong]
 
     def conclude(self, round_index: int) -> None:
-        """All of a round was compared. What nobody says but two that are both wrong is
-        not taken: what was here before the round stays, as the newest."""
+        """All of a round was compared: what nobody says but two that are both wrong is
+        taken back, whenever that turned out. What was here before the round, which is
+        what reading gives until it is sealed, stays as the newest."""
         plan = self._rounds[round_index].plan
         if self.me not in plan.peers:
             return
-        mine = plan.next_holders[plan.peers.index(self.me)] & (plan.backup >= 0)
-        pairs = np.stack([plan.reducer, plan.backup], axis=1)
-        wrong = np.zeros(len(mine), np.bool_)
-        for one, other in np.unique(pairs[mine], axis=0).tolist():
-            peers = plan.peers[one], plan.peers[other]
-            if self.me not in peers and self._opinions.are_wrong(*peers):
-                wrong |= mine & (pairs == (one, other)).all(axis=1)
         came = [
             segment
-            for segment in plan.segments(np.flatnonzero(wrong).tolist())
+            for segment in plan.segments(self._from_liars(plan))
             if self.store.is_newer(segment, round_index)
         ]
         self.store.write_flat(came, self._as_sent(self.store.read_flat(came)))
+
+    def _from_liars(self, plan: ExchangePlan) -> Iterator[int]:
+        """Ranges that come here, of which reducer and backup are both wrong."""
+        names, wrong = plan.peers, self._opinions.are_wrong
+        others = [(at, peer) for at, peer in enumerate(names) if peer != self.me]
+        doubted = [at for at, peer in others if self._opinions.is_doubted(peer)]
+        both = np.isin(plan.reducer, doubted) & np.isin(plan.backup, doubted)
+        mine = plan.next_holders[names.index(self.me)]
+        for number in np.flatnonzero(both & mine).tolist():
+            if wrong(names[plan.reducer[number]], names[plan.backup[number]]):
+                yield number
 
     def _answers(
         self, doubt: Doubt, round_index: int, reducer: str

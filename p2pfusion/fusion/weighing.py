@@ -85,6 +85,10 @@ class Opinions:
         found = self._squares
         return statistics.median(found) ** 0.5 if found else 0.0
 
+    def is_doubted(self, peer: str) -> bool:
+        """Whether somebody said otherwise than a peer when it was last compared."""
+        return peer in self._latest and any(self._latest[peer][1].values())
+
     def are_wrong(self, one: str, other: str) -> bool:
         """Whether it means nothing that two peers say the same: of each, most of the
         others with which it was compared in its last round say otherwise.
