@@ -167,15 +167,16 @@ class WeighedPayloads(Payloads):
         self.store.write_flat(came, self._as_sent(self.store.read_flat(came)))
 
     def _from_liars(self, plan: ExchangePlan) -> Iterator[int]:
-        """Ranges that come here, of which reducer and backup are both wrong."""
-        names, wrong = plan.peers, self._opinions.are_wrong
-        others = [(at, peer) for at, peer in enumerate(names) if peer != self.me]
-        doubted = [at for at, peer in others if self._opinions.is_doubted(peer)]
-        both = np.isin(plan.reducer, doubted) & np.isin(plan.backup, doubted)
-        mine = plan.next_holders[names.index(self.me)]
-        for number in np.flatnonzero(both & mine).tolist():
-            if wrong(names[plan.reducer[number]], names[plan.backup[number]]):
-                yield number
+        """Ranges that come here, and of which reducer and backup are both wrong."""
+        names, opinions = plan.peers, self._opinions
+        me = names.index(self.me)
+        doubted = [at for at, peer in enumerate(names) if opinions.is_doubted(peer)]
+        either = np.isin(plan.reducer, doubted) | np.isin(plan.backup, doubted)
+        by_others = (plan.reducer != me) & (plan.backup != me) & (plan.backup >= 0)
+        for number in np.flatnonzero(plan.next_holders[me] & either & by_others):
+            one, other = names[plan.reducer[number]], names[plan.backup[number]]
+            if opinions.are_wrong(one, other):
+                yield int(number)
 
     def _answers(
         self, doubt: Doubt, round_index: int, reducer: str

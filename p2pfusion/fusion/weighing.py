@@ -81,27 +81,35 @@ class Opinions:
 
     @property
     def usual(self) -> float:
-        """The root of the median mean square of what was believed lately."""
+        """The root of the median mean square of what was believed lately; 0 while that
+        is so little that one lie could be the median."""
         found = self._squares
-        return statistics.median(found) ** 0.5 if found else 0.0
+        return statistics.median(found) ** 0.5 if len(found) > 2 else 0.0
 
     def is_doubted(self, peer: str) -> bool:
         """Whether somebody said otherwise than a peer when it was last compared."""
-        return peer in self._latest and any(self._latest[peer][1].values())
+        return any(self._latest_of(peer).values())
 
     def are_wrong(self, one: str, other: str) -> bool:
-        """Whether it means nothing that two peers say the same: of each, most of the
-        others with which it was compared in its last round say otherwise.
+        """Whether nothing of what two peers have made of the same is to be believed.
 
-        All who get the same values can know that in the same round, but for what they
-        reduce themselves; what was said before is no excuse.
+        So it is if most of the others say otherwise than both. Where the two agree, if
+        most say otherwise than one of them, and no majority confirms the other one.
+        Only the last round of each counts: what was said before is no excuse, and all
+        who get the same values can judge by the same.
         """
-        for peer, but in ((one, other), (other, one)):
-            _, latest = self._latest.get(peer, (0, dict[str, bool]()))
-            found = [wrong for by, wrong in latest.items() if by != but]
-            if 2 * sum(found) <= len(found):
-                return False
-        return True
+        least, most = sorted((self._balance(one, other), self._balance(other, one)))
+        if self._latest_of(one).get(other) or self._latest_of(other).get(one):
+            return least > 0
+        return least >= 0 and most > 0
+
+    def _balance(self, peer: str, but: str) -> int:
+        """How many more say otherwise than a peer than the same, leaving one out."""
+        latest = self._latest_of(peer).items()
+        return sum(1 if wrong else -1 for by, wrong in latest if by != but)
+
+    def _latest_of(self, peer: str) -> dict[str, bool]:
+        return self._latest[peer][1] if peer in self._latest else {}
 
     def contradicted(self, peer: str) -> bool:
         """Whether so many others say otherwise that the peer must be wrong."""

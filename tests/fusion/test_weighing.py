@@ -86,17 +86,29 @@ def test_two_that_lie_together_make_nobody_look_guilty() -> None:
         assert not any(opinions.contradicted(peer) for peer in "abc")
 
 
-def test_what_two_say_alike_means_nothing_if_others_say_otherwise_of_both() -> None:
+def test_what_two_say_alike_means_nothing_if_most_contradict_one_of_them() -> None:
     opinions = Opinions()
     opinions.note("x", "y", 0, 0)
+    assert not opinions.are_wrong("x", "y") and not opinions.is_doubted("x")
     opinions.note("x", "a", 1, 0)
-    assert opinions.is_doubted("x") and not opinions.is_doubted("y")
-    assert not opinions.are_wrong("x", "y"), "nobody has said anything of y"
-    opinions.note("b", "y", 2, 0)
-    assert opinions.are_wrong("x", "y") and opinions.are_wrong("y", "x")
-    assert not opinions.are_wrong("x", "a") and not opinions.are_wrong("a", "b")
+    assert opinions.are_wrong("x", "y"), "nobody confirms the other one"
+    assert opinions.are_wrong("y", "x") and opinions.is_doubted("x")
+    opinions.note("b", "y", 0, 0)
+    assert not opinions.are_wrong("x", "y"), "now somebody does"
+    opinions.note("c", "y", 2, 0)
+    assert opinions.are_wrong("x", "y"), "as many say otherwise"
     opinions.note("x", "b", 0, 0)
-    assert not opinions.are_wrong("x", "y"), "as many say the same as x"
+    assert not opinions.are_wrong("x", "y"), "most say otherwise of neither"
+
+
+def test_of_two_that_are_apart_both_must_be_contradicted() -> None:
+    opinions = Opinions()
+    opinions.note("x", "a", 1, 0)
+    assert not opinions.are_wrong("x", "a"), "the nearer one is taken"
+    opinions.note("a", "b", 1, 0)
+    assert not opinions.are_wrong("x", "a"), "nobody else contradicts the farther one"
+    opinions.note("x", "b", 1, 0)
+    assert opinions.are_wrong("x", "a") and opinions.are_wrong("a", "x")
 
 
 def test_what_was_said_in_rounds_before_is_no_excuse() -> None:
@@ -109,3 +121,12 @@ def test_what_was_said_in_rounds_before_is_no_excuse() -> None:
     assert opinions.are_wrong("x", "y")
     opinions.note("x", "a", 0, 5)
     assert not opinions.are_wrong("x", "y") and opinions.is_doubted("y")
+
+
+def test_what_is_usual_is_no_single_streams_matter() -> None:
+    opinions, old = Opinions(), np.zeros(4, np.float32)
+    opinions.went(old, old + 11)
+    opinions.went(old, old - 1)
+    assert opinions.usual == 0, "one of the two may be a lie"
+    opinions.went(old, old + 1)
+    assert opinions.usual == 1
