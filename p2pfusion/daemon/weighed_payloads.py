@@ -172,7 +172,7 @@ class WeighedPayloads(Payloads):
         me = names.index(self.me)
         doubted = [at for at, peer in enumerate(names) if opinions.is_doubted(peer)]
         either = np.isin(plan.reducer, doubted) | np.isin(plan.backup, doubted)
-        by_others = (plan.reducer != me) & (plan.backup != me) & (plan.backup >= 0)
+        by_others = (plan.reducer != me) & (plan.backup != me)
         for number in np.flatnonzero(plan.next_holders[me] & either & by_others):
             one, other = names[plan.reducer[number]], names[plan.backup[number]]
             if opinions.are_wrong(one, other):

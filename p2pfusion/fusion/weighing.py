@@ -63,7 +63,8 @@ class Opinions:
     def __init__(self) -> None:
         self._wrong: defaultdict[str, dict[str, bool]] = defaultdict(dict)
         self._latest: dict[str, tuple[int, dict[str, bool]]] = {}
-        """Of each, the last round in which it was compared, and with whom then."""
+        """Of each, the last round in which it was compared, and with whom then: whether
+        it was the farther one ever, in whichever order these came."""
         self._squares: deque[float] = deque(maxlen=REMEMBERED)
 
     def note(self, one: str, other: str, which: int, round_index: int) -> None:
@@ -72,7 +73,8 @@ class Opinions:
             self._wrong[peer][by] = wrong
             if peer not in self._latest or self._latest[peer][0] != round_index:
                 self._latest[peer] = round_index, {}
-            self._latest[peer][1][by] = wrong
+            latest = self._latest[peer][1]
+            latest[by] = wrong or latest.get(by, False)
 
     def went(self, old: Floats, new: Floats) -> None:
         """Values that are believed, and what was here before."""

@@ -119,6 +119,8 @@ def test_what_was_said_in_rounds_before_is_no_excuse() -> None:
     opinions.note("x", "a", 1, 4)
     opinions.note("y", "b", 1, 4)
     assert opinions.are_wrong("x", "y")
+    opinions.note("y", "b", 0, 4)
+    assert opinions.are_wrong("x", "y"), "nor what is said later in the same round"
     opinions.note("x", "a", 0, 5)
     assert not opinions.are_wrong("x", "y") and opinions.is_doubted("y")
 
