@@ -9,7 +9,8 @@ taken that is nearer to what was here before: a liar that does harm goes far. Al
 compare take the same one, so that nobody has values that others do not have.
 
 Who of two has lied is not known. But who is the farther one of several such pairs, with
-different others, has (``Opinions``).
+different others, has (``Opinions``). And that two agree means nothing where others
+contradict one of them and nobody confirms the other: liars back up each other.
 
 Pure: numbers in, numbers out.
 """
