@@ -106,6 +106,9 @@ class Disk:
                 self._behind.wait()
 
         self._sealing = write
+        assert self._node.payloads is not None
+        with self.refusing():
+            self._node.payloads.conclude(effect.next_round - 1)
         self._keep("progress", write)
 
     def settle(self) -> None:

@@ -182,6 +182,9 @@ class Payloads:
         self.store.set_version(segments, round_index + 1)
         return moved(self.store, segments, values) if self._adds_changes else 0.0
 
+    def conclude(self, round_index: int) -> None:
+        """All has come, or will not: the round is sealed next."""
+
     def total(self, round_index: int, instead_of: str) -> StreamingSum:
         """A sum of this peer's."""
         return self._rounds[round_index].sums[instead_of]
@@ -370,8 +373,7 @@ class Payloads:
         numbers = self._rounds[stream.round_index]
         offer = numbers.offer
         given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
-        buffer = given.encoded(self._wire.contribution, self._owes(offer))
-        return buffer, given.absent
+        return given.encoded(self._wire.contribution, self._owes(offer)), given.absent
 
     def _fused(
         self, numbers: RoundNumbers, stream: StreamKey

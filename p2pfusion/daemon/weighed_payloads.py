@@ -142,7 +142,7 @@ class WeighedPayloads(Payloads):
             at, told = doubt.take(ids, values, has)
             if at.any():
                 which = farther(old[at], buffer[at], told, usual)
-                self._opinions.note(reducer, backup, which)
+                self._opinions.note(reducer, backup, which, round_index)
                 if which == 1:
                     buffer[at] = told
         doubt.note_present()
@@ -151,6 +151,32 @@ class WeighedPayloads(Payloads):
         text = "several others make other values than it of what it has fused"
         wrong = filter(self._opinions.contradicted, sorted(compared - {self.me}))
         return [Caught(peer, "reducing", text) for peer in wrong]
+
+    def conclude(self, round_index: int) -> None:
+        """All of a round was compared: what nobody says but two that are both wrong is
+        taken back, whenever that turned out. What was here before the round, which is
+        what reading gives until it is sealed, stays as the newest."""
+        plan = self._rounds[round_index].plan
+        if self.me not in plan.peers:
+            return
+        came = [
+            segment
+            for segment in plan.segments(self._from_liars(plan))
+            if self.store.is_newer(segment, round_index)
+        ]
+        self.store.write_flat(came, self._as_sent(self.store.read_flat(came)))
+
+    def _from_liars(self, plan: ExchangePlan) -> Iterator[int]:
+        """Ranges that come here, and of which reducer and backup are both wrong."""
+        names, opinions = plan.peers, self._opinions
+        me = names.index(self.me)
+        doubted = [at for at, peer in enumerate(names) if opinions.is_doubted(peer)]
+        either = np.isin(plan.reducer, doubted) | np.isin(plan.backup, doubted)
+        by_others = (plan.reducer != me) & (plan.backup != me)
+        for number in np.flatnonzero(plan.next_holders[me] & either & by_others):
+            one, other = names[plan.reducer[number]], names[plan.backup[number]]
+            if opinions.are_wrong(one, other):
+                yield int(number)
 
     def _answers(
         self, doubt: Doubt, round_index: int, reducer: str

@@ -9,7 +9,8 @@ taken that is nearer to what was here before: a liar that does harm goes far. Al
 compare take the same one, so that nobody has values that others do not have.
 
 Who of two has lied is not known. But who is the farther one of several such pairs, with
-different others, has (``Opinions``).
+different others, has (``Opinions``). And that two agree means nothing where others
+contradict one of them and nobody confirms the other: liars back up each other.
 
 Pure: numbers in, numbers out.
 """
@@ -62,12 +63,19 @@ class Opinions:
 
     def __init__(self) -> None:
         self._wrong: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        self._latest: dict[str, tuple[int, dict[str, bool]]] = {}
+        """Of each, the last round in which it was compared, and with whom then: whether
+        it was the farther one ever, in whichever order these came."""
         self._squares: deque[float] = deque(maxlen=REMEMBERED)
 
-    def note(self, one: str, other: str, which: int) -> None:
+    def note(self, one: str, other: str, which: int, round_index: int) -> None:
         """Two peers were compared; ``which`` is what ``farther`` says."""
-        self._wrong[one][other] = which == 1
-        self._wrong[other][one] = which == 2
+        for peer, by, wrong in ((one, other, which == 1), (other, one, which == 2)):
+            self._wrong[peer][by] = wrong
+            if peer not in self._latest or self._latest[peer][0] != round_index:
+                self._latest[peer] = round_index, {}
+            latest = self._latest[peer][1]
+            latest[by] = wrong or latest.get(by, False)
 
     def went(self, old: Floats, new: Floats) -> None:
         """Values that are believed, and what was here before."""
@@ -76,9 +84,35 @@ class Opinions:
 
     @property
     def usual(self) -> float:
-        """The root of the median mean square of what was believed lately."""
+        """The root of the median mean square of what was believed lately; 0 while that
+        is so little that one lie could be the median."""
         found = self._squares
-        return statistics.median(found) ** 0.5 if found else 0.0
+        return statistics.median(found) ** 0.5 if len(found) > 2 else 0.0
+
+    def is_doubted(self, peer: str) -> bool:
+        """Whether somebody said otherwise than a peer when it was last compared."""
+        return any(self._latest_of(peer).values())
+
+    def are_wrong(self, one: str, other: str) -> bool:
+        """Whether nothing of what two peers have made of the same is to be believed.
+
+        So it is if most of the others say otherwise than both. Where the two agree, if
+        most say otherwise than one of them, and no majority confirms the other one.
+        Only the last round of each counts: what was said before is no excuse, and all
+        who get the same values can judge by the same.
+        """
+        least, most = sorted((self._balance(one, other), self._balance(other, one)))
+        if self._latest_of(one).get(other) or self._latest_of(other).get(one):
+            return least > 0
+        return least >= 0 and most > 0
+
+    def _balance(self, peer: str, but: str) -> int:
+        """How many more say otherwise than a peer than the same, leaving one out."""
+        latest = self._latest_of(peer).items()
+        return sum(1 if wrong else -1 for by, wrong in latest if by != but)
+
+    def _latest_of(self, peer: str) -> dict[str, bool]:
+        return self._latest[peer][1] if peer in self._latest else {}
 
     def contradicted(self, peer: str) -> bool:
         """Whether so many others say otherwise that the peer must be wrong."""

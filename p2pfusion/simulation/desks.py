@@ -6,7 +6,7 @@ encoded, decoded and summed exactly as between daemons, one stream after the oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +119,16 @@ class Desks:
             if target not in hostile:
                 for reducer in self._plan.sources(Hop.FUSED, target):
                     self._compare(reducer, target)
+                self._of[target].conclude(self._plan.round_index)
+
+    def lose(self, peers: Collection[str]) -> None:
+        """What this round has made of a range goes with those who were put out, where
+        nobody else keeps it: what the others had before stays."""
+        plan = self._plan
+        stays = ~np.isin(plan.peers, list(peers))
+        kept = plan.next_holders[stays].any(axis=0) | stays[plan.reducer]
+        segments = plan.segments(np.flatnonzero((plan.reducer >= 0) & ~kept).tolist())
+        self._store.write_flat(segments, self._store.read_flat(segments))
 
     def _fused(self, source: str, target: str, instead_of: str = "") -> StreamKey:
         number = self._plan.round_index

@@ -126,7 +126,7 @@ class Numbers:
             e.CloseSink: self._close_sink,
             e.Settle: self._settle,
             e.StopServing: lambda x: self._payloads.stop_serving(x.peer, x.pull),
-            e.Seal: lambda x: self.store.flush(),
+            e.Seal: self._seal,
             e.Forget: lambda x: self._payloads.forget(x.round_index),
         }
 
@@ -163,6 +163,10 @@ class Numbers:
         self.caught += self._payloads.settle(number, effect.reducer)
         if number == self._rounds:
             self.store.flush()
+
+    def _seal(self, effect: e.Seal) -> None:
+        self._payloads.conclude(effect.next_round - 1)
+        self.store.flush()
 
     def _absorb(self, effect: e.Absorb) -> None:
         if self._payloads.round_of(effect.pull) is not None:

@@ -195,8 +195,7 @@ class Swarm:
             replication=manifest.replication if manifest.weighs else 0,
             among_holders=manifest.sends_changes,
         )
-        desks = self._fuse(plan, arrived)
-        self.watch.note(round_index, desks)
+        self._fuse(plan, arrived)
         self.homes = plan.homes_after()
         wire = manifest.wire
         sent = sum(traffic(plan, peer, wire=wire).sent_bytes for peer in plan.peers)
@@ -265,7 +264,7 @@ class Swarm:
         self.too_late += len(refused)
         return {number: self.works[number] for number in sorted(arrived)}
 
-    def _fuse(self, plan: ExchangePlan, arrived: Mapping[int, Work]) -> Desks:
+    def _fuse(self, plan: ExchangePlan, arrived: Mapping[int, Work]) -> None:
         manifest = self.experiment.manifest
         desks = Desks(
             plan,
@@ -286,6 +285,9 @@ class Swarm:
         weighed = {_name(number): each for number, each in weights.items()}
         desks.fuse(weighed)
         desks.hand_out(weighed)
+        self.watch.note(plan.round_index, desks)
+        if manifest.weighs:
+            desks.lose(self.watch.put_out)
         self.store.flush(durable=False)
         after = self.values() if manifest.adds_changes else {}
         self.moved.append(
@@ -294,7 +296,6 @@ class Swarm:
                 for name in before
             )
         )
-        return desks
 
     def _weights(
         self, round_index: int, arrived: Mapping[int, Work]

@@ -82,6 +82,38 @@ def test_a_lie_is_replaced_by_what_a_backup_makes(tmp_path: Path, seed: int) -> 
             assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_two_liars_confirm_to_each_other_is_taken_back(
+    tmp_path: Path, seed: int
+) -> None:
+    """The third compares each of them with itself, and keeps what it had."""
+    table = Table(tmp_path, LAYOUT, fusion="median", is_checked=True)
+    splits = dict(zip(NAMES, (LEFT, FULL, FULL), strict=True))
+    play(table, [splits] * 2, seed, checked=True)
+    cedar = table.desks["cedar"]
+    cedar.store.flush()
+    old = table.stored("cedar", FULL)
+    table.enter(1, splits, ALL)
+    for liar in ("ash", "birch"):
+        lying(table, liar)
+    table.train(np.random.default_rng(seed), lengths_differ=False)
+    table.exchange()
+    table.truth = [values.copy() for values in old]
+    table.learn_median_changes()
+    table.check_reducers("cedar")
+    cedar.conclude(1)
+    cedar.store.flush()
+    plan = table.plan
+    liars = [plan.peers.index(name) for name in ("ash", "birch")]
+    among = np.isin(plan.reducer, liars) & np.isin(plan.backup, liars)
+    assert among.any() and not among.all()
+    for number, is_among in enumerate(among):
+        for segment in plan.segments([number]):
+            place = np.ix_(*(list(indices) for indices in segment.sets))
+            wanted = (old if is_among else table.truth)[segment.parameter][place]
+            assert np.array_equal(cedar.store.read(segment), wanted)
+
+
 def test_a_backup_that_has_left_the_round_makes_the_same(tmp_path: Path) -> None:
     table = Table(tmp_path, LAYOUT, fusion="median", is_checked=True)
     table.enter(0, ALL, ALL)

@@ -58,19 +58,19 @@ def test_who_is_contradicted_by_several_and_most_is_wrong() -> None:
     opinions = Opinions()
     for number in range(WITNESSES):
         assert not opinions.contradicted("liar")
-        opinions.note("liar", f"p{number}", 1)
+        opinions.note("liar", f"p{number}", 1, 0)
     assert opinions.contradicted("liar")
     assert not any(opinions.contradicted(f"p{number}") for number in range(WITNESSES))
     for number in range(WITNESSES):
-        opinions.note("liar", f"q{number}", 0)
+        opinions.note("liar", f"q{number}", 0, 0)
     assert not opinions.contradicted("liar"), "half say the same"
 
 
 def test_only_the_last_comparison_of_two_counts() -> None:
     opinions = Opinions()
     for number in range(WITNESSES):
-        opinions.note(f"p{number}", "ann", 2)
-    opinions.note("ann", "p0", 2)
+        opinions.note(f"p{number}", "ann", 2, 0)
+    opinions.note("ann", "p0", 2, 0)
     assert not opinions.contradicted("ann")
 
 
@@ -80,7 +80,55 @@ def test_two_that_lie_together_make_nobody_look_guilty() -> None:
         opinions = Opinions()
         for liar in ("x", "y"):
             for honest in ("a", "b", "c"):
-                opinions.note(liar, honest, 1 if liars_are_farther else 2)
+                opinions.note(liar, honest, 1 if liars_are_farther else 2, 0)
         assert opinions.contradicted("x") is opinions.contradicted("y")
         assert opinions.contradicted("x") is liars_are_farther
         assert not any(opinions.contradicted(peer) for peer in "abc")
+
+
+def test_what_two_say_alike_means_nothing_if_most_contradict_one_of_them() -> None:
+    opinions = Opinions()
+    opinions.note("x", "y", 0, 0)
+    assert not opinions.are_wrong("x", "y") and not opinions.is_doubted("x")
+    opinions.note("x", "a", 1, 0)
+    assert opinions.are_wrong("x", "y"), "nobody confirms the other one"
+    assert opinions.are_wrong("y", "x") and opinions.is_doubted("x")
+    opinions.note("b", "y", 0, 0)
+    assert not opinions.are_wrong("x", "y"), "now somebody does"
+    opinions.note("c", "y", 2, 0)
+    assert opinions.are_wrong("x", "y"), "as many say otherwise"
+    opinions.note("x", "b", 0, 0)
+    assert not opinions.are_wrong("x", "y"), "most say otherwise of neither"
+
+
+def test_of_two_that_are_apart_both_must_be_contradicted() -> None:
+    opinions = Opinions()
+    opinions.note("x", "a", 1, 0)
+    assert not opinions.are_wrong("x", "a"), "the nearer one is taken"
+    opinions.note("a", "b", 1, 0)
+    assert not opinions.are_wrong("x", "a"), "nobody else contradicts the farther one"
+    opinions.note("x", "b", 1, 0)
+    assert opinions.are_wrong("x", "a") and opinions.are_wrong("a", "x")
+
+
+def test_what_was_said_in_rounds_before_is_no_excuse() -> None:
+    opinions = Opinions()
+    for honest in "abc":
+        opinions.note("x", honest, 0, 3)
+        opinions.note("y", honest, 0, 3)
+    opinions.note("x", "a", 1, 4)
+    opinions.note("y", "b", 1, 4)
+    assert opinions.are_wrong("x", "y")
+    opinions.note("y", "b", 0, 4)
+    assert opinions.are_wrong("x", "y"), "nor what is said later in the same round"
+    opinions.note("x", "a", 0, 5)
+    assert not opinions.are_wrong("x", "y") and opinions.is_doubted("y")
+
+
+def test_what_is_usual_is_no_single_streams_matter() -> None:
+    opinions, old = Opinions(), np.zeros(4, np.float32)
+    opinions.went(old, old + 11)
+    opinions.went(old, old - 1)
+    assert opinions.usual == 0, "one of the two may be a lie"
+    opinions.went(old, old + 1)
+    assert opinions.usual == 1

@@ -248,6 +248,30 @@ def test_what_nobody_needs_next_is_compared_all_the_same(tmp_path: Path) -> None
         assert np.abs(apart).max() <= np.abs(way).max(), name
 
 
+PAIRED = {**MOVING, "peers": 10, "fusion": "trimmed", "seed": 4}
+"""Of two liars each backs up, and keeps, some of what the other one reduces."""
+
+
+def test_what_two_lying_reducers_confirm_to_each_other_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    told = {**SPECIFICATION, **PAIRED, "second_opinions": True, "quarantine": True}
+    lying = {**told, "attack": "reducer", "attackers": 2}
+    peaceful = Swarm.create(Experiment.of(told), tmp_path / "peace")
+    swarm = Swarm.create(Experiment.of(lying), tmp_path / "war")
+    old = swarm.values()
+    peaceful.round(0)
+    swarm.round(0)
+    assert swarm.hostile is not None
+    assert swarm.watch.put_out == swarm.hostile.peers
+    peace, war, kept = peaceful.values(), swarm.values(), 0
+    for name, before in old.items():
+        way, apart = peace[name] - before, war[name] - peace[name]
+        assert np.abs(apart).max() <= np.abs(way).max(), name
+        kept += int(((war[name] == before) & (way != 0)).sum())
+    assert kept, "nobody else keeps it, or has made it"
+
+
 @pytest.mark.parametrize("method", [{}, MOVING])
 def test_who_repeats_itself_is_found_and_put_out(method: dict[str, object]) -> None:
     told = {"attack": "stale", "fusion": "median", "quarantine": True, "rounds": 8}
