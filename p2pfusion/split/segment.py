@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,16 @@ class Segment:
         for indices in self.sets:
             product *= len(indices)
         return product
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The position behind its last, in every dimension."""
+        return tuple(s.ranges[-1][1] if s.ranges else 0 for s in self.sets)
+
+    @cached_property
+    def box_count(self) -> int:
+        """Of how many boxes, products of ranges, it consists."""
+        return math.prod(len(indices.ranges) for indices in self.sets)
 
     def __and__(self, other: Segment) -> Segment:
         if self.parameter != other.parameter:

@@ -64,11 +64,16 @@ class ExchangePlan:
         layout = self.layout
         return tuple(cell_elements(layout, each) for each in layout.signatures)
 
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """The number of each signature's first range."""
+        return [grid.first for grid in self.grids]
+
     def segments(self, range_ids: Iterable[int]) -> tuple[Segment, ...]:
         """The ranges as segments: range by range, inside a range by parameter."""
         found: list[Segment] = []
         for number in map(int, range_ids):
-            at = bisect_right(self.grids, number, key=lambda grid: grid.first) - 1
+            at = bisect_right(self._firsts, number) - 1
             found.extend(self.grids[at].segments(number))
         return tuple(found)
 

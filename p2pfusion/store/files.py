@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,41 +58,64 @@ def check_size(path: Path, element_count: int) -> None:
         )
 
 
-@contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, or too many open files, into a ``ResourceError``."""
-    try:
-        yield
-    except OSError as error:
-        text = f"cannot write {path}: {error.strerror}"
-        if error.errno in DISK_FULL:
-            hint = "free some disk space, or move the peer's home to a larger disk"
-            raise DiskFullError(text, hint=hint) from error
-        if error.errno in OUT_OF_RESOURCES:
-            hint = "close other programs, or raise the system's limits"
-            raise ResourceError(text, hint=hint) from error
-        raise
+class _Clear:
+    """What ``clear_errors`` gives: classes, since a round opens dozens of files and a
+    generator for each costs more than opening it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError):
+            _raise_clear(error, self._path)
 
 
-@contextmanager
-def open_to_read(path: Path) -> Iterator[int]:
-    """An existing file, open for reading."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield file
-    finally:
-        os.close(file)
+class _Open:
+    """An existing file, open for a while."""
 
+    def __init__(self, path: Path, flags: int) -> None:
+        self._path, self._flags = path, flags
 
-@contextmanager
-def open_to_write(path: Path) -> Iterator[int]:
-    """An existing file, open for reading and writing in place."""
-    with clear_errors(path):
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    def __enter__(self) -> int:
         try:
-            yield file
-        finally:
-            os.close(file)
+            self._file = os.open(self._path, self._flags | os.O_CLOEXEC)
+        except OSError as error:
+            _raise_clear(error, self._path)
+            raise
+        return self._file
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        os.close(self._file)
+        if isinstance(error, OSError):
+            _raise_clear(error, self._path)
+
+
+def clear_errors(path: Path) -> AbstractContextManager[None]:
+    """Turn a full disk, or too many open files, into a ``ResourceError``."""
+    return _Clear(path)
+
+
+def _raise_clear(error: OSError, path: Path) -> None:
+    text = f"cannot write {path}: {error.strerror}"
+    if error.errno in DISK_FULL:
+        hint = "free some disk space, or move the peer's home to a larger disk"
+        raise DiskFullError(text, hint=hint) from error
+    if error.errno in OUT_OF_RESOURCES:
+        hint = "close other programs, or raise the system's limits"
+        raise ResourceError(text, hint=hint) from error
+
+
+def open_to_read(path: Path) -> AbstractContextManager[int]:
+    """An existing file, open for reading."""
+    return _Open(path, os.O_RDONLY)
+
+
+def open_to_write(path: Path) -> AbstractContextManager[int]:
+    """An existing file, open for reading and writing in place."""
+    return _Open(path, os.O_RDWR)
 
 
 @contextmanager
@@ -147,7 +170,9 @@ def write_at(file: int, data: bytes | memoryview, offset_bytes: int) -> None:
         written += os.pwrite(file, data[written:], offset_bytes + written)
 
 
-def write_pieces(file: int, pieces: Sequence[memoryview], offset_bytes: int) -> None:
+def write_pieces(
+    file: int, pieces: Sequence[bytes | memoryview], offset_bytes: int
+) -> None:
     """Write pieces one after the other at an offset; ``OSError`` as for one."""
     for first in range(0, len(pieces), PIECES_AT_ONCE):
         some = pieces[first : first + PIECES_AT_ONCE]

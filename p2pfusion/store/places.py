@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2pfusion.split.layout import Layout
-from p2pfusion.store.files import clear_errors, open_to_write, raw_bytes, write_at
+from p2pfusion.store.files import open_to_write, raw_bytes, write_at
 from p2pfusion.store.journal import Record, unpack_segments
 from p2pfusion.store.rectangles import Part, cut, put
 
@@ -25,9 +25,20 @@ def versions_file(path: Path, signature_index: int) -> Path:
     return path / f"versions-{signature_index:05}.i32"
 
 
-def apply(path: Path, layout: Layout, records: Iterable[Record]) -> list[Path]:
+class Places:
+    """The files of a store: one for each parameter, and one for each signature."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        count, signatures = len(layout.parameters), len(layout.signatures)
+        self.layout = layout
+        self.values = tuple(values_file(path, each) for each in range(count))
+        self.versions = tuple(versions_file(path, each) for each in range(signatures))
+
+
+def apply(places: Places, records: Iterable[Record]) -> list[Path]:
     """Writes records to their places, values before versions, and syncs nothing; the
     files that were written to. ``ResourceError`` on a full disk."""
+    layout = places.layout
     parts: dict[int, list[Part]] = {}
     versions: list[Record] = []
     for record in records:
@@ -39,11 +50,11 @@ def apply(path: Path, layout: Layout, records: Iterable[Record]) -> list[Path]:
             parts.setdefault(parameter, []).extend(some)
     written: list[Path] = []
     for parameter in sorted(parts):
-        written.append(values_file(path, parameter))
+        written.append(places.values[parameter])
         with open_to_write(written[-1]) as file:
             put(file, 0, layout.parameters[parameter].shape, parts[parameter])
     for record in versions:
-        written.append(versions_file(path, int(record.numbers[0])))
+        written.append(places.versions[int(record.numbers[0])])
         with open_to_write(written[-1]) as file:
             write_at(file, raw_bytes(record.values), 0)
     return written
@@ -52,5 +63,5 @@ def apply(path: Path, layout: Layout, records: Iterable[Record]) -> list[Path]:
 def sync(paths: Iterable[Path]) -> None:
     """What was written to these files survives a power failure from now on."""
     for path in paths:
-        with clear_errors(path), open_to_write(path) as file:
+        with open_to_write(path) as file:
             os.fsync(file)

@@ -18,8 +18,8 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
 
 Every request may name ``models`` and ``objectives`` of its owner's own, which it may
 import from then on. Data is the owner's in any case.
-Values never pass through the channel: they are read from the store, which is opened
-read-only in every round, and the trained ones are written as an offer file. The process
+Values never pass through the channel: they are read from the store, which is open
+read-only, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
 decides when training ends, and stdout and stderr never carry protocol.
 
@@ -88,6 +88,7 @@ class Worker:
         self._trainer: Trainer | None = None
         self._siblings: Siblings | None = None
         self._store = Path()
+        self._opened: Store | None = None
         self._offers = Path()
         self._unmeasured: int | None = None
         """The round whose accuracy is to be measured."""
@@ -156,7 +157,7 @@ class Worker:
             trainer = Trainer(setup, team=team)
         self._setup, self._trainer = setup, trainer
         # Without a store this process is only asked what training would take.
-        self._store = Path(str(request.fields.get("store", "")))
+        self._store, self._opened = Path(str(request.fields.get("store", ""))), None
         if request.fields.get("store") and not team.rank:
             save_beside(setup.model, setup.arguments, beside_path(self._store))
         self._offers = offers or Path()
@@ -205,7 +206,10 @@ class Worker:
 
     def _open_store(self, setup: Setup) -> Store:
         """The store as it is now."""
-        return Store.open(self._store, setup.layout, setup.seed)
+        if self._opened is None:
+            self._opened = Store.open(self._store, setup.layout, setup.seed)
+        self._opened.let_go()
+        return self._opened
 
     def fit(self, request: Request) -> Fields:
         """Which of some splits, ascending, is the last that so much memory suffices
