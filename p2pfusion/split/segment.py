@@ -132,20 +132,23 @@ class Split:
 
     def segments(self, layout: Layout) -> Iterator[Segment]:
         """What this split holds of every parameter, in the layout's order."""
-        if not self._segments or self._segments[0][0] is not layout:
-            count = len(layout.parameters)
-            found = tuple(self.segment(layout, number) for number in range(count))
-            self._segments[:] = [(layout, found)]
-        return iter(self._segments[0][1])
-
-    @cached_property
-    def _segments(self) -> list[tuple[Layout, tuple[Segment, ...]]]:
-        """The segments of the layout that was asked for last: a round asks often."""
-        return []
+        return iter(self._found(layout)[0])
 
     def size(self, layout: Layout) -> int:
         """Number of elements that this split holds: parameters of the sub-model."""
-        return sum(segment.size for segment in self.segments(layout))
+        return self._found(layout)[1]
+
+    def _found(self, layout: Layout) -> tuple[tuple[Segment, ...], int]:
+        """Segments and size in the layout that was asked for last: a round asks often."""
+        if not self._last or self._last[0][0] is not layout:
+            count = len(layout.parameters)
+            found = tuple(self.segment(layout, number) for number in range(count))
+            self._last[:] = [(layout, found, sum(each.size for each in found))]
+        return self._last[0][1:]
+
+    @cached_property
+    def _last(self) -> list[tuple[Layout, tuple[Segment, ...], int]]:
+        return []
 
     @cached_property
     def digest(self) -> bytes:
