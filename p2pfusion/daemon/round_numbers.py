@@ -17,7 +17,6 @@ from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Store, add_progress
 
-
 Made = tuple[memoryview, bytes]
 """A stream's bytes, and which of its ranges they lack."""
 

@@ -14,11 +14,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from p2pfusion.errors import LayoutError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
+
+REMEMBERED_SPLITS = 64
 
 FROZEN = "frozen"
 """Marks the gate of a layer that is held and not trained, in plain data."""
@@ -57,6 +59,13 @@ class Segment:
         return tuple(s.ranges[-1][1] if s.ranges else 0 for s in self.sets)
 
     @cached_property
+    def slices(self) -> tuple[slice, ...] | None:
+        """What reaches it, if that is a single box."""
+        if any(len(indices.ranges) != 1 for indices in self.sets):
+            return None
+        return tuple(slice(*indices.ranges[0]) for indices in self.sets)
+
+    @cached_property
     def box_count(self) -> int:
         """Of how many boxes, products of ranges, it consists."""
         return math.prod(len(indices.ranges) for indices in self.sets)
@@ -87,7 +96,7 @@ class Split:
     @classmethod
     def of(cls, sets: Mapping[str, IndexSet]) -> Split:
         """The split with these sets (order as given: use the layout's)."""
-        return cls(tuple(sets.items()))
+        return _shared(tuple(sets.items()), frozenset())
 
     @classmethod
     def full(cls, layout: Layout) -> Split:
@@ -139,7 +148,7 @@ class Split:
         return self._found(layout)[1]
 
     def _found(self, layout: Layout) -> tuple[tuple[Segment, ...], int]:
-        """Segments and size in the layout that was asked for last: a round asks often."""
+        """Segments and size in the layout that was asked for last."""
         if not self._last or self._last[0][0] is not layout:
             count = len(layout.parameters)
             found = tuple(self.segment(layout, number) for number in range(count))
@@ -174,10 +183,16 @@ class Split:
         if not isinstance(data, (list, tuple)) or len(data) != len(layout.axes):
             raise LayoutError("a split names every axis of its layout, in order")
         pairs = list(zip(data, layout.axes, strict=True))
-        return cls(
+        return _shared(
             tuple((axis.name, _indices(row, axis)) for row, axis in pairs),
             frozenset(axis.name for row, axis in pairs if list(row[2:]) == [FROZEN]),
         )
+
+
+# Windows move in a circle: what follows from a split is found out once.
+@lru_cache(maxsize=REMEMBERED_SPLITS)
+def _shared(sets: tuple[tuple[str, IndexSet], ...], frozen: frozenset[str]) -> Split:
+    return Split(sets, frozen)
 
 
 def _indices(row: object, axis: Axis) -> IndexSet:

@@ -85,7 +85,7 @@ class ExchangePlan:
         if instead_of is not None:
             return np.flatnonzero(self._acting(instead_of) == position)
         if position not in self._reduced:
-            self._reduced[position] = np.flatnonzero(self.reducer == position)
+            self._reduced[position] = (self.reducer == position).nonzero()[0]
         return self._reduced[position]
 
     @cached_property

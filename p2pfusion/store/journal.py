@@ -44,6 +44,7 @@ from p2pfusion.store.files import (
     write_at,
     write_pieces,
 )
+from p2pfusion.store.rectangles import REMEMBERED_BOXES
 
 MARK = b"p2pf-redo"
 
@@ -228,24 +229,29 @@ def _checksum(file: int, length: int) -> int:
 
 def pack_segments(segments: Sequence[Segment]) -> Numbers:
     """Segments as whole numbers: the parameter, and the ranges of every dimension."""
-    packed: list[int] = []
-    for segment in segments:
-        packed.append(segment.parameter)
-        for indices in segment.sets:
-            packed.append(len(indices.ranges))
-            packed.extend(chain.from_iterable(indices.ranges))
-    return np.array(packed, np.int64)
+    return np.fromiter(chain.from_iterable(map(_packed, segments)), np.int64)
+
+
+def _packed(segment: Segment) -> tuple[int, ...]:
+    is_plain = segment.box_count <= REMEMBERED_BOXES
+    return _packed_plain(segment) if is_plain else _found_packed(segment)
+
+
+def _found_packed(segment: Segment) -> tuple[int, ...]:
+    packed = [segment.parameter]
+    for indices in segment.sets:
+        packed.append(len(indices.ranges))
+        packed.extend(chain.from_iterable(indices.ranges))
+    return tuple(packed)
+
+
+# Windows move in a circle: the same segments come again.
+_packed_plain = lru_cache(maxsize=1024)(_found_packed)
 
 
 def unpack_segments(layout: Layout, numbers: Numbers) -> tuple[Segment, ...]:
     """The segments that ``pack_segments`` was given."""
-    return _unpack(layout, numbers.tobytes())
-
-
-# Windows move in a circle: the same streams come again.
-@lru_cache(maxsize=64)
-def _unpack(layout: Layout, packed: bytes) -> tuple[Segment, ...]:
-    left = iter(np.frombuffer(packed, np.int64).tolist())
+    left = iter(numbers.tolist())
     return tuple(
         Segment(
             parameter,

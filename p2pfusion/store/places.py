@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from p2pfusion.split.layout import Layout
+from p2pfusion.split.segment import Segment
 from p2pfusion.store.files import open_to_write, raw_bytes, write_at
 from p2pfusion.store.journal import Record, unpack_segments
 from p2pfusion.store.rectangles import Part, cut, put
@@ -35,17 +36,25 @@ class Places:
         self.versions = tuple(versions_file(path, each) for each in range(signatures))
 
 
-def apply(places: Places, records: Iterable[Record]) -> list[Path]:
+def apply(
+    places: Places,
+    records: Iterable[Record],
+    known: Sequence[Sequence[Segment]] = (),
+) -> list[Path]:
     """Writes records to their places, values before versions, and syncs nothing; the
-    files that were written to. ``ResourceError`` on a full disk."""
-    layout = places.layout
+    files that were written to. ``ResourceError`` on a full disk.
+
+    ``known``: the segments of the records with values, where they are at hand; else the
+    records tell.
+    """
+    layout, at_hand = places.layout, iter(known)
     parts: dict[int, list[Part]] = {}
     versions: list[Record] = []
     for record in records:
         if record.kind == VERSIONS:
             versions.append(record)
             continue
-        segments = unpack_segments(layout, record.numbers)
+        segments = next(at_hand, None) or unpack_segments(layout, record.numbers)
         for parameter, some in cut(segments, record.values.view("<f4")).items():
             parts.setdefault(parameter, []).extend(some)
     written: list[Path] = []

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product, starmap
-from operator import gt
+from operator import attrgetter, gt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,15 @@ from p2pfusion.store.files import (
 
 Place = tuple[slice, ...]
 Part = tuple[Segment, Floats]
+_Run = tuple[NDArray[np.int64], int, Place]
 
 BLOCK_ELEMENTS = 1 << 20
 """Elements that are handled at a time: bounds the scratch memory to some 20 MiB."""
 
 NARROW_ROW_BYTES = 4096
 """A page: patching rows up to this size touches hardly a page more than runs would."""
+
+_size_of = attrgetter("size")
 
 REMEMBERED_BOXES = 64
 """Of rectangles with more boxes it is not remembered where these lie: windows have one
@@ -58,6 +61,14 @@ def boxes(sets: Sequence[IndexSet]) -> Iterator[tuple[Place, Place]]:
         dimensions.append(places)
     for box in product(*dimensions):
         yield tuple(place[0] for place in box), tuple(place[1] for place in box)
+
+
+def pick_segment(whole: Floats, segment: Segment, into: Floats) -> None:
+    """As ``pick``; of one box it is known which slices that is."""
+    if segment.slices is None:
+        pick(whole, segment.sets, into)
+    else:
+        into[...] = whole[segment.slices]
 
 
 def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
@@ -102,9 +113,14 @@ def cut(segments: Sequence[Segment], values: Floats) -> dict[int, list[Part]]:
     return parts
 
 
+def total_size(segments: Iterable[Segment]) -> int:
+    """Elements of all of them."""
+    return sum(map(_size_of, segments))
+
+
 def check_values(segments: Sequence[Segment], values: Floats) -> None:
     """``LocalProtocolError`` unless these are as many values as segments have."""
-    if values.dtype != np.float32 or values.shape != (sum(s.size for s in segments),):
+    if values.dtype != np.float32 or values.shape != (total_size(segments),):
         raise LocalProtocolError(
             f"{values.dtype} values of shape {values.shape} do not fit the segments"
         )
@@ -188,8 +204,7 @@ def _put_runs(
     lengths: list[int] = []
     pieces: list[memoryview] = []
     for segment, dense in parts:
-        for place, source in boxes(segment.sets):
-            firsts, length = runs(shape, place)
+        for firsts, length, source in _box_runs(shape, segment):
             block = raw_bytes(np.ascontiguousarray(dense[source], "<f4"))
             step = length * FLOAT_BYTES
             pieces += [block[i : i + step] for i in range(0, len(block), step)]
@@ -202,6 +217,24 @@ def _put_runs(
     ordered = [pieces[place] for place in order]
     for first, stop, start in joined:
         write_pieces(file, ordered[first:stop], base_bytes + start * FLOAT_BYTES)
+
+
+def _box_runs(shape: tuple[int, ...], segment: Segment) -> Iterable[_Run]:
+    """The runs of a segment's boxes, and where each box stands in its dense array."""
+    if segment.box_count > 1:
+        return _found_runs(shape, segment)
+    return _known_runs(shape, segment)
+
+
+def _found_runs(shape: tuple[int, ...], segment: Segment) -> Iterator[_Run]:
+    for place, source in boxes(segment.sets):
+        yield *runs(shape, place), source
+
+
+# Windows move in a circle: the same segments come again.
+@lru_cache(maxsize=1024)
+def _known_runs(shape: tuple[int, ...], segment: Segment) -> tuple[_Run, ...]:
+    return tuple(_found_runs(shape, segment))
 
 
 def _neighbours(

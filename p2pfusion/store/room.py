@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from p2pfusion.split.segment import Segment
 from p2pfusion.store.files import FLOAT_BYTES, Floats, open_to_write
 from p2pfusion.store.places import Places
-from p2pfusion.store.rectangles import Part, boxes, cut, has_narrow_rows, runs
+from p2pfusion.store.rectangles import (
+    Part,
+    boxes,
+    check_inside,
+    cut,
+    has_narrow_rows,
+    runs,
+)
 
 PAGE_BYTES = 4096
 """What a file system gives at least: spans that share a page are one span."""
@@ -38,12 +45,16 @@ class Room:
 
     def take(self, segments: Sequence[Segment], values: Floats) -> None:
         """Segments with these flat values have their blocks from now on;
-        ``ResourceError`` on a full disk."""
+        ``ResourceError`` on a full disk, ``LocalProtocolError`` if one reaches beyond
+        its parameter."""
         if self._taken.issuperset(segments):
             return
+        parameters = self._places.layout.parameters
+        for segment in segments:
+            check_inside(parameters[segment.parameter].shape, segment)
         for parameter, parts in cut(segments, values).items():
             with open_to_write(self._places.values[parameter]) as file:
-                reserve(file, self._places.layout.parameters[parameter].shape, parts)
+                reserve(file, parameters[parameter].shape, parts)
         if len(self._taken) > REMEMBERED_SEGMENTS:
             self._taken.clear()
         self._taken.update(segments)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -65,7 +65,7 @@ from p2pfusion.store.places import (
     versions_file,
 )
 from p2pfusion.store.pretrained import Pretrained, check_kept, keep
-from p2pfusion.store.rectangles import check_inside, check_values, fetch, pick
+from p2pfusion.store.rectangles import check_values, fetch, pick_segment, total_size
 from p2pfusion.store.room import Room
 
 Versions = NDArray[np.int32]
@@ -107,7 +107,7 @@ class Store:
         self._loaded = [self._mapped(i).astype(np.int32) for i in range(count)]
         self._next: dict[int, Versions] = {}
         self._room = Room(self._places)
-        self._has_values = False
+        self._written: list[tuple[Segment, ...]] = []
         self._is_committed = False
 
     @classmethod
@@ -188,7 +188,7 @@ class Store:
 
     def read_flat(self, segments: Sequence[Segment]) -> Floats:
         """Flat values of segments, one after the other."""
-        flat = np.empty(sum(segment.size for segment in segments), np.float32)
+        flat = np.empty(total_size(segments), np.float32)
         offset = 0
         for segment in segments:
             into = flat[offset : offset + segment.size].reshape(segment.shape)
@@ -203,7 +203,7 @@ class Store:
         path = self._places.values[segment.parameter]
         if trained.all():
             whole = self._map(path, parameter.size).reshape(parameter.shape)
-            pick(whole, segment.sets, into)
+            pick_segment(whole, segment, into)
             return
         # Not through the map: a look at a hole may take a block (on a tmpfs), and be
         # fatal if there is none.
@@ -262,16 +262,13 @@ class Store:
         """
         self._check_writable()
         check_values(segments, values)
-        parameters = self._layout.parameters
-        for segment in segments:
-            check_inside(parameters[segment.parameter].shape, segment)
         self._finish_apply()
         self._room.take(segments, values)
         # What the end of the round needs is kept free: its values must not be lost
         # for want of the few bytes of their versions.
         numbers = pack_segments(segments)
         self._journals.append(VALUES, numbers, values, reserve=self._versions_bytes)
-        self._has_values = True
+        self._written.append(tuple(segments))
 
     def set_version(self, segments: Sequence[Segment], version: int) -> None:
         """Mark the cells that the segments cover, in every parameter of a signature.
@@ -300,7 +297,7 @@ class Store:
         """
         self._check_writable()
         if not self._is_committed:
-            if not self._has_values and not self._next:
+            if not self._written and not self._next:
                 return
             for index, versions in sorted(self._next.items()):
                 number = np.array([index], np.int64)
@@ -310,7 +307,7 @@ class Store:
             self._is_committed = True
         self._finish_apply(durable=durable)
 
-    @property
+    @cached_property
     def _versions_bytes(self) -> int:
         """More than the records of all versions take."""
         cells = sum(versions.size for versions in self._loaded)
@@ -330,13 +327,14 @@ class Store:
         for index, versions in self._next.items():
             self._loaded[index] = versions
         self._next.clear()
-        self._has_values = self._is_committed = False
+        self._written.clear()
+        self._is_committed = False
 
     def _apply(self, *, durable: bool) -> None:
         """Writes what counts to its place; syncing that is nothing to wait for, since
         the journal keeps it until the round after the next."""
         records = self._journals.records()
-        written = apply(self._places, records)
+        written = apply(self._places, records, self._written)
         if durable:
             self._behind.begin(lambda: sync(written))
             self._journals.turn()

@@ -282,7 +282,8 @@ def wait(
     # The selectors module and ZeroMQ number reading and writing alike.
     waits_for = [*((socket, READ) for socket in sockets), *descriptors.items()]
     wait_ms = -1 if wait_s is None else math.ceil(wait_s * 1_000)
-    ready = [one for one, _ in zmq.zmq_poll(waits_for, wait_ms)]
+    # Of descriptors only its documentation knows.
+    ready = [one for one, _ in zmq.zmq_poll(waits_for, wait_ms)]  # type: ignore[arg-type]
     numbers = [number for number in descriptors if number in ready]
     return len(ready) > len(numbers), numbers
 
@@ -320,7 +321,7 @@ def _no_more(error: zmq.ZMQError) -> ResourceError:
 def _receive(socket: Socket) -> Sequence[zmq.Frame]:
     """The frames of the next message; none if there is no message."""
     # Asked first: the library says so far more cheaply than it raises.
-    if not socket.get(zmq.EVENTS) & READ:
+    if not int(socket.get(zmq.EVENTS)) & READ:
         return ()
     try:
         return socket.recv_multipart(zmq.DONTWAIT, copy=False)
