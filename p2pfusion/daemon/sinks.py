@@ -111,7 +111,7 @@ class BufferSink:
     def add(self, values: Floats) -> None:
         """Keeps them; those that were put into their place already stay there."""
         place = self.buffer[self.filled : self.filled + values.size]
-        if place.ctypes.data != values.ctypes.data:
+        if not np.may_share_memory(place, values):
             place[:] = values
         self.filled += values.size
 

@@ -84,6 +84,7 @@ class Worker:
     def __init__(self, send: Send, following: Following | None = None) -> None:
         """``following``: what ends this process, if it is not the first of several."""
         self._send, self._following = send, following
+        self._throttle = _Throttle(send)
         self._setup: Setup | None = None
         self._trainer: Trainer | None = None
         self._siblings: Siblings | None = None
@@ -231,7 +232,7 @@ class Worker:
             request.table("asked"),
             learning_rate=request.number("learning_rate"),
             read=self._open_store(setup).read,
-            on_progress=_Throttle(self._send, 0),
+            on_progress=_Throttle(self._send),
         )
         return {"announced": base64.b64encode(found).decode()}
 
@@ -249,7 +250,7 @@ class Worker:
                 split=split,
                 learning_rate=request.number("learning_rate"),
                 read=reading_from(since, layout, split, store.read),
-                on_progress=_Throttle(self._send, round_index),
+                on_progress=self._throttle.of(round_index),
             )
         if trainer.rank:
             return {}  # the first one gives it away
@@ -315,12 +316,18 @@ def _data(request: Request) -> DataOptions:
 
 
 class _Throttle:
-    """Passes progress on, not more often than a reader can use it."""
+    """Passes progress on, not more often than a reader can use it: each line wakes the
+    daemon, and rounds may be shorter than anybody looks."""
 
-    def __init__(self, send: Send, round_index: int) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._round_index = round_index
+        self._round_index = 0
         self._next_s = 0.0
+
+    def of(self, round_index: int) -> _Throttle:
+        """From now on the progress is that of this round."""
+        self._round_index = round_index
+        return self
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         now_s = time.monotonic()

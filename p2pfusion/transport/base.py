@@ -350,11 +350,13 @@ def size_bytes(frames: Sequence[Frame]) -> int:
     return sum(map(_frame_bytes, frames))
 
 
-def check_outgoing(plane: Plane, frames: Sequence[Frame]) -> None:
-    """``LocalProtocolError`` if the other side would refuse these frames."""
+def check_outgoing(plane: Plane, frames: Sequence[Frame]) -> int:
+    """``LocalProtocolError`` if the other side would refuse these frames; their size in
+    bytes."""
     reason = refusal(plane, frames)
     if reason is not None:
         raise LocalProtocolError(f"own message on the {plane} plane has {reason}")
+    return size_bytes(frames)
 
 
 def refusal(plane: Plane, frames: Sequence[Frame]) -> str | None:
