@@ -58,39 +58,45 @@ def check_size(path: Path, element_count: int) -> None:
         )
 
 
-class _Clear:
-    """What ``clear_errors`` gives: classes, since a round opens dozens of files and a
-    generator for each costs more than opening it."""
+class _Clearing:
+    """Classes, since a round opens a file dozens of times, and a generator for each
+    costs more than opening it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __enter__(self) -> None:
-        pass
-
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, OSError):
             _raise_clear(error, self._path)
 
 
-class _Open:
-    """An existing file, open for a while."""
+class _Clear(_Clearing):
+    def __enter__(self) -> None:
+        pass
 
-    def __init__(self, path: Path, flags: int) -> None:
-        self._path, self._flags = path, flags
+
+class _Lent(_Clearing):
+    def __init__(self, path: Path, file: int) -> None:
+        super().__init__(path)
+        self._file = file
 
     def __enter__(self) -> int:
-        try:
+        return self._file
+
+
+class _Open(_Clearing):
+    def __init__(self, path: Path, flags: int) -> None:
+        super().__init__(path)
+        self._flags = flags
+
+    def __enter__(self) -> int:
+        with _Clear(self._path):
             self._file = os.open(self._path, self._flags | os.O_CLOEXEC)
-        except OSError as error:
-            _raise_clear(error, self._path)
-            raise
         return self._file
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         os.close(self._file)
-        if isinstance(error, OSError):
-            _raise_clear(error, self._path)
+        super().__exit__(kind, error, trace)
 
 
 def clear_errors(path: Path) -> AbstractContextManager[None]:
@@ -106,6 +112,11 @@ def _raise_clear(error: OSError, path: Path) -> None:
     if error.errno in OUT_OF_RESOURCES:
         hint = "close other programs, or raise the system's limits"
         raise ResourceError(text, hint=hint) from error
+
+
+def lent(path: Path, file: int) -> AbstractContextManager[int]:
+    """An open file, which stays open; errors are clear as in ``open_to_write``."""
+    return _Lent(path, file)
 
 
 def open_to_read(path: Path) -> AbstractContextManager[int]:

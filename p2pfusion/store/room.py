@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfusion.split.segment import Segment
-from p2pfusion.store.files import FLOAT_BYTES, Floats, open_to_write
+from p2pfusion.store.files import FLOAT_BYTES, Floats
 from p2pfusion.store.places import Places
 from p2pfusion.store.rectangles import (
     Part,
@@ -53,7 +53,7 @@ class Room:
         for segment in segments:
             check_inside(parameters[segment.parameter].shape, segment)
         for parameter, parts in cut(segments, values).items():
-            with open_to_write(self._places.values[parameter]) as file:
+            with self._places.values[parameter].open() as file:
                 reserve(file, parameters[parameter].shape, parts)
         if len(self._taken) > REMEMBERED_SEGMENTS:
             self._taken.clear()

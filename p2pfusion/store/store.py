@@ -200,7 +200,7 @@ class Store:
         versions = self._current(self._cells.signature(segment.parameter))
         trained = versions[self._cells.touched(segment)] > 0
         parameter = self._layout.parameters[segment.parameter]
-        path = self._places.values[segment.parameter]
+        path = self._places.values[segment.parameter].path
         if trained.all():
             whole = self._map(path, parameter.size).reshape(parameter.shape)
             pick_segment(whole, segment, into)
@@ -352,7 +352,7 @@ class Store:
         return self._mapped(signature_index)
 
     def _mapped(self, signature_index: int) -> Versions:
-        path, count = self._places.versions[signature_index], self._cells.count
+        path, count = self._places.versions[signature_index].path, self._cells.count
         mapped = self._map(path, count(signature_index)).view("<i4")
         return mapped.reshape(self._cells.shape(signature_index))
 

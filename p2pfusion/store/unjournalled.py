@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pfusion.store.files import open_to_write, raw_bytes, write_at
+from p2pfusion.store.files import raw_bytes, write_at
 from p2pfusion.store.rectangles import Part, put
 from p2pfusion.store.store import Store
 
@@ -34,9 +34,9 @@ class UnjournalledStore(Store):
         for part in self._parts:
             segment, values = part
             self._room.take([segment], values.ravel())
-            with open_to_write(self._places.values[segment.parameter]) as file:
+            with self._places.values[segment.parameter].open() as file:
                 put(file, 0, self._layout.parameters[segment.parameter].shape, [part])
         for index, versions in sorted(self._next.items()):
-            with open_to_write(self._places.versions[index]) as file:
+            with self._places.versions[index].open() as file:
                 write_at(file, raw_bytes(versions.astype("<i4")), 0)
         self._parts = ()
