@@ -181,14 +181,16 @@ class ControlPlane:
             *self._listener.waits_for,
             *(s for knock in self._knocks.values() for s in knock.outgoing.waits_for),
         ]
-        is_any, ready = wait(waits_for, descriptors, wait_s)
+        sockets, ready = wait(waits_for, descriptors, wait_s)
         now = time.monotonic()
-        if is_any:
+        # Looking at a socket that has nothing costs as much as a short message.
+        if self._listener.has_connections(sockets):
             self._note_connections(now)
+        if self._listener.has_questions(sockets):
             self._answer_questions(now)
         self._release_handshakes(now)
-        # Looking at a socket that has nothing costs as much as a short message.
-        received = self._receive(now) if is_any else self._receive_none()
+        has_messages = self._listener.has_messages(sockets)
+        received = self._receive(now) if has_messages else self._receive_none()
         arrivals = [*self._failed_knocks(now), *received]
         self._guard.look(now)
         return arrivals, ready
