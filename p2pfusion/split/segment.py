@@ -21,6 +21,7 @@ from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
 
 REMEMBERED_SPLITS = 64
+"""Those of some rounds of a small swarm."""
 
 FROZEN = "frozen"
 """Marks the gate of a layer that is held and not trained, in plain data."""

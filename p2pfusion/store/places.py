@@ -40,7 +40,7 @@ def versions_file(path: Path, signature_index: int) -> Path:
     return path / f"versions-{signature_index:05}.i32"
 
 
-class Place:
+class StoreFile:
     """One file of a store, to be read and written in place."""
 
     def __init__(self, path: Path, *, stays_open: bool) -> None:
@@ -69,11 +69,12 @@ class Places:
         stays = count + signatures <= MOST_OPEN
         self.layout = layout
         self.values = tuple(
-            Place(values_file(path, each), stays_open=stays) for each in range(count)
+            StoreFile(values_file(path, number), stays_open=stays)
+            for number in range(count)
         )
         self.versions = tuple(
-            Place(versions_file(path, each), stays_open=stays)
-            for each in range(signatures)
+            StoreFile(versions_file(path, number), stays_open=stays)
+            for number in range(signatures)
         )
 
 
@@ -81,7 +82,7 @@ def apply(
     places: Places,
     records: Iterable[Record],
     known: Sequence[Sequence[Segment]] = (),
-) -> list[Place]:
+) -> list[StoreFile]:
     """Writes records to their places, values before versions, and syncs nothing; the
     files that were written to. ``ResourceError`` on a full disk.
 
@@ -98,7 +99,7 @@ def apply(
         segments = next(at_hand, None) or unpack_segments(layout, record.numbers)
         for parameter, some in cut(segments, record.values.view("<f4")).items():
             parts.setdefault(parameter, []).extend(some)
-    written: list[Place] = []
+    written: list[StoreFile] = []
     for parameter in sorted(parts):
         written.append(places.values[parameter])
         with written[-1].open() as file:
@@ -110,7 +111,7 @@ def apply(
     return written
 
 
-def sync(written: Iterable[Place]) -> None:
+def sync(written: Iterable[StoreFile]) -> None:
     """What was written to these files survives a power failure from now on."""
     for place in written:
         with place.open() as file:
