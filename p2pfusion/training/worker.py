@@ -316,13 +316,10 @@ def _data(request: Request) -> DataOptions:
 
 
 class _Throttle:
-    """Passes progress on, not more often than a reader can use it: each line wakes the
-    daemon, and rounds may be shorter than anybody looks."""
+    """Passes progress on, not more often than a reader can use it, over all rounds."""
 
     def __init__(self, send: Send) -> None:
-        self._send = send
-        self._round_index = 0
-        self._next_s = 0.0
+        self._send, self._round_index, self._next_s = send, 0, 0.0
 
     def of(self, round_index: int) -> _Throttle:
         """From now on the progress is that of this round."""
