@@ -66,7 +66,7 @@ class Arriving:
             self.sink.take(payload)
             return
         if self.form is FLOAT32:
-            self.sink.add(decode(payload, self.form.name))
+            self.sink.add(decode(payload, self.form.name, is_checked=True))
             return
         for start in range(0, payload.nbytes, PIECE_BYTES):
             piece = payload[start : start + PIECE_BYTES]
@@ -74,4 +74,4 @@ class Arriving:
             if count > self._scratch.size:
                 self._scratch = np.empty(count, np.float32)
             place = self.sink.place(count, self._scratch)
-            self.sink.add(decode(piece, self.form.name, place))
+            self.sink.add(decode(piece, self.form.name, place, is_checked=True))

@@ -195,14 +195,18 @@ class Disk:
 
     def check(self, now: float) -> None:
         """Tries again, if it is time to; notices if the progress found no room."""
+        if self._behind.is_busy:
+            self._look()
+        if now >= self._retry_at:
+            self.retry()
+
+    def _look(self) -> None:
         with self.refusing(small=True):
             try:
                 self._behind.look()
             except DiskFullError:
                 self._waiting["progress"] = self._sealing
                 raise
-        if now >= self._retry_at:
-            self.retry()
 
     def retry(self) -> None:
         """Tries to write what waits; nothing if the disk is not full."""

@@ -47,7 +47,7 @@ class Hashing:
         for reducer in wanted.reducers[len(self._digests) :]:
             me = payloads.me
             stream = StreamKey(Hop.CONTRIBUTION.value, number, me, reducer)
-            values, _ = payloads.contribution(stream)
+            values = payloads.promise(stream)
             self._digests.append((reducer, hashlib.sha256(values).digest()))
             done += values.nbytes
             if done >= BYTES_PER_TURN:

@@ -93,7 +93,8 @@ class History:
         self.measured_now = None
         if accuracy is None:
             return
-        row = next((row for row in self._rounds if row["number"] == number), None)
+        newest_first = reversed(self._rounds)
+        row = next((row for row in newest_first if row["number"] == number), None)
         if row is None:
             self._accuracies[number] = accuracy
             return
@@ -132,7 +133,8 @@ class History:
 
     def _forget(self, before: int) -> None:
         for by_round in (self._payload_sent, self._payload_received, self._accuracies):
-            for number in [n for n in by_round if n < before]:
+            # The oldest comes first, but for a straggler of a round that was left.
+            while by_round and (number := next(iter(by_round))) < before:
                 del by_round[number]
 
     def this_round(self, sent_bytes: int, received_bytes: int) -> tuple[int, int]:

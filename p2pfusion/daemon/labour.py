@@ -54,32 +54,32 @@ class Labour:
     def heard(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
         """Those that are listened to. What is done with one until the next is wanted
         counts for its sender."""
+        sharers = max(1, len(self._others()))
         for arrival in arrivals:
             sender = _member(arrival)
             if sender is None:
                 yield arrival
-            elif self._debt_s(sender) >= BURST_S:
+            elif self._debt_s(sender, sharers) >= BURST_S:
                 self._dropped[REASON] += 1
             else:
                 began = self._worked()
                 yield arrival
-                self._owe(sender, self._worked() - began)
+                self._owe(sender, self._worked() - began, sharers)
 
-    def _debt_s(self, sender: str) -> float:
-        debt_s, since = self._debts.get(sender, (0.0, 0.0))
-        share = max(LEAST_SHARE, SHARE_OF_ALL / self._sharers)
+    def _debt_s(self, sender: str, sharers: int) -> float:
+        known = self._debts.get(sender)
+        if known is None:
+            return 0.0
+        debt_s, since = known
+        share = max(LEAST_SHARE, SHARE_OF_ALL / sharers)
         return max(0.0, debt_s - share * (self._clock() - since))
 
-    def _owe(self, sender: str, took_s: float) -> None:
-        debt_s = self._debt_s(sender) + min(took_s, MOST_COUNTED_S)
+    def _owe(self, sender: str, took_s: float, sharers: int) -> None:
+        debt_s = self._debt_s(sender, sharers) + min(took_s, MOST_COUNTED_S)
         self._debts.pop(sender, None)
         self._debts[sender] = (debt_s, self._clock())
-        if len(self._debts) > 2 * self._sharers:
+        if len(self._debts) > 2 * sharers:
             del self._debts[next(iter(self._debts))]  # it was heard of longest ago
-
-    @property
-    def _sharers(self) -> int:
-        return max(1, len(self._others()))
 
 
 def _member(arrival: Arrival) -> str | None:

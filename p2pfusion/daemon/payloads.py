@@ -19,7 +19,7 @@ from p2pfusion.daemon.absence import present_bits, present_ranges
 from p2pfusion.daemon.arriving import Arriving
 from p2pfusion.daemon.contribution import Contribution
 from p2pfusion.daemon.recalling import close
-from p2pfusion.daemon.round_numbers import OwnOffer, RoundNumbers, moved
+from p2pfusion.daemon.round_numbers import Made, OwnOffer, RoundNumbers, moved
 from p2pfusion.daemon.sinks import BufferSink, Floats, Sink, SumSink, Writer
 from p2pfusion.errors import LocalProtocolError
 from p2pfusion.fusion import (
@@ -111,14 +111,15 @@ class Payloads:
         if own is not None and own.round_index <= max(self._rounds, default=-1):
             own.settle(self.store)
             if own.round_index in self._rounds:
-                self._rounds[own.round_index].offer = own.offer
+                numbers = self._rounds[own.round_index]
+                numbers.take(own.offer, numbers.inside)
 
     def offer_late(self, round_index: int, base_round: int) -> None:
         """What was trained for an earlier round is the offer of this one."""
         own, numbers = self._own, self._rounds[round_index]
         if own is None or own.round_index != base_round:
             raise LocalProtocolError(f"round {base_round} is to be offered untrained")
-        numbers.offer, numbers.inside = own.offer, numbers.plan.inside(own.split)
+        numbers.take(own.offer, numbers.plan.inside(own.split))
 
     def open_reduction(self, round_index: int, instead_of: str) -> None:
         """Begins a sum over the ranges that this peer reduces."""
@@ -342,7 +343,7 @@ class Payloads:
     # --- Leaving ---------------------------------------------------------------------
 
     def start(self, peer: str, pull: int, stream: StreamKey) -> tuple[int, bytes]:
-        """Makes a stream ready; its length in bytes, and which ranges it lacks."""
+        """Makes a stream ready; its length, and which ranges it lacks."""
         if stream.hop == CHECKPOINT:
             self._served[peer, pull] = self.store.checkpoint
             return self.store.checkpoint.nbytes, b""
@@ -351,11 +352,12 @@ class Payloads:
         if stream.hop == TABLE:
             buffer = memoryview(numbers.homes.to_bytes())
         elif stream.hop == Hop.FUSED:
-            values, lacking = self._fused(numbers, stream)
+            values, lacking = numbers.fused(stream)
             absent = np.packbits(lacking).tobytes()
             buffer = encode(values, self._wire.value.name)
         elif stream.hop == Hop.CONTRIBUTION:
-            buffer, absent = self.contribution(stream)
+            made = numbers.promised.pop(stream, None)
+            buffer, absent = made or self.contribution(stream)
         else:
             segments = stream_segments(numbers.plan, stream)
             # Whoever was away is listed as home of ranges that it never received: the
@@ -367,25 +369,19 @@ class Payloads:
         self._served[peer, pull] = buffer
         return buffer.nbytes, absent
 
-    def contribution(self, stream: StreamKey) -> tuple[memoryview, bytes]:
+    def promise(self, stream: StreamKey) -> memoryview:
+        """What a reducer will get of the own offer, to be named by its hash."""
+        made = self.contribution(stream)
+        self._rounds[stream.round_index].promise(stream, made)
+        return made[0]
+
+    def contribution(self, stream: StreamKey) -> Made:
         """What a reducer gets of the own offer, and which ranges that lacks. However
         often it is made, it is the same."""
         numbers = self._rounds[stream.round_index]
         offer = numbers.offer
         given = Contribution.cut(numbers.plan, stream, offer, numbers.inside)
         return given.encoded(self._wire.contribution, self._owes(offer)), given.absent
-
-    def _fused(
-        self, numbers: RoundNumbers, stream: StreamKey
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        plan, failed = numbers.plan, stream.instead_of or None
-        total = numbers.sums[stream.instead_of]
-        reduced = plan.reduced_by(self.me, instead_of=failed)
-        ids = plan.ranges(
-            Hop.FUSED, source=self.me, target=stream.target, instead_of=failed
-        )
-        positions = np.searchsorted(reduced, ids)
-        return total.values(positions), total.absent[positions]
 
     def chunk(self, peer: str, pull: int, offset: int, size: int) -> memoryview | None:
         """A piece of a stream that was started; None if it was stopped meanwhile."""

@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from p2pfusion.daemon.sinks import Floats
 from p2pfusion.fusion import MeanChange, StreamingSum
+from p2pfusion.protocol.events import StreamKey
 from p2pfusion.split.homes import Homes
-from p2pfusion.split.plan import ExchangePlan
+from p2pfusion.split.plan import ExchangePlan, Hop
 from p2pfusion.split.segment import Segment, Split
 from p2pfusion.store import Offer, Store, add_progress
+
+Made = tuple[memoryview, bytes]
+"""A stream's bytes, and which of its ranges they lack."""
+
+MOST_PROMISED_BYTES = 4 << 20
+"""To make what is larger again takes milliseconds; to keep it would take as much memory
+as what was trained."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,29 @@ class RoundNumbers:
     own: dict[str, set[int]] = field(default_factory=dict)
     """Of each sum the ranges to which the own offer was added."""
     before: Before | None = None
+    promised: dict[StreamKey, Made] = field(default_factory=dict)
+    """Contributions that the own offer has named by their hashes, until they are asked
+    for the first time, as long as they are small."""
+
+    def take(self, offer: Offer, inside: NDArray[np.bool_] | None) -> None:
+        """This is what contributions are made of."""
+        self.offer, self.inside = offer, inside
+        self.promised.clear()
+
+    def promise(self, stream: StreamKey, made: Made) -> None:
+        """Others will ask for it soon."""
+        kept_bytes = sum(values.nbytes for values, _ in self.promised.values())
+        if kept_bytes + made[0].nbytes <= MOST_PROMISED_BYTES:
+            self.promised[stream] = made
+
+    def fused(self, stream: StreamKey) -> tuple[Floats, NDArray[np.bool_]]:
+        """What a next holder gets of an own sum, and which ranges that lacks."""
+        plan, failed = self.plan, stream.instead_of or None
+        total, me = self.sums[stream.instead_of], stream.source
+        reduced = plan.reduced_by(me, instead_of=failed)
+        ids = plan.ranges(Hop.FUSED, source=me, target=stream.target, instead_of=failed)
+        positions = np.searchsorted(reduced, ids)
+        return total.values(positions), total.absent[positions]
 
     def begin_late(self, total: MeanChange, ids: NDArray[np.int64]) -> None:
         """Changes are added to old values when these are no longer in the store: to

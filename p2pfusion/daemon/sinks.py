@@ -111,7 +111,7 @@ class BufferSink:
     def add(self, values: Floats) -> None:
         """Keeps them; those that were put into their place already stay there."""
         place = self.buffer[self.filled : self.filled + values.size]
-        if place.ctypes.data != values.ctypes.data:
+        if not np.may_share_memory(place, values):
             place[:] = values
         self.filled += values.size
 
@@ -121,21 +121,26 @@ class BufferSink:
         Newer ones stay: a round that a crash has cut short is done again on values that
         were sealed already.
         """
+        store = self.writer if isinstance(self.writer, Store) else None
+        is_newer = store is not None and store.any_newer(self.segments, self.version)
+        kept, values = self.segments, self.buffer
+        if is_newer or not all(self.present):
+            kept, values = self._kept(store)
+        if not kept:
+            return
+        self.writer.write_flat(kept, values)
+        if store is not None:
+            store.set_version(kept, self.version)
+
+    def _kept(self, store: Store | None) -> tuple[list[Segment], Floats]:
+        """What there are values for, and nothing newer here."""
         kept: list[Segment] = []
-        parts: list[Floats] = []
+        parts: list[Floats] = [np.empty(0, np.float32)]
         start = 0
         for segment, present in zip(self.segments, self.present, strict=True):
-            if present and not self._has_newer(segment):
+            is_newer = store is not None and store.is_newer(segment, self.version)
+            if present and not is_newer:
                 kept.append(segment)
                 parts.append(self.buffer[start : start + segment.size])
             start += segment.size
-        if not kept:
-            return
-        is_whole = len(kept) == len(self.segments)
-        self.writer.write_flat(kept, self.buffer if is_whole else np.concatenate(parts))
-        if isinstance(self.writer, Store):
-            self.writer.set_version(kept, self.version)
-
-    def _has_newer(self, segment: Segment) -> bool:
-        store = self.writer
-        return isinstance(store, Store) and store.is_newer(segment, self.version)
+        return kept, np.concatenate(parts)

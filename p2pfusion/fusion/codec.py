@@ -62,20 +62,28 @@ def encode(values: Floats, form_name: str) -> memoryview:
     return coder.write(flat).view(np.uint8).data
 
 
-def decode(buffer: Buffer, form_name: str, out: Floats | None = None) -> Floats:
+def decode(
+    buffer: Buffer,
+    form_name: str,
+    out: Floats | None = None,
+    *,
+    is_checked: bool = False,
+) -> Floats:
     """The values in received bytes: in ``out``, or without a copy where type and
     alignment allow, or in new memory.
 
     ``out`` may leave out values at the end of the last block. ``RemoteProtocolError``
-    for a length that is none of the form, and for values that are not finite.
+    for a length that is none of the form, and for values that are not finite, unless
+    ``check`` has looked at these bytes already.
     """
     coder = _coder(form_name)
     raw = np.frombuffer(buffer, np.uint8)
     if raw.size != coder.form.bytes_of(coder.form.most_in(raw.size)):
         text = f"{raw.size} bytes are no whole {form_name} values"
         raise RemoteProtocolError(text, offence="stream")
-    check(buffer, form_name)
-    if out is None and coder.form is FLOAT32 and raw.ctypes.data % 4 == 0:
+    if not is_checked:
+        check(buffer, form_name)
+    if out is None and coder.form is FLOAT32 and raw.view("<f4").flags.aligned:
         return raw.view("<f4").astype(np.float32, copy=False)
     values = out
     if values is None:

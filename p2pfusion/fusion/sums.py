@@ -34,6 +34,8 @@ Floats = NDArray[np.float32]
 Partial = list[tuple[int, int, float]]
 """Pieces of ranges that came in part: (start, stop, weight)."""
 
+_EDGE = np.ones(1, np.bool_)
+
 LARGEST = float(np.finfo(np.float32).max)
 """Peers' changes may be of any size, but what is passed on must be finite."""
 
@@ -168,7 +170,7 @@ class StreamingSum(ABC):
             raise LocalProtocolError("a contribution begins after the result was taken")
         if not (math.isfinite(weight) and self._allows(weight)):
             raise LocalProtocolError(f"a contribution has the weight {weight}")
-        is_sorted = bool((np.diff(positions) > 0).all())
+        is_sorted = bool((positions[1:] > positions[:-1]).all())
         if not is_sorted and len(np.unique(positions)) != len(positions):
             raise LocalProtocolError("a contribution contains a range twice")
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(
@@ -257,7 +259,7 @@ class StreamingSum(ABC):
 
     def spans(self, positions: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Where ranges lie in the sum, neighbours joined."""
-        return self._joined(positions, np.diff(positions) != 1)
+        return self._joined(positions, positions[1:] != positions[:-1] + 1)
 
     def counted_spans(
         self, positions: NDArray[np.int64], absent: NDArray[np.bool_]
@@ -265,12 +267,10 @@ class StreamingSum(ABC):
         """Where the values of a contribution belong, and which of these spans count."""
         if not len(positions):
             return []
-        breaks = (np.diff(positions) != 1) | (np.diff(absent) != 0)
-        counts = ~absent[np.concatenate([[0], np.flatnonzero(breaks) + 1])]
+        breaks = (positions[1:] != positions[:-1] + 1) | (absent[1:] != absent[:-1])
+        counts = (~absent[np.concatenate([_EDGE, breaks])]).tolist()
         spans = self._joined(positions, breaks)
-        return [
-            (*span, counts) for span, counts in zip(spans, counts.tolist(), strict=True)
-        ]
+        return [(*span, counts) for span, counts in zip(spans, counts, strict=True)]
 
     def _joined(
         self, positions: NDArray[np.int64], breaks: NDArray[np.bool_]
@@ -278,9 +278,8 @@ class StreamingSum(ABC):
         """Where runs of ranges lie; ``breaks`` marks the last of each but the last."""
         if not len(positions):
             return []
-        after = np.flatnonzero(breaks) + 1
-        firsts = positions[np.concatenate([[0], after])]
-        lasts = positions[np.concatenate([after - 1, [len(positions) - 1]])]
+        firsts = positions[np.concatenate([_EDGE, breaks])]
+        lasts = positions[np.concatenate([breaks, _EDGE])]
         starts, stops = self._starts[firsts], self._starts[lasts + 1]
         return list(zip(starts.tolist(), stops.tolist(), strict=True))
 

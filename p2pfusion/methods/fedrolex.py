@@ -28,14 +28,13 @@ class FedRolex:
         start_cell = round_index * self.cells_per_round
 
         def windows() -> Split:
-            return Split(
-                tuple(
-                    (
-                        axis.name,
-                        rolling_window(axis, window_cells(axis, fraction), start_cell),
+            return Split.of(
+                {
+                    axis.name: rolling_window(
+                        axis, window_cells(axis, fraction), start_cell
                     )
                     for axis in context.layout.axes
-                )
+                }
             )
 
         return context.once((fraction, start_cell), windows)

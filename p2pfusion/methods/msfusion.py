@@ -242,7 +242,7 @@ class MSfusion:
         object: of a thousand peers most do."""
         axes = context.layout.axes
         return context.once(
-            (self, *place), lambda: Split(tuple((a.name, window(a)) for a in axes))
+            (self, *place), lambda: Split.of({a.name: window(a) for a in axes})
         )
 
     def _overlap_at(self, context: PlanContext, round_index: int) -> Fraction | None:

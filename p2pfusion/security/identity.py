@@ -143,6 +143,10 @@ class DeviceKey:
         return derive(seed, f"p2pfusion {purpose}".encode())
 
 
+# Members sign something in every round.
+_public_key = lru_cache(maxsize=MAX_ROSTER)(Ed25519PublicKey.from_public_bytes)
+
+
 class Ed25519Scheme:
     """The ``Scheme`` of ``DeviceKey``."""
 
@@ -155,8 +159,7 @@ class Ed25519Scheme:
     ) -> bool:
         """Whether the owner of ``public`` signed this; never raises."""
         try:
-            key = Ed25519PublicKey.from_public_bytes(public)
-            key.verify(signature, _signed(domain, payload))
+            _public_key(public).verify(signature, _signed(domain, payload))
         except (InvalidSignature, ValueError):
             return False
         return True

@@ -20,6 +20,10 @@ from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout, Signature
 from p2pfusion.split.segment import Segment, Split
 
+REMEMBERED_MASKS = 256
+"""Parts of a signature's grid of which is remembered what segments they are: what some
+rounds of a small swarm get from homes."""
+
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
@@ -119,9 +123,18 @@ def single_cells(mask: Mask) -> Iterator[tuple[IndexSet, ...]]:
 
 def mask_segments(
     layout: Layout, signature: Signature, mask: Mask
-) -> Iterator[Segment]:
+) -> tuple[Segment, ...]:
     """The cells of a grid as segments: rectangle by rectangle, then by parameter."""
-    return product_segments(layout, signature, rectangles(mask))
+    return _mask_segments(layout, signature, mask.tobytes())
+
+
+# Windows move in a circle: the same cells come from homes again.
+@lru_cache(maxsize=REMEMBERED_MASKS)
+def _mask_segments(
+    layout: Layout, signature: Signature, cells: bytes
+) -> tuple[Segment, ...]:
+    mask = np.frombuffer(cells, np.bool_).reshape(grid_shape(layout, signature))
+    return tuple(product_segments(layout, signature, rectangles(mask)))
 
 
 def product_segments(

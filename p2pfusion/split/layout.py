@@ -167,7 +167,7 @@ class ParameterSpec:
     initial: Initial
     layer: int = 0
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Full shape of the tensor."""
         return tuple(dimension.size for dimension in self.dimensions)

@@ -18,17 +18,17 @@ arrives exactly once, or is there already, or has no living copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from p2pfusion.split.copies import Copies
 from p2pfusion.split.digest import plan_digest
-from p2pfusion.split.grid import Counts, Mask
+from p2pfusion.split.grid import Mask
 from p2pfusion.split.homes import HomePulls, Homes
 from p2pfusion.split.hops import Hop as Hop
 from p2pfusion.split.layout import Layout
-from p2pfusion.split.ranges import RangeGrid, all_ranges, first_homes, range_grids
+from p2pfusion.split.ranges import ranges_of
 from p2pfusion.split.reducers import Lots, share_out
 from p2pfusion.split.segment import Split
 from p2pfusion.split.streams import ExchangePlan as ExchangePlan
@@ -56,26 +56,25 @@ def plan_round(
     peers = tuple(sorted({*current, *following}))
     now = tuple(current[p].trained if p in current else None for p in peers)
     then = tuple(following.get(peer) for peer in peers)
-    grids, count = range_grids(layout, now, then), len(peers)
-    holders = all_ranges([g.holders() for g in grids], count)
-    next_holders = all_ranges([g.next_holders() for g in grids], count)
-    sizes = np.concatenate([np.zeros(0, np.int64), *(grid.sizes for grid in grids)])
+    ranges = ranges_of(layout, now, then)
     settled = homes.with_peers(peers).settled(peers)
-    ranges, lots = [grid.cells for grid in grids], Lots.draw(seed, round_index, peers)
+    lots = Lots.draw(seed, round_index, peers)
     copies = Copies(_given(then), lots, replication)
-    pulls = _pulls(layout, settled, peers, grids, holders, next_holders)
-    pulls = copies.restored(layout, settled, pulls, peers=peers, ranges=ranges)
+    pulls = HomePulls.of(
+        layout, settled, peers, trained=ranges.trained(), wanted=ranges.wanted()
+    )
+    pulls = copies.restored(layout, settled, pulls, peers=peers, ranges=ranges.cells)
     reducer, backup = share_out(
-        holders,
-        next_holders,
-        sizes,
-        own=_own_elements(grids, count),
+        ranges.holders,
+        ranges.next_holders,
+        ranges.sizes,
+        own=ranges.own_elements,
         pulls=pulls.sent + pulls.received,
-        previous=first_homes(grids, pulls.home),
+        previous=ranges.first_homes(pulls.home),
         lots=lots,
         among_holders=among_holders,
     )
-    kept = copies.kept(holders, next_holders, reducer)
+    kept = copies.kept(ranges.holders, ranges.next_holders, reducer)
     rules = [replication, *(["among holders"] if among_holders else [])]
     digest = plan_digest(layout, seed, round_index, peers, now, then, homes, rules)
     return ExchangePlan(
@@ -84,39 +83,16 @@ def plan_round(
         peers=peers,
         homes=settled,
         digest=digest,
-        range_sizes=sizes,
-        grids=grids,
-        holders=holders,
+        range_sizes=ranges.sizes,
+        grids=ranges.grids,
+        holders=ranges.holders,
         next_holders=kept,
         reducer=reducer,
         backup=backup,
-        wanted=tuple(kept[:, cells] for cells in ranges),
+        wanted=tuple(kept[:, cells] for cells in ranges.cells),
         pulls=pulls,
-    )
-
-
-def _pulls(
-    layout: Layout,
-    homes: Homes,
-    peers: Sequence[str],
-    grids: Sequence[RangeGrid],
-    holders: Mask,
-    wanted: Mask,
-) -> HomePulls:
-    trained: Mask = np.any(holders, axis=0)
-    return HomePulls.of(
-        layout,
-        homes,
-        peers,
-        trained=[trained[grid.cells] for grid in grids],
-        wanted=[wanted[:, grid.cells] for grid in grids],
     )
 
 
 def _given(splits: Sequence[Split | None]) -> Mask:
     return np.array([split is not None for split in splits], np.bool_)
-
-
-def _own_elements(grids: Iterable[RangeGrid], peer_count: int) -> Counts:
-    none = np.zeros(peer_count, np.int64)
-    return sum((grid.own_elements() for grid in grids), none)

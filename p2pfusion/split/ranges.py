@@ -158,26 +158,85 @@ class RangeGrid:
             )
 
 
-def range_grids(
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """The ranges of all signatures, for the splits of so many peers. The arrays are
+    shared: do not change them."""
+
+    grids: tuple[RangeGrid, ...]
+    peer_count: int
+
+    @cached_property
+    def holders(self) -> Mask:
+        """(peers, ranges): who has a range in its current split."""
+        return self._members([grid.holders() for grid in self.grids])
+
+    @cached_property
+    def next_holders(self) -> Mask:
+        """(peers, ranges): who has a range in its following split."""
+        return self._members([grid.next_holders() for grid in self.grids])
+
+    def _members(self, masks: Sequence[Mask]) -> Mask:
+        none = np.zeros((self.peer_count, 0), np.bool_)
+        return np.concatenate([none, *masks], axis=1)
+
+    @cached_property
+    def sizes(self) -> Counts:
+        """Elements of each range."""
+        return np.concatenate([np.zeros(0, np.int64), *(g.sizes for g in self.grids)])
+
+    @cached_property
+    def cells(self) -> tuple[Counts, ...]:
+        """Per signature, the number of each cell's range."""
+        return tuple(grid.cells for grid in self.grids)
+
+    def trained(self) -> list[Mask]:
+        """Per signature, over the grid, what anybody trains."""
+        held: Mask = np.any(self.holders, axis=0)
+        return [held[cells] for cells in self.cells]
+
+    def wanted(self) -> list[Mask]:
+        """Per signature (peers, cells...): what each needs next."""
+        return [self.next_holders[:, cells] for cells in self.cells]
+
+    @cached_property
+    def own_elements(self) -> Counts:
+        """Per peer, the elements of its current and of its following split."""
+        none = np.zeros(self.peer_count, np.int64)
+        return sum((grid.own_elements() for grid in self.grids), none)
+
+    @cached_property
+    def _firsts(self) -> list[Counts]:
+        """Per signature, the first cell of each range."""
+        return [np.unique(cells, return_index=True)[1] for cells in self.cells]
+
+    def first_homes(self, homes: Sequence[Counts]) -> Counts:
+        """For every range the home of its first cell."""
+        pairs = zip(self._firsts, homes, strict=True)
+        found = (home.ravel()[first] for first, home in pairs)
+        return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def ranges_of(
     layout: Layout,
     current: tuple[Split | None, ...],
     following: tuple[Split | None, ...],
-) -> tuple[RangeGrid, ...]:
+) -> Ranges:
     """The ranges of every signature, for the splits of the same peers in order."""
-    find = _grids if len(current) <= LARGE_SWARM else _grids_of_many
+    find = _ranges if len(current) <= LARGE_SWARM else _ranges_of_many
     return find(layout, current, following)
 
 
 @lru_cache(maxsize=REMEMBERED_GRIDS)
-def _grids(
+def _ranges(
     layout: Layout,
     current: tuple[Split | None, ...],
     following: tuple[Split | None, ...],
-) -> tuple[RangeGrid, ...]:
-    return tuple(_range_grids(layout, current, following))
+) -> Ranges:
+    return Ranges(tuple(_range_grids(layout, current, following)), len(current))
 
 
-_grids_of_many = lru_cache(maxsize=REMEMBERED_LARGE)(_grids.__wrapped__)
+_ranges_of_many = lru_cache(maxsize=REMEMBERED_LARGE)(_ranges.__wrapped__)
 
 
 def _range_grids(
@@ -228,17 +287,3 @@ def _axis_atoms(axis: Axis, pieces: tuple[Atom, ...], peer_count: int) -> AxisAt
     rows = np.frombuffer(packed, np.uint8).reshape(len(pieces), width)
     bits = np.unpackbits(rows, axis=1, bitorder="little").astype(np.bool_).T
     return AxisAtoms(axis, pieces, bits[:peer_count], bits[peer_count : 2 * peer_count])
-
-
-def all_ranges(masks: Sequence[Mask], peer_count: int) -> Mask:
-    """(peers, ranges): masks over the signatures' ranges, one behind the other."""
-    return np.concatenate([np.zeros((peer_count, 0), np.bool_), *masks], axis=1)
-
-
-def first_homes(grids: Sequence[RangeGrid], homes: Sequence[Counts]) -> Counts:
-    """For every range the home of its first cell."""
-    found = [np.zeros(0, np.int64)]
-    for grid, home in zip(grids, homes, strict=True):
-        first = np.unique(grid.cells, return_index=True)[1]
-        found.append(home.ravel()[first])
-    return np.concatenate(found)

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from p2pfusion.errors import LayoutError
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Layout
+
+REMEMBERED_SPLITS = 64
+"""Those of some rounds of a small swarm."""
 
 FROZEN = "frozen"
 """Marks the gate of a layer that is held and not trained, in plain data."""
@@ -50,6 +54,23 @@ class Segment:
             product *= len(indices)
         return product
 
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The position behind its last, in every dimension."""
+        return tuple(s.ranges[-1][1] if s.ranges else 0 for s in self.sets)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...] | None:
+        """What reaches it, if that is a single box."""
+        if any(len(indices.ranges) != 1 for indices in self.sets):
+            return None
+        return tuple(slice(*indices.ranges[0]) for indices in self.sets)
+
+    @cached_property
+    def box_count(self) -> int:
+        """Of how many boxes, products of ranges, it consists."""
+        return math.prod(len(indices.ranges) for indices in self.sets)
+
     def __and__(self, other: Segment) -> Segment:
         if self.parameter != other.parameter:
             raise ValueError("segments of different parameters do not intersect")
@@ -76,7 +97,7 @@ class Split:
     @classmethod
     def of(cls, sets: Mapping[str, IndexSet]) -> Split:
         """The split with these sets (order as given: use the layout's)."""
-        return cls(tuple(sets.items()))
+        return _shared(tuple(sets.items()), frozenset())
 
     @classmethod
     def full(cls, layout: Layout) -> Split:
@@ -121,20 +142,23 @@ class Split:
 
     def segments(self, layout: Layout) -> Iterator[Segment]:
         """What this split holds of every parameter, in the layout's order."""
-        if not self._segments or self._segments[0][0] is not layout:
-            count = len(layout.parameters)
-            found = tuple(self.segment(layout, number) for number in range(count))
-            self._segments[:] = [(layout, found)]
-        return iter(self._segments[0][1])
-
-    @cached_property
-    def _segments(self) -> list[tuple[Layout, tuple[Segment, ...]]]:
-        """The segments of the layout that was asked for last: a round asks often."""
-        return []
+        return iter(self._found(layout)[0])
 
     def size(self, layout: Layout) -> int:
         """Number of elements that this split holds: parameters of the sub-model."""
-        return sum(segment.size for segment in self.segments(layout))
+        return self._found(layout)[1]
+
+    def _found(self, layout: Layout) -> tuple[tuple[Segment, ...], int]:
+        """Segments and size in the layout that was asked for last."""
+        if not self._last or self._last[0][0] is not layout:
+            count = len(layout.parameters)
+            found = tuple(self.segment(layout, number) for number in range(count))
+            self._last[:] = [(layout, found, sum(each.size for each in found))]
+        return self._last[0][1:]
+
+    @cached_property
+    def _last(self) -> list[tuple[Layout, tuple[Segment, ...], int]]:
+        return []
 
     @cached_property
     def digest(self) -> bytes:
@@ -160,10 +184,16 @@ class Split:
         if not isinstance(data, (list, tuple)) or len(data) != len(layout.axes):
             raise LayoutError("a split names every axis of its layout, in order")
         pairs = list(zip(data, layout.axes, strict=True))
-        return cls(
+        return _shared(
             tuple((axis.name, _indices(row, axis)) for row, axis in pairs),
             frozenset(axis.name for row, axis in pairs if list(row[2:]) == [FROZEN]),
         )
+
+
+# Windows move in a circle: what follows from a split is found out once.
+@lru_cache(maxsize=REMEMBERED_SPLITS)
+def _shared(sets: tuple[tuple[str, IndexSet], ...], frozen: frozenset[str]) -> Split:
+    return Split(sets, frozen)
 
 
 def _indices(row: object, axis: Axis) -> IndexSet:

@@ -64,11 +64,16 @@ class ExchangePlan:
         layout = self.layout
         return tuple(cell_elements(layout, each) for each in layout.signatures)
 
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """The number of each signature's first range."""
+        return [grid.first for grid in self.grids]
+
     def segments(self, range_ids: Iterable[int]) -> tuple[Segment, ...]:
         """The ranges as segments: range by range, inside a range by parameter."""
         found: list[Segment] = []
         for number in map(int, range_ids):
-            at = bisect_right(self.grids, number, key=lambda grid: grid.first) - 1
+            at = bisect_right(self._firsts, number) - 1
             found.extend(self.grids[at].segments(number))
         return tuple(found)
 
@@ -80,7 +85,7 @@ class ExchangePlan:
         if instead_of is not None:
             return np.flatnonzero(self._acting(instead_of) == position)
         if position not in self._reduced:
-            self._reduced[position] = np.flatnonzero(self.reducer == position)
+            self._reduced[position] = (self.reducer == position).nonzero()[0]
         return self._reduced[position]
 
     @cached_property

@@ -27,6 +27,9 @@ rounds of a small swarm."""
 SEGMENTS = 1024
 """Segments of which is remembered which cells they touch."""
 
+SPLITS = 256
+"""Whole parameters of splits of which is remembered in which cell each position is."""
+
 Mask = NDArray[np.bool_]
 Marks = TypeVar("Marks", NDArray[np.bool_], NDArray[np.int32], NDArray[np.float32])
 Place = tuple[NDArray[np.int64], ...]
@@ -45,6 +48,7 @@ class Cells:
         # Windows move in a circle: the same streams come again.
         self._covered = lru_cache(maxsize=STREAMS)(self._found_covered)
         self._touched = lru_cache(maxsize=SEGMENTS)(self._found_touched)
+        self._elements = lru_cache(maxsize=SPLITS)(self._found_elements)
 
     def signature(self, parameter: int) -> int:
         """The signature that a parameter belongs to."""
@@ -75,14 +79,19 @@ class Cells:
 
         Axis by axis, so mostly strides 0.
         """
+        place, shape = self._elements(segment)
+        return np.broadcast_to(marks[place].reshape(shape), segment.shape)
+
+    def _found_elements(self, segment: Segment) -> tuple[Place, tuple[int, ...]]:
+        """The cell of every position that follows an axis, and the shape of what is
+        there then, with a length of one for those that follow none."""
         rows = (_cell_numbers(*pair) for pair in self._followed(segment))
-        marked = marks[np.ix_(*rows)]
         dimensions = self._layout.parameters[segment.parameter].dimensions
         shape = tuple(
             1 if dimension.axis is None else length
             for dimension, length in zip(dimensions, segment.shape, strict=True)
         )
-        return np.broadcast_to(marked.reshape(shape), segment.shape)
+        return np.ix_(*rows), shape
 
     def covered(self, segments: Sequence[Segment]) -> dict[int, Mask]:
         """Which cells segments cover, per signature.

@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,41 +58,75 @@ def check_size(path: Path, element_count: int) -> None:
         )
 
 
-@contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
+class _Clearing:
+    """Classes, since a round opens a file dozens of times, and a generator for each
+    costs more than opening it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError):
+            _raise_clear(error, self._path)
+
+
+class _Clear(_Clearing):
+    def __enter__(self) -> None:
+        pass
+
+
+class _Lent(_Clearing):
+    def __init__(self, path: Path, file: int) -> None:
+        super().__init__(path)
+        self._file = file
+
+    def __enter__(self) -> int:
+        return self._file
+
+
+class _Open(_Clearing):
+    def __init__(self, path: Path, flags: int) -> None:
+        super().__init__(path)
+        self._flags = flags
+
+    def __enter__(self) -> int:
+        with _Clear(self._path):
+            self._file = os.open(self._path, self._flags | os.O_CLOEXEC)
+        return self._file
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        os.close(self._file)
+        super().__exit__(kind, error, trace)
+
+
+def clear_errors(path: Path) -> AbstractContextManager[None]:
     """Turn a full disk, or too many open files, into a ``ResourceError``."""
-    try:
-        yield
-    except OSError as error:
-        text = f"cannot write {path}: {error.strerror}"
-        if error.errno in DISK_FULL:
-            hint = "free some disk space, or move the peer's home to a larger disk"
-            raise DiskFullError(text, hint=hint) from error
-        if error.errno in OUT_OF_RESOURCES:
-            hint = "close other programs, or raise the system's limits"
-            raise ResourceError(text, hint=hint) from error
-        raise
+    return _Clear(path)
 
 
-@contextmanager
-def open_to_read(path: Path) -> Iterator[int]:
+def _raise_clear(error: OSError, path: Path) -> None:
+    text = f"cannot write {path}: {error.strerror}"
+    if error.errno in DISK_FULL:
+        hint = "free some disk space, or move the peer's home to a larger disk"
+        raise DiskFullError(text, hint=hint) from error
+    if error.errno in OUT_OF_RESOURCES:
+        hint = "close other programs, or raise the system's limits"
+        raise ResourceError(text, hint=hint) from error
+
+
+def lent(path: Path, file: int) -> AbstractContextManager[int]:
+    """An open file, which stays open; errors are clear as in ``open_to_write``."""
+    return _Lent(path, file)
+
+
+def open_to_read(path: Path) -> AbstractContextManager[int]:
     """An existing file, open for reading."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield file
-    finally:
-        os.close(file)
+    return _Open(path, os.O_RDONLY)
 
 
-@contextmanager
-def open_to_write(path: Path) -> Iterator[int]:
+def open_to_write(path: Path) -> AbstractContextManager[int]:
     """An existing file, open for reading and writing in place."""
-    with clear_errors(path):
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            yield file
-        finally:
-            os.close(file)
+    return _Open(path, os.O_RDWR)
 
 
 @contextmanager
@@ -147,7 +181,9 @@ def write_at(file: int, data: bytes | memoryview, offset_bytes: int) -> None:
         written += os.pwrite(file, data[written:], offset_bytes + written)
 
 
-def write_pieces(file: int, pieces: Sequence[memoryview], offset_bytes: int) -> None:
+def write_pieces(
+    file: int, pieces: Sequence[bytes | memoryview], offset_bytes: int
+) -> None:
     """Write pieces one after the other at an offset; ``OSError`` as for one."""
     for first in range(0, len(pieces), PIECES_AT_ONCE):
         some = pieces[first : first + PIECES_AT_ONCE]

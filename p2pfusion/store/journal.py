@@ -20,13 +20,14 @@ A record is its kind, two counts, whole numbers (64 bits) and 32-bit values.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -36,7 +37,14 @@ from numpy.typing import NDArray
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Segment
-from p2pfusion.store.files import clear_errors, raw_bytes, sync_directory, write_at
+from p2pfusion.store.files import (
+    clear_errors,
+    raw_bytes,
+    sync_directory,
+    write_at,
+    write_pieces,
+)
+from p2pfusion.store.rectangles import REMEMBERED_BOXES
 
 MARK = b"p2pf-redo"
 
@@ -66,6 +74,7 @@ class Journal:
         self._path = path
         self._length = 0
         self._crc = 0
+        self._room = 0
         self._is_wiped = False
         self.number = 0
         """Of the last commit; 0 if there is none, or none that counts."""
@@ -81,30 +90,34 @@ class Journal:
             raw_bytes(np.ascontiguousarray(numbers, "<i8")),
             raw_bytes(np.ascontiguousarray(values, values.dtype.newbyteorder("<"))),
         ]
-        size = sum(len(piece) for piece in pieces)
-        with self._opened() as file:
-            self._wipe(file)
+        size, crc = sum(map(len, pieces)), self._crc
+        with clear_errors(self._path):
+            self._wipe()
             start = _HEAD.size + self._length
-            os.posix_fallocate(file, start, size + reserve)
-            crc = self._crc
-            for piece in pieces:
-                write_at(file, piece, start)
-                crc = zlib.crc32(piece, crc)
-                start += len(piece)
+            self._take_room(start + size + reserve)
+            write_pieces(self._file, pieces, start)
+        for piece in pieces:
+            crc = zlib.crc32(piece, crc)
         self._length, self._crc = self._length + size, crc
 
-    def _wipe(self, file: int) -> None:
+    def _wipe(self) -> None:
         """What was committed before is applied and safe: it must not count again."""
         if not self._is_wiped:
-            write_at(file, bytes(_HEAD.size), 0)
+            write_at(self._file, bytes(_HEAD.size), 0)
             self._is_wiped = True
+
+    def _take_room(self, stop: int) -> None:
+        """Blocks up to here; those that the file has it keeps."""
+        if stop > self._room:
+            os.posix_fallocate(self._file, self._room, stop - self._room)
+            self._room = stop
 
     def commit(self, number: int) -> None:
         """Everything that was added is durable, and counts, under this number."""
-        with self._opened() as file:
+        with clear_errors(self._path):
             crc = _with_number(self._crc, number)
-            write_at(file, _HEAD.pack(MARK, self._length, crc, number), 0)
-            os.fsync(file)
+            write_at(self._file, _HEAD.pack(MARK, self._length, crc, number), 0)
+            os.fsync(self._file)
         self.number = number
 
     def clear(self) -> None:
@@ -116,16 +129,16 @@ class Journal:
         """Whether an earlier process left a journal that counts; ``records`` has it."""
         if not self._path.exists():
             return False
-        with self._opened() as file:
-            head = os.pread(file, _HEAD.size, 0)
-            if len(head) < _HEAD.size:
-                return False
-            mark, length, crc, number = _HEAD.unpack(head)
-            if mark != MARK or os.fstat(file).st_size < _HEAD.size + length:
-                return False
-            found = _checksum(file, length)
-            if _with_number(found, number) != crc:
-                return False
+        file = self._file
+        head = os.pread(file, _HEAD.size, 0)
+        if len(head) < _HEAD.size:
+            return False
+        mark, length, crc, number = _HEAD.unpack(head)
+        if mark != MARK or os.fstat(file).st_size < _HEAD.size + length:
+            return False
+        found = _checksum(file, length)
+        if _with_number(found, number) != crc:
+            return False
         self._length, self._crc, self.number = length, found, number
         return bool(length)
 
@@ -133,10 +146,11 @@ class Journal:
         """What was added, in order."""
         if not self._length:
             return
-        whole = np.memmap(self._path, np.uint8, "r", _HEAD.size, (self._length,))
-        at = 0
-        while at < self._length:
-            kind, number_count, value_count = _RECORD.unpack_from(whole.data, at)
+        stop = _HEAD.size + self._length
+        whole = mmap.mmap(self._file, stop, access=mmap.ACCESS_READ)
+        at = _HEAD.size
+        while at < stop:
+            kind, number_count, value_count = _RECORD.unpack_from(whole, at)
             at += _RECORD.size
             numbers = np.frombuffer(whole, "<i8", number_count, at)
             at += numbers.nbytes
@@ -144,17 +158,16 @@ class Journal:
             at += values.nbytes
             yield Record(kind, numbers, values)
 
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
+    @cached_property
+    def _file(self) -> int:
+        """Open from its first use on, until nobody needs this journal any more."""
         with clear_errors(self._path):
             is_new = not self._path.exists()
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                yield file
-            finally:
-                os.close(file)
+            weakref.finalize(self, os.close, file)
             if is_new:
                 sync_directory(self._path.parent)
+        return file
 
 
 class Journals:
@@ -216,24 +229,29 @@ def _checksum(file: int, length: int) -> int:
 
 def pack_segments(segments: Sequence[Segment]) -> Numbers:
     """Segments as whole numbers: the parameter, and the ranges of every dimension."""
-    packed: list[int] = []
-    for segment in segments:
-        packed.append(segment.parameter)
-        for indices in segment.sets:
-            packed.append(len(indices.ranges))
-            packed.extend(chain.from_iterable(indices.ranges))
-    return np.array(packed, np.int64)
+    return np.fromiter(chain.from_iterable(map(_packed, segments)), np.int64)
+
+
+def _packed(segment: Segment) -> tuple[int, ...]:
+    is_plain = segment.box_count <= REMEMBERED_BOXES
+    return _packed_plain(segment) if is_plain else _found_packed(segment)
+
+
+def _found_packed(segment: Segment) -> tuple[int, ...]:
+    packed = [segment.parameter]
+    for indices in segment.sets:
+        packed.append(len(indices.ranges))
+        packed.extend(chain.from_iterable(indices.ranges))
+    return tuple(packed)
+
+
+# Windows move in a circle: the same segments come again.
+_packed_plain = lru_cache(maxsize=1024)(_found_packed)
 
 
 def unpack_segments(layout: Layout, numbers: Numbers) -> tuple[Segment, ...]:
     """The segments that ``pack_segments`` was given."""
-    return _unpack(layout, numbers.tobytes())
-
-
-# Windows move in a circle: the same streams come again.
-@lru_cache(maxsize=64)
-def _unpack(layout: Layout, packed: bytes) -> tuple[Segment, ...]:
-    left = iter(np.frombuffer(packed, np.int64).tolist())
+    left = iter(numbers.tolist())
     return tuple(
         Segment(
             parameter,

@@ -27,7 +27,7 @@ from p2pfusion.store.files import (
     raw_bytes,
     write_at,
 )
-from p2pfusion.store.rectangles import pick
+from p2pfusion.store.rectangles import pick_segment, total_size
 
 Read = Callable[[Segment], Floats]
 """Gives the values of a segment, shaped like it."""
@@ -105,22 +105,24 @@ class Offer:
 
     def read_flat(self, segments: Sequence[Segment]) -> Floats:
         """Flat values of segments that lie inside the split."""
-        flat = np.empty(sum(segment.size for segment in segments), np.float32)
+        flat = np.empty(total_size(segments), np.float32)
         offset = 0
         for segment in segments:
             into = flat[offset : offset + segment.size].reshape(segment.shape)
-            positions = _positions(self._segments[segment.parameter], segment)
-            pick(self._arrays[segment.parameter], positions, into)
+            inside = _inside(self._segments[segment.parameter], segment)
+            pick_segment(self._arrays[segment.parameter], inside, into)
             offset += segment.size
         return flat
 
 
 # Windows move in a circle: the same segments come again.
 @lru_cache(maxsize=1024)
-def _positions(held: Segment, wanted: Segment) -> tuple[IndexSet, ...]:
+def _inside(held: Segment, wanted: Segment) -> Segment:
+    """Where the one stands in the dense array of the other."""
     try:
         pairs = zip(held.sets, wanted.sets, strict=True)
-        return tuple(_places(a, b) for a, b in pairs)
+        places = tuple(_places(a, b) for a, b in pairs)
+        return Segment(wanted.parameter, places)
     except ValueError:
         raise LocalProtocolError(
             f"a segment of parameter {wanted.parameter} lies outside the offer"

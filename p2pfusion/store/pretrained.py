@@ -37,7 +37,7 @@ from p2pfusion.store.files import (
     copy_file,
     sync_directory,
 )
-from p2pfusion.store.rectangles import pick
+from p2pfusion.store.rectangles import pick_segment
 
 DTYPE = "F32"
 
@@ -85,10 +85,10 @@ class Pretrained:
         flat = np.frombuffer(self._file, "<f4", parameter.size, start)
         whole = flat.reshape(parameter.shape)
         if mask.all():
-            pick(whole, segment.sets, into)
+            pick_segment(whole, segment, into)
             return
         fresh = np.empty_like(into)
-        pick(whole, segment.sets, fresh)
+        pick_segment(whole, segment, fresh)
         np.copyto(into, fresh, where=mask)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product, starmap
+from operator import attrgetter, gt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,15 @@ from p2pfusion.store.files import (
 
 Place = tuple[slice, ...]
 Part = tuple[Segment, Floats]
+_Run = tuple[NDArray[np.int64], int, Place]
 
 BLOCK_ELEMENTS = 1 << 20
 """Elements that are handled at a time: bounds the scratch memory to some 20 MiB."""
 
 NARROW_ROW_BYTES = 4096
 """A page: patching rows up to this size touches hardly a page more than runs would."""
+
+_size_of = attrgetter("size")
 
 REMEMBERED_BOXES = 64
 """Of rectangles with more boxes it is not remembered where these lie: windows have one
@@ -59,9 +63,12 @@ def boxes(sets: Sequence[IndexSet]) -> Iterator[tuple[Place, Place]]:
         yield tuple(place[0] for place in box), tuple(place[1] for place in box)
 
 
-def box_count(sets: Sequence[IndexSet]) -> int:
-    """How many boxes a rectangle has."""
-    return math.prod(len(indices.ranges) for indices in sets)
+def pick_segment(whole: Floats, segment: Segment, into: Floats) -> None:
+    """As ``pick``; of one box it is known which slices that is."""
+    if segment.slices is None:
+        pick(whole, segment.sets, into)
+    else:
+        into[...] = whole[segment.slices]
 
 
 def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
@@ -70,7 +77,8 @@ def pick(whole: Floats, sets: Sequence[IndexSet], into: Floats) -> None:
     if len(spans) == len(sets):
         into[...] = whole[tuple(starmap(slice, spans))]
         return
-    if box_count(sets) * ELEMENTS_PER_BOX > into.size > 1:
+    box_count = math.prod(len(indices.ranges) for indices in sets)
+    if box_count * ELEMENTS_PER_BOX > into.size > 1:
         into[...] = whole[np.ix_(*(numbers(indices) for indices in sets))]
         return
     for place, dense in boxes(sets):
@@ -95,10 +103,7 @@ def fetch(
 
 def cut(segments: Sequence[Segment], values: Floats) -> dict[int, list[Part]]:
     """Flat values as one dense array per segment, the segments by parameter."""
-    if values.dtype != np.float32 or values.shape != (sum(s.size for s in segments),):
-        raise LocalProtocolError(
-            f"{values.dtype} values of shape {values.shape} do not fit the segments"
-        )
+    check_values(segments, values)
     parts: dict[int, list[Part]] = {}
     offset = 0
     for segment in segments:
@@ -106,6 +111,19 @@ def cut(segments: Sequence[Segment], values: Floats) -> dict[int, list[Part]]:
         parts.setdefault(segment.parameter, []).append((segment, dense))
         offset += segment.size
     return parts
+
+
+def total_size(segments: Iterable[Segment]) -> int:
+    """Elements of all of them."""
+    return sum(map(_size_of, segments))
+
+
+def check_values(segments: Sequence[Segment], values: Floats) -> None:
+    """``LocalProtocolError`` unless these are as many values as segments have."""
+    if values.dtype != np.float32 or values.shape != (total_size(segments),):
+        raise LocalProtocolError(
+            f"{values.dtype} values of shape {values.shape} do not fit the segments"
+        )
 
 
 def put(
@@ -117,7 +135,8 @@ def put(
     pages are touched anyway. Wider ones get one write per run of neighbouring elements,
     of whichever segments these are: ranges of a plan cut windows into small pieces.
     """
-    check_inside(shape, parts)
+    for segment, _ in parts:
+        check_inside(shape, segment)
     if has_narrow_rows(shape):
         _put_rows(file, base_bytes, shape, parts)
     else:
@@ -129,17 +148,13 @@ def has_narrow_rows(shape: tuple[int, ...]) -> bool:
     return len(shape) > 1 and math.prod(shape[1:]) * FLOAT_BYTES <= NARROW_ROW_BYTES
 
 
-def check_inside(shape: tuple[int, ...], parts: Sequence[Part]) -> None:
+def check_inside(shape: tuple[int, ...], segment: Segment) -> None:
     """``LocalProtocolError`` for a place beyond the end: another parameter's."""
-    for segment, _ in parts:
-        if len(segment.sets) != len(shape) or any(
-            indices.ranges and indices.ranges[-1][1] > length
-            for indices, length in zip(segment.sets, shape, strict=True)
-        ):
-            raise LocalProtocolError(
-                f"a segment reaches beyond parameter {segment.parameter}, "
-                f"shaped {shape}"
-            )
+    ends = segment.ends
+    if len(ends) != len(shape) or any(map(gt, ends, shape)):
+        raise LocalProtocolError(
+            f"a segment reaches beyond parameter {segment.parameter}, shaped {shape}"
+        )
 
 
 def _put_rows(
@@ -160,9 +175,9 @@ def _put_rows(
 
 def _patch(block: Floats, first_row: int, segment: Segment, dense: Floats) -> None:
     """Copy those rows of a segment that lie in a block of rows into it."""
-    is_plain = box_count(segment.sets) <= REMEMBERED_BOXES
+    is_plain = segment.box_count <= REMEMBERED_BOXES
     find = _patches if is_plain else _patches.__wrapped__
-    inside, patches = find(segment.sets, first_row, first_row + len(block))
+    inside, patches = find(segment, first_row, first_row + len(block))
     some = dense[inside]
     for place, source in patches:
         block[place] = some[source]
@@ -171,10 +186,10 @@ def _patch(block: Floats, first_row: int, segment: Segment, dense: Floats) -> No
 # Windows move in a circle: the same segments come again.
 @lru_cache(maxsize=4096)
 def _patches(
-    sets: tuple[IndexSet, ...], first_row: int, stop_row: int
+    segment: Segment, first_row: int, stop_row: int
 ) -> tuple[slice, tuple[tuple[Place, Place], ...]]:
     """Which of a segment's rows lie in a block of rows, and its boxes there."""
-    mine, *columns = sets
+    mine, *columns = segment.sets
     block_rows = IndexSet.span(first_row, stop_row)
     inside = mine & block_rows
     before = len(mine & IndexSet.span(0, first_row))
@@ -189,8 +204,7 @@ def _put_runs(
     lengths: list[int] = []
     pieces: list[memoryview] = []
     for segment, dense in parts:
-        for place, source in boxes(segment.sets):
-            firsts, length = runs(shape, place)
+        for firsts, length, source in _box_runs(shape, segment):
             block = raw_bytes(np.ascontiguousarray(dense[source], "<f4"))
             step = length * FLOAT_BYTES
             pieces += [block[i : i + step] for i in range(0, len(block), step)]
@@ -203,6 +217,24 @@ def _put_runs(
     ordered = [pieces[place] for place in order]
     for first, stop, start in joined:
         write_pieces(file, ordered[first:stop], base_bytes + start * FLOAT_BYTES)
+
+
+def _box_runs(shape: tuple[int, ...], segment: Segment) -> Iterable[_Run]:
+    """The runs of a segment's boxes, and where each box stands in its dense array."""
+    if segment.box_count > 1:
+        return _found_runs(shape, segment)
+    return _known_runs(shape, segment)
+
+
+def _found_runs(shape: tuple[int, ...], segment: Segment) -> Iterator[_Run]:
+    for place, source in boxes(segment.sets):
+        yield *runs(shape, place), source
+
+
+# Windows move in a circle: the same segments come again.
+@lru_cache(maxsize=1024)
+def _known_runs(shape: tuple[int, ...], segment: Segment) -> tuple[_Run, ...]:
+    return tuple(_found_runs(shape, segment))
 
 
 def _neighbours(

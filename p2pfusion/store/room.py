@@ -15,13 +15,49 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfusion.store.files import FLOAT_BYTES
-from p2pfusion.store.rectangles import Part, boxes, has_narrow_rows, runs
+from p2pfusion.split.segment import Segment
+from p2pfusion.store.files import FLOAT_BYTES, Floats
+from p2pfusion.store.places import Places
+from p2pfusion.store.rectangles import (
+    Part,
+    boxes,
+    check_inside,
+    cut,
+    has_narrow_rows,
+    runs,
+)
 
 PAGE_BYTES = 4096
 """What a file system gives at least: spans that share a page are one span."""
 
+REMEMBERED_SEGMENTS = 1 << 14
+"""So many are remembered as having their blocks: what has some keeps them."""
+
 Spans = NDArray[np.int64]
+
+
+class Room:
+    """That of one store's values, which grows as segments come."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._taken: set[Segment] = set()
+
+    def take(self, segments: Sequence[Segment], values: Floats) -> None:
+        """Segments with these flat values have their blocks from now on;
+        ``ResourceError`` on a full disk, ``LocalProtocolError`` if one reaches beyond
+        its parameter."""
+        if self._taken.issuperset(segments):
+            return
+        parameters = self._places.layout.parameters
+        for segment in segments:
+            check_inside(parameters[segment.parameter].shape, segment)
+        for parameter, parts in cut(segments, values).items():
+            with self._places.values[parameter].open() as file:
+                reserve(file, parameters[parameter].shape, parts)
+        if len(self._taken) > REMEMBERED_SEGMENTS:
+            self._taken.clear()
+        self._taken.update(segments)
 
 
 def reserve(file: int, shape: tuple[int, ...], parts: Sequence[Part]) -> None:

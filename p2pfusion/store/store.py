@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -50,7 +50,6 @@ from p2pfusion.store.files import (
     map_floats,
     new_file,
     open_to_read,
-    open_to_write,
     sync_directory,
     write_at,
 )
@@ -59,14 +58,15 @@ from p2pfusion.store.journal import Journals, pack_segments
 from p2pfusion.store.places import (
     VALUES,
     VERSIONS,
+    Places,
     apply,
     sync,
     values_file,
     versions_file,
 )
 from p2pfusion.store.pretrained import Pretrained, check_kept, keep
-from p2pfusion.store.rectangles import check_inside, cut, fetch, pick
-from p2pfusion.store.room import reserve
+from p2pfusion.store.rectangles import check_values, fetch, pick_segment, total_size
+from p2pfusion.store.room import Room
 
 Versions = NDArray[np.int32]
 
@@ -74,9 +74,6 @@ FORMAT = 1
 HEADER = "store.json"
 JOURNALS = ("journal.redo", "journal-2.redo")
 PRETRAINED = "pretrained.safetensors"
-
-RESERVED_SEGMENTS = 1 << 14
-"""So many segments are remembered as having their blocks: what has some keeps them."""
 
 MAPPED_FILES = 256
 """Files mapped at a time. Each map holds a descriptor, of which a process has 1024."""
@@ -94,7 +91,7 @@ class Store:
         writable: bool,
         pretrained: Pretrained | None = None,
     ) -> None:
-        self._path = path
+        self._path, self._places = path, Places(path, layout)
         self._pretrained = pretrained
         self._layout = layout
         self._seed = seed
@@ -107,10 +104,10 @@ class Store:
             self._recover()
         # A reader looks into the files whenever it reads.
         count = len(layout.signatures) if writable else 0
-        self._loaded = [self._load(i) for i in range(count)]
+        self._loaded = [self._mapped(i).astype(np.int32) for i in range(count)]
         self._next: dict[int, Versions] = {}
-        self._reserved: set[Segment] = set()
-        self._has_values = False
+        self._room = Room(self._places)
+        self._written: list[tuple[Segment, ...]] = []
         self._is_committed = False
 
     @classmethod
@@ -191,7 +188,7 @@ class Store:
 
     def read_flat(self, segments: Sequence[Segment]) -> Floats:
         """Flat values of segments, one after the other."""
-        flat = np.empty(sum(segment.size for segment in segments), np.float32)
+        flat = np.empty(total_size(segments), np.float32)
         offset = 0
         for segment in segments:
             into = flat[offset : offset + segment.size].reshape(segment.shape)
@@ -203,10 +200,10 @@ class Store:
         versions = self._current(self._cells.signature(segment.parameter))
         trained = versions[self._cells.touched(segment)] > 0
         parameter = self._layout.parameters[segment.parameter]
-        path = values_file(self._path, segment.parameter)
+        path = self._places.values[segment.parameter].path
         if trained.all():
             whole = self._map(path, parameter.size).reshape(parameter.shape)
-            pick(whole, segment.sets, into)
+            pick_segment(whole, segment, into)
             return
         # Not through the map: a look at a hole may take a block (on a tmpfs), and be
         # fatal if there is none.
@@ -218,6 +215,11 @@ class Store:
             self._pretrained.fill(segment, never, into)
         else:
             fill_initial(self._layout, self._seed, segment, never, into)
+
+    def let_go(self) -> None:
+        """Unmaps all files: what was read of them would go on to count as this
+        process's memory."""
+        self._map.cache_clear()
 
     def versions(self, signature_index: int) -> Versions:
         """The version of every grid cell of a signature: a copy."""
@@ -244,6 +246,13 @@ class Store:
         newest = newest if sealed else self._next.get(index, newest)
         return bool((newest[self._cells.touched(segment)] > version).any())
 
+    def any_newer(self, segments: Sequence[Segment], version: int) -> bool:
+        """The same of segments as ``set_version`` takes them, with what waits."""
+        return any(
+            bool((self._next.get(index, self._loaded[index])[mask] > version).any())
+            for index, mask in self._cells.covered(segments).items()
+        )
+
     # --- Writing ---------------------------------------------------------------------
 
     def write_flat(self, segments: Sequence[Segment], values: Floats) -> None:
@@ -252,22 +261,14 @@ class Store:
         ``ResourceError`` on a full disk: then none of them is kept.
         """
         self._check_writable()
-        by_parameter = cut(segments, values)
-        for parameter, parts in by_parameter.items():
-            check_inside(self._layout.parameters[parameter].shape, parts)
+        check_values(segments, values)
         self._finish_apply()
-        for parameter, parts in by_parameter.items():
-            if any(segment not in self._reserved for segment, _ in parts):
-                with open_to_write(values_file(self._path, parameter)) as file:
-                    reserve(file, self._layout.parameters[parameter].shape, parts)
-        if len(self._reserved) > RESERVED_SEGMENTS:
-            self._reserved.clear()
-        self._reserved.update(segments)
+        self._room.take(segments, values)
         # What the end of the round needs is kept free: its values must not be lost
         # for want of the few bytes of their versions.
         numbers = pack_segments(segments)
         self._journals.append(VALUES, numbers, values, reserve=self._versions_bytes)
-        self._has_values = True
+        self._written.append(tuple(segments))
 
     def set_version(self, segments: Sequence[Segment], version: int) -> None:
         """Mark the cells that the segments cover, in every parameter of a signature.
@@ -296,7 +297,7 @@ class Store:
         """
         self._check_writable()
         if not self._is_committed:
-            if not self._has_values and not self._next:
+            if not self._written and not self._next:
                 return
             for index, versions in sorted(self._next.items()):
                 number = np.array([index], np.int64)
@@ -306,7 +307,7 @@ class Store:
             self._is_committed = True
         self._finish_apply(durable=durable)
 
-    @property
+    @cached_property
     def _versions_bytes(self) -> int:
         """More than the records of all versions take."""
         cells = sum(versions.size for versions in self._loaded)
@@ -326,13 +327,14 @@ class Store:
         for index, versions in self._next.items():
             self._loaded[index] = versions
         self._next.clear()
-        self._has_values = self._is_committed = False
+        self._written.clear()
+        self._is_committed = False
 
     def _apply(self, *, durable: bool) -> None:
         """Writes what counts to its place; syncing that is nothing to wait for, since
         the journal keeps it until the round after the next."""
         records = self._journals.records()
-        written = apply(self._path, self._layout, records)
+        written = apply(self._places, records, self._written)
         if durable:
             self._behind.begin(lambda: sync(written))
             self._journals.turn()
@@ -342,18 +344,17 @@ class Store:
     def _recover(self) -> None:
         """Applies what a crash has left."""
         for journal in self._journals.recover():
-            sync(apply(self._path, self._layout, journal.records()))
+            sync(apply(self._places, journal.records()))
 
     def _current(self, signature_index: int) -> Versions:
         if self._writable:
             return self._loaded[signature_index]
-        return self._load(signature_index)
+        return self._mapped(signature_index)
 
-    def _load(self, signature_index: int) -> Versions:
-        shape = self._cells.shape(signature_index)
-        path = versions_file(self._path, signature_index)
-        check_size(path, self._cells.count(signature_index))
-        return np.fromfile(path, "<i4").astype(np.int32).reshape(shape)
+    def _mapped(self, signature_index: int) -> Versions:
+        path, count = self._places.versions[signature_index].path, self._cells.count
+        mapped = self._map(path, count(signature_index)).view("<i4")
+        return mapped.reshape(self._cells.shape(signature_index))
 
     def _check_writable(self) -> None:
         if not self._writable:

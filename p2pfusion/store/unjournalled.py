@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pfusion.store.files import open_to_write, raw_bytes, write_at
-from p2pfusion.store.places import values_file, versions_file
+from p2pfusion.store.files import raw_bytes, write_at
 from p2pfusion.store.rectangles import Part, put
-from p2pfusion.store.room import reserve
 from p2pfusion.store.store import Store
 
 
@@ -34,13 +32,11 @@ class UnjournalledStore(Store):
 
     def _apply(self, *, durable: bool) -> None:
         for part in self._parts:
-            segment, shape = part[0], self._layout.parameters[part[0].parameter].shape
-            with open_to_write(values_file(self._path, segment.parameter)) as file:
-                if segment not in self._reserved:
-                    reserve(file, shape, [part])
-                    self._reserved.add(segment)
-                put(file, 0, shape, [part])
+            segment, values = part
+            self._room.take([segment], values.ravel())
+            with self._places.values[segment.parameter].open() as file:
+                put(file, 0, self._layout.parameters[segment.parameter].shape, [part])
         for index, versions in sorted(self._next.items()):
-            with open_to_write(versions_file(self._path, index)) as file:
+            with self._places.versions[index].open() as file:
                 write_at(file, raw_bytes(versions.astype("<i4")), 0)
         self._parts = ()

@@ -18,8 +18,8 @@ One JSON object per line comes in over the inherited descriptor, and lines go ou
 
 Every request may name ``models`` and ``objectives`` of its owner's own, which it may
 import from then on. Data is the owner's in any case.
-Values never pass through the channel: they are read from the store, which is opened
-read-only in every round, and the trained ones are written as an offer file. The process
+Values never pass through the channel: they are read from the store, which is open
+read-only, and the trained ones are written as an offer file. The process
 lives until the other end closes the channel. It ignores Ctrl-C, because the daemon
 decides when training ends, and stdout and stderr never carry protocol.
 
@@ -84,10 +84,12 @@ class Worker:
     def __init__(self, send: Send, following: Following | None = None) -> None:
         """``following``: what ends this process, if it is not the first of several."""
         self._send, self._following = send, following
+        self._throttle = _Throttle(send)
         self._setup: Setup | None = None
         self._trainer: Trainer | None = None
         self._siblings: Siblings | None = None
         self._store = Path()
+        self._opened: Store | None = None
         self._offers = Path()
         self._unmeasured: int | None = None
         """The round whose accuracy is to be measured."""
@@ -156,7 +158,7 @@ class Worker:
             trainer = Trainer(setup, team=team)
         self._setup, self._trainer = setup, trainer
         # Without a store this process is only asked what training would take.
-        self._store = Path(str(request.fields.get("store", "")))
+        self._store, self._opened = Path(str(request.fields.get("store", ""))), None
         if request.fields.get("store") and not team.rank:
             save_beside(setup.model, setup.arguments, beside_path(self._store))
         self._offers = offers or Path()
@@ -205,7 +207,10 @@ class Worker:
 
     def _open_store(self, setup: Setup) -> Store:
         """The store as it is now."""
-        return Store.open(self._store, setup.layout, setup.seed)
+        if self._opened is None:
+            self._opened = Store.open(self._store, setup.layout, setup.seed)
+        self._opened.let_go()
+        return self._opened
 
     def fit(self, request: Request) -> Fields:
         """Which of some splits, ascending, is the last that so much memory suffices
@@ -227,7 +232,7 @@ class Worker:
             request.table("asked"),
             learning_rate=request.number("learning_rate"),
             read=self._open_store(setup).read,
-            on_progress=_Throttle(self._send, 0),
+            on_progress=_Throttle(self._send),
         )
         return {"announced": base64.b64encode(found).decode()}
 
@@ -245,7 +250,7 @@ class Worker:
                 split=split,
                 learning_rate=request.number("learning_rate"),
                 read=reading_from(since, layout, split, store.read),
-                on_progress=_Throttle(self._send, round_index),
+                on_progress=self._throttle.of(round_index),
             )
         if trainer.rank:
             return {}  # the first one gives it away
@@ -311,12 +316,15 @@ def _data(request: Request) -> DataOptions:
 
 
 class _Throttle:
-    """Passes progress on, not more often than a reader can use it."""
+    """Passes progress on, not more often than a reader can use it, over all rounds."""
 
-    def __init__(self, send: Send, round_index: int) -> None:
-        self._send = send
+    def __init__(self, send: Send) -> None:
+        self._send, self._round_index, self._next_s = send, 0, 0.0
+
+    def of(self, round_index: int) -> _Throttle:
+        """From now on the progress is that of this round."""
         self._round_index = round_index
-        self._next_s = 0.0
+        return self
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         now_s = time.monotonic()

@@ -347,14 +347,16 @@ def check_banner(banner: bytes) -> None:
 
 def size_bytes(frames: Sequence[Frame]) -> int:
     """Payload of a message."""
-    return sum(_frame_bytes(frame) for frame in frames)
+    return sum(map(_frame_bytes, frames))
 
 
-def check_outgoing(plane: Plane, frames: Sequence[Frame]) -> None:
-    """``LocalProtocolError`` if the other side would refuse these frames."""
+def check_outgoing(plane: Plane, frames: Sequence[Frame]) -> int:
+    """``LocalProtocolError`` if the other side would refuse these frames; their size in
+    bytes."""
     reason = refusal(plane, frames)
     if reason is not None:
         raise LocalProtocolError(f"own message on the {plane} plane has {reason}")
+    return size_bytes(frames)
 
 
 def refusal(plane: Plane, frames: Sequence[Frame]) -> str | None:
@@ -362,9 +364,9 @@ def refusal(plane: Plane, frames: Sequence[Frame]) -> str | None:
     most = FRAME_LIMITS_BYTES[plane]
     if not 0 < len(frames) <= len(most):
         return "a wrong number of frames"
-    sizes = map(_frame_bytes, frames)
-    if any(size > limit for size, limit in zip(sizes, most, strict=False)):
-        return "an oversized frame"
+    for size, limit in zip(map(_frame_bytes, frames), most, strict=False):
+        if size > limit:
+            return "an oversized frame"
     return None
 
 

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import termios
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -245,7 +246,7 @@ class SendQueue:
     def under_way(self, unacknowledged: int) -> int:
         """How many messages wait, or have left and are among the last so many bytes."""
         here = self._left_bytes - unacknowledged
-        return len(self) + sum(end > here for end in self._ends)
+        return len(self) + len(self._ends) - bisect_right(self._ends, here)
 
     def write(self, channel: socket.socket, most: int = limits.DATA_WRITE_BYTES) -> int:
         """Hands to the kernel what it takes now, up to so many bytes; how many.

@@ -135,7 +135,7 @@ class ControlPlane:
         own: Keys | None = None,
     ) -> None:
         """Sends a message to whoever listens there; see ``Transport``."""
-        check_outgoing(Plane.CONTROL, frames)
+        size = check_outgoing(Plane.CONTROL, frames)
         self._check_remote_key(key)
         if own is not None:
             _check_key(own.public)
@@ -152,11 +152,11 @@ class ControlPlane:
             knock = Knock(self._context, address, keys=keys, key=key)
         self._knocks[address] = knock
         is_sent = knock.send(self._named(name, frames), time.monotonic())
-        self._count_sent(is_sent, str(address), frames)
+        self._count_sent(is_sent, str(address), size)
 
     def send(self, peer: str, frames: Sequence[Frame]) -> bool:
         """Queues a message, or returns False; see ``Transport``."""
-        check_outgoing(Plane.CONTROL, frames)
+        size = check_outgoing(Plane.CONTROL, frames)
         line = self._lines.get(peer)
         if line is not None and line.is_lost(time.monotonic()):
             with contextlib.suppress(ResourceError):
@@ -166,7 +166,7 @@ class ControlPlane:
             self._traffic.dropped["unknown peer"] += 1
             return False
         is_sent = line.send(self._named(self._peer, frames))
-        return self._count_sent(is_sent, peer, frames)
+        return self._count_sent(is_sent, peer, size)
 
     def poll(
         self, timeout_s: float | None, descriptors: Mapping[int, int]
@@ -181,14 +181,16 @@ class ControlPlane:
             *self._listener.waits_for,
             *(s for knock in self._knocks.values() for s in knock.outgoing.waits_for),
         ]
-        is_any, ready = wait(waits_for, descriptors, wait_s)
+        sockets, ready = wait(waits_for, descriptors, wait_s)
         now = time.monotonic()
-        if is_any:
+        # Looking at a socket that has nothing costs as much as a short message.
+        if self._listener.has_connections(sockets):
             self._note_connections(now)
+        if self._listener.has_questions(sockets):
             self._answer_questions(now)
         self._release_handshakes(now)
-        # Looking at a socket that has nothing costs as much as a short message.
-        received = self._receive(now) if is_any else self._receive_none()
+        has_messages = self._listener.has_messages(sockets)
+        received = self._receive(now) if has_messages else self._receive_none()
         arrivals = [*self._failed_knocks(now), *received]
         self._guard.look(now)
         return arrivals, ready
@@ -326,9 +328,8 @@ class ControlPlane:
             return "too many messages of guests"
         return None
 
-    def _count_sent(self, sent: bool, name: str, frames: Sequence[Frame]) -> bool:
+    def _count_sent(self, sent: bool, name: str, size: int) -> bool:
         if sent:
-            size = size_bytes(frames)
             self._traffic.count_sent(Plane.CONTROL, name, size)
         else:
             self._traffic.dropped["queue full"] += 1

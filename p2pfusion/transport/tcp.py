@@ -37,7 +37,6 @@ from p2pfusion.transport.base import (
     Traffic,
     check_outgoing,
     check_peer_id,
-    size_bytes,
 )
 from p2pfusion.transport.cap import Cap
 from p2pfusion.transport.dialing import Resolver, targets
@@ -177,7 +176,7 @@ class DataPlane:
         A payload without bytes arrives as none. ``LocalProtocolError`` if the message
         breaks the plane's bounds.
         """
-        check_outgoing(Plane.DATA, frames)
+        size = check_outgoing(Plane.DATA, frames)
         link, session = self._links.get(peer), self._sessions.get(peer)
         if link is None or session is None:
             self._traffic.dropped["unknown peer" if link is None else "no session"] += 1
@@ -185,7 +184,7 @@ class DataPlane:
         if not link.post(session[0], frames):
             self._traffic.dropped["queue full"] += 1
             return False
-        self._traffic.count_sent(Plane.DATA, peer, size_bytes(frames))
+        self._traffic.count_sent(Plane.DATA, peer, size)
         return True
 
     def waiting(self, peer: str) -> int:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pfusion.daemon import round_numbers
 from p2pfusion.daemon.payloads import Payloads
 from p2pfusion.errors import LocalProtocolError, RemoteProtocolError
 from p2pfusion.fusion import decode, encode
@@ -272,6 +273,26 @@ def test_what_is_lost_of_a_contribution_is_owed(
     for name in NAMES:
         for segment in table.plan.segments(table.plan.own_ranges(name).tolist()):
             assert not table.owed(name).read(segment).any()
+
+
+@pytest.mark.parametrize("most", [0, 4 << 20])
+def test_a_contribution_is_served_as_it_was_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A small one is kept until it is asked for, and made anew if that comes again."""
+    monkeypatch.setattr(round_numbers, "MOST_PROMISED_BYTES", most)
+    table = Table(tmp_path, LAYOUT)
+    table.enter(0, ALL, ALL)
+    table.train(np.random.default_rng(2))
+    source, target = a_stream(table, Hop.CONTRIBUTION)
+    desk, stream = table.desks[source], table.key(Hop.CONTRIBUTION, source, target)
+    promised = desk.promise(stream)
+    for pull in (1, 2):
+        size, _ = desk.start(target, pull, stream)
+        served = desk.chunk(target, pull, 0, size)
+        assert served == promised
+        is_same = np.shares_memory(np.asarray(served), np.asarray(promised))
+        assert is_same == (pull == 1 and most > 0)
 
 
 def test_what_an_older_offer_loses_is_not_owed_again(tmp_path: Path) -> None:

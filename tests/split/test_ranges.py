@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Layout
-from p2pfusion.split.ranges import RANGES_PER_PEER, range_grids
+from p2pfusion.split.ranges import RANGES_PER_PEER, ranges_of
 from p2pfusion.split.segment import Split
 from tests.layouts import resnet18
 from tests.split.histories import loose_splits
@@ -26,7 +26,7 @@ def test_ranges_are_numbered_through(layout: Layout, data: st.DataObject) -> Non
     some = st.tuples(each, each)
     now, then = data.draw(some), data.draw(some)
     next_number = 0
-    for grid in range_grids(layout, now, then):
+    for grid in ranges_of(layout, now, then).grids:
         numbers = np.unique(grid.cells)
         assert numbers.tolist() == [next_number + n for n in range(len(grid.sizes))]
         next_number += len(grid.sizes)
@@ -49,7 +49,9 @@ def split_size(parameters: tuple[int, ...], layout: Layout, split: Split) -> int
 def test_each_axis_is_cut_once_per_kind_of_signature() -> None:
     layout = resnet18()
     full = Split.full(layout)
-    grids = {g.signature.axes: g for g in range_grids(layout, (full,) * 4, (full,) * 4)}
+    grids = {
+        g.signature.axes: g for g in ranges_of(layout, (full,) * 4, (full,) * 4).grids
+    }
     # 16 ranges on one axis are 16 atoms; on two axes, 4 each.
     assert len(grids["stream2",].sizes) == 16
     assert grids["stream2", "inner2.1"].axes[0] is grids["stream2", "stream1"].axes[0]
@@ -68,7 +70,7 @@ def test_membership_follows_the_splits() -> None:
         )
         for part in (0, 1)
     )
-    for grid in range_grids(layout, (low, None), (None, high)):
+    for grid in ranges_of(layout, (low, None), (None, high)).grids:
         held, wanted = grid.holders(), grid.next_holders()
         assert not held[1].any()
         assert not wanted[0].any()
@@ -81,6 +83,6 @@ def test_membership_follows_the_splits() -> None:
 def test_equal_splits_make_enough_ranges(peer_count: int) -> None:
     layout = resnet18()
     full = (Split.full(layout),) * peer_count
-    for grid in range_grids(layout, full, full):
+    for grid in ranges_of(layout, full, full).grids:
         cells = grid.cells.size
         assert len(grid.sizes) >= min(cells, RANGES_PER_PEER * peer_count)

@@ -23,7 +23,15 @@ from p2pfusion.store.checkpoint import copy_model, write_checkpoint
 from p2pfusion.store.offer import Offer, write_offer
 from p2pfusion.store.store import Store
 
-CHANGING = ("open", "pwrite", "posix_fallocate", "fsync", "replace", "unlink")
+CHANGING = (
+    "open",
+    "pwrite",
+    "pwritev",
+    "posix_fallocate",
+    "fsync",
+    "replace",
+    "unlink",
+)
 
 # Rows wider than a page, so that each is written by itself.
 LAYOUT = Layout(

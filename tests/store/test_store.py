@@ -20,6 +20,7 @@ from p2pfusion.errors import (
 from p2pfusion.split.indices import IndexSet
 from p2pfusion.split.layout import Axis, Dimension, Initial, Layout, ParameterSpec
 from p2pfusion.split.segment import Segment, Split
+from p2pfusion.store import places
 from p2pfusion.store.files import Floats
 from p2pfusion.store.initial import initial_values
 from p2pfusion.store.store import MAPPED_FILES, Store
@@ -307,6 +308,50 @@ def test_many_parameters_do_not_use_up_the_descriptors(tmp_path: Path) -> None:
     opened = len(os.listdir("/proc/self/fd")) - before
     # One more as long as what was written is synced.
     assert 0 < opened <= MAPPED_FILES + 1
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_segments_are_newer_if_one_of_them_is(data: st.DataObject) -> None:
+    layout = data.draw(layouts())
+    with tempfile.TemporaryDirectory() as directory:
+        store = Store.create(Path(directory), layout, 1)
+        for version in (1, 2, 3):
+            segments = tuple(data.draw(splits(layout)).segments(layout))
+            store.set_version(segments, version)
+            if data.draw(st.booleans()):
+                store.flush()
+            asked = tuple(data.draw(splits(layout)).segments(layout))
+            for number in range(4):
+                newer = [store.is_newer(segment, number) for segment in asked]
+                assert store.any_newer(asked, number) == any(newer)
+
+
+@pytest.mark.parametrize("most", [0, 100])
+def test_files_of_a_large_store_do_not_stay_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(places, "MOST_OPEN", most)
+    store = Store.create(tmp_path / "store", LAYOUT, 1)
+    for version in (1, 2):
+        values = stored(store, SEGMENTS, version)
+        assert np.array_equal(store.read_flat(SEGMENTS), values)
+    store.flush()
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    ours = [os.readlink(link) for link in links if os.path.exists(link)]
+    written = [name for name in ours if name.startswith(str(tmp_path / "store/v"))]
+    maps = len(LAYOUT.parameters) + len(LAYOUT.signatures)
+    # The thread that syncs what was written may have one of them open.
+    assert len(written) > maps + 1 if most else len(written) <= maps + 1
+
+
+def test_a_reader_lets_go_of_files_and_sees_what_is_new(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", LAYOUT, 1)
+    reader = Store.open(tmp_path / "store", LAYOUT, 1)
+    for version in (1, 2, 3):
+        values = stored(store, SEGMENTS, version)
+        reader.let_go()
+        assert np.array_equal(reader.read_flat(SEGMENTS), values)
 
 
 # --- Refused -------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from p2pfusion.split.depth import cut_in_depth
 from p2pfusion.split.layout import Layout
 from p2pfusion.split.segment import Split
 from p2pfusion.store import Offer, Owed, Store, write_checkpoint
+from p2pfusion.training import worker
 from p2pfusion.training.data import DataOptions
 from p2pfusion.training.descent import Optimiser
 from p2pfusion.training.loop import Schedule
@@ -462,3 +463,18 @@ def test_a_daemon_that_dies_in_a_round_ends_the_trainer(
         process.send(json.dumps(train_request(0, Split.full(LAYOUT))).encode())
         assert process.close() == 0
     assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_the_progress_of_short_rounds_is_not_told_in_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every line wakes the daemon."""
+    said: list[Fields] = []
+    now = [0.0]
+    monkeypatch.setattr(worker.time, "monotonic", lambda: now[0])
+    throttle = worker._Throttle(lambda fields: said.append(dict(fields)))
+    for number in range(10):
+        for step in (1, 2):
+            throttle.of(number)(step, 2, 0.5)
+            now[0] += worker.PROGRESS_INTERVAL_S / 7
+    assert [(each["round"], each["step"]) for each in said] == [(0, 1), (3, 2), (7, 1)]
