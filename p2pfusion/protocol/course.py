@@ -34,6 +34,7 @@ from p2pfusion.protocol.schedule import Schedule
 from p2pfusion.protocol.standing import DONE, RUNNING, Own
 from p2pfusion.protocol.standing import Standing as Standing
 from p2pfusion.protocol.tables import TABLE_PATIENCE_S, TableSearch
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.work import Work
 from p2pfusion.split.homes import Homes
 
@@ -115,8 +116,8 @@ class Course:
     def deadline(self, before: float) -> float:
         """When ``progress`` must be looked at even if nothing happens; ``before`` if
         not earlier."""
-        ends_at, own = self.draining.ends_at, self._own
-        due = min(before, self.pause.settled_at, ends_at, self.work.deadline())
+        own, ends_at = self._own, self.draining.ends_at
+        due = self.work.deadline(min(before, self.pause.settled_at, ends_at))
         if own is None or not self._returning or own.lacks_quorum:
             return due
         return due if self._is_out or self.pause.is_held else min(due, own.alone_at)
@@ -167,12 +168,14 @@ class Course:
     @property
     def is_settled(self) -> bool:
         """Whether a round waits for something, is not the last, and nothing else is
-        under way: then ``progress`` has nothing to do, nor has the upkeep. It is so
-        after nearly every event."""
-        round_ = self.exchange.round
+        under way: then ``progress`` has nothing to do, nor has the upkeep, and no
+        silence is to be acted upon. It is so after nearly every event."""
+        round_, pause = self.exchange.round, self.pause
         if round_ is None or self._standing is not RUNNING or not round_.waits:
             return False
-        if self.pause.is_held or self.tables.is_on or self.draining.is_wanted:
+        if pause.is_held or pause.settled_at != NEVER_S or round_.is_over:
+            return False
+        if self.tables.is_on or self.draining.is_wanted:
             return False
         return self.gossip.detector.furthest < round_.number + 2
 

@@ -171,18 +171,27 @@ class Peer:
         else:
             effects += self._dispatch(event, now)
             may_bar = True
-        if may_bar:
+        if may_bar and effects:
             effects += self._lose_barred(effects, now)
-        if gossip.detector.misses(now) or exchange.is_disturbed:
+        is_settled = self.course.is_settled and not self.lists.are_made
+        if not is_settled or gossip.detector.misses(now) or gossip.quarantine.has_news:
+            effects += self._settle(now)
+        if exchange.changed:
+            effects += exchange.serve_waiting(now)
+        if exchange.fetching.is_on:
+            effects += exchange.fetching.look(now)
+        return effects
+
+    def _settle(self, now: float) -> list[Effect]:
+        """What follows from an event for who is waited for, and for the round."""
+        gossip, effects = self.gossip, list[Effect]()
+        if gossip.detector.misses(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
         if gossip.quarantine.has_news:
-            effects += shut_out(exchange, now)
+            effects += shut_out(self.exchange, now)
         if self.lists.are_made or not self.course.is_settled:
             effects += self._progress(now)
             gossip.round_index = self.course.round_index
-        effects += exchange.serve_waiting(now)
-        if exchange.fetching.is_on:
-            effects += exchange.fetching.look(now)
         return effects
 
     def _progress(self, now: float) -> list[Effect]:
@@ -305,14 +314,15 @@ class Peer:
     # --- Messages --------------------------------------------------------------------
 
     def _received(self, peer: str, message: Message, now: float) -> list[Effect]:
+        gossip, kind = self.gossip, type(message)
         try:
-            effects, is_member = list[Effect](), self.gossip.spread.is_member(peer)
-            if is_member and self.gossip.detector.heard(peer, now):
-                effects += self._is_back(peer)
-            if type(message) in MEMBERSHIP:
-                effects += self._about_membership(peer, message, now)
-            elif is_member:
-                effects += self._from_member[type(message)](peer, message, now)
+            is_member = gossip.spread.is_member(peer)
+            is_back = is_member and gossip.detector.heard(peer, now)
+            effects = self._is_back(peer) if is_back else []
+            if kind in MEMBERSHIP:
+                return effects + self._about_membership(peer, message, now)
+            if is_member:
+                return effects + self._from_member[kind](peer, message, now)
             return effects
         except RemoteProtocolError as error:
             return self._misbehaved(peer, error, now)

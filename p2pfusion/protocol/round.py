@@ -59,8 +59,9 @@ class Round:
     """Whether it stands still, because too few of the swarm can be reached."""
     is_over: bool = False
     """Whether the others have gone on without this peer: nothing counts any more."""
-    has_changed: bool = True
-    """Whether something may have become ready since those who wait were looked at."""
+    changed: set[int] = field(default_factory=set)
+    """The rounds in which something may have become ready since those who wait were
+    looked at: one set for all of a peer."""
 
     def __post_init__(self) -> None:
         self.number = self.plan.round_index
@@ -91,7 +92,7 @@ class Round:
                 f"round {self.number} cannot take {signal} in phase {self.phase}"
             )
         self.phase = following
-        self.has_changed = True
+        self.changed.add(self.number)
 
     def begin(self, online: set[str], now: float) -> list[Effect]:
         """Asks for everything that this peer will need in this round."""
@@ -334,7 +335,7 @@ class Round:
             if reduction.keeping:
                 return effects
         reduction.closed = True
-        self.has_changed = True
+        self.changed.add(self.number)
         return [*effects, CloseReduction(self.number, reduction.instead_of)]
 
     def _cells_to_keep(self, reduction: Reduction) -> Cells:
