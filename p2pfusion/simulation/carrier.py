@@ -79,8 +79,6 @@ class Envelope:
     onward: Link[Envelope] | None
     """The link by which it goes on from the machine that passes it on."""
     size: int
-    occasion: int
-    """Which event made its sender say that."""
 
     def fits(
         self, message: Message, size: int, parcel: Parcel | None, instant: float
@@ -102,8 +100,8 @@ class Carrier:
         self._world = world
         self._exact = exact
         self._writing = Writing()
-        self._occasion = 0
-        """How many events have made somebody say something."""
+        self._open: dict[Link[Envelope], Envelope] = {}
+        """What the present event has made somebody say: more may leave with it."""
         self._arriving = self._arrive
         """The method, bound once for all messages."""
         self.posted = 0
@@ -113,7 +111,7 @@ class Carrier:
 
     def close(self) -> None:
         """What is said from now on shares no frame with what was said before."""
-        self._occasion += 1
+        self._open.clear()
 
     def post(
         self,
@@ -145,9 +143,7 @@ class Carrier:
             return f"{line} cut"
         is_calm = link.conditions.is_calm
         # What somebody passes on shares the link to that one, but no frame.
-        frame = link.open if onward is None else None
-        if frame is not None and frame.occasion != self._occasion:
-            frame = None
+        frame = self._open.pop(link, None) if onward is None else None
         if frame is not None and frame.fits(message, size, parcel, life.clock):
             frame.messages.append((number, message))
             frame.size += size
@@ -164,15 +160,13 @@ class Carrier:
                 parcel,
                 onward,
                 size,
-                self._occasion,
             )
             if is_calm:
                 world.at(link.arrival(life.clock), self._arriving, frame)
             else:
                 self._launch(frame, life.clock)
-        if onward is None and is_calm:
-            # What is said next may share the frame, unless this was its end.
-            link.open = None if type(message) in ENDINGS else frame
+        if onward is None and is_calm and type(message) not in ENDINGS:
+            self._open[link] = frame
         return line
 
     def _way_around(
@@ -260,8 +254,9 @@ class Carrier:
 
     def _is_sealed_for(self, life: Life, envelope: Envelope) -> bool:
         """Of bulk: whether both ends have the session that it was sealed in."""
-        keys = (envelope.session, life.sessions.get(envelope.sender))
-        return keys == (life.exchange_key, envelope.source.exchange_key)
+        sealed_by = envelope.source.exchange_key
+        is_ours = envelope.session == life.exchange_key
+        return is_ours and life.sessions.get(envelope.sender) == sealed_by
 
     def release(self, machine: Machine, delay_s: float) -> None:
         """What waits for this machine arrives, soon: it is there again."""

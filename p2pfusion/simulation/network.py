@@ -48,7 +48,7 @@ class Link(Generic[Content]):
 
     __slots__ = (
         *("clogged", "conditions", "cut", "free_at", "generation", "held"),
-        *("last_arrival", "open", "_random"),
+        *("last_arrival", "_random"),
     )
 
     def __init__(self, conditions: Conditions, chance: random.Random) -> None:
@@ -61,8 +61,6 @@ class Link(Generic[Content]):
         """What has come as far as the clog, or the dead machine, in order."""
         self.free_at = 0.0
         self.last_arrival = 0.0
-        self.open: Content | None = None
-        """What was sent last, where more may still go with it."""
         self._random = chance.random
 
     def arrival(self, sent_at: float) -> float:

@@ -168,7 +168,8 @@ class World:
     def note(self, text: str) -> None:
         """A line of the log about something from outside."""
         self.log.waiting.append(f"{self.now:.9f} {text}")
-        self.log.told()
+        if self.log.watch is not None:
+            self.log.flush()
 
     def start(self, name: str) -> None:
         """Starts the daemon with what is on its disk; nothing if it runs already."""
@@ -352,7 +353,8 @@ class World:
             life.training = None
             self._hands.train_next(life, life.clock)
         life.busy_until = life.clock + self.handling_s
-        self.log.told()
+        if len(lines) >= self.log.at_once:
+            self.log.flush()
         self.checks.after(life, event)
 
     def _wake(self, life: Life) -> None:
