@@ -116,8 +116,12 @@ class Course:
     def deadline(self, before: float) -> float:
         """When ``progress`` must be looked at even if nothing happens; ``before`` if
         not earlier."""
-        own, ends_at = self._own, self.draining.ends_at
-        due = self.work.deadline(min(before, self.pause.settled_at, ends_at))
+        own, due = self._own, before
+        if self.pause.settled_at < due:
+            due = self.pause.settled_at
+        if self.draining.ends_at < due:
+            due = self.draining.ends_at
+        due = self.work.deadline(due)
         if own is None or not self._returning or own.lacks_quorum:
             return due
         return due if self._is_out or self.pause.is_held else min(due, own.alone_at)
@@ -174,8 +178,6 @@ class Course:
         if round_ is None or self._standing is not RUNNING or not round_.waits:
             return False
         if pause.is_held or pause.settled_at != NEVER_S or round_.is_over:
-            return False
-        if self.tables.is_on or self.draining.is_wanted:
             return False
         return self.gossip.detector.furthest < round_.number + 2
 

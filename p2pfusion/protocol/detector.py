@@ -83,7 +83,7 @@ class Detector:
         """Notes a sign of life; True if the peer was not online before."""
         contact = self.contacts.get(peer) or self.watch(peer, now)
         # As ``is_online``: of those that are up nobody has stopped, or is gone.
-        is_here = not contact.observed or now <= contact.alive_until
+        is_here = now <= contact.alive_until or not contact.observed
         was_up = is_here and peer in self._up
         contact.heard_at, contact.alive_until = now, now + self.timing.silence_s
         if was_up:

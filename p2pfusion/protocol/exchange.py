@@ -111,12 +111,12 @@ class Exchange:
         pulls = self.pulls
         if not pulls.by_round:
             return before
-        soonest = min(before, pulls.retry_at)
+        soonest = pulls.retry_at if pulls.retry_at < before else before
         if self.pause.is_held:
             return soonest
         for number in pulls.by_round:
             round_ = self.rounds.get(number)
-            if round_ is not None and round_.attendance.patient_until < before:
+            if round_ is not None and round_.attendance.patient_until < soonest:
                 soonest = min(soonest, round_.deadline())
         return soonest
 

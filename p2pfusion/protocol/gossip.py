@@ -291,8 +291,11 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        spread = self.spread
-        soon = min(self.probing.next_at, spread.save_at, spread.rumours.tell_at)
+        spread, soon = self.spread, self.probing.next_at
+        if spread.save_at < soon:
+            soon = spread.save_at
+        if spread.rumours.tell_at < soon:
+            soon = spread.rumours.tell_at
         return min(soon, self.joining.deadline()) if self.joining.knocking else soon
 
     # --- Messages --------------------------------------------------------------------
