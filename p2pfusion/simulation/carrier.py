@@ -98,6 +98,8 @@ class Carrier:
 
     def __init__(self, world: World, *, exact: bool) -> None:
         self._world = world
+        self._machines = world.machines
+        self._link = world.network.link
         self._exact = exact
         self._writing = Writing()
         self._open: dict[Link[Envelope], Envelope] = {}
@@ -125,26 +127,25 @@ class Carrier:
         """Sends a message; gives its line of the log."""
         frames, size, head = self._writing.of(message)
         self.posted = number = self.posted + 1
-        world, machine, session = self._world, life.machine, None
-        on_data = parcel is not None
+        machine, session, on_data = life.machine, None, parcel is not None
         if not on_data:
             machine.control_bytes += size
         elif (session := life.sessions.get(peer)) is None:
             return f"> {peer} no session"
         if self._exact:
             message = decode(frames, data_plane=on_data)
-        line, target = f"> {peer} #{number} {head}", world.machines.get(peer)
+        line, target = f"> {peer} #{number} {head}", self._machines.get(peer)
         if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link, onward = world.network.link(life.name, peer, on_data=on_data), None
+            link, onward = self._link(life.name, peer, on_data=on_data), None
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
-        is_calm = link.conditions.is_calm
+        now = life.clock
         # What somebody passes on shares the link to that one, but no frame.
         frame = self._open.pop(link, None) if onward is None else None
-        if frame is not None and frame.fits(message, size, parcel, life.clock):
+        if frame is not None and frame.fits(message, size, parcel, now):
             frame.messages.append((number, message))
             frame.size += size
         else:
@@ -153,7 +154,7 @@ class Carrier:
                 sender or life.name,
                 target,
                 [(number, message)],
-                life.clock,
+                now,
                 link,
                 link.generation,
                 session,
@@ -161,11 +162,11 @@ class Carrier:
                 onward,
                 size,
             )
-            if is_calm:
-                world.at(link.arrival(life.clock), self._arriving, frame)
-            else:
-                self._launch(frame, life.clock)
-        if onward is None and is_calm and type(message) not in ENDINGS:
+            if not link.conditions.is_calm:
+                self._launch(frame, now)
+                return line
+            self._world.at(link.arrival(now), self._arriving, frame)
+        if onward is None and type(message) not in ENDINGS:
             self._open[link] = frame
         return line
 
@@ -174,14 +175,14 @@ class Carrier:
     ) -> tuple[Link[Envelope] | None, Link[Envelope] | None]:
         """The links by which a message goes to a machine that cannot be dialled, one
         after the other; none where it cannot, and but one to itself."""
-        network, name, peer = self._world.network, life.name, target.name
+        name, peer = life.name, target.name
         if peer == name:
-            return network.link(name, peer, on_data=on_data), None
+            return self._link(name, peer, on_data=on_data), None
         relay = life.relays.get(peer, "")
         if not self._passes_on(relay, name, peer):
             return None, None
-        onward = network.link(relay, peer, on_data=on_data)
-        return network.link(name, relay, on_data=on_data), onward
+        onward = self._link(relay, peer, on_data=on_data)
+        return self._link(name, relay, on_data=on_data), onward
 
     def _passes_on(self, relay: str, *ends: str) -> bool:
         """Whether a daemon runs there that knows both ends, and can be dialled."""

@@ -46,7 +46,6 @@ class Hands:
             e.Ask: world.carrier.ask,
             e.Knock: world.carrier.knock,
             e.Reply: self._reply,
-            e.Send: self._send,
             e.SaveInvites: self._save_invites,
             e.Adopt: self._adopt,
             e.SaveFacts: self._save_facts,
@@ -75,19 +74,19 @@ class Hands:
 
     def perform(self, life: Life, effects: list[e.Effect], lines: list[Line]) -> None:
         """Performs them in order, and adds a line for each."""
-        table, numbers = self._perform, life.numbers
-        self._world.carrier.close()
+        carrier, numbers = self._world.carrier, life.numbers
+        carrier.close()
         for effect in effects:
-            kind = type(effect)
             if numbers is not None:
                 numbers.perform(effect)
-            line = table[kind](life, effect)
+            if type(effect) is e.Send:  # as most are
+                lines.append(carrier.post(life, effect.peer, effect.message))
+                continue
+            kind = type(effect)
+            line = self._perform[kind](life, effect)
             lines.append(FORMATS[kind](effect) if line is None else line)
 
     # --- Messages --------------------------------------------------------------------
-
-    def _send(self, life: Life, effect: e.Send) -> Line:
-        return self._world.carrier.post(life, effect.peer, effect.message)
 
     def _reply(self, life: Life, effect: e.Reply) -> Line:
         return self._world.carrier.post(life, effect.record.peer, effect.message)

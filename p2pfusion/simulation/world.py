@@ -316,8 +316,8 @@ class World:
     def _take(
         self, life: Life, event: e.Event, text: str, source: Envelope | None
     ) -> None:
-        is_free = life.busy_until <= self.now and not life.queue
-        if is_free and life.machine.state is ALIVE:
+        is_busy = life.queue or life.busy_until > self.now
+        if not is_busy and life.machine.state is ALIVE:
             self._handle(life, event, text, source)
             return
         life.queue.append((event, text, source))
@@ -338,8 +338,8 @@ class World:
         self, life: Life, event: e.Event, text: str, source: Envelope | None
     ) -> None:
         now = life.clock = self.now
-        self.current = source
-        lines = self.log.waiting
+        self.current, log = source, self.log
+        lines = log.waiting
         lines.append(f"{now:.9f} {life.name} {text}")
         try:
             effects = life.peer.handle(event, now)
@@ -349,12 +349,12 @@ class World:
             return
         if effects:
             self._hands.perform(life, effects, lines)
-        if type(event) in TRAINED:  # until it is heard of, the trainer waits
+        if source is None and type(event) in TRAINED:  # until it is heard of, the trainer waits
             life.training = None
             self._hands.train_next(life, life.clock)
         life.busy_until = life.clock + self.handling_s
-        if len(lines) >= self.log.at_once:
-            self.log.flush()
+        if len(lines) >= log.at_once:
+            log.flush()
         self.checks.after(life, event)
 
     def _wake(self, life: Life) -> None:
