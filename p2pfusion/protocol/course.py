@@ -169,13 +169,12 @@ class Course:
             round_ = following if following is not round_ else None
         return effects + self._drain(now)
 
-    @property
     def is_settled(self) -> bool:
         """Whether a round waits for something, is not the last, and nothing else is
         under way: then ``progress`` has nothing to do, nor has the upkeep, and no
         silence is to be acted upon. It is so after nearly every event."""
         round_, pause = self.exchange.round, self.pause
-        if round_ is None or self._standing is not RUNNING or not round_.waits:
+        if round_ is None or self._standing is not RUNNING or not round_.waits():
             return False
         if pause.is_held or pause.settled_at != NEVER_S or round_.is_over:
             return False

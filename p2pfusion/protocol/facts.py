@@ -69,6 +69,8 @@ class FactSet:
         self._convictions = Convictions(scheme, self.swarm, self._tally)
         self.records: Mapping[str, PeerRecord] = self._members.records
         """Everybody's newest record, also of those who are out."""
+        self.revocations: Mapping[tuple[str, str], Verdict] = self._decrees.revocations
+        """By admin and by whom it puts out."""
         self.convicted: Mapping[str, Conviction] = self._convictions.of
         """Who has lied, as everybody can check."""
         self.start: tuple[str, ...] = ()
@@ -199,19 +201,14 @@ class FactSet:
     # --- Who may what ----------------------------------------------------------------
 
     @property
-    def revocations(self) -> Mapping[tuple[str, str], Verdict]:
-        """By admin and by whom it puts out."""
-        return self._decrees.revocations
+    def revoked(self) -> dict[str, RevocationFact]:
+        """Who is out, and by whose word."""
+        return self._decrees.revoked
 
     @property
     def recoveries(self) -> Mapping[bytes, Loss]:
         """By what was signed."""
         return self._decrees.recoveries
-
-    @property
-    def revoked(self) -> dict[str, RevocationFact]:
-        """Who is out, and by whose word."""
-        return self._decrees.revoked
 
     @property
     def lost(self) -> dict[str, RecoveryFact]:

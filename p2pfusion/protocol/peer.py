@@ -173,8 +173,8 @@ class Peer:
             may_bar = True
         if may_bar and effects:
             effects += self._lose_barred(effects, now)
-        is_settled = self.course.is_settled and not self.lists.are_made
-        if not is_settled or gossip.detector.misses(now) or gossip.quarantine.has_news:
+        is_settled = self.course.is_settled() and not self.lists.are_made
+        if not is_settled or gossip.detector.misses(now) or gossip.quarantine.has_news():
             effects += self._settle(now)
         if exchange.changed:
             effects += exchange.serve_waiting(now)
@@ -187,9 +187,9 @@ class Peer:
         gossip, effects = self.gossip, list[Effect]()
         if gossip.detector.misses(now) or self.exchange.is_disturbed:
             effects += self._notice_silence(now)
-        if gossip.quarantine.has_news:
+        if gossip.quarantine.has_news():
             effects += shut_out(self.exchange, now)
-        if self.lists.are_made or not self.course.is_settled:
+        if self.lists.are_made or not self.course.is_settled():
             effects += self._progress(now)
             gossip.round_index = self.course.round_index
         return effects

@@ -76,7 +76,6 @@ class Quarantine:
             return []
         return [SaveOffences(self.offences.charges)]
 
-    @property
     def has_news(self) -> bool:
         """Whether ``look`` has something to do: a round has begun, or others are in."""
         if self._gossip.round_index != self._round_index:

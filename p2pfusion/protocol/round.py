@@ -127,7 +127,6 @@ class Round:
             effects += self._close_if_done(reduction, now)
         return effects
 
-    @property
     def waits(self) -> bool:
         """Whether it certainly cannot be sealed now."""
         return self.phase is not EXCHANGE or bool(self.needs)
@@ -135,7 +134,7 @@ class Round:
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
         closed = all(self.reductions[name].closed for name in self.required)
-        if self.waits or self.held or not closed:
+        if self.waits() or self.held or not closed:
             return False
         self._signal(Signal.COMPLETE)
         self.attendance.sealed(self.offer)

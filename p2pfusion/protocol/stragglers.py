@@ -86,8 +86,9 @@ class Stragglers:
             in_time = at <= ready_at or at < ready_at + patience_s
         else:
             self._offered_in[peer] = number
-            since = self._ready_at.get((number - offer.rounds_late, own), LONG_AGO)
-            in_time = not offer.rounds_late or at <= since + wait_s
+            late = offer.rounds_late
+            since = self._ready_at.get((number - late, own), LONG_AGO)
+            in_time = not late or at <= since + wait_s
             if in_time:
                 self._times.pop(peer, None)
         if not in_time:
