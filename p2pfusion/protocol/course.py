@@ -27,6 +27,7 @@ from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.listed_round import make_round
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import BEFORE_START, Offer
+from p2pfusion.protocol.phases import EXCHANGE
 from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.report import round_details
 from p2pfusion.protocol.round import Round
@@ -174,7 +175,9 @@ class Course:
         under way: then ``progress`` has nothing to do, nor has the upkeep, and no
         silence is to be acted upon. It is so after nearly every event."""
         round_, pause = self.exchange.round, self.pause
-        if round_ is None or self._standing is not RUNNING or not round_.waits():
+        if round_ is None or self._standing is not RUNNING:
+            return False
+        if round_.phase is EXCHANGE and not round_.needs:
             return False
         if pause.is_held or pause.settled_at != NEVER_S or round_.is_over:
             return False

@@ -127,14 +127,11 @@ class Round:
             effects += self._close_if_done(reduction, now)
         return effects
 
-    def waits(self) -> bool:
-        """Whether it certainly cannot be sealed now."""
-        return self.phase is not EXCHANGE or bool(self.needs)
-
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
-        closed = all(self.reductions[name].closed for name in self.required)
-        if self.waits() or self.held or not closed:
+        if self.phase is not EXCHANGE or self.needs or self.held:
+            return False
+        if not all(self.reductions[name].closed for name in self.required):
             return False
         self._signal(Signal.COMPLETE)
         self.attendance.sealed(self.offer)

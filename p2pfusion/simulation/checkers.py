@@ -265,7 +265,9 @@ class Checks:
         )
         if not good:
             self._found("coordinates", life, f"{stream} is {parcel.stream} there")
-        if parcel.present is not None or any(c is None for _, c in parcel.blocks):
+        blocks = parcel.blocks
+        is_partial = blocks and any(content is None for _, content in blocks)
+        if parcel.present is not None or is_partial:
             self._records[life].lacking.add(stream.round_index)
         return parcel
 

@@ -304,22 +304,27 @@ class World:
 
     def give(self, life: Life, event: e.Event) -> None:
         """An event for a daemon, which takes it up when it has time."""
-        self._take(life, event, event_line(event), None)
+        text = event_line(event)
+        if life.queue or life.busy_until > self.now or life.machine.state is not ALIVE:
+            self._put_off(life, event, text, None)
+        else:
+            self._handle(life, event, text, None)
         self._wake(life)
 
     def deliver(self, life: Life, sender: str, frame: Envelope) -> None:
         """Messages for a daemon, as they come out of a frame."""
+        now, machine = self.now, life.machine
         for number, message in frame.messages:
-            self._take(life, e.Received(sender, message), f"< #{number}", frame)
+            event, text = e.Received(sender, message), f"< #{number}"
+            if life.queue or life.busy_until > now or machine.state is not ALIVE:
+                self._put_off(life, event, text, frame)
+            else:
+                self._handle(life, event, text, frame)
         self._wake(life)
 
-    def _take(
+    def _put_off(
         self, life: Life, event: e.Event, text: str, source: Envelope | None
     ) -> None:
-        is_busy = life.queue or life.busy_until > self.now
-        if not is_busy and life.machine.state is ALIVE:
-            self._handle(life, event, text, source)
-            return
         life.queue.append((event, text, source))
         life.machine.longest_queue = max(life.machine.longest_queue, len(life.queue))
         if len(life.queue) == 1:
