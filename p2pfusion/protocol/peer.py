@@ -27,6 +27,7 @@ from p2pfusion.protocol.access import (
 from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.beginning import BadCheckpoint, HasCheckpoint, LacksCheckpoint
 from p2pfusion.protocol.course import Course, Standing
+from p2pfusion.protocol.detector import ROUNDING_S
 from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
@@ -173,8 +174,9 @@ class Peer:
             may_bar = True
         if may_bar and effects:
             effects += self._lose_barred(effects, now)
-        is_settled = self.course.is_settled() and not self.lists.are_made
-        if not is_settled or gossip.detector.misses(now) or gossip.quarantine.has_news():
+        is_quiet = now + ROUNDING_S <= gossip.detector.quiet_until
+        is_settled = is_quiet and self.course.is_settled()
+        if not is_settled or self.lists.are_made or gossip.quarantine.has_news():
             effects += self._settle(now)
         if exchange.changed:
             effects += exchange.serve_waiting(now)
