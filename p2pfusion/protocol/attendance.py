@@ -69,7 +69,8 @@ class Attendance:
         self.patient_until = now + wait_s
         if trained:
             for at, seen in self.offers.values():
-                self._note_lateness(at, seen)
+                if seen.samples:
+                    self._pace.lateness.note(at - now)
 
     def offered(self, peer: str, offer: Offer, now: float) -> None:
         """A peer announced its values, once; a stranger to this round has none."""
@@ -79,12 +80,8 @@ class Attendance:
         _, most_at = self._half_and_most or (None, None)
         if most_at is None or now < most_at:  # else most of all were there before it
             self._base = self._half_and_most = None
-        if self.offered_at is not None:
-            self._note_lateness(now, offer)
-
-    def _note_lateness(self, at: float, offer: Offer) -> None:
         if self.offered_at is not None and offer.samples:
-            self._pace.lateness.note(at - self.offered_at)
+            self._pace.lateness.note(now - self.offered_at)
 
     def lose(self, peer: str) -> bool:
         """A peer is gone; whether it belonged to those that are waited for."""

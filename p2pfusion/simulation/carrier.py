@@ -100,6 +100,7 @@ class Carrier:
         self._world = world
         self._machines = world.machines
         self._link = world.network.link
+        self._links = world.network.links
         self._exact = exact
         self._writing = Writing()
         self._open: dict[Link[Envelope], Envelope] = {}
@@ -138,7 +139,9 @@ class Carrier:
         if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link, onward = self._link(life.name, peer, on_data=on_data), None
+            link, onward = self._links.get((life.name, peer, on_data)), None
+            if link is None:
+                link = self._link(life.name, peer, on_data=on_data)
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
