@@ -150,7 +150,7 @@ def _reader(kind: type) -> Callable[[object], tuple[object, ...]]:
     return lambda value: tuple(getattr(value, name) for name in names)
 
 
-_PARTS = {
+_PARTS: dict[type, Callable[[object], tuple[object, ...]]] = {
     kind: _reader(kind) for kind in (Signed, Membership, Revocation, Recovery, Evidence)
 }
 

@@ -99,8 +99,7 @@ class Carrier:
     def __init__(self, world: World, *, exact: bool) -> None:
         self._world = world
         self._machines = world.machines
-        self._link = world.network.link
-        self._links = world.network.links
+        self._network = world.network
         self._exact = exact
         self._writing = Writing()
         self._open: dict[Link[Envelope], Envelope] = {}
@@ -139,9 +138,10 @@ class Carrier:
         if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link, onward = self._links.get((life.name, peer, on_data)), None
+            network, onward = self._network, None
+            link = network.links.get((life.name, peer, on_data))
             if link is None:
-                link = self._link(life.name, peer, on_data=on_data)
+                link = network.link(life.name, peer, on_data=on_data)
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
@@ -180,12 +180,12 @@ class Carrier:
         after the other; none where it cannot, and but one to itself."""
         name, peer = life.name, target.name
         if peer == name:
-            return self._link(name, peer, on_data=on_data), None
+            return self._network.link(name, peer, on_data=on_data), None
         relay = life.relays.get(peer, "")
         if not self._passes_on(relay, name, peer):
             return None, None
-        onward = self._link(relay, peer, on_data=on_data)
-        return self._link(name, relay, on_data=on_data), onward
+        onward = self._network.link(relay, peer, on_data=on_data)
+        return self._network.link(name, relay, on_data=on_data), onward
 
     def _passes_on(self, relay: str, *ends: str) -> bool:
         """Whether a daemon runs there that knows both ends, and can be dialled."""

@@ -117,7 +117,7 @@ class Network(Generic[Content]):
         self.conditions = conditions
         self._chance = chance
         self.links: dict[tuple[str, str, bool], Link[Content]] = {}
-        """Those that there are, by their ends and whether they are of the data plane."""
+        """By their ends, and whether they are of the data plane."""
         self._cut: set[tuple[str, str]] = set()
         self._clogged: set[tuple[str, str]] = set()
         self._special: dict[tuple[str, str], Conditions] = {}

@@ -354,7 +354,8 @@ class World:
             return
         if effects:
             self._hands.perform(life, effects, lines)
-        if source is None and type(event) in TRAINED:  # until it is heard of, the trainer waits
+        if source is None and type(event) in TRAINED:
+            # Until that is heard of, the trainer waits.
             life.training = None
             self._hands.train_next(life, life.clock)
         life.busy_until = life.clock + self.handling_s
