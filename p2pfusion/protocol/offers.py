@@ -56,7 +56,8 @@ class Offers:
         said, by = _read(signed.payload, signed.signature, gossip.scheme, swarm)
         if by == peer:
             return self._told_by_author(peer, said, message, now)
-        if self._is_kept(by, said, signed):
+        known = self._seen.get(said.offer.round_index, NOTHING).get(by)
+        if known is not None and (known[1] is signed or known[1] == signed):
             return []  # as nearly always: others were told the same
         # Whoever shows it may know of somebody, or of a start, of which we do not.
         is_known = by != gossip.me and gossip.is_member(by)
@@ -147,11 +148,6 @@ class Offers:
         ):
             seen[by] = (said, statement)
         return []
-
-    def _is_kept(self, by: str, said: OfferFact, statement: Signed) -> bool:
-        """Whether this is the very offer that others are compared with."""
-        known = self._seen.get(said.offer.round_index, NOTHING).get(by)
-        return known is not None and (known[1] is statement or known[1] == statement)
 
     def _forget(self, before: int) -> None:
         for number in [number for number in self._seen if number < before]:
