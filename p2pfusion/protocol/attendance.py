@@ -57,6 +57,7 @@ class Attendance:
         self._started_at = started_at
         self._base: tuple[float | None] | None = None
         self._half_and_most: tuple[float | None, float | None] | None = None
+        """Both follow from the offers, and are looked for when these have changed."""
         self.patient_until = NEVER_S if trains else LONG_AGO
         """Until then certainly nothing is given up: who trains counts from its own
         offer, or later."""

@@ -173,7 +173,10 @@ class Course:
     def is_settled(self) -> bool:
         """Whether a round waits for something, is not the last, and nothing else is
         under way: then ``progress`` has nothing to do, nor has the upkeep, and no
-        silence is to be acted upon. It is so after nearly every event."""
+        silence is to be acted upon. It is so after nearly every event.
+
+        Who runs looks for no table, and who drains ends its round first.
+        """
         round_, pause = self.exchange.round, self.pause
         if round_ is None or self._standing is not RUNNING:
             return False

@@ -201,14 +201,14 @@ class FactSet:
     # --- Who may what ----------------------------------------------------------------
 
     @property
-    def revoked(self) -> dict[str, RevocationFact]:
-        """Who is out, and by whose word."""
-        return self._decrees.revoked
-
-    @property
     def recoveries(self) -> Mapping[bytes, Loss]:
         """By what was signed."""
         return self._decrees.recoveries
+
+    @property
+    def revoked(self) -> dict[str, RevocationFact]:
+        """Who is out, and by whose word."""
+        return self._decrees.revoked
 
     @property
     def lost(self) -> dict[str, RecoveryFact]:
