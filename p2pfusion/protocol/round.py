@@ -25,7 +25,7 @@ from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.opening import Openings
 from p2pfusion.protocol.phases import EXCHANGE, TRAIN, TRANSITIONS, Phase, Signal
 from p2pfusion.protocol.reduction import BY_HOLDERS, Reduction
-from p2pfusion.protocol.stream import StreamKey, stream_elements, stream_segments
+from p2pfusion.protocol.stream import StreamKey, stream_bytes, stream_segments
 from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.hops import CONTRIBUTION, FUSED, ROUND_HOPS, SEEDS, Hop
@@ -243,8 +243,7 @@ class Round:
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""
-        form = self.pace.wire.form(stream.hop)
-        return form.bytes_of(stream_elements(self.plan, stream))
+        return stream_bytes(self.plan, self.pace.wire, stream)
 
     def _pull(self, stream: StreamKey, now: float) -> list[Effect]:
         size = self.stream_bytes(stream)

@@ -15,7 +15,7 @@ import numpy as np
 
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
-from p2pfusion.protocol.stream import stream_elements
+from p2pfusion.protocol.stream import stream_bytes
 from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.doubts import caught, changeable, moved, note_lacking
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
@@ -331,8 +331,7 @@ class Hands:
             size = len(life.homes[stream.round_index].to_bytes())
             return Parcel(stream, b"", size)
         plan = life.plans[stream.round_index]
-        form = self._world.manifest.wire.form(stream.hop)
-        size = form.bytes_of(stream_elements(plan, stream))
+        size = stream_bytes(plan, self._world.manifest.wire, stream)
         parcel = Parcel(stream, plan.digest, size)
         if stream.hop == SEEDS:
             return parcel
