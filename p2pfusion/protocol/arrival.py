@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from p2pfusion.errors import ConfigError, RemoteProtocolError
 from p2pfusion.methods import build_method
+from p2pfusion.protocol.access import KnockFailed
 from p2pfusion.protocol.events import Effect, Report
 from p2pfusion.protocol.gossip import Gossip
+from p2pfusion.protocol.joining import KNOCK_FAILURES
 from p2pfusion.protocol.messages import ManifestPart, Refused, Welcome
 
 
@@ -71,3 +73,11 @@ class Arrival:
         for_good = refused.code == "denied"
         self._gossip.joining.note(refused.text, for_good=for_good, code=refused.code)
         return [Report("denied", {"text": refused.text})] if for_good else []
+
+    def knock_failed(self, failed: KnockFailed) -> list[Effect]:
+        """Nobody is there where it knocked, or somebody else."""
+        text, for_good = KNOCK_FAILURES[failed.reason]
+        joining = self._gossip.joining
+        joining.failed(failed.host, failed.port, text, for_good=for_good)
+        no_use = for_good and self._gossip.manifest is None and joining.is_hopeless
+        return [Report("denied", {"text": text})] if no_use else []

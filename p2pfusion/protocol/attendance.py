@@ -56,6 +56,8 @@ class Attendance:
         self._trains = trains
         self._started_at = started_at
         self._base: tuple[float | None] | None = None
+        self._half_and_most: tuple[float | None, float | None] | None = None
+        """Both follow from the offers, and are looked for when these have changed."""
         self.patient_until = NEVER_S if trains else LONG_AGO
         """Until then certainly nothing is given up: who trains counts from its own
         offer, or later."""
@@ -68,41 +70,38 @@ class Attendance:
         self.patient_until = now + wait_s
         if trained:
             for at, seen in self.offers.values():
-                self._note_lateness(at, seen)
+                if seen.samples:
+                    self._pace.lateness.note(at - now)
 
     def offered(self, peer: str, offer: Offer, now: float) -> None:
         """A peer announced its values, once; a stranger to this round has none."""
         if peer in self.offers or peer not in self.expected:
             return
         self.offers[peer] = (now, offer)
-        base = None if self._base is None else self._base[0]
-        if base is None or now < base:  # else half of the others were there before it
-            self._base = None
-        if self.offered_at is not None:
-            self._note_lateness(now, offer)
-
-    def _note_lateness(self, at: float, offer: Offer) -> None:
+        _, most_at = self._half_and_most or (None, None)
+        if most_at is None or now < most_at:  # else most of all were there before it
+            self._base = self._half_and_most = None
         if self.offered_at is not None and offer.samples:
-            self._pace.lateness.note(at - self.offered_at)
+            self._pace.lateness.note(now - self.offered_at)
 
     def lose(self, peer: str) -> bool:
         """A peer is gone; whether it belonged to those that are waited for."""
         if peer not in self.expected:
             return False
         self.lost.add(peer)
-        self._base = None
+        self._base = self._half_and_most = None
         return True
 
     def shut_out(self, peer: str) -> None:
         """Nobody waits for a peer, and what it has offered does not count."""
         self.expected = self.expected - {peer}
         self.offers.pop(peer, None)
-        self._base = None
+        self._base = self._half_and_most = None
 
     def pass_over(self, elsewhere: set[str]) -> None:
         """These peers are in other rounds: nobody waits for their offers in this."""
         self.elsewhere = elsewhere - self.offers.keys()
-        self._base = None
+        self._base = self._half_and_most = None
 
     def slept(self, seconds: float) -> None:
         """This process did not run for so long: nobody is judged by that time."""
@@ -113,7 +112,7 @@ class Attendance:
         self.offers = {p: (at + seconds, o) for p, (at, o) in self.offers.items()}
         for name in self.seeds_asked_at:
             self.seeds_asked_at[name] += seconds
-        self._base = None
+        self._base = self._half_and_most = None
 
     def plans_otherwise(self, peer: str) -> None:
         """A peer that trains in this round has refused something for another plan."""
@@ -155,28 +154,25 @@ class Attendance:
     def _found_base(self) -> float | None:
         if self._trains and self.offered_at is None:
             return None
-        others = self._others()
-        half_at = self._half_at(others)
-        if half_at is None and others:
+        half_at, _ = self._ready_at()
+        if half_at is None and self._others():
             return None
         instants = [at for at in (half_at, self.offered_at) if at is not None]
         return max(instants, default=self._started_at)
 
-    def _half_at(self, others: set[str]) -> float | None:
-        """When half of these had offered; None if they have not, or are none."""
-        return self._at(others, (len(others) + 1) // 2)
-
-    def _most_at(self) -> float | None:
-        """When so many others had offered that they are most of all, with this peer."""
-        others = self._others()
-        return self._at(others, len(others) // 2 + 1)
-
-    def _at(self, others: set[str], count: int) -> float | None:
-        """When so many of these had offered; None if they have not."""
-        if count > len(self.offers):
-            return None
-        times = sorted(at for peer, (at, _) in self.offers.items() if peer in others)
-        return times[count - 1] if 0 < count <= len(times) else None
+    def _ready_at(self) -> tuple[float | None, float | None]:
+        """When half of the others had offered, and when so many of them that they are
+        most of all, with this peer; None if they have not, or are none."""
+        if self._half_and_most is None:
+            others = self._others()
+            offers = self.offers.items()
+            times = sorted(at for peer, (at, _) in offers if peer in others)
+            half, most = (len(others) + 1) // 2, len(others) // 2 + 1
+            self._half_and_most = (
+                times[half - 1] if 0 < half <= len(times) else None,
+                times[most - 1] if most <= len(times) else None,
+            )
+        return self._half_and_most
 
     def _all_at(self) -> float | None:
         """When the last of those who are waited for had offered; None while one has
@@ -201,7 +197,7 @@ class Attendance:
             return all_at
         if len(self.offers) <= len(self.expected) // 2 and not self.lost:
             return None  # as nearly always when this is asked
-        most_at = self._most_at()
+        _, most_at = self._ready_at()
         return None if most_at is None else most_at + self._own_wait_s()
 
     def _own_wait_s(self) -> float:
@@ -263,7 +259,7 @@ class Attendance:
         if not self._trains or self.offered_at is None:
             return
         others, stragglers = self._others(), self._pace.stragglers
-        half_at, most_at = self._half_at(others), self._most_at()
+        half_at, most_at = self._ready_at()
         if half_at is not None:
             seen: dict[str, Offered] = dict.fromkeys(self._in_vain & others)
             seen |= {p: self.offers[p] for p in others & self.offers.keys()}

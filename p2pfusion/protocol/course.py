@@ -27,6 +27,7 @@ from p2pfusion.protocol.lateness import Pace
 from p2pfusion.protocol.listed_round import make_round
 from p2pfusion.protocol.manifest import Manifest
 from p2pfusion.protocol.messages import BEFORE_START, Offer
+from p2pfusion.protocol.phases import EXCHANGE
 from p2pfusion.protocol.planning import PLANNER, Planner
 from p2pfusion.protocol.report import round_details
 from p2pfusion.protocol.round import Round
@@ -34,6 +35,7 @@ from p2pfusion.protocol.schedule import Schedule
 from p2pfusion.protocol.standing import DONE, RUNNING, Own
 from p2pfusion.protocol.standing import Standing as Standing
 from p2pfusion.protocol.tables import TABLE_PATIENCE_S, TableSearch
+from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.work import Work
 from p2pfusion.split.homes import Homes
 
@@ -115,8 +117,12 @@ class Course:
     def deadline(self, before: float) -> float:
         """When ``progress`` must be looked at even if nothing happens; ``before`` if
         not earlier."""
-        ends_at, own = self.draining.ends_at, self._own
-        due = min(before, self.pause.settled_at, ends_at, self.work.deadline())
+        own, due = self._own, before
+        if self.pause.settled_at < due:
+            due = self.pause.settled_at
+        if self.draining.ends_at < due:
+            due = self.draining.ends_at
+        due = self.work.deadline(due)
         if own is None or not self._returning or own.lacks_quorum:
             return due
         return due if self._is_out or self.pause.is_held else min(due, own.alone_at)
@@ -164,15 +170,19 @@ class Course:
             round_ = following if following is not round_ else None
         return effects + self._drain(now)
 
-    @property
     def is_settled(self) -> bool:
         """Whether a round waits for something, is not the last, and nothing else is
-        under way: then ``progress`` has nothing to do, nor has the upkeep. It is so
-        after nearly every event."""
-        round_ = self.exchange.round
-        if round_ is None or self._standing is not RUNNING or not round_.waits:
+        under way: then ``progress`` has nothing to do, nor has the upkeep, and no
+        silence is to be acted upon. It is so after nearly every event.
+
+        Who runs looks for no table, and who drains ends its round first.
+        """
+        round_, pause = self.exchange.round, self.pause
+        if round_ is None or self._standing is not RUNNING:
             return False
-        if self.pause.is_held or self.tables.is_on or self.draining.is_wanted:
+        if round_.phase is EXCHANGE and not round_.needs:
+            return False
+        if pause.is_held or pause.settled_at != NEVER_S or round_.is_over:
             return False
         return self.gossip.detector.furthest < round_.number + 2
 

@@ -17,7 +17,13 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from p2pfusion.protocol.timing import DEFAULT_TIMING, LONG_AGO, Health, Timing
+from p2pfusion.protocol.timing import (
+    DEFAULT_TIMING,
+    LONG_AGO,
+    NEVER_S,
+    Health,
+    Timing,
+)
 
 ROUNDING_S = 1e-3
 """Sums of instants are not exact; looking so much earlier costs nothing."""
@@ -61,6 +67,8 @@ class Detector:
         self._sorted_up: list[str] | None = None
         self._news: set[str] = set()
         self._ends: list[tuple[float, str]] = []
+        self.quiet_until = NEVER_S
+        """When somebody may fall silent; long ago while somebody is."""
         self._observed: frozenset[str] | None = None
         self._doubted: set[str] = set()
 
@@ -83,15 +91,14 @@ class Detector:
         """Notes a sign of life; True if the peer was not online before."""
         contact = self.contacts.get(peer) or self.watch(peer, now)
         # As ``is_online``: of those that are up nobody has stopped, or is gone.
-        is_here = not contact.observed or now <= contact.alive_until
+        is_here = now <= contact.alive_until or not contact.observed
         was_up = is_here and peer in self._up
         contact.heard_at, contact.alive_until = now, now + self.timing.silence_s
         if was_up:
             return False
         contact.said_goodbye = contact.is_gone = False
         self._connecting.discard(peer)
-        self.silent.discard(peer)
-        self._news.discard(peer)
+        self._unsilence(peer)
         self._rise(peer)
         if contact.observed:
             self._queue(peer, contact, contact.alive_until)
@@ -113,8 +120,7 @@ class Detector:
         """The peer does not concern us any more."""
         self.contacts.pop(peer, None)
         self._fall(peer)
-        self.silent.discard(peer)
-        self._news.discard(peer)
+        self._unsilence(peer)
         self._doubted.discard(peer)
 
     def goodbye(self, peer: str, now: float) -> None:
@@ -136,8 +142,7 @@ class Detector:
         if contact is None or contact.observed or peer in self._up:
             return
         contact.is_gone = contact.said_goodbye = False
-        self.silent.discard(peer)
-        self._news.discard(peer)
+        self._unsilence(peer)
         self._rise(peer)
 
     def in_round(self, peer: str, round_index: int, now: float) -> None:
@@ -259,9 +264,7 @@ class Detector:
 
     def misses(self, now: float) -> bool:
         """Whether somebody is silent, or may be so by now."""
-        if self.silent:
-            return True
-        return bool(self._ends) and self._ends[0][0] < now + ROUNDING_S
+        return self.quiet_until < now + ROUNDING_S
 
     def newly_silent(self, now: float) -> list[str]:
         """Peers that went silent since the last call, sorted."""
@@ -320,12 +323,25 @@ class Detector:
         if peer not in self.silent:
             self.silent.add(peer)
             self._news.add(peer)
+            self._look_ahead()
+
+    def _unsilence(self, peer: str) -> None:
+        self.silent.discard(peer)
+        self._news.discard(peer)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        if self.silent:
+            self.quiet_until = LONG_AGO
+        else:
+            self.quiet_until = self._ends[0][0] if self._ends else NEVER_S
 
     def _queue(self, peer: str, contact: Contact, instant: float) -> None:
         """Looks at the peer at this instant, or when it is due already."""
         if not contact.queued:
             contact.queued = True
             heapq.heappush(self._ends, (instant, peer))
+            self._look_ahead()
 
     def _settle(self, now: float) -> None:
         """Notes who has fallen silent by now."""
@@ -344,3 +360,4 @@ class Detector:
                 self._silenced(peer)
             else:
                 self._queue(peer, contact, max(end, now + 2 * ROUNDING_S))
+        self._look_ahead()

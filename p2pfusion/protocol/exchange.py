@@ -69,6 +69,8 @@ class Exchange:
         self.rounds: dict[int, Round] = {}
         self.round: Round | None = None
         """The round that this peer is in."""
+        self.changed: set[int] = set()
+        """The rounds in which something may have become ready for those who wait."""
         self.homes: dict[int, Homes] = {}
         self._early: dict[str, tuple[float, Offer]] = {}
         self.exports = Exports(self.pulls)
@@ -109,12 +111,12 @@ class Exchange:
         pulls = self.pulls
         if not pulls.by_round:
             return before
-        soonest = min(before, pulls.retry_at)
+        soonest = pulls.retry_at if pulls.retry_at < before else before
         if self.pause.is_held:
             return soonest
         for number in pulls.by_round:
             round_ = self.rounds.get(number)
-            if round_ is not None and round_.attendance.patient_until < before:
+            if round_ is not None and round_.attendance.patient_until < soonest:
                 soonest = min(soonest, round_.deadline())
         return soonest
 
@@ -150,6 +152,8 @@ class Exchange:
         """A round begins; some of the others may have been faster."""
         self.rounds[round_.number] = round_
         self.round = round_
+        round_.changed = self.changed
+        self.changed.add(round_.number)
         self.pause.round_index = round_.number
         attendance = round_.attendance
         attendance.expected = self.offering.expected(round_.plan, attendance.expected)
@@ -206,11 +210,11 @@ class Exchange:
     def serve_waiting(self, now: float) -> list[Effect]:
         """Whoever waits for data that is ready by now gets it."""
         effects: list[Effect] = []
-        for round_ in self.rounds.values():
-            if round_.has_changed:
-                round_.has_changed = False
-                for serve in self.serves.waiting(round_.number):
-                    effects += self._serve(serve, now)
+        changed = sorted(self.changed & self.rounds.keys())
+        self.changed.clear()
+        for number in changed:
+            for serve in self.serves.waiting(number):
+                effects += self._serve(serve, now)
         return effects
 
     def _serve(self, serve: Serve, now: float) -> list[Effect]:

@@ -69,6 +69,8 @@ class FactSet:
         self._convictions = Convictions(scheme, self.swarm, self._tally)
         self.records: Mapping[str, PeerRecord] = self._members.records
         """Everybody's newest record, also of those who are out."""
+        self.revocations: Mapping[tuple[str, str], Verdict] = self._decrees.revocations
+        """By admin and by whom it puts out."""
         self.convicted: Mapping[str, Conviction] = self._convictions.of
         """Who has lied, as everybody can check."""
         self.start: tuple[str, ...] = ()
@@ -197,11 +199,6 @@ class FactSet:
         return self._accusations.keep(accusation)
 
     # --- Who may what ----------------------------------------------------------------
-
-    @property
-    def revocations(self) -> Mapping[tuple[str, str], Verdict]:
-        """By admin and by whom it puts out."""
-        return self._decrees.revocations
 
     @property
     def recoveries(self) -> Mapping[bytes, Loss]:

@@ -71,7 +71,9 @@ class Gossip:
         self.record = record
         self.signed: Signed = sign_record(record, signer)
         self.credential = b""
-        self.spread = Spread(record.peer, FactSet(scheme))
+        self.facts = FactSet(scheme)
+        """Who belongs to the swarm, as far as this peer knows."""
+        self.spread = Spread(record.peer, self.facts)
         self.detector = Detector()
         self.probing = Probing(record.peer, self.detector)
         self.relays = Relays(record.peer, self.detector)
@@ -80,6 +82,8 @@ class Gossip:
         self.joining = Joining()
         self.quarantine = Quarantine(self)
         self.manifest: Manifest | None = None
+        self.swarm_id = ""
+        """The swarm's id, or "" before there is one."""
         self.expected: Manifest | None = None
         self.round_index = 0
         self.wall_offset_s = 0.0
@@ -87,16 +91,6 @@ class Gossip:
         self._pace = Pace()
         self._incarnations: dict[str, int] = {}
         self._restarted: list[str] = []
-
-    @property
-    def swarm_id(self) -> str:
-        """The swarm's id, or "" before there is one."""
-        return self.manifest.swarm_id if self.manifest else ""
-
-    @property
-    def facts(self) -> FactSet:
-        """Who belongs to the swarm, as far as this peer knows."""
-        return self.spread.facts
 
     def others(self) -> list[str]:
         """Every other member's id, sorted."""
@@ -146,7 +140,8 @@ class Gossip:
     ) -> list[Effect]:
         facts.standing_of(self.record.key, credential)
         self.manifest, self.credential = manifest, credential
-        self.spread.facts = facts
+        self.swarm_id = manifest.swarm_id
+        self.facts = self.spread.facts = facts
         self.detector.timing = self.spread.timing = TIMINGS[manifest.network]
         self.claims.last_round = manifest.rounds
         self.joining.manifests.clear()
@@ -291,8 +286,11 @@ class Gossip:
 
     def deadline(self) -> float:
         """When ``tick`` has something to do."""
-        spread = self.spread
-        soon = min(self.probing.next_at, spread.save_at, spread.rumours.tell_at)
+        spread, soon = self.spread, self.probing.next_at
+        if spread.save_at < soon:
+            soon = spread.save_at
+        if spread.rumours.tell_at < soon:
+            soon = spread.rumours.tell_at
         return min(soon, self.joining.deadline()) if self.joining.knocking else soon
 
     # --- Messages --------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Lateness:
 
     def note(self, delay_s: float) -> None:
         """One offer came so long after the own one; earlier ones count as 0."""
-        self._recent.append(max(0.0, delay_s))
+        self._recent.append(delay_s if delay_s > 0.0 else 0.0)
         self._wait_s = self._measured = None
 
     def measured(self) -> tuple[float, float, int] | None:

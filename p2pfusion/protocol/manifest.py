@@ -262,7 +262,7 @@ class Manifest:
         """Whether whoever gets fused values compares them before they count."""
         return self.second_opinions
 
-    @property
+    @cached_property
     def wire(self) -> Wire:
         """The forms in which values travel."""
         return WIRE[self.wire_dtype] if self.secure_aggregation == "off" else HIDDEN

@@ -116,16 +116,16 @@ class Meeting:
 
     def on_probe(self, peer: str, probe: Ping | Pong, now: float) -> list[Effect]:
         """A ping or its answer."""
-        gossip, effects = self._gossip, list[Effect]()
+        gossip = self._gossip
         gossip.detector.in_round(peer, probe.round_index, now)
         digest = gossip.facts.digest
         if isinstance(probe, Ping):
             clock_s = now + gossip.wall_offset_s
             pong = Pong(probe.nonce, gossip.round_index, digest, clock_s)
-            effects.append(Send(peer, pong))
+            effects: list[Effect] = [Send(peer, pong)]
         else:
             told = gossip.probing.answered(peer, probe.nonce, now)
-            effects += [Send(asker, seen) for asker, seen in told]
+            effects = [Send(asker, seen) for asker, seen in told]
             self._note_skew(peer, probe.clock_s, now)
         if probe.facts_digest == digest:
             gossip.spread.agreed(peer)

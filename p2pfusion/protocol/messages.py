@@ -119,7 +119,8 @@ class Offer:
     @property
     def rounds_late(self) -> int:
         """How many rounds too late it was trained."""
-        return max(0, self.round_index - self.base_round)
+        late = self.round_index - self.base_round
+        return late if late > 0 else 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MappingProxyType
 
 from p2pfusion.errors import RemoteProtocolError
@@ -56,13 +56,15 @@ class Offers:
         said, by = _read(signed.payload, signed.signature, gossip.scheme, swarm)
         if by == peer:
             return self._told_by_author(peer, said, message, now)
-        if self._is_kept(by, said, signed):
+        known = self._seen.get(said.offer.round_index, NOTHING).get(by)
+        if known is not None and (known[1] is signed or known[1] == signed):
             return []  # as nearly always: others were told the same
         # Whoever shows it may know of somebody, or of a start, of which we do not.
         is_known = by != gossip.me and gossip.is_member(by)
         if not is_known or self._is_foreign(by, said):
             return []
-        return self._compare(by, said, signed)
+        is_near = self._is_near(said.offer.round_index)
+        return self._compare(by, said, signed) if is_near else []
 
     def _is_foreign(self, by: str, said: OfferFact) -> bool:
         """Whether it is of another session than its author's record."""
@@ -75,34 +77,35 @@ class Offers:
     ) -> list[Effect]:
         if self._is_foreign(peer, said):
             raise RemoteProtocolError("an offer of another session than its author's")
-        gossip, offer = self._gossip, said.offer
-        effects = self._compare(peer, said, message.statement)
+        gossip, exchange, offer = self._gossip, self._exchange, said.offer
+        is_near = self._is_near(offer.round_index)
+        effects = self._compare(peer, said, message.statement) if is_near else []
         if not self._is_news(peer, said):
             return effects
         if offer.round_index > gossip.detector.watch(peer, now).round_index:
             gossip.detector.in_round(peer, offer.round_index, now)
-        round_ = self._exchange.offered(peer, offer, now)
+        round_ = exchange.offered(peer, offer, now)
         self._told(peer, offer)
         effects += self._show(peer, offer, message)
         if round_ is not None and offer.digest != round_.plan.digest:
             effects += gossip.spread.compare(peer, now)
-        if self._is_near(offer.round_index):
-            offered = self._exchange.promises.offered
-            effects += self._kept(peer, partial(offered, peer, said, message.proof))
+        if is_near:
+            offered = exchange.promises.offered
+            effects += self._kept(peer, offered, peer, said, message.proof)
         return effects
 
     def came(self, came: Came) -> list[Effect]:
         """A contribution is here whole: it may be another than its offer says."""
-        promises = self._exchange.promises
-        return self._kept(
-            came.stream.source, partial(promises.came, came.stream, came.digest)
-        )
+        peer, promises = came.stream.source, self._exchange.promises
+        return self._kept(peer, promises.came, came.stream, came.digest)
 
-    def _kept(self, peer: str, compare: Callable[[], None]) -> list[Effect]:
+    def _kept(
+        self, peer: str, compare: Callable[..., None], *said: object
+    ) -> list[Effect]:
         """What follows if a promise was broken. Nothing of the peer is under way that
         would have to be given up: that it is whole has shown it."""
         try:
-            compare()
+            compare(*said)
         except RemoteProtocolError as error:
             report = Report("protocol-error", {"peer": peer, "reason": str(error)})
             noted = self._gossip.quarantine.note(peer, error.offence, str(error))
@@ -124,10 +127,9 @@ class Offers:
         return -KEPT_BEHIND <= ahead <= KEPT_AHEAD
 
     def _compare(self, by: str, said: OfferFact, statement: Signed) -> list[Effect]:
-        """Keeps an offer, or finds that it contradicts the one that is kept."""
+        """Keeps an offer of a near round, or finds that it contradicts the one that is
+        kept."""
         number, gossip = said.offer.round_index, self._gossip
-        if not self._is_near(number):
-            return []
         seen = self._seen.get(number)
         if seen is None:
             self._forget(gossip.round_index - KEPT_BEHIND)
@@ -146,11 +148,6 @@ class Offers:
         ):
             seen[by] = (said, statement)
         return []
-
-    def _is_kept(self, by: str, said: OfferFact, statement: Signed) -> bool:
-        """Whether this is the very offer that others are compared with."""
-        known = self._seen.get(said.offer.round_index, NOTHING).get(by)
-        return known is not None and (known[1] is statement or known[1] == statement)
 
     def _forget(self, before: int) -> None:
         for number in [number for number in self._seen if number < before]:

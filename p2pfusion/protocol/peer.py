@@ -27,6 +27,7 @@ from p2pfusion.protocol.access import (
 from p2pfusion.protocol.arrival import Arrival
 from p2pfusion.protocol.beginning import BadCheckpoint, HasCheckpoint, LacksCheckpoint
 from p2pfusion.protocol.course import Course, Standing
+from p2pfusion.protocol.detector import ROUNDING_S
 from p2pfusion.protocol.door import Door
 from p2pfusion.protocol.events import (
     Adopt,
@@ -60,7 +61,6 @@ from p2pfusion.protocol.events import (
 from p2pfusion.protocol.exchange import Exchange
 from p2pfusion.protocol.exclusion import shut_out
 from p2pfusion.protocol.gossip import Gossip
-from p2pfusion.protocol.joining import KNOCK_FAILURES
 from p2pfusion.protocol.leaving import Leaving
 from p2pfusion.protocol.lists import Lists
 from p2pfusion.protocol.manifest import Manifest
@@ -167,22 +167,29 @@ class Peer:
         effects = self._woke(slept_s, now) if slept_s else []
         if type(event) is Received:
             effects += self._received(event.peer, event.message, now)
-            may_bar = type(event.message) in MEMBERSHIP
         else:
-            effects += self._dispatch(event, now)
-            may_bar = True
-        if may_bar:
-            effects += self._lose_barred(effects, now)
-        if gossip.detector.misses(now) or exchange.is_disturbed:
-            effects += self._notice_silence(now)
-        if gossip.quarantine.has_news:
-            effects += shut_out(exchange, now)
-        if self.lists.are_made or not self.course.is_settled:
-            effects += self._progress(now)
-            gossip.round_index = self.course.round_index
-        effects += exchange.serve_waiting(now)
+            effects += self._lose_barred(self._dispatch(event, now), now)
+        is_quiet = now + ROUNDING_S <= gossip.detector.quiet_until
+        is_settled = is_quiet and self.course.is_settled()
+        if not is_settled or self.lists.are_made or gossip.quarantine.has_news():
+            effects += self._settle(now)
+        if exchange.changed:
+            effects += exchange.serve_waiting(now)
         if exchange.fetching.is_on:
             effects += exchange.fetching.look(now)
+        return effects
+
+    def _settle(self, now: float) -> list[Effect]:
+        """What follows from an event for who is waited for, and for the round."""
+        effects: list[Effect] = []
+        gossip = self.gossip
+        if gossip.detector.misses(now) or self.exchange.is_disturbed:
+            effects += self._notice_silence(now)
+        if gossip.quarantine.has_news():
+            effects += shut_out(self.exchange, now)
+        if self.lists.are_made or not self.course.is_settled():
+            effects += self._progress(now)
+            gossip.round_index = self.course.round_index
         return effects
 
     def _progress(self, now: float) -> list[Effect]:
@@ -249,7 +256,7 @@ class Peer:
                 self.gossip.joining.introduced(host, port, peer, key)
                 return self.gossip.tick(now)
             case KnockFailed():
-                return self._knock_failed(event)
+                return self.arrival.knock_failed(event)
             case ExportRequested(number, lacks):
                 return self.exchange.export(number, lacks, now)
             case LacksCheckpoint() | HasCheckpoint() | BadCheckpoint():
@@ -289,30 +296,25 @@ class Peer:
         except RemoteProtocolError as error:  # of its record, or of one too many
             return self._misbehaved(peer, error, now)
 
-    def _knock_failed(self, failed: KnockFailed) -> list[Effect]:
-        text, for_good = KNOCK_FAILURES[failed.reason]
-        joining = self.gossip.joining
-        joining.failed(failed.host, failed.port, text, for_good=for_good)
-        no_use = for_good and self.manifest is None and joining.is_hopeless
-        return [Report("denied", {"text": text})] if no_use else []
-
     def _lose_barred(self, effects: list[Effect], now: float) -> list[Effect]:
-        barred = [effect.peer for effect in effects if isinstance(effect, Bar)]
-        return [
-            loss for peer in barred for loss in self.exchange.lose(peer, "put out", now)
-        ]
+        """The same, and what follows for those who are barred by it."""
+        for peer in [effect.peer for effect in effects if isinstance(effect, Bar)]:
+            effects = effects + self.exchange.lose(peer, "put out", now)
+        return effects
 
     # --- Messages --------------------------------------------------------------------
 
     def _received(self, peer: str, message: Message, now: float) -> list[Effect]:
+        gossip, kind = self.gossip, type(message)
         try:
-            effects, is_member = list[Effect](), self.gossip.spread.is_member(peer)
-            if is_member and self.gossip.detector.heard(peer, now):
-                effects += self._is_back(peer)
-            if type(message) in MEMBERSHIP:
+            is_member = gossip.spread.is_member(peer)
+            is_back = is_member and gossip.detector.heard(peer, now)
+            effects = self._is_back(peer) if is_back else []
+            if kind in MEMBERSHIP:
                 effects += self._about_membership(peer, message, now)
-            elif is_member:
-                effects += self._from_member[type(message)](peer, message, now)
+                return self._lose_barred(effects, now)
+            if is_member:
+                return effects + self._from_member[kind](peer, message, now)
             return effects
         except RemoteProtocolError as error:
             return self._misbehaved(peer, error, now)

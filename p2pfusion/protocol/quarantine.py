@@ -32,7 +32,7 @@ class Quarantine:
     @property
     def peers(self) -> frozenset[str]:
         """Who is in it."""
-        out, convicted = self.offences.out, self._gossip.spread.facts.convicted
+        out, convicted = self.offences.out, self._gossip.facts.convicted
         return out.union(convicted) - {self._gossip.me} if out or convicted else out
 
     def among(self, peers: Collection[str]) -> list[str]:
@@ -76,12 +76,11 @@ class Quarantine:
             return []
         return [SaveOffences(self.offences.charges)]
 
-    @property
     def has_news(self) -> bool:
         """Whether ``look`` has something to do: a round has begun, or others are in."""
         if self._gossip.round_index != self._round_index:
             return True
-        if not (self._seen or self.offences.out or self._gossip.spread.facts.convicted):
+        if not (self._seen or self.offences.out or self._gossip.facts.convicted):
             return False  # as nearly always
         return self.peers != self._seen
 

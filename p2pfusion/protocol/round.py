@@ -25,7 +25,7 @@ from p2pfusion.protocol.messages import Offer
 from p2pfusion.protocol.opening import Openings
 from p2pfusion.protocol.phases import EXCHANGE, TRAIN, TRANSITIONS, Phase, Signal
 from p2pfusion.protocol.reduction import BY_HOLDERS, Reduction
-from p2pfusion.protocol.stream import StreamKey, stream_elements, stream_segments
+from p2pfusion.protocol.stream import StreamKey, stream_bytes, stream_segments
 from p2pfusion.protocol.timing import NEVER_S
 from p2pfusion.protocol.transfer import Pull, Pulls
 from p2pfusion.split.hops import CONTRIBUTION, FUSED, ROUND_HOPS, SEEDS, Hop
@@ -59,8 +59,9 @@ class Round:
     """Whether it stands still, because too few of the swarm can be reached."""
     is_over: bool = False
     """Whether the others have gone on without this peer: nothing counts any more."""
-    has_changed: bool = True
-    """Whether something may have become ready since those who wait were looked at."""
+    changed: set[int] = field(default_factory=set)
+    """The rounds in which something may have become ready since those who wait were
+    looked at: one set for all of a peer."""
 
     def __post_init__(self) -> None:
         self.number = self.plan.round_index
@@ -91,7 +92,7 @@ class Round:
                 f"round {self.number} cannot take {signal} in phase {self.phase}"
             )
         self.phase = following
-        self.has_changed = True
+        self.changed.add(self.number)
 
     def begin(self, online: set[str], now: float) -> list[Effect]:
         """Asks for everything that this peer will need in this round."""
@@ -126,15 +127,11 @@ class Round:
             effects += self._close_if_done(reduction, now)
         return effects
 
-    @property
-    def waits(self) -> bool:
-        """Whether it certainly cannot be sealed now."""
-        return self.phase is not EXCHANGE or bool(self.needs)
-
     def complete(self) -> bool:
         """Whether the round may be sealed now; if so, it is."""
-        closed = all(self.reductions[name].closed for name in self.required)
-        if self.waits or self.held or not closed:
+        if self.phase is not EXCHANGE or self.needs or self.held:
+            return False
+        if not all(self.reductions[name].closed for name in self.required):
             return False
         self._signal(Signal.COMPLETE)
         self.attendance.sealed(self.offer)
@@ -246,8 +243,7 @@ class Round:
 
     def stream_bytes(self, stream: StreamKey) -> int:
         """Length of a stream on the wire, from the plan."""
-        form = self.pace.wire.form(stream.hop)
-        return form.bytes_of(stream_elements(self.plan, stream))
+        return stream_bytes(self.plan, self.pace.wire, stream)
 
     def _pull(self, stream: StreamKey, now: float) -> list[Effect]:
         size = self.stream_bytes(stream)
@@ -334,7 +330,7 @@ class Round:
             if reduction.keeping:
                 return effects
         reduction.closed = True
-        self.has_changed = True
+        self.changed.add(self.number)
         return [*effects, CloseReduction(self.number, reduction.instead_of)]
 
     def _cells_to_keep(self, reduction: Reduction) -> Cells:

@@ -46,7 +46,7 @@ PACKER = msgpack.Packer()
 
 def pack(values: Sequence[object]) -> bytes:
     """The bytes of a list of plain values."""
-    packed: bytes = PACKER.pack(list(values))
+    packed: bytes = PACKER.pack(values)
     return packed
 
 

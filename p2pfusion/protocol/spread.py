@@ -48,9 +48,8 @@ class Spread:
         self.timing = DEFAULT_TIMING
         self.rumours = Rumours()
         self._others: list[str] = []
-        self._known: frozenset[str] = frozenset()
         self._members: list[str] = []
-        """The list of all who were not put out, from which the two above were made."""
+        """The list of all who were not put out, from which the one above was made."""
         self._told = 0
         self._asked_at: dict[str, float] = {}
         self._asked_of: dict[str, set[int]] = {}
@@ -67,19 +66,16 @@ class Spread:
     def others(self) -> list[str]:
         """Every other member's id, sorted."""
         if self.facts.present is not self._members:
-            self._look()
+            self._members = self.facts.present
+            self._others = [peer for peer in self._members if peer != self.me]
         return self._others
 
     def is_member(self, peer: str) -> bool:
         """Whether a peer belongs to the swarm, and was not put out."""
-        if self.facts.present is not self._members:
-            self._look()
-        return peer in self._known
-
-    def _look(self) -> None:
-        self._members = self.facts.present
-        self._others = [peer for peer in self._members if peer != self.me]
-        self._known = frozenset(self._members)
+        facts = self.facts
+        if facts.revocations and peer in facts.revoked:
+            return False
+        return peer in facts.records
 
     @property
     def is_large(self) -> bool:

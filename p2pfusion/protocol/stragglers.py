@@ -78,6 +78,7 @@ class Stragglers:
         self, peer: str, number: int, offered: Offered, wait_s: float, own: bool
     ) -> None:
         at, offer = offered or (NEVER_S, None)
+        in_time = True
         if offer is None or not offer.samples:
             # Who has nothing to give, and says so before anybody could be tired of
             # waiting, does not train, as while its trainer starts.
@@ -86,8 +87,9 @@ class Stragglers:
             in_time = at <= ready_at or at < ready_at + patience_s
         else:
             self._offered_in[peer] = number
-            since = self._ready_at.get((number - offer.rounds_late, own), LONG_AGO)
-            in_time = not offer.rounds_late or at <= since + wait_s
+            if late := offer.rounds_late:
+                since = self._ready_at.get((number - late, own), LONG_AGO)
+                in_time = at <= since + wait_s
             if in_time:
                 self._times.pop(peer, None)
         if not in_time:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2pfusion.protocol.values import value
+from p2pfusion.split.forms import Wire
 from p2pfusion.split.grid import cell_elements
 from p2pfusion.split.groups import seed_elements
 from p2pfusion.split.hops import BESIDE, EXPORT, RESTORE, SEEDS, Hop
@@ -73,3 +74,16 @@ def stream_elements(plan: ExchangePlan, stream: StreamKey) -> int:
     if stream.hop == SEEDS:
         return seed_elements(plan, source, target, instead_of=instead_of)
     return plan.elements(stream.hop, source, target, instead_of)
+
+
+def stream_bytes(plan: ExchangePlan, wire: Wire, stream: StreamKey) -> int:
+    """Length of a stream of the plan on the wire of the plan's swarm. Of one that it
+    foresees, both ends and whoever looks on ask again and again."""
+    is_foreseen = not (stream.instead_of or stream.asked)
+    key = (stream.hop, stream.source, stream.target)
+    found = plan.lengths.get(key) if is_foreseen else None
+    if found is None:
+        found = wire.form(stream.hop).bytes_of(stream_elements(plan, stream))
+        if is_foreseen:
+            plan.lengths[key] = found
+    return found

@@ -150,14 +150,13 @@ def _reader(kind: type) -> Callable[[object], tuple[object, ...]]:
     return lambda value: tuple(getattr(value, name) for name in names)
 
 
-_PARTS = (Signed, Membership, Revocation, Recovery, Evidence)
-_READERS = {kind: _reader(kind) for kind in (*SCHEMAS, *_PARTS)}
-_NESTED = frozenset({Hello, Facts, SignedOffer, SignedClosing})
-"""Messages with values that are not plain."""
+_PARTS: dict[type, Callable[[object], tuple[object, ...]]] = {
+    kind: _reader(kind) for kind in (Signed, Membership, Revocation, Recovery, Evidence)
+}
 
 
 def _plain(value: object) -> object:
-    read = _READERS.get(type(value))
+    read = _PARTS.get(type(value))
     if read is not None:
         return [_plain(item) for item in read(value)]
     if isinstance(value, tuple):
@@ -165,15 +164,24 @@ def _plain(value: object) -> object:
     return value
 
 
+def _nested(kind: type) -> Callable[[object], list[object]]:
+    """The same, of one that has values of several parts."""
+    read = _reader(kind)
+    return lambda value: [_plain(item) for item in read(value)]
+
+
+_READERS: dict[type, Callable[..., Sequence[object]]] = {
+    **{kind: _reader(kind) for kind in SCHEMAS},
+    **{kind: _nested(kind) for kind in (Hello, Facts, SignedOffer, SignedClosing)},
+    Chunk: attrgetter("pull", "offset"),
+}
+
+
 def encode(message: Message) -> list[Frame]:
     """The frames of a message; ``LocalProtocolError`` if it breaks a bound."""
     kind = type(message)
     code, checks = SCHEMAS[kind]
-    values = _READERS[kind](message)
-    payload: list[Frame] = []
-    if type(message) is Chunk:
-        values, payload = values[:-1], [message.payload]
-    plain = [_plain(value) for value in values] if kind in _NESTED else values
+    plain = _READERS[kind](message)
     try:
         schema.checked(checks, plain)
     except RemoteProtocolError as error:
@@ -181,7 +189,7 @@ def encode(message: Message) -> list[Frame]:
     head = schema.pack([code, *plain])
     if len(head) > MAX_CONTROL_FRAME_BYTES:
         raise LocalProtocolError(f"{kind.__name__} is too long for a frame")
-    return [head, *payload]
+    return [head, message.payload] if type(message) is Chunk else [head]
 
 
 def encode_all(messages: Iterable[Message]) -> list[list[Frame]]:

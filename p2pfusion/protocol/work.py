@@ -179,15 +179,16 @@ class Work:
         told = self._exchange.offering.announce(offer, proofs)
         return round_.trained(offer, now) + told
 
-    def deadline(self) -> float:
-        """When ``tick`` has something to do: never while rounds stand still."""
+    def deadline(self, before: float = NEVER_S) -> float:
+        """When ``tick`` has something to do, ``before`` if not earlier: never while
+        rounds stand still."""
         round_ = self._exchange.round
         if round_ is None or round_.phase is not TRAIN or round_.held:
-            return NEVER_S
+            return before
         given_up_at = round_.attendance.given_up_at()
-        if given_up_at is None or not self._may_offer_later(round_):
-            return NEVER_S
-        return given_up_at
+        if given_up_at is None or given_up_at >= before:
+            return before
+        return given_up_at if self._may_offer_later(round_) else before
 
     def tick(self, now: float) -> list[Effect]:
         """The others go on without the own values. So does this peer, or they would

@@ -79,8 +79,6 @@ class Envelope:
     onward: Link[Envelope] | None
     """The link by which it goes on from the machine that passes it on."""
     size: int
-    occasion: int
-    """Which event made its sender say that."""
 
     def fits(
         self, message: Message, size: int, parcel: Parcel | None, instant: float
@@ -100,10 +98,12 @@ class Carrier:
 
     def __init__(self, world: World, *, exact: bool) -> None:
         self._world = world
+        self._machines = world.machines
+        self._network = world.network
         self._exact = exact
         self._writing = Writing()
-        self._occasion = 0
-        """How many events have made somebody say something."""
+        self._open: dict[Link[Envelope], Envelope] = {}
+        """What the present event has made somebody say: more may leave with it."""
         self._arriving = self._arrive
         """The method, bound once for all messages."""
         self.posted = 0
@@ -113,7 +113,7 @@ class Carrier:
 
     def close(self) -> None:
         """What is said from now on shares no frame with what was said before."""
-        self._occasion += 1
+        self._open.clear()
 
     def post(
         self,
@@ -127,28 +127,28 @@ class Carrier:
         """Sends a message; gives its line of the log."""
         frames, size, head = self._writing.of(message)
         self.posted = number = self.posted + 1
-        world, machine, session = self._world, life.machine, None
-        on_data = parcel is not None
+        machine, session, on_data = life.machine, None, parcel is not None
         if not on_data:
             machine.control_bytes += size
         elif (session := life.sessions.get(peer)) is None:
             return f"> {peer} no session"
         if self._exact:
             message = decode(frames, data_plane=on_data)
-        line, target = f"> {peer} #{number} {head}", world.machines.get(peer)
+        line, target = f"> {peer} #{number} {head}", self._machines.get(peer)
         if machine.is_outward and target is not None and target.is_outward:
             link, onward = self._way_around(life, target, on_data=on_data)
         else:
-            link, onward = world.network.link(life.name, peer, on_data=on_data), None
+            network, onward = self._network, None
+            link = network.links.get((life.name, peer, on_data))
+            if link is None:
+                link = network.link(life.name, peer, on_data=on_data)
         if link is None or link.cut or target is None:
             self.lost += 1
             return f"{line} cut"
-        is_calm = link.conditions.is_calm
+        now = life.clock
         # What somebody passes on shares the link to that one, but no frame.
-        frame = link.open if onward is None else None
-        if frame is not None and frame.occasion != self._occasion:
-            frame = None
-        if frame is not None and frame.fits(message, size, parcel, life.clock):
+        frame = self._open.pop(link, None) if onward is None else None
+        if frame is not None and frame.fits(message, size, parcel, now):
             frame.messages.append((number, message))
             frame.size += size
         else:
@@ -157,22 +157,20 @@ class Carrier:
                 sender or life.name,
                 target,
                 [(number, message)],
-                life.clock,
+                now,
                 link,
                 link.generation,
                 session,
                 parcel,
                 onward,
                 size,
-                self._occasion,
             )
-            if is_calm:
-                world.at(link.arrival(life.clock), self._arriving, frame)
-            else:
-                self._launch(frame, life.clock)
-        if onward is None and is_calm:
-            # What is said next may share the frame, unless this was its end.
-            link.open = None if type(message) in ENDINGS else frame
+            if not link.conditions.is_calm:
+                self._launch(frame, now)
+                return line
+            self._world.at(link.arrival(now), self._arriving, frame)
+        if onward is None and type(message) not in ENDINGS:
+            self._open[link] = frame
         return line
 
     def _way_around(
@@ -180,14 +178,14 @@ class Carrier:
     ) -> tuple[Link[Envelope] | None, Link[Envelope] | None]:
         """The links by which a message goes to a machine that cannot be dialled, one
         after the other; none where it cannot, and but one to itself."""
-        network, name, peer = self._world.network, life.name, target.name
+        name, peer = life.name, target.name
         if peer == name:
-            return network.link(name, peer, on_data=on_data), None
+            return self._network.link(name, peer, on_data=on_data), None
         relay = life.relays.get(peer, "")
         if not self._passes_on(relay, name, peer):
             return None, None
-        onward = network.link(relay, peer, on_data=on_data)
-        return network.link(name, relay, on_data=on_data), onward
+        onward = self._network.link(relay, peer, on_data=on_data)
+        return self._network.link(name, relay, on_data=on_data), onward
 
     def _passes_on(self, relay: str, *ends: str) -> bool:
         """Whether a daemon runs there that knows both ends, and can be dialled."""
@@ -260,8 +258,9 @@ class Carrier:
 
     def _is_sealed_for(self, life: Life, envelope: Envelope) -> bool:
         """Of bulk: whether both ends have the session that it was sealed in."""
-        keys = (envelope.session, life.sessions.get(envelope.sender))
-        return keys == (life.exchange_key, envelope.source.exchange_key)
+        sealed_by = envelope.source.exchange_key
+        is_ours = envelope.session == life.exchange_key
+        return is_ours and life.sessions.get(envelope.sender) == sealed_by
 
     def release(self, machine: Machine, delay_s: float) -> None:
         """What waits for this machine arrives, soon: it is there again."""

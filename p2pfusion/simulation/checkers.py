@@ -29,7 +29,7 @@ from p2pfusion.protocol.messages import Facts
 from p2pfusion.protocol.phases import TRAIN
 from p2pfusion.protocol.round import Round
 from p2pfusion.protocol.standing import RUNNING
-from p2pfusion.protocol.stream import stream_elements
+from p2pfusion.protocol.stream import stream_bytes
 from p2pfusion.protocol.waiting import NOTHING_TO_DO, waiting_for
 from p2pfusion.simulation.gaps import KNOWN_GAPS, OBSERVED
 from p2pfusion.simulation.holdings import Parcel
@@ -256,8 +256,7 @@ class Checks:
         if parcel is None or plan is None:
             self.violated("coordinates", life.name, f"a stream from nowhere: {stream}")
             return None
-        form = self._world.manifest.wire.form(stream.hop)
-        size = form.bytes_of(stream_elements(plan, stream))
+        size = stream_bytes(plan, self._world.manifest.wire, stream)
         good = (
             parcel.stream == stream
             and parcel.plan_digest == plan.digest
@@ -265,7 +264,9 @@ class Checks:
         )
         if not good:
             self._found("coordinates", life, f"{stream} is {parcel.stream} there")
-        if parcel.present is not None or any(c is None for _, c in parcel.blocks):
+        blocks = parcel.blocks
+        is_partial = blocks and any(content is None for _, content in blocks)
+        if parcel.present is not None or is_partial:
             self._records[life].lacking.add(stream.round_index)
         return parcel
 

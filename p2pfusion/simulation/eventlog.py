@@ -27,18 +27,14 @@ class EventLog:
 
     def __init__(self, watch: Watch | None = None) -> None:
         self.watch = watch
+        self.at_once = HASHED_AT_ONCE if watch is None else 1
+        """So many lines, and it is time to ``flush``."""
         self._hashed = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self.waiting: list[str] = []
-        """Lines that are not hashed yet; others append to them, and say so then."""
+        """Lines that are not hashed yet; others append to them."""
 
-    def told(self) -> None:
-        """All lines of what happened at once are there: an event and its effects, or a
-        fault."""
-        if len(self.waiting) >= HASHED_AT_ONCE or self.watch is not None:
-            self._flush()
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Hashes what waits; every line ends with a line feed."""
         if self.watch is not None:
             for line in self.waiting:
@@ -56,28 +52,13 @@ class EventLog:
     @property
     def digest(self) -> str:
         """The hash of all lines so far, in hex."""
-        self._flush()
+        self.flush()
         return self._hash.hexdigest()
 
 
 def event_line(event: e.Event) -> str:
-    """An event but for messages, which the world logs itself."""
-    match event:
-        case e.Tick():
-            return "tick"
-        case e.Came(stream, digest):
-            return f"came {stream_words(stream)} {digest.hex()}"
-        case e.Found(manifest) | e.Expect(manifest):
-            return f"{type(event).__name__} {manifest.swarm_id}"
-        case e.Resume(_, facts, next_round, homes):
-            return f"Resume {next_round} {homes.digest.hex()} {len(facts)} facts"
-        case a.JoinBy(way):
-            return f"JoinBy {way.host}:{way.port} {way.peer} {way.invite}"
-        case a.Introduced(host, port, peer):
-            return f"Introduced {host}:{port} {peer}"
-        case a.Invited(invite):
-            return f"Invited {invite.id}"
-    return repr(event)
+    """An event but for messages and ticks, which the world logs itself."""
+    return EVENTS.get(type(event), repr)(event)
 
 
 def stream_words(stream: e.StreamKey) -> str:
@@ -86,6 +67,11 @@ def stream_words(stream: e.StreamKey) -> str:
         f"{stream.hop} {stream.round_index} {stream.source}>{stream.target} "
         f"{stream.instead_of}"
     )
+
+
+def _resume(event: e.Resume) -> str:
+    homes, facts = event.homes.digest.hex(), len(event.facts)
+    return f"Resume {event.next_round} {homes} {facts} facts"
 
 
 def _dial(effect: e.Dial) -> str:
@@ -128,6 +114,17 @@ def _report(effect: e.Report) -> str:
     details.pop("offers", None)  # they stand where they were sent, and are many
     return f"report {effect.kind} {details}"
 
+
+EVENTS: dict[type, Callable[..., str]] = {
+    e.Came: lambda x: f"came {stream_words(x.stream)} {x.digest.hex()}",
+    e.Found: lambda x: f"Found {x.manifest.swarm_id}",
+    e.Expect: lambda x: f"Expect {x.manifest.swarm_id}",
+    e.Resume: _resume,
+    a.JoinBy: lambda x: f"JoinBy {x.way.host}:{x.way.port} {x.way.peer} {x.way.invite}",
+    a.Introduced: lambda x: f"Introduced {x.host}:{x.port} {x.peer}",
+    a.Invited: lambda x: f"Invited {x.invite.id}",
+}
+"""How an event reads where its fields would say too much."""
 
 FORMATS: dict[type, Callable[..., str]] = {
     e.Dial: _dial,

@@ -15,7 +15,7 @@ import numpy as np
 
 from p2pfusion.protocol import events as e
 from p2pfusion.protocol.messages import TABLE, Chunk, StreamStart
-from p2pfusion.protocol.stream import stream_elements
+from p2pfusion.protocol.stream import stream_bytes
 from p2pfusion.simulation.disk import File, Progress
 from p2pfusion.simulation.doubts import caught, changeable, moved, note_lacking
 from p2pfusion.simulation.eventlog import FORMATS, stream_words
@@ -46,7 +46,6 @@ class Hands:
             e.Ask: world.carrier.ask,
             e.Knock: world.carrier.knock,
             e.Reply: self._reply,
-            e.Send: self._send,
             e.SaveInvites: self._save_invites,
             e.Adopt: self._adopt,
             e.SaveFacts: self._save_facts,
@@ -75,19 +74,19 @@ class Hands:
 
     def perform(self, life: Life, effects: list[e.Effect], lines: list[Line]) -> None:
         """Performs them in order, and adds a line for each."""
-        table, numbers = self._perform, life.numbers
-        self._world.carrier.close()
+        carrier, numbers = self._world.carrier, life.numbers
+        carrier.close()
         for effect in effects:
-            kind = type(effect)
             if numbers is not None:
                 numbers.perform(effect)
-            line = table[kind](life, effect)
+            if type(effect) is e.Send:  # as most are
+                lines.append(carrier.post(life, effect.peer, effect.message))
+                continue
+            kind = type(effect)
+            line = self._perform[kind](life, effect)
             lines.append(FORMATS[kind](effect) if line is None else line)
 
     # --- Messages --------------------------------------------------------------------
-
-    def _send(self, life: Life, effect: e.Send) -> Line:
-        return self._world.carrier.post(life, effect.peer, effect.message)
 
     def _reply(self, life: Life, effect: e.Reply) -> Line:
         return self._world.carrier.post(life, effect.record.peer, effect.message)
@@ -332,8 +331,7 @@ class Hands:
             size = len(life.homes[stream.round_index].to_bytes())
             return Parcel(stream, b"", size)
         plan = life.plans[stream.round_index]
-        form = self._world.manifest.wire.form(stream.hop)
-        size = form.bytes_of(stream_elements(plan, stream))
+        size = stream_bytes(plan, self._world.manifest.wire, stream)
         parcel = Parcel(stream, plan.digest, size)
         if stream.hop == SEEDS:
             return parcel

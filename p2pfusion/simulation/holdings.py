@@ -75,8 +75,11 @@ class Geometry:
 
     def view(self, plan: ExchangePlan) -> PlanCells:
         """The plan as flat arrays."""
-        made = self._views.get(id(plan), lambda: (plan, PlanCells.of(self, plan)))
-        return made[1]
+        # With its plan: while that is kept, no other can have its id.
+        return self._views.get(id(plan), self._flattened, plan)[1]
+
+    def _flattened(self, plan: ExchangePlan) -> tuple[ExchangePlan, PlanCells]:
+        return plan, PlanCells.of(self, plan)
 
 
 @dataclass(frozen=True, eq=False)

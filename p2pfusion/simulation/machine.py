@@ -157,7 +157,7 @@ class Reduction:
         return None if bool(present.all()) else present
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Life:
     """One run of a daemon."""
 
@@ -213,9 +213,11 @@ class Life:
     hashing: int | None = None
     """The round whose offer is being hashed."""
 
+    name: str = field(init=False)
+    """The peer's id."""
+
     def __post_init__(self) -> None:
         self.name = self.machine.name
-        """The peer's id."""
 
     @property
     def is_current(self) -> bool:

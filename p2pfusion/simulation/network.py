@@ -48,7 +48,7 @@ class Link(Generic[Content]):
 
     __slots__ = (
         *("clogged", "conditions", "cut", "free_at", "generation", "held"),
-        *("last_arrival", "open", "_random"),
+        *("last_arrival", "_random"),
     )
 
     def __init__(self, conditions: Conditions, chance: random.Random) -> None:
@@ -61,8 +61,6 @@ class Link(Generic[Content]):
         """What has come as far as the clog, or the dead machine, in order."""
         self.free_at = 0.0
         self.last_arrival = 0.0
-        self.open: Content | None = None
-        """What was sent last, where more may still go with it."""
         self._random = chance.random
 
     def arrival(self, sent_at: float) -> float:
@@ -118,7 +116,8 @@ class Network(Generic[Content]):
     def __init__(self, chance: random.Random, conditions: Conditions) -> None:
         self.conditions = conditions
         self._chance = chance
-        self._links: dict[tuple[str, str, bool], Link[Content]] = {}
+        self.links: dict[tuple[str, str, bool], Link[Content]] = {}
+        """By their ends, and whether they are of the data plane."""
         self._cut: set[tuple[str, str]] = set()
         self._clogged: set[tuple[str, str]] = set()
         self._special: dict[tuple[str, str], Conditions] = {}
@@ -126,11 +125,11 @@ class Network(Generic[Content]):
     def link(self, source: str, target: str, *, on_data: bool) -> Link[Content]:
         """The link from one machine to another on a plane."""
         key = (source, target, on_data)
-        link = self._links.get(key)
+        link = self.links.get(key)
         if link is None:
             ends = (source, target)
             conditions = self._special.get(ends, self.conditions)
-            link = self._links[key] = Link(conditions, self._chance)
+            link = self.links[key] = Link(conditions, self._chance)
             link.cut, link.clogged = ends in self._cut, ends in self._clogged
         return link
 
@@ -142,7 +141,7 @@ class Network(Generic[Content]):
         for source in sources:
             for target in targets:
                 for on_data in (False, True):
-                    link = self._links.get((source, target, on_data))
+                    link = self.links.get((source, target, on_data))
                     if link is not None:
                         yield link
 
@@ -153,7 +152,7 @@ class Network(Generic[Content]):
 
     def into(self, target: str) -> Iterator[Link[Content]]:
         """The links that lead to a machine."""
-        return (link for (_, to, _), link in self._links.items() if to == target)
+        return (link for (_, to, _), link in self.links.items() if to == target)
 
     def change(self, pairs: Iterable[tuple[str, str]], **changes: object) -> None:
         """Other conditions on the links of these pairs, those to come included."""
@@ -200,7 +199,7 @@ class Network(Generic[Content]):
         clogged = sorted(self._clogged)
         self._cut.clear()
         self._special.clear()
-        for link in self._links.values():
+        for link in self.links.values():
             link.cut = False
             link.conditions = self.conditions
         return self.unclog(clogged)

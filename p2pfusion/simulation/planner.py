@@ -9,7 +9,6 @@ apart.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -31,20 +30,22 @@ class Memory:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._results: OrderedDict[Hashable, object] = OrderedDict()
+        self._results: dict[Hashable, object] = {}
         self.computed = 0
 
-    def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """The result under this name, which is never None; computed if nobody has asked
-        for it lately."""
+    def get(
+        self, key: Hashable, compute: Callable[..., Result], *given: object
+    ) -> Result:
+        """The result under this name, which is never None; computed, of what is given,
+        if nobody has asked for it lately."""
         found: Result | None = self._results.get(key)  # type: ignore[assignment]
         if found is not None:
             return found
-        made = compute()
+        made = compute(*given)
         self.computed += 1
         self._results[key] = made
         if len(self._results) > self._kept:
-            self._results.popitem(last=False)
+            del self._results[next(iter(self._results))]
         return made
 
 

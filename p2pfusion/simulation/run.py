@@ -229,9 +229,9 @@ def simulate(
             world.run(world.now + LOOK_EVERY_S)
             if not recovery.look():
                 break
-    ended_at = world.now
-    recovery.export()
-    Ending(world, recovery.quiet_at).look()
+        ended_at = world.now
+        recovery.export()
+        Ending(world, recovery.quiet_at).look()
     return _outcome(world, setting, recovery, ended_at)
 
 

@@ -44,7 +44,9 @@ class Witness:
     def reached(self, life: Life, within_s: float) -> set[str]:
         """From whom something has arrived lately, and the peer itself."""
         since = self._world.now - within_s
-        return {life.name, *(peer for peer, at in life.heard.items() if at >= since)}
+        reached = {peer for peer, at in life.heard.items() if at >= since}
+        reached.add(life.name)
+        return reached
 
     def accusing(self, life: Life) -> None:
         """Somebody was accused: not one that the accuser has just heard."""

@@ -168,7 +168,8 @@ class World:
     def note(self, text: str) -> None:
         """A line of the log about something from outside."""
         self.log.waiting.append(f"{self.now:.9f} {text}")
-        self.log.told()
+        if self.log.watch is not None:
+            self.log.flush()
 
     def start(self, name: str) -> None:
         """Starts the daemon with what is on its disk; nothing if it runs already."""
@@ -303,22 +304,27 @@ class World:
 
     def give(self, life: Life, event: e.Event) -> None:
         """An event for a daemon, which takes it up when it has time."""
-        self._take(life, event, event_line(event), None)
+        text = event_line(event)
+        if life.queue or life.busy_until > self.now or life.machine.state is not ALIVE:
+            self._put_off(life, event, text, None)
+        else:
+            self._handle(life, event, text, None)
         self._wake(life)
 
     def deliver(self, life: Life, sender: str, frame: Envelope) -> None:
         """Messages for a daemon, as they come out of a frame."""
+        now, machine = self.now, life.machine
         for number, message in frame.messages:
-            self._take(life, e.Received(sender, message), f"< #{number}", frame)
+            event, text = e.Received(sender, message), f"< #{number}"
+            if life.queue or life.busy_until > now or machine.state is not ALIVE:
+                self._put_off(life, event, text, frame)
+            else:
+                self._handle(life, event, text, frame)
         self._wake(life)
 
-    def _take(
+    def _put_off(
         self, life: Life, event: e.Event, text: str, source: Envelope | None
     ) -> None:
-        is_free = life.busy_until <= self.now and not life.queue
-        if is_free and life.machine.state is ALIVE:
-            self._handle(life, event, text, source)
-            return
         life.queue.append((event, text, source))
         life.machine.longest_queue = max(life.machine.longest_queue, len(life.queue))
         if len(life.queue) == 1:
@@ -337,8 +343,8 @@ class World:
         self, life: Life, event: e.Event, text: str, source: Envelope | None
     ) -> None:
         now = life.clock = self.now
-        self.current = source
-        lines = self.log.waiting
+        self.current, log = source, self.log
+        lines = log.waiting
         lines.append(f"{now:.9f} {life.name} {text}")
         try:
             effects = life.peer.handle(event, now)
@@ -348,11 +354,13 @@ class World:
             return
         if effects:
             self._hands.perform(life, effects, lines)
-        if type(event) in TRAINED:  # until it is heard of, the trainer waits
+        if source is None and type(event) in TRAINED:
+            # Until that is heard of, the trainer waits.
             life.training = None
             self._hands.train_next(life, life.clock)
         life.busy_until = life.clock + self.handling_s
-        self.log.told()
+        if len(lines) >= log.at_once:
+            log.flush()
         self.checks.after(life, event)
 
     def _wake(self, life: Life) -> None:

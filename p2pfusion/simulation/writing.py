@@ -29,7 +29,7 @@ class Writing:
         if type(message) is SignedOffer:  # whoever gets one shows it to another
             said = message.statement
             name = (said.payload, said.signature, message.proof)
-            self._written = self._offers.get(name, lambda: _write(message))
+            self._written = self._offers.get(name, _write, message)
         else:
             self._written = _write(message)
         return self._written

@@ -107,19 +107,15 @@ class ExchangePlan:
         return self._flow(hop, one)[other]
 
     def elements(self, hop: str, source: str, target: str, instead_of: str = "") -> int:
-        """``stream_elements`` by a stream's name; of a planned one counted once."""
-        if instead_of:
-            return self.stream_elements(
-                Hop(hop), source=source, target=target, instead_of=instead_of
-            )
-        found = self._sizes.get((hop, source, target))
-        if found is None:
-            found = self.stream_elements(HOPS[hop], source=source, target=target)
-            self._sizes[hop, source, target] = found
-        return found
+        """``stream_elements`` by a stream's name."""
+        return self.stream_elements(
+            HOPS[hop], source=source, target=target, instead_of=instead_of or None
+        )
 
     @cached_property
-    def _sizes(self) -> dict[tuple[str, str, str], int]:
+    def lengths(self) -> dict[tuple[str, str, str], int]:
+        """By hop, source and target, of planned streams: bytes, once somebody has
+        worked them out."""
         return {}
 
     @cached_property

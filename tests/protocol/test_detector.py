@@ -220,8 +220,10 @@ class Listening(RuleBasedStateMachine):
     @rule()
     def looks(self) -> None:
         silent = {p for p, known in self.slow.items() if not known.asked(self.now)}
+        assert self.detector.misses(self.now) or not silent
         new = self.detector.newly_silent(self.now)
         assert new == sorted(silent - self.reported)
+        assert self.detector.misses(self.now) is bool(silent)
         self.reported |= silent
 
     @invariant()
