@@ -352,7 +352,7 @@ class Payloads:
         if stream.hop == TABLE:
             buffer = memoryview(numbers.homes.to_bytes())
         elif stream.hop == Hop.FUSED:
-            values, lacking = numbers.fused(stream)
+            values, lacking = self.fused(stream)
             absent = np.packbits(lacking).tobytes()
             buffer = encode(values, self._wire.value.name)
         elif stream.hop == Hop.CONTRIBUTION:
@@ -368,6 +368,10 @@ class Payloads:
             buffer = encode(self.store.read_flat(segments), self._wire.value.name)
         self._served[peer, pull] = buffer
         return buffer.nbytes, absent
+
+    def fused(self, stream: StreamKey) -> tuple[Floats, NDArray[np.bool_]]:
+        """What a next holder gets of an own sum, and which ranges that lacks."""
+        return self._rounds[stream.round_index].fused(stream)
 
     def promise(self, stream: StreamKey) -> memoryview:
         """What a reducer will get of the own offer, to be named by its hash."""

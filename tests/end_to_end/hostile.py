@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from p2pfusion.cli import main as program
 from p2pfusion.daemon.payloads import Payloads
-from p2pfusion.daemon.round_numbers import RoundNumbers
 from p2pfusion.daemon.sinks import Floats
 from p2pfusion.protocol.events import Effect, Send, StreamKey
 from p2pfusion.protocol.messages import Offer
@@ -135,19 +134,18 @@ def repeating() -> None:
 
 def reducing() -> None:
     """It trains honestly, and turns around, tenfold, what it has fused of others."""
-    honest, turn = Payloads._fused, ATTACKS["reducer"].fused
+    honest, turn = Payloads.fused, ATTACKS["reducer"].fused
     assert turn is not None
 
-    def lying(
-        self: Payloads, numbers: RoundNumbers, stream: StreamKey
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        values, absent = honest(self, numbers, stream)
+    def lying(self: Payloads, stream: StreamKey) -> tuple[Floats, NDArray[np.bool_]]:
+        values, absent = honest(self, stream)
         if stream.round_index < FIRST_LIE:
             return values, absent
-        old = self.store.read_flat(stream_segments(numbers.plan, stream))
+        plan = self._rounds[stream.round_index].plan
+        old = self.store.read_flat(stream_segments(plan, stream))
         return turn(old, values), absent
 
-    Payloads._fused = lying  # type: ignore[method-assign]
+    Payloads.fused = lying  # type: ignore[method-assign]
 
 
 LIES: dict[str, Callable[[], None]] = {

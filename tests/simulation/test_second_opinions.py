@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from p2pfusion.daemon.payloads import Payloads
-from p2pfusion.daemon.round_numbers import RoundNumbers
 from p2pfusion.daemon.sinks import Floats
 from p2pfusion.protocol.events import StreamKey
 from p2pfusion.protocol.stream import stream_segments
@@ -20,19 +19,18 @@ FIRST_LIE = 1
 
 def lying(liars: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Some hand out ten times the opposite of every change that they have fused."""
-    honest, turn = Payloads._fused, ATTACKS["reducer"].fused
+    honest, turn = Payloads.fused, ATTACKS["reducer"].fused
     assert turn is not None
 
-    def fused(
-        self: Payloads, numbers: RoundNumbers, stream: StreamKey
-    ) -> tuple[Floats, np.ndarray]:
-        values, absent = honest(self, numbers, stream)
+    def fused(self: Payloads, stream: StreamKey) -> tuple[Floats, np.ndarray]:
+        values, absent = honest(self, stream)
         if self.me not in liars or stream.round_index < FIRST_LIE:
             return values, absent
-        old = self.store.read_flat(stream_segments(numbers.plan, stream))
+        plan = self._rounds[stream.round_index].plan
+        old = self.store.read_flat(stream_segments(plan, stream))
         return turn(old, values), absent
 
-    monkeypatch.setattr(Payloads, "_fused", fused)
+    monkeypatch.setattr(Payloads, "fused", fused)
 
 
 def is_about(violation: Violation, liars: set[str]) -> bool:
