@@ -78,7 +78,7 @@ class Run:
             told |= ARMS[self.arm]
         elif self.arm == RECOMMENDED:
             told["--fusion"] = ARMS[self.arm]["--fusion"]
-        if self.attack == "reducer" and self.arm in ("put-out", "median"):
+        if self.attack == "reducer" and "--quarantine" in ARMS[self.arm]:
             told["--second-opinions"] = None  # it changes nothing where nobody lies so
         if self.attack != NONE:
             told |= {"--attack": self.attack, "--attackers": HOSTILE}

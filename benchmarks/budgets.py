@@ -17,7 +17,16 @@ from collections.abc import Iterator
 
 from arms import ARMS, TASKS
 from contest import Task
-from runs import PEERS, Found, collected, paired, score, spread
+from runs import (
+    PEERS,
+    Found,
+    bytes_per_round,
+    collected,
+    paired,
+    points,
+    score,
+    spread,
+)
 
 DEFAULT = "blocks-momentum"
 RIVALS = (
@@ -31,16 +40,9 @@ HEAD = (
 )
 
 
-def points(run: Found) -> list[Found]:
-    """All that was measured of the run, in the order of rounds."""
-    curve = run["curve"]
-    assert isinstance(curve, list)
-    return curve
-
-
 def sent(run: Found, point: Found) -> float:
     """Bytes, by one peer, until then."""
-    return float(str(run["bytes_per_peer_round"])) * int(str(point["round"]))
+    return bytes_per_round(run) * int(str(point["round"]))
 
 
 def whole(run: Found) -> float:

@@ -18,7 +18,7 @@ from arms import ARMS, TASKS
 from contest import Task
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from runs import PEERS, ROOT, Found, collected, score
+from runs import PEERS, ROOT, Found, bytes_per_round, collected, points, score
 
 FIGURES = ROOT / "docs" / "figures"
 SHOWN = (
@@ -40,10 +40,10 @@ def draw(rounds: Axes, sent: Axes, task: Task, arms: dict[str, list[Found]]) -> 
             continue
         by_round: dict[int, list[float]] = {}
         for found in arms[arm]:
-            curve = found["curve"]
-            assert isinstance(curve, list)
-            for point in curve:
-                by_round.setdefault(point["round"], []).append(score(task, point))
+            for point in points(found):
+                by_round.setdefault(int(str(point["round"])), []).append(
+                    score(task, point)
+                )
         at = sorted(by_round)
         means = [statistics.mean(by_round[each]) for each in at]
         lowest = [min(by_round[each]) for each in at]
@@ -56,11 +56,6 @@ def draw(rounds: Axes, sent: Axes, task: Task, arms: dict[str, list[Found]]) -> 
             panel.fill_between(
                 where, lowest, highest, color=f"C{number}", alpha=0.15, linewidth=0
             )
-
-
-def bytes_per_round(found: Found) -> float:
-    """What one peer sent in a round, on average."""
-    return float(str(found["bytes_per_peer_round"]))
 
 
 def save(name: str, fraction: Fraction, arms: dict[str, list[Found]]) -> Path:

@@ -34,6 +34,7 @@ from runs import (
     TUNING_SEEDS,
     Found,
     Run,
+    bytes_per_round,
     collected,
     do,
     known,
@@ -79,7 +80,7 @@ def row(task: Task, runs: list[Found], floors: list[Mapping[int, float]]) -> str
         *(spread(paired(ours, floor), sign="+") for floor in floors),
         str(len(ours)),
         f"{100 * float(str(first['ever_trained_fraction'])):.0f} %",
-        f"{float(str(first['bytes_per_peer_round'])) / 1024:.0f} KiB",
+        f"{bytes_per_round(first) / 1024:.0f} KiB",
         f"{float(str(first['train_flops_per_peer_round'])) / 1e6:,.0f}",
     )
     return " | ".join(cells)

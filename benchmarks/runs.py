@@ -229,6 +229,18 @@ def score(task: Task, run: Found) -> float:
     return float(str(run["perplexity"]))
 
 
+def points(run: Found) -> list[Found]:
+    """All that was measured of the run, in the order of rounds."""
+    curve = run["curve"]
+    assert isinstance(curve, list)
+    return curve
+
+
+def bytes_per_round(run: Found) -> float:
+    """What one peer sent in a round, on average."""
+    return float(str(run["bytes_per_peer_round"]))
+
+
 def scores(task: Task, runs: Iterable[Found]) -> dict[int, float]:
     """Of each seed."""
     return {int(str(run["seed"])): score(task, run) for run in runs}
